@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""The project's command line: `uv run manage.py help` lists what it can do."""
+
+import os
+import sys
+
+# One task at a time per process, one process per GPU, nothing hoarded. Dramatiq reads these when it is imported.
+WORKER_DEFAULTS = {
+    "DRAMATIQ_NPROCS": "1",
+    "DRAMATIQ_NTHREADS": "1",
+    "dramatiq_queue_prefetch": "1",
+    "dramatiq_worker_timeout": "100",
+    "dramatiq_restart_delay": "500",
+}
+
+NO_DATABASE = """PostgreSQL does not answer.
+Start it with `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."""
+
+
+def main() -> None:
+    """Run one management command."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    for name, value in WORKER_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from django.core.management import execute_from_command_line
+    from django.db import OperationalError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except OperationalError as error:
+        sys.exit(f"{error}\n\n{NO_DATABASE}")
+
+
+if __name__ == "__main__":
+    main()

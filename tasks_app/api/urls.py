@@ -1,0 +1,17 @@
+"""The API's URLs; each answers with and without a trailing slash, so that nobody's POST is redirected."""
+
+from django.urls import path, re_path
+
+from tasks_app.api import health, views
+
+ID = r"(?P<task_id>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+
+urlpatterns = [
+    re_path(r"^task/?$", views.TaskList.as_view(), name="task-list"),
+    re_path(rf"^task/{ID}/?$", views.TaskDetail.as_view(), name="task"),
+    re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
+    re_path(rf"^task/{ID}/images/?$", views.TaskImages.as_view(), name="task-images"),
+    re_path(rf"^task/{ID}/images/(?P<index>\d{{1,3}})/?$", views.TaskImageFile.as_view(), name="task-image"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+]

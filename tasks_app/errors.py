@@ -1,0 +1,82 @@
+"""Everything that can go wrong with a task, under one root; messages are for people and carry no paths or tokens."""
+
+from __future__ import annotations
+
+
+class TaskError(Exception):
+    """Something in the service's own domain went wrong."""
+
+    code = "internal"
+    retryable = False
+
+
+class InvalidParams(TaskError):
+    """The parameters can't be carried out by the chosen model."""
+
+    code = "invalid_params"
+
+
+class ModelNotAllowed(TaskError):
+    """This server doesn't allow the model."""
+
+    code = "model_not_allowed"
+
+
+class ModelUnavailable(TaskError):
+    """The model's files are neither here nor to be fetched."""
+
+    code = "model_unavailable"
+    retryable = True
+
+
+class ModelLoadFailed(TaskError):
+    """The model's files are here but don't make a text-to-image pipeline."""
+
+    code = "model_load_failed"
+
+
+class OutOfMemory(TaskError):
+    """The device has not enough memory for the task."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
+class TimedOut(TaskError):
+    """The task's deadline passed."""
+
+    code = "timed_out"
+    retryable = True
+
+
+class WorkerLost(TaskError):
+    """The workers that ran the task stopped answering too often."""
+
+    code = "worker_lost"
+    retryable = True
+
+
+class Canceled(TaskError):
+    """Somebody canceled the task."""
+
+    code = "canceled"
+
+
+class StorageFailed(TaskError):
+    """The pictures could not be stored."""
+
+    code = "storage_failed"
+    retryable = True
+
+
+class Internal(TaskError):
+    """The task failed with an error that the service does not know."""
+
+    retryable = True
+
+
+RETRYABLE = {error.code: error.retryable for error in TaskError.__subclasses__()}
+
+
+class RunStopped(Exception):
+    """Raised inside a run, from its progress callback, when its supervisor wants it to end."""

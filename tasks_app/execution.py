@@ -1,0 +1,245 @@
+"""One claimed task from claim to outcome: supervises the inference thread.
+
+The handler runs in the process's one inference thread and reports into a queue. The actor's thread stays free: it hands
+every report to Redis, beats the row's heart, and tells the run to stop when the row says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from tasks_app import errors, lifecycle, progress, providers, storage
+from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, Progress, percent
+from tasks_app.models import Phase, Status, Task
+
+logger = logging.getLogger(__name__)
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+DATABASE_RETRY_SECONDS = 1.0
+
+
+class Stop(enum.Enum):
+    """Why a run was told to end."""
+
+    FENCED = enum.auto()
+    CANCELED = enum.auto()
+    TIMED_OUT = enum.auto()
+    DRAINED = enum.auto()
+
+
+class Run:
+    """One claimed task while it runs; `report` and `generate` belong to the inference thread."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.claim = Claim(task_id=task.pk, attempt=task.attempt)
+        self.latest = Progress(phase="loading", total_steps=task.total_steps)
+        self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+        self.stop_reason: Stop | None = None
+        self._first_step: tuple[float, int] | None = None
+
+    def generate(self) -> GenerationResult:
+        """Let the handler run the request."""
+        return providers.handler(self.task.task_type, self.task.provider).run(_request(self.task), self.report)
+
+    def report(self, progress: Progress) -> None:
+        """Take a report; raises RunStopped when the run is to end."""
+        self.reports.put(progress)
+        if self.stop_reason is not None:
+            raise errors.RunStopped
+
+    def stop(self, reason: Stop) -> None:
+        """Tell the run to end at its next report; the first reason counts."""
+        self.stop_reason = self.stop_reason or reason
+
+    def eta_seconds(self) -> float | None:
+        """Return how long the remaining steps will take at the pace of those before."""
+        now, step = time.monotonic(), self.latest.step
+        if self._first_step is None and step:
+            self._first_step = now, step
+        if self._first_step is None or step == self._first_step[1]:
+            return None
+        since, first = self._first_step
+        return round((now - since) / (step - first) * (self.latest.total_steps - step), 1)
+
+
+_inference = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+_runs: set[Run] = set()
+_draining = threading.Event()
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_next() -> bool:
+    """Claim the best task and run it to its outcome; False when there was none to claim."""
+    if _draining.is_set():
+        return False
+    task = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS)
+    if task is None:
+        return False
+    logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
+    run(task)
+    return True
+
+
+def busy() -> bool:
+    """Return whether this process runs a task."""
+    return bool(_runs)
+
+
+def drain(grace_seconds: float) -> None:
+    """Claim no more, and give the running tasks back when they need longer than the grace."""
+    _draining.set()
+    timer = threading.Timer(grace_seconds, lambda: [run.stop(Stop.DRAINED) for run in list(_runs)])
+    timer.daemon = True
+    timer.start()
+
+
+def run(task: Task) -> None:
+    """Run one claimed task to its outcome."""
+    this = Run(task)
+    _runs.add(this)
+    try:
+        _publish_status(this, Status.RUNNING)
+        future = _inference.submit(this.generate)
+        future.add_done_callback(lambda _: this.reports.put(None))
+        _supervise(this)
+        _settle(this, future)
+    finally:
+        _runs.discard(this)
+
+
+def _supervise(run: Run) -> None:
+    next_beat = 0.0
+    while True:
+        try:
+            report = run.reports.get(timeout=max(0.0, next_beat - time.monotonic()))
+        except queue.Empty:
+            report = run.latest
+        if report is None:
+            return
+        new_phase = report.phase != run.latest.phase
+        if report is not run.latest:
+            run.latest = report
+            _publish_progress(run)
+        if new_phase or time.monotonic() >= next_beat:
+            next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
+            _beat(run)
+
+
+def _beat(run: Run) -> None:
+    try:
+        beat = lifecycle.heartbeat(run.claim, run.latest, lease_seconds=settings.LEASE_SECONDS)
+    except DATABASE_AWAY as error:
+        # The lease outlasts a short outage; a longer one is settled by the fence.
+        logger.warning("Task %s: no heartbeat: %s", run.claim.task_id, type(error).__name__)
+        connection.close()
+        return
+    if beat is None:
+        run.stop(Stop.FENCED)
+    elif beat.cancel_requested:
+        run.stop(Stop.CANCELED)
+    elif beat.overdue:
+        run.stop(Stop.TIMED_OUT)
+
+
+def _settle(run: Run, future: Future[GenerationResult]) -> None:
+    error = future.exception()
+    if error is None:
+        outcome = _save(run, future.result())
+    elif isinstance(error, errors.RunStopped):
+        outcome = _stopped(run)
+    else:
+        outcome = _failed(run, error)
+    logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
+    if outcome:
+        _publish_status(run, outcome)
+
+
+def _save(run: Run, result: GenerationResult) -> Status | None:
+    started = time.monotonic()
+    run.latest = Progress(phase="saving", step=run.task.total_steps, total_steps=run.task.total_steps)
+    _publish_progress(run)
+    _beat(run)
+    if run.stop_reason:
+        return _stopped(run)
+    try:
+        images = storage.store(run.claim, result.images)
+    except errors.StorageFailed as error:
+        return _failed(run, error)
+    timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
+    size = {"width": images[0].width, "height": images[0].height}
+    moved = _persist(lambda: lifecycle.succeed(run.claim, images, revision=result.revision, timings=timings, size=size))
+    if moved:
+        return Status.SUCCEEDED
+    storage.discard(images)
+    return Status.CANCELED if _persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+
+
+def _stopped(run: Run) -> Status | None:
+    match run.stop_reason:
+        case Stop.CANCELED:
+            return Status.CANCELED if _persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+        case Stop.TIMED_OUT:
+            return _failed(run, errors.TimedOut(str(errors.TimedOut.__doc__)))
+        case Stop.DRAINED:
+            return Status.QUEUED if _persist(lambda: lifecycle.release(run.claim)) else None
+        case _:
+            return None
+
+
+def _failed(run: Run, error: BaseException) -> Status | None:
+    if isinstance(error, errors.TaskError):
+        code, message = error.code, str(error)
+    else:
+        code, message = errors.Internal.code, f"The run failed with an unexpected {type(error).__name__}."
+    trace = "".join(traceback.format_exception(error))
+    logger.warning("Task %s: %s: %s", run.claim.task_id, code, message)
+    moved = _persist(lambda: lifecycle.fail(run.claim, code=code, message=message, traceback=trace))
+    return Status.FAILED if moved else None
+
+
+def _persist(write: Callable[[], bool]) -> bool:
+    """Repeat a final write until the database has answered it."""
+    while True:
+        try:
+            return write()
+        except DATABASE_AWAY as error:
+            logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
+            connection.close()
+            time.sleep(DATABASE_RETRY_SECONDS)
+
+
+def _request(task: Task) -> GenerationRequest:
+    return GenerationRequest(model_id=task.model_id, revision=task.revision, seed=task.seed, **task.params)
+
+
+def _publish_progress(run: Run) -> None:
+    latest = run.latest
+    data: dict[str, Any] = {
+        "attempt": run.claim.attempt,
+        "phase": latest.phase,
+        "step": latest.step,
+        "total_steps": latest.total_steps,
+        "percent": percent(latest.step, latest.total_steps),
+        "eta_seconds": run.eta_seconds() if latest.phase == Phase.DENOISING else None,
+    }
+    if latest.bytes_done is not None:
+        data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}
+    progress.publish(run.claim.task_id, "progress", data)
+
+
+def _publish_status(run: Run, status: Status) -> None:
+    progress.publish(run.claim.task_id, "status", {"status": status, "attempt": run.claim.attempt})

@@ -1,0 +1,78 @@
+"""The process's pipelines: each is loaded once however many ask, leased to one call at a time, and evicted in turn."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)
+class _Entry:
+    pipeline: Any = None
+    users: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class PipelineCache:
+    """Least recently used goes first; a pipeline that is leased or waited for never goes."""
+
+    def __init__(self, on_evict: Callable[[], None] = lambda: None) -> None:
+        """`on_evict` is called when pipelines have been dropped, to give the device its memory back."""
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._guard = threading.Lock()
+        self._on_evict = on_evict
+
+    @contextmanager
+    def lease(self, key: Hashable, load: Callable[[], Any], *, capacity: int) -> Iterator[Any]:
+        """Hold the pipeline of this key alone; it is loaded if nobody did so before.
+
+        Others are evicted first, until with this one at most `capacity` are kept, as far as they are free.
+        """
+        entry = self._enter(key)
+        try:
+            with entry.lock:
+                if entry.pipeline is None:
+                    self._make_room(capacity)
+                    entry.pipeline = load()
+                yield entry.pipeline
+        finally:
+            self._leave(key, entry)
+
+    def keys(self) -> list[Hashable]:
+        """Return what is loaded, the least recently used first."""
+        with self._guard:
+            return [key for key, entry in self._entries.items() if entry.pipeline is not None]
+
+    def clear(self) -> None:
+        """Evict everything that is free."""
+        self._make_room(0)
+
+    def _enter(self, key: Hashable) -> _Entry:
+        with self._guard:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            entry.users += 1
+            return entry
+
+    def _leave(self, key: Hashable, entry: _Entry) -> None:
+        with self._guard:
+            entry.users -= 1
+            if entry.pipeline is None and not entry.users:
+                del self._entries[key]
+
+    def _make_room(self, capacity: int) -> None:
+        with self._guard:
+            free = [key for key, entry in self._entries.items() if not entry.users]
+            surplus = len(self._entries) - capacity
+            evicted = free[: max(0, surplus)]
+            for key in evicted:
+                del self._entries[key]
+        if evicted:
+            # Pipelines hold themselves in cycles: without a collection the memory stays taken.
+            gc.collect()
+            self._on_evict()

@@ -1,0 +1,89 @@
+"""From a folder with a model's files to a pipeline on the device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from tasks_app.errors import ModelLoadFailed, OutOfMemory
+from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
+
+# A worker's log is no terminal.
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where and how precisely a pipeline runs."""
+
+    device: str
+    dtype: torch.dtype
+
+
+def choose(device: str, dtype: str, folder: Path) -> Placement:
+    """Return the placement; `auto` is the accelerator that torch finds (CUDA, MPS, …), else the CPU.
+
+    On CUDA diffusion transformers get bfloat16, which they are published in, and all others float16; elsewhere float32.
+    """
+    if device == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        device = found.type if found else "cpu"
+    if dtype == "auto":
+        dtype = _half_precision(folder) if device.startswith("cuda") else "float32"
+    return Placement(device=device, dtype=getattr(torch, dtype))
+
+
+def load(folder: Path, placement: Placement, *, safety_checker: bool) -> DiffusionPipeline:
+    """Load the pipeline of a folder: safetensors only, no code but diffusers' own.
+
+    Raises:
+        ModelLoadFailed: the files don't make a pipeline.
+        OutOfMemory: the device has no room for it.
+    """
+    options: dict[str, Any] = {
+        "dtype": placement.dtype,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "variant": variant_of(folder),
+    }
+    if not safety_checker and "safety_checker" in _index(folder):
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        pipeline = _from_pretrained(folder, options).to(placement.device)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory("The device has not enough memory for the model.") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+        raise ModelLoadFailed(
+            f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _from_pretrained(folder: Path, options: dict[str, Any]) -> DiffusionPipeline:
+    try:
+        pipeline = AutoPipelineForText2Image.from_pretrained(folder, **options)
+    except ValueError as error:
+        # AutoPipeline knows a table of families; diffusers loads more than that.
+        if "can't find a pipeline" not in str(error):
+            raise
+        pipeline = DiffusionPipeline.from_pretrained(folder, **options)
+    return pipeline
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+    return index
+
+
+def _half_precision(folder: Path) -> str:
+    return "bfloat16" if "transformer" in _index(folder) and torch.cuda.is_bf16_supported() else "float16"

@@ -1,0 +1,199 @@
+"""From a model's id to a folder with its files: MODELS_DIR, then the local Hub cache, then the Hub itself. No torch."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from tasks_app.errors import ModelUnavailable
+
+HUB_TIMEOUT_SECONDS = 3.0
+POLL_SECONDS = 0.5
+INDEX = "model_index.json"
+
+# Done and total bytes of a download.
+OnBytes = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A folder that holds a whole pipeline, and which revision of it; `local` for a folder of MODELS_DIR."""
+
+    path: Path
+    revision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where models are looked for."""
+
+    models_dir: Path
+    hub_cache: Path
+    offline: bool = False
+
+
+def find(model_id: str, revision: str, places: Places) -> Snapshot | None:
+    """Return the model's files if they are all here; never touches the network."""
+    folder = places.models_dir / model_id
+    if (folder / INDEX).is_file():
+        return Snapshot(path=folder, revision="local")
+    try:
+        cached = snapshot_download(
+            model_id, revision=revision or None, cache_dir=places.hub_cache, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    path = Path(cached)
+    return Snapshot(path=path, revision=path.name) if is_complete(path) else None
+
+
+def fetch(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
+    """Return the model's files, from the Hub if they are not here.
+
+    Raises:
+        ModelUnavailable: they can't be had; says within seconds when the Hub doesn't answer.
+    """
+    found = find(model_id, revision, places)
+    if found is not None:
+        return found
+    if places.offline:
+        raise _unavailable(model_id, "this server works offline")
+    try:
+        return _download(model_id, revision, places, on_bytes)
+    except GatedRepoError:
+        raise _unavailable(model_id, "its owner asks for a login: set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise _unavailable(model_id, "the Hub doesn't know it") from None
+    except HfHubHTTPError as error:
+        raise _unavailable(model_id, f"the Hub answered {error.response.status_code}") from None
+    except (OSError, httpx2.HTTPError) as error:
+        raise _unavailable(model_id, f"the Hub can't be reached ({type(error).__name__})") from None
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether every component of a pipeline's folder has its files, none of them cut short."""
+    if not (folder / INDEX).is_file():
+        return False
+    return all(_component_complete(folder / name) for name in components(json.loads((folder / INDEX).read_text())))
+
+
+def components(index: dict[str, Any]) -> list[str]:
+    """Return the names of a pipeline's parts that have a folder of their own."""
+    return [
+        name
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    ]
+
+
+def wanted_files(names: Iterable[str], parts: Iterable[str]) -> list[str]:
+    """Return which of a repository's files a pipeline needs: configuration, tokenizers and full-precision safetensors.
+
+    A part that has weights in half precision only (`….fp16.safetensors`) is taken in those.
+    """
+    names = list(names)
+    wanted = [name for name in names if name == INDEX]
+    for part in parts:
+        inside = [name for name in names if name.startswith(f"{part}/")]
+        weights = [name for name in inside if name.endswith((".safetensors", ".safetensors.index.json"))]
+        plain = [name for name in weights if not _variant(name)]
+        half = [name for name in weights if _variant(name) == "fp16"]
+        others = ("*.json", "*.txt", "*.model", "*.jinja")
+        wanted += plain or half
+        wanted += [
+            name
+            for name in inside
+            if any(fnmatchcase(name, pattern) for pattern in others) and not name.endswith(".index.json")
+        ]
+    return wanted
+
+
+def variant_of(folder: Path) -> str | None:
+    """Return `fp16` when some part of the folder has half-precision weights only."""
+    for part in folder.iterdir():
+        weights = [file.name for file in part.glob("*.safetensors")] if part.is_dir() else []
+        if weights and all(_variant(name) == "fp16" for name in weights):
+            return "fp16"
+    return None
+
+
+def _variant(name: str) -> str:
+    """Return `fp16` of `model.fp16.safetensors` and of `model.fp16-00001-of-00002.safetensors`."""
+    parts = Path(name).name.removesuffix(".index.json").split(".")
+    return parts[1].split("-")[0] if len(parts) > 2 else ""
+
+
+def _component_complete(part: Path) -> bool:
+    if not part.is_dir():
+        return False
+    # In the Hub's cache files are links; one whose blob is missing doesn't exist.
+    if not all(file.exists() for file in part.iterdir()):
+        return False
+    for index in part.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        if not all((part / shard).exists() for shard in shards):
+            return False
+    needs_weights = (part / "config.json").exists()
+    return not needs_weights or any(part.glob("*.safetensors"))
+
+
+def _download(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
+    info = HfApi().model_info(model_id, revision=revision or None, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
+    commit = str(info.sha)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    if INDEX not in sizes:
+        raise _unavailable(model_id, "it is no diffusers pipeline: it has no model_index.json")
+    first = snapshot_download(model_id, revision=commit, cache_dir=places.hub_cache, allow_patterns=[INDEX])
+    wanted = wanted_files(sizes, components(json.loads((Path(first) / INDEX).read_text())))
+    total = sum(sizes[name] for name in wanted)
+    blobs = Path(first).parent.parent / "blobs"
+    with _Watch(blobs, total, on_bytes):
+        path = snapshot_download(model_id, revision=commit, cache_dir=places.hub_cache, allow_patterns=wanted)
+    return Snapshot(path=Path(path), revision=commit)
+
+
+class _Watch:
+    """Reports the bytes in a folder while a download fills it."""
+
+    def __init__(self, folder: Path, total: int, on_bytes: OnBytes) -> None:
+        self._folder, self._total, self._on_bytes = folder, total, on_bytes
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="download-watch", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._on_bytes(self._total, self._total)
+
+    def _run(self) -> None:
+        while not self._done.wait(POLL_SECONDS):
+            self._on_bytes(min(_size(self._folder), self._total), self._total)
+
+
+def _size(folder: Path) -> int:
+    sizes = []
+    for file in folder.glob("*"):
+        try:
+            sizes.append(file.stat().st_size)
+        except FileNotFoundError:  # it was renamed between the two calls
+            continue
+    return sum(sizes)
+
+
+def _unavailable(model_id: str, reason: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"The model {model_id} is not on this server and can't be fetched: {reason}. "
+        f"Run `manage.py pull {model_id}` where the Hub can be reached, or put its folder into MODELS_DIR."
+    )

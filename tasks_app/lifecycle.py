@@ -1,0 +1,225 @@
+"""The transitions of a task: the only module that writes `status`, and no I/O but SQL.
+
+    queued  -> running                        claim
+    running -> succeeded | failed | canceled  succeed, fail, confirm_cancel
+    running -> queued                         release (given back on purpose), expire_leases (the worker went silent)
+    queued  -> canceled | failed              cancel, time_out
+
+Every function is one guarded UPDATE and says whether it moved the row. What a worker writes is fenced by its claim: once
+the row has another attempt, or has ended, the write moves nothing. Time is the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
+
+from tasks_app import errors
+from tasks_app.contracts import Beat, Claim, Progress, StoredImage
+from tasks_app.models import TERMINAL, Status, Task, TaskImage
+
+_TABLE = Task._meta.db_table
+_NOW = "statement_timestamp()"
+_CLAIM_ORDER = "priority DESC, created_at, id"
+
+_CLAIM = f"""
+WITH best AS MATERIALIZED (
+    SELECT id FROM {_TABLE}
+    WHERE status = 'queued' AND (deadline IS NULL OR deadline > {_NOW})
+    ORDER BY {_CLAIM_ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE {_TABLE} AS task
+SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %s,
+    lease_until = {_NOW} + make_interval(secs => %s), started_at = {_NOW}, updated_at = {_NOW}
+FROM best
+WHERE task.id = best.id AND task.status = 'queued'
+RETURNING task.*
+"""
+
+_HEARTBEAT = f"""
+UPDATE {_TABLE}
+SET phase = %s, step = %s, total_steps = %s, lease_until = {_NOW} + make_interval(secs => %s), updated_at = {_NOW}
+WHERE id = %s AND attempt = %s AND status = 'running'
+RETURNING cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, false)
+"""
+
+# A task that somebody wants canceled is not put back into the queue.
+_EXPIRE = f"""
+WITH gone AS MATERIALIZED (
+    SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
+                    WHEN losses + 1 >= max_attempts THEN 'failed' ELSE 'queued' END AS next
+    FROM {_TABLE}
+    WHERE status = 'running' AND lease_until < {_NOW} FOR UPDATE SKIP LOCKED
+)
+UPDATE {_TABLE} AS task
+SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
+    step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
+    worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
+    finished_at = CASE gone.next WHEN 'queued' THEN NULL ELSE {_NOW} END,
+    error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLost.code}'
+                                WHEN 'canceled' THEN '{errors.Canceled.code}' ELSE '' END,
+    error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
+FROM gone
+WHERE task.id = gone.id AND task.status = 'running'
+RETURNING task.id, task.status
+"""
+
+_WAKE = f"""
+UPDATE {_TABLE} SET woken_at = {_NOW}
+WHERE id IN (
+    SELECT id FROM {_TABLE}
+    WHERE status = 'queued' AND COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %s)
+    ORDER BY {_CLAIM_ORDER} LIMIT %s FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
+
+
+def claim(*, worker: str, lease_seconds: float) -> Task | None:
+    """Give the best queued task to this worker; None when nothing is claimable."""
+    return next(iter(Task.objects.raw(_CLAIM, [worker, lease_seconds])), None)
+
+
+def heartbeat(claim: Claim, progress: Progress, *, lease_seconds: float) -> Beat | None:
+    """Record progress, prolong the lease and look for a cancel at once; None when the claim is lost."""
+    row = [progress.phase, progress.step, progress.total_steps, lease_seconds, claim.task_id, claim.attempt]
+    found = _returning(_HEARTBEAT, row)
+    return Beat(cancel_requested=found[0][0], overdue=found[0][1]) if found else None
+
+
+def succeed(
+    claim: Claim, images: Sequence[StoredImage], *, revision: str, timings: dict[str, float], size: dict[str, int]
+) -> bool:
+    """End a task with its pictures, unless the claim is lost or somebody asked to cancel.
+
+    `size` is the pictures' real width and height in pixels, which the parameters may have left to the model. Repeating
+    the call after a commit whose answer was lost says True again.
+    """
+    with transaction.atomic():
+        task = _held(claim).filter(cancel_requested_at__isnull=True).select_for_update().first()
+        if task is None:
+            return Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.SUCCEEDED).exists()
+        moved = _end(
+            Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.RUNNING),
+            Status.SUCCEEDED,
+            step=F("total_steps"),
+            revision=revision,
+            timings=timings,
+            params={**task.params, **size},
+        )
+        TaskImage.objects.bulk_create(
+            TaskImage(
+                task_id=claim.task_id,
+                attempt=claim.attempt,
+                index=image.index,
+                file=image.name,
+                content_type=image.content_type,
+                seed=image.seed,
+                width=image.width,
+                height=image.height,
+                sha256=image.sha256,
+                flagged=image.flagged,
+            )
+            for image in images
+        )
+        return moved
+
+
+def fail(claim: Claim, *, code: str, message: str, traceback: str = "") -> bool:
+    """End a running task with an error."""
+    return _end(_held(claim), Status.FAILED, error_code=code, error_message=message, error_traceback=traceback)
+
+
+def confirm_cancel(claim: Claim) -> bool:
+    """End a running task that somebody asked to cancel."""
+    return _end(_held(claim).filter(cancel_requested_at__isnull=False), Status.CANCELED, **_canceled("while it ran"))
+
+
+def release(claim: Claim) -> bool:
+    """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted."""
+    moved = (
+        _held(claim)
+        .filter(cancel_requested_at__isnull=True)
+        .update(status=Status.QUEUED, phase="", step=0, worker="", lease_until=None, started_at=None, updated_at=Now())
+    )
+    return bool(moved) or confirm_cancel(claim)
+
+
+def cancel(task_id: UUID) -> Status | None:
+    """End a queued task, or ask the worker of a running one to; return the status, None when it had ended before."""
+    with transaction.atomic():
+        # The lock keeps it from being claimed or released between the two updates.
+        tasks = Task.objects.filter(pk=task_id)
+        tasks.select_for_update().first()
+        if _end(tasks.filter(status=Status.QUEUED), Status.CANCELED, **_canceled("before it ran")):
+            return Status.CANCELED
+        asked = Coalesce(F("cancel_requested_at"), Now())
+        if tasks.filter(status=Status.RUNNING).update(cancel_requested_at=asked, updated_at=Now()):
+            return Status.RUNNING
+        return None
+
+
+def expire_leases() -> list[tuple[UUID, Status]]:
+    """Take every task whose worker went silent away from it; return where each one went."""
+    messages = [str(errors.WorkerLost.__doc__), str(errors.Canceled.__doc__)]
+    return [(task_id, Status(status)) for task_id, status in _returning(_EXPIRE, messages)]
+
+
+def time_out() -> list[UUID]:
+    """Fail every task whose deadline passed; a worker that runs one learns it from its next heartbeat."""
+    overdue = Task.objects.exclude(status__in=TERMINAL).filter(deadline__lt=Now())
+    return [
+        task_id
+        for task_id in overdue.values_list("pk", flat=True)
+        if _end(
+            overdue.filter(pk=task_id),
+            Status.FAILED,
+            error_code=errors.TimedOut.code,
+            error_message=str(errors.TimedOut.__doc__),
+        )
+    ]
+
+
+def claimable() -> UUID | None:
+    """Return the task that would be claimed next."""
+    rows = _returning(f"SELECT id FROM {_TABLE} WHERE status = 'queued' ORDER BY {_CLAIM_ORDER} LIMIT 1", [])
+    return rows[0][0] if rows else None
+
+
+def wake(*, after_seconds: float, limit: int) -> list[UUID]:
+    """Mark up to `limit` tasks that nobody took for so long as woken, and return them."""
+    return [row[0] for row in _returning(_WAKE, [after_seconds, limit])]
+
+
+def queue_position(task: Task) -> int | None:
+    """Return how many tasks are claimed up to and including this one; None unless it is queued."""
+    if task.status != Status.QUEUED:
+        return None
+    same_priority = Q(priority=task.priority)
+    before = Q(created_at__lt=task.created_at) | Q(created_at=task.created_at, pk__lt=task.pk)
+    ahead = Task.objects.filter(Q(priority__gt=task.priority) | same_priority & before, status=Status.QUEUED)
+    return ahead.count() + 1
+
+
+def _held(claim: Claim) -> QuerySet[Task]:
+    return Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.RUNNING)
+
+
+def _end(tasks: QuerySet[Task], status: Status, **fields: Any) -> bool:
+    ended = {"phase": "", "lease_until": None, "finished_at": Now(), "updated_at": Now()}
+    return bool(tasks.update(status=status, **ended, **fields))
+
+
+def _canceled(when: str) -> dict[str, str]:
+    return {"error_code": errors.Canceled.code, "error_message": f"The task was canceled {when}."}
+
+
+def _returning(sql: str, parameters: Sequence[Any]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall()

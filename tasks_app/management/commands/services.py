@@ -1,0 +1,36 @@
+"""`manage.py services`: the embedded PostgreSQL and Redis in the foreground, for several terminals."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from project import embedded
+
+
+class Command(BaseCommand):
+    """Run the embedded servers until Ctrl-C; other commands attach to them."""
+
+    help = "Runs the embedded PostgreSQL and Redis until Ctrl-C; other commands attach to them."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Start what no URL names, and wait."""
+        if not (settings.EMBED_POSTGRES or settings.EMBED_REDIS):
+            raise CommandError("DATABASE_URL and REDIS_URL are set: there is nothing to start.")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with embedded.started(
+                settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
+            ) as services:
+                self.stdout.write(f"PostgreSQL  {services.database_url or 'DATABASE_URL'}")
+                self.stdout.write(f"Redis       {services.redis_url or 'REDIS_URL'}")
+                self.stdout.write("Other terminals may now run manage.py commands. Ctrl-C stops both.")
+                signal.pause()
+        except KeyboardInterrupt:
+            self.stdout.write("Stopped.")
+        except embedded.EmbeddedError as error:
+            raise CommandError(str(error)) from None

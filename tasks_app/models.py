@@ -1,0 +1,138 @@
+"""The rows that are the truth: fields, constraints and indexes. `lifecycle` alone changes a task's status."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+
+class Status(models.TextChoices):
+    """Where a task stands; the last three never change again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Phase(models.TextChoices):
+    """What a running task is busy with."""
+
+    LOADING = "loading"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    SAVING = "saving"
+
+
+TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
+_ended = Q(status__in=TERMINAL)
+_running = Q(status=Status.RUNNING)
+
+
+class Task(models.Model):
+    """One request for pictures, from the POST to its end."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    task_type = models.CharField(max_length=64)
+    provider = models.CharField(max_length=64)
+    requested_model_id = models.CharField("requested model", max_length=255)
+    model_id = models.CharField("model", max_length=255, help_text="What the requested name resolved to.")
+    revision = models.CharField(max_length=255, blank=True, help_text="The commit that was loaded.")
+    params = models.JSONField(help_text="Every effective parameter but provider, model and seed.")
+    seed = models.BigIntegerField()
+    priority = models.SmallIntegerField(default=0)
+
+    status = models.CharField(max_length=16, choices=Status, default=Status.QUEUED)
+    phase = models.CharField(max_length=16, choices=Phase, blank=True)
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField(default=0)
+
+    attempt = models.PositiveIntegerField(default=0, help_text="Rises with every claim and fences its writes.")
+    losses = models.PositiveIntegerField(default=0, help_text="How often a worker's lease ran out.")
+    max_attempts = models.PositiveIntegerField(default=3, help_text="The task fails at this many losses.")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=255, blank=True)
+    woken_at = models.DateTimeField(null=True, blank=True, help_text="When the sweeper last sent a ticket for it.")
+    deadline = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    error_code = models.CharField(max_length=32, blank=True)
+    error_message = models.TextField(blank=True)
+    error_traceback = models.TextField(blank=True)
+
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
+    retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        # Never put lease_until, step or updated_at into an index: a heartbeat would stop being a heap-only update.
+        indexes = (
+            models.Index(
+                F("priority").desc(), F("created_at"), F("id"), condition=Q(status=Status.QUEUED), name="task_claim"
+            ),
+            models.Index(fields=["id"], condition=_running, name="task_running"),
+            models.Index(
+                fields=["deadline"],
+                condition=~_ended & Q(deadline__isnull=False),
+                name="task_deadline",
+            ),
+            models.Index(F("created_at").desc(), F("id").desc(), name="task_newest"),
+            models.Index(F("status"), F("created_at").desc(), F("id").desc(), name="task_newest_of_status"),
+            models.Index(F("model_id"), F("created_at").desc(), F("id").desc(), name="task_newest_of_model"),
+        )
+        constraints = (
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
+            models.CheckConstraint(condition=Q(phase__in=["", *Phase.values]), name="task_phase_known"),
+            models.CheckConstraint(
+                condition=(_running & Q(lease_until__isnull=False) & ~Q(worker="") & ~Q(phase=""))
+                | (~_running & Q(lease_until__isnull=True) & Q(phase="")),
+                name="task_leased_while_running",
+            ),
+            models.CheckConstraint(
+                condition=(_ended & Q(finished_at__isnull=False)) | (~_ended & Q(finished_at__isnull=True)),
+                name="task_finished_when_ended",
+            ),
+            models.CheckConstraint(
+                condition=(Q(status__in=[Status.FAILED, Status.CANCELED]) & ~Q(error_code=""))
+                | (~Q(status__in=[Status.FAILED, Status.CANCELED]) & Q(error_code="")),
+                name="task_error_when_failed",
+            ),
+            models.CheckConstraint(condition=Q(step__lte=F("total_steps")), name="task_step_in_range"),
+            models.CheckConstraint(condition=Q(losses__lte=F("attempt")), name="task_losses_in_range"),
+            models.CheckConstraint(condition=Q(max_attempts__gte=1), name="task_max_attempts_positive"),
+            models.CheckConstraint(condition=Q(priority__gte=-10) & Q(priority__lte=10), name="task_priority_in_range"),
+            models.CheckConstraint(condition=Q(seed__gte=0) & Q(seed__lt=2**32), name="task_seed_in_range"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class TaskImage(models.Model):
+    """One picture of a task that succeeded."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="images")
+    index = models.PositiveSmallIntegerField()
+    attempt = models.PositiveIntegerField(help_text="The attempt that made it.")
+    file = models.FileField(max_length=255)
+    content_type = models.CharField(max_length=32, default="image/png")
+    seed = models.BigIntegerField()
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    sha256 = models.CharField(max_length=64)
+    flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this picture.")
+
+    class Meta:
+        ordering = ("index",)
+        constraints = (models.UniqueConstraint(fields=["task", "index"], name="task_image_index_unique"),)
+
+    def __str__(self) -> str:
+        return f"{self.task_id}/{self.index}"

@@ -1,0 +1,82 @@
+"""Live progress in Redis: the latest state and the event stream of each task, as JSON. The row never depends on it.
+
+`task:{id}:progress` is the latest progress; `task:{id}:events` is a capped stream whose entries have the fields
+`event` and `data`. Both expire.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+logger = logging.getLogger(__name__)
+
+MAX_EVENTS = 2000
+# While Redis doesn't answer, every call would wait for its timeout: leave it alone for so long.
+SILENCE_SECONDS = 3.0
+
+_PUBLISH = """
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[1], 'data', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+if ARGV[1] == 'progress' then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
+"""
+
+client = redis.Redis(
+    connection_pool=redis.BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=32,
+        timeout=settings.REDIS_TIMEOUT_SECONDS,
+        socket_timeout=settings.REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=settings.REDIS_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+)
+_publish = client.register_script(_PUBLISH)
+_silent_until = 0.0
+
+
+def progress_key(task_id: UUID) -> str:
+    """Return the key of a task's latest progress."""
+    return f"task:{task_id}:progress"
+
+
+def events_key(task_id: UUID) -> str:
+    """Return the key of a task's event stream."""
+    return f"task:{task_id}:events"
+
+
+def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
+    """Append an event to the task's stream; `progress` events are the latest progress too.
+
+    Redis being away costs the event and nothing else.
+    """
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        return
+    arguments = [event, json.dumps(data), settings.PROGRESS_TTL_SECONDS, MAX_EVENTS]
+    try:
+        _publish(keys=[events_key(task_id), progress_key(task_id)], args=arguments)
+    except redis.RedisError as error:
+        _silent_until = time.monotonic() + SILENCE_SECONDS
+        logger.warning("Progress is not published for %s s: %s", SILENCE_SECONDS, type(error).__name__)
+
+
+def latest(task_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+    """Return the latest progress of those tasks that have one; empty while Redis is away."""
+    ids = list(task_ids)
+    if not ids or time.monotonic() < _silent_until:
+        return {}
+    try:
+        values = client.mget([progress_key(task_id) for task_id in ids])
+    except redis.RedisError:
+        return {}
+    return {task_id: json.loads(value) for task_id, value in zip(ids, values, strict=True) if value}

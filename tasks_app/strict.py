@@ -1,0 +1,132 @@
+"""Serializer fields that take the JSON type they name and nothing that merely looks like it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rest_framework import serializers
+
+
+def has_surrogate(text: str) -> bool:
+    """Return whether the text holds a lone surrogate, which neither UTF-8 nor PostgreSQL can carry."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def printable(text: str) -> str:
+    """Return the text with what UTF-8 can't carry written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class StrictCharField(serializers.CharField):
+    """A JSON string, kept to the letter."""
+
+    default_error_messages = {
+        "invalid": "Must be a string.",
+        "nul": "Must not contain NUL characters.",
+        "surrogate": "Must not contain lone surrogates.",
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Check the type before anything else does."""
+        if data is not serializers.empty and data is not None:
+            if not isinstance(data, str):
+                self.fail("invalid")
+            if "\0" in data:
+                self.fail("nul")
+            if has_surrogate(data):
+                self.fail("surrogate")
+        return super().run_validation(data)
+
+
+class StrictIntegerField(serializers.Field):
+    """A JSON integer within bounds: neither `true` nor `"25"` nor `25.0`."""
+
+    default_error_messages = {
+        "invalid": "Must be an integer.",
+        "range": "Must be between {min_value} and {max_value}.",
+        "multiple": "Must be a multiple of {multiple_of}.",
+    }
+
+    def __init__(self, *, min_value: int, max_value: int, multiple_of: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.min_value, self.max_value, self.multiple_of = min_value, max_value, multiple_of
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the integer."""
+        if type(data) is not int:
+            self.fail("invalid")
+        if not self.min_value <= data <= self.max_value:
+            self.fail("range", min_value=self.min_value, max_value=self.max_value)
+        if data % self.multiple_of:
+            self.fail("multiple", multiple_of=self.multiple_of)
+        return data
+
+    def to_representation(self, value: int) -> int:
+        """Return it as it is."""
+        return value
+
+
+class StrictFloatField(serializers.Field):
+    """A finite JSON number within bounds."""
+
+    default_error_messages = {
+        "invalid": "Must be a number.",
+        "range": "Must be between {min_value} and {max_value}.",
+    }
+
+    def __init__(self, *, min_value: float, max_value: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.min_value, self.max_value = min_value, max_value
+
+    def to_internal_value(self, data: Any) -> float:
+        """Return the number; infinities and NaN are out of every range."""
+        if type(data) not in (int, float):
+            self.fail("invalid")
+        if (type(data) is float and math.isnan(data)) or not self.min_value <= data <= self.max_value:
+            self.fail("range", min_value=self.min_value, max_value=self.max_value)
+        return float(data)
+
+    def to_representation(self, value: float) -> float:
+        """Return it as it is."""
+        return value
+
+
+class StrictChoiceField(StrictCharField):
+    """One of a few JSON strings."""
+
+    default_error_messages = {"choice": "Must be {choices}."}
+
+    def __init__(self, choices: list[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.choices = choices
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the choice."""
+        if data not in self.choices:
+            self.fail("choice", choices=" or ".join(self.choices))
+        return str(data)
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A serializer that refuses unknown fields by name, and reports them with all other errors."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the validated values."""
+        if not isinstance(data, dict):
+            raise serializers.ValidationError({"": ["Must be an object."]}, code="invalid")
+        errors: dict[str, Any] = {
+            printable(name): [serializers.ErrorDetail("Unknown field.", code="unknown_field")]
+            for name in data.keys() - self.fields.keys()
+        }
+        values: dict[str, Any] = {}
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            errors |= error.detail  # type: ignore[operator]
+        if errors:
+            raise serializers.ValidationError(errors)
+        return values

@@ -1,0 +1,59 @@
+"""What every worker does beside its tasks: expired leases, deadlines, and tickets that got lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from tasks_app import actors, execution, lifecycle, progress
+from tasks_app.models import Status
+
+logger = logging.getLogger(__name__)
+
+# Any constant that no other program uses on this database.
+ADVISORY_LOCK = 0x6469_6666
+
+
+def sweep() -> None:
+    """Move on what silent workers and deadlines left behind; of several sweepers at the same moment one does it."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+            (alone,) = cursor.fetchone()
+        if not alone:
+            return
+        moved = lifecycle.expire_leases()
+        moved += [(task_id, Status.FAILED) for task_id in lifecycle.time_out()]
+    for task_id, status in moved:
+        logger.warning("Task %s: swept, now %s.", task_id, status)
+        progress.publish(task_id, "status", {"status": status})
+        if status == Status.QUEUED:
+            actors.wake(task_id)
+
+
+def wake_for_lost_tickets(*, after_seconds: float) -> None:
+    """Send one ticket when a task waits for so long though this worker is idle.
+
+    Every idle worker does so for another task, so that together they send as many as can be used.
+    """
+    if not execution.busy():
+        for task_id in lifecycle.wake(after_seconds=after_seconds, limit=1):
+            actors.wake(task_id)
+
+
+def run_forever(stop: threading.Event) -> None:
+    """Sweep at every interval until told to stop: a worker's own thread."""
+    after_seconds = 0.0
+    while not stop.is_set():
+        try:
+            sweep()
+            wake_for_lost_tickets(after_seconds=after_seconds)
+            after_seconds = settings.WAKE_SECONDS
+        except execution.DATABASE_AWAY as error:
+            logger.warning("No sweep: %s", type(error).__name__)
+        finally:
+            connection.close()
+        stop.wait(settings.SWEEP_SECONDS)
