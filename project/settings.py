@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -38,6 +39,7 @@ class Environment(BaseSettings):
     HF_HOME: Path = Path.home() / ".cache" / "huggingface"
     HF_HUB_OFFLINE: bool = False
     MEDIA_ROOT: Path | None = None
+    STATIC_ROOT: Path | None = None
 
     DEVICE: str = "auto"
     DTYPE: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -158,9 +160,75 @@ DATABASES = {
 }
 
 STATIC_URL = "static/"
-STATIC_ROOT = VAR_DIR / "static"
-WHITENOISE_USE_FINDERS = True
+# Unset, the files are served from where the apps keep them; set, `collectstatic` fills it for production.
+STATIC_ROOT = env.STATIC_ROOT
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
+
+# --- The admin: unfold brings its own fonts and scripts, nothing comes from elsewhere ---------------------------------
+_TASKS = reverse_lazy("admin:tasks_app_task_changelist")
+
+
+def _tab(title: str, status: str) -> dict[str, Any]:
+    return {"title": title, "link": lambda request: f"{_TASKS}?status__exact={status}"}
+
+
+UNFOLD = {
+    "SITE_TITLE": "Diffusers Handler",
+    "SITE_HEADER": "Diffusers Handler",
+    "SITE_SUBHEADER": "Text to image",
+    "SITE_SYMBOL": "image",
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Work",
+                "items": [
+                    {
+                        "title": "Tasks",
+                        "icon": "photo_library",
+                        "link": _TASKS,
+                        "permission": lambda request: (
+                            request.user.has_perm("tasks_app.view_task")
+                            or request.user.has_perm("tasks_app.change_task")
+                        ),
+                    },
+                ],
+            },
+            {
+                "title": "Access",
+                "separator": True,
+                "items": [
+                    {
+                        "title": "Users",
+                        "icon": "person",
+                        "link": reverse_lazy("admin:auth_user_changelist"),
+                        "permission": lambda request: request.user.has_perm("auth.view_user"),
+                    },
+                    {
+                        "title": "Groups",
+                        "icon": "group",
+                        "link": reverse_lazy("admin:auth_group_changelist"),
+                        "permission": lambda request: request.user.has_perm("auth.view_group"),
+                    },
+                ],
+            },
+        ],
+    },
+    "TABS": [
+        {
+            "models": ["tasks_app.task"],
+            "items": [
+                {"title": "All", "link": _TASKS, "active": lambda request: "status__exact" not in request.GET},
+                _tab("Queued", "queued"),
+                _tab("Running", "running"),
+                _tab("Succeeded", "succeeded"),
+                _tab("Failed", "failed"),
+                _tab("Canceled", "canceled"),
+            ],
+        }
+    ],
+}
 
 # --- The API ---------------------------------------------------------------------------------------------------------
 # Neither sessions nor forms: JSON in, JSON out.

@@ -1,0 +1,1 @@
+"""Text-to-image tasks, from the POST to the picture."""

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from django.conf import settings
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tasks_app.errors import ModelNotAllowed
 

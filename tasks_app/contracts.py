@@ -70,7 +70,8 @@ class Report(Protocol):
         RunStopped: the run is to end; the handler lets it pass.
     """
 
-    def __call__(self, progress: Progress, /) -> None: ...
+    def __call__(self, progress: Progress, /) -> None:
+        """Take one report."""
 
 
 class Handler(Protocol):

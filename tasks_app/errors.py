@@ -17,7 +17,7 @@ class InvalidParams(TaskError):
 
 
 class ModelNotAllowed(TaskError):
-    """This server doesn't allow the model."""
+    """The model is not allowed on this server."""
 
     code = "model_not_allowed"
 

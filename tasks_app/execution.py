@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +23,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from tasks_app import errors, lifecycle, progress, providers, storage
 from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, Progress, percent
-from tasks_app.models import Phase, Status, Task
+from tasks_app.models import Status, Task
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,40 @@ class Run:
         return round((now - since) / (step - first) * (self.latest.total_steps - step), 1)
 
 
-_inference = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+class InferenceThread:
+    """The thread that all runs of this process share, one after the other.
+
+    Unlike an executor's it is a daemon: a call that never returns can't hold up the end of the process.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+
+    def submit(self, call: Callable[[], GenerationResult]) -> Future[GenerationResult]:
+        """Queue a call and return its future."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        future: Future[GenerationResult] = Future()
+        self._calls.put((future, call))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            # Everything of a call is in that frame, so that a waiting thread keeps neither pictures nor pipelines alive.
+            _carry_out(*self._calls.get())
+
+
+def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - a future carries whatever its call raised
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+_inference = InferenceThread()
 _runs: set[Run] = set()
 _draining = threading.Event()
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
@@ -102,9 +135,14 @@ def busy() -> bool:
 def drain(grace_seconds: float) -> None:
     """Claim no more, and give the running tasks back when they need longer than the grace."""
     _draining.set()
-    timer = threading.Timer(grace_seconds, lambda: [run.stop(Stop.DRAINED) for run in list(_runs)])
+    timer = threading.Timer(grace_seconds, _give_back)
     timer.daemon = True
     timer.start()
+
+
+def _give_back() -> None:
+    for run in list(_runs):
+        run.stop(Stop.DRAINED)
 
 
 def run(task: Task) -> None:
@@ -234,7 +272,7 @@ def _publish_progress(run: Run) -> None:
         "step": latest.step,
         "total_steps": latest.total_steps,
         "percent": percent(latest.step, latest.total_steps),
-        "eta_seconds": run.eta_seconds() if latest.phase == Phase.DENOISING else None,
+        "eta_seconds": run.eta_seconds() if latest.phase == "denoising" else None,
     }
     if latest.bytes_done is not None:
         data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}

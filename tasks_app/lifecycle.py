@@ -5,8 +5,8 @@
     running -> queued                         release (given back on purpose), expire_leases (the worker went silent)
     queued  -> canceled | failed              cancel, time_out
 
-Every function is one guarded UPDATE and says whether it moved the row. What a worker writes is fenced by its claim: once
-the row has another attempt, or has ended, the write moves nothing. Time is the database's.
+Every function is one guarded UPDATE and says whether it moved the row. What a worker writes is fenced by its claim:
+once the row has another attempt, or has ended, the write moves nothing. Time is the database's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors
@@ -60,6 +60,7 @@ UPDATE {_TABLE} AS task
 SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
     step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
     worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
+    started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
     finished_at = CASE gone.next WHEN 'queued' THEN NULL ELSE {_NOW} END,
     error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLost.code}'
                                 WHEN 'canceled' THEN '{errors.Canceled.code}' ELSE '' END,
@@ -77,6 +78,16 @@ WHERE id IN (
     ORDER BY {_CLAIM_ORDER} LIMIT %s FOR UPDATE SKIP LOCKED
 )
 RETURNING id
+"""
+
+_POSITIONS = f"""
+SELECT task.id, 1 + (
+    SELECT count(*) FROM {_TABLE} AS ahead
+    WHERE ahead.status = 'queued'
+      AND (-ahead.priority, ahead.created_at, ahead.id) < (-task.priority, task.created_at, task.id)
+)
+FROM {_TABLE} AS task
+WHERE task.id = ANY(%s) AND task.status = 'queued'
 """
 
 
@@ -196,14 +207,9 @@ def wake(*, after_seconds: float, limit: int) -> list[UUID]:
     return [row[0] for row in _returning(_WAKE, [after_seconds, limit])]
 
 
-def queue_position(task: Task) -> int | None:
-    """Return how many tasks are claimed up to and including this one; None unless it is queued."""
-    if task.status != Status.QUEUED:
-        return None
-    same_priority = Q(priority=task.priority)
-    before = Q(created_at__lt=task.created_at) | Q(created_at=task.created_at, pk__lt=task.pk)
-    ahead = Task.objects.filter(Q(priority__gt=task.priority) | same_priority & before, status=Status.QUEUED)
-    return ahead.count() + 1
+def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return, for those of the tasks that are queued, how many are claimed up to and including each."""
+    return dict(_returning(_POSITIONS, [list(task_ids)])) if task_ids else {}
 
 
 def _held(claim: Claim) -> QuerySet[Task]:
@@ -222,4 +228,4 @@ def _canceled(when: str) -> dict[str, str]:
 def _returning(sql: str, parameters: Sequence[Any]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        return cursor.fetchall()
+        return list(cursor.fetchall())

@@ -62,7 +62,7 @@ def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
     global _silent_until
     if time.monotonic() < _silent_until:
         return
-    arguments = [event, json.dumps(data), settings.PROGRESS_TTL_SECONDS, MAX_EVENTS]
+    arguments: list[str | int] = [event, json.dumps(data), settings.PROGRESS_TTL_SECONDS, MAX_EVENTS]
     try:
         _publish(keys=[events_key(task_id), progress_key(task_id)], args=arguments)
     except redis.RedisError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from rest_framework import serializers
 
@@ -16,6 +16,11 @@ def has_surrogate(text: str) -> bool:
 def printable(text: str) -> str:
     """Return the text with what UTF-8 can't carry written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def details(error: serializers.ValidationError) -> dict[str, Any]:
+    """Return a serializer's errors by field."""
+    return cast(dict[str, Any], error.detail)
 
 
 class StrictCharField(serializers.CharField):
@@ -42,7 +47,7 @@ class StrictCharField(serializers.CharField):
         return super().run_validation(data)
 
 
-class StrictIntegerField(serializers.Field):
+class StrictIntegerField(serializers.Field[int, Any, int, Any]):
     """A JSON integer within bounds: neither `true` nor `"25"` nor `25.0`."""
 
     default_error_messages = {
@@ -70,7 +75,7 @@ class StrictIntegerField(serializers.Field):
         return value
 
 
-class StrictFloatField(serializers.Field):
+class StrictFloatField(serializers.Field[float, Any, float, Any]):
     """A finite JSON number within bounds."""
 
     default_error_messages = {
@@ -126,7 +131,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            errors |= error.detail  # type: ignore[operator]
+            errors |= details(error)
         if errors:
             raise serializers.ValidationError(errors)
         return values

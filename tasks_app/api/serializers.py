@@ -10,10 +10,10 @@ from django.utils.module_loading import import_string
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
-from tasks_app import catalog, errors, lifecycle, task_types
+from tasks_app import catalog, errors, task_types
 from tasks_app.contracts import Submission, percent
 from tasks_app.models import Phase, Status, Task, TaskImage
-from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer
+from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details
 
 SEEDS = 2**32
 
@@ -32,7 +32,7 @@ class SubmissionSerializer(StrictSerializer):
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            found |= error.detail  # type: ignore[operator]
+            found |= details(error)
         if isinstance(data, dict) and "params" in data:
             params = _params_serializer(data)
             wrong_model = _wrong_model(data["params"])
@@ -62,7 +62,7 @@ class SubmissionSerializer(StrictSerializer):
 
 
 def _params_serializer(data: dict[str, Any]) -> serializers.Serializer[Any]:
-    """Return the serializer that fits; where type or provider are wrong, the first one, so that no error stays unsaid."""
+    """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
     params = data["params"] if isinstance(data["params"], dict) else {}
     named = data.get("task_type"), params.get("provider", "diffusers")
     entries = task_types.registered()
@@ -88,7 +88,7 @@ def _wrong_model(params: Any) -> dict[str, Any]:
 
 
 class TaskSerializer(serializers.BaseSerializer[Task]):
-    """A task as JSON; the context brings the request and `live`, the latest progress by task id."""
+    """A task as JSON; the context brings the request, and by task id `live` progress and queue `positions`."""
 
     def to_representation(self, instance: Task) -> dict[str, Any]:
         """Return the JSON."""
@@ -101,7 +101,7 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
             "params": self._params(task),
             "model": {"id": task.model_id, "revision": task.revision or None},
             "progress": self._progress(task),
-            "queue_position": lifecycle.queue_position(task),
+            "queue_position": self.context["positions"].get(task.pk),
             "attempt": task.attempt,
             "images": [self._image(task, image) for image in task.images.all()],
             "error": self._error(task),

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import catalog, errors, progress, services
+from tasks_app import catalog, errors, lifecycle, progress, services
 from tasks_app.api.serializers import SubmissionSerializer, TaskSerializer
 from tasks_app.models import Status, Task, TaskImage
 
@@ -30,7 +30,12 @@ class TaskPages(CursorPagination):
 
 def _represent(request: Request, tasks: list[Task]) -> list[dict[str, Any]]:
     running = [task.pk for task in tasks if task.status == Status.RUNNING]
-    context = {"request": request, "live": progress.latest(running)}
+    queued = [task.pk for task in tasks if task.status == Status.QUEUED]
+    context = {
+        "request": request,
+        "live": progress.latest(running),
+        "positions": lifecycle.queue_positions(queued),
+    }
     return [TaskSerializer(task, context=context).data for task in tasks]
 
 

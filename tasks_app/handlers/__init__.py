@@ -1,0 +1,1 @@
+"""The engines: one folder each. They never import Django."""

@@ -132,10 +132,14 @@ class _Call:
 
     def _callback(self) -> dict[str, Any]:
         if "callback_on_step_end" in self._takes:
-            return {"callback_on_step_end": lambda pipe, index, timestep, values: self._stepped(index) or values}
+            return {"callback_on_step_end": self._on_step_end}
         if "callback" in self._takes:
             return {"callback": lambda index, timestep, latents: self._stepped(index)}
         raise InvalidParams("This model's pipeline can neither report its steps nor be stopped.")
+
+    def _on_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
+        self._stepped(index)
+        return values
 
     def _stepped(self, index: int) -> None:
         # Some schedulers take more steps than were asked for.

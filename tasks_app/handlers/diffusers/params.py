@@ -15,7 +15,7 @@ MAX_SEED = 2**32 - 1
 class TextToImageParams(StrictSerializer):
     """The fields of `params`; the context brings `max_pixels`, `max_images` and `default_model_id`.
 
-    Absent values that are the server's to choose stay None: the seed, which it draws, and the size, which is the model's.
+    Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
 
     provider = StrictChoiceField(["diffusers"], default="diffusers")

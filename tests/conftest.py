@@ -1,0 +1,92 @@
+"""Fixtures for tests on the real parts."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from tasks_app import lifecycle, progress
+from tasks_app.models import Task
+from tests.fake import handler as fake
+
+PARAMS: dict[str, Any] = {
+    "prompt": "a house at sunset",
+    "negative_prompt": "",
+    "steps": 4,
+    "guidance_scale": 4.0,
+    "width": None,
+    "height": None,
+    "num_images": 1,
+}
+
+
+@pytest.fixture
+def make_task(db: None) -> Callable[..., Task]:
+    """Return a factory of queued tasks of the fake provider."""
+
+    def make(*, params: dict[str, Any] | None = None, **fields: Any) -> Task:
+        values = {**PARAMS, **(params or {})}
+        defaults = {
+            "task_type": "text-to-image",
+            "provider": "fake",
+            "requested_model_id": "demo",
+            "model_id": "demo",
+            "params": values,
+            "seed": 7,
+            "total_steps": values["steps"],
+        }
+        return Task.objects.create(**{**defaults, **fields})
+
+    return make
+
+
+@pytest.fixture
+def claimed(make_task: Callable[..., Task]) -> Callable[..., Task]:
+    """Return a factory of running tasks."""
+
+    def make(*, lease_seconds: float = 30, **fields: Any) -> Task:
+        task = make_task(**fields)
+        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=lease_seconds)
+        assert claimed is not None
+        assert claimed.pk == task.pk
+        return claimed
+
+    return make
+
+
+@pytest.fixture
+def behave() -> Iterator[Callable[[str, fake.Behaviour], str]]:
+    """Return a function that says what the fake provider does with a prompt."""
+
+    def register(prompt: str, behaviour: fake.Behaviour) -> str:
+        fake.behaviours[prompt] = behaviour
+        return prompt
+
+    yield register
+    fake.behaviours.clear()
+
+
+@pytest.fixture
+def events() -> Callable[[UUID], list[tuple[str, dict[str, Any]]]]:
+    """Return a function that reads a task's event stream."""
+    import json
+
+    def read(task_id: UUID) -> list[tuple[str, dict[str, Any]]]:
+        entries = progress.client.xrange(progress.events_key(task_id))
+        return [(fields[b"event"].decode(), json.loads(fields[b"data"])) for _, fields in entries]
+
+    return read
+
+
+@pytest.fixture
+def database_clock(db: None) -> Callable[[], Any]:
+    """Return the database's time, the only one that rows know."""
+
+    def now() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            return cursor.fetchone()[0]
+
+    return now

@@ -1,0 +1,17 @@
+from django.apps import AppConfig
+
+from tasks_app import task_types
+
+
+class FakeConfig(AppConfig):
+    name = "tests.fake"
+
+    def ready(self) -> None:
+        task_types.register(
+            task_types.TaskType(
+                name="text-to-image",
+                provider="fake",
+                params="tests.fake.params.FakeParams",
+                handler="tests.fake.handler.FakeHandler",
+            )
+        )

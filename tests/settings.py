@@ -1,0 +1,8 @@
+"""The service's own settings, with a provider that tests can command."""
+
+from project.settings import *  # noqa: F403
+from project.settings import INSTALLED_APPS, PROVIDERS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.fake"]
+PROVIDERS = {**PROVIDERS, "fake": {}}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,256 @@
+"""One claimed task, supervised: with the fake provider, on real PostgreSQL and Redis."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from tasks_app import errors, execution, lifecycle, progress
+from tasks_app.contracts import GenerationRequest, Progress, Report
+from tasks_app.models import Status, Task
+from tests.fake import handler as fake
+
+MakeTask = Callable[..., Task]
+Behave = Callable[[str, Callable[[GenerationRequest, Report], None]], str]
+
+
+@pytest.fixture(autouse=True)
+def _fast_heartbeat(settings: Any) -> None:
+    settings.HEARTBEAT_SECONDS = 0.05
+
+
+@pytest.fixture(autouse=True)
+def _not_draining() -> Iterator[None]:
+    yield
+    execution._draining.clear()
+
+
+def ended(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def until_stopped(request: GenerationRequest, report: Report) -> None:
+    """Report the first step for as long as nobody stops the run."""
+    waiting = threading.Event()
+    while not waiting.wait(0.01):
+        report(Progress(phase="denoising", step=1, total_steps=request.steps))
+
+
+def test_a_run_ends_with_pictures_in_the_storage_whose_hashes_match(make_task: MakeTask) -> None:
+    task = make_task(params={"num_images": 2})
+    assert execution.run_next()
+    after = ended(task)
+    assert (after.status, after.revision, after.step) == (Status.SUCCEEDED, "fake", 4)
+    assert {"denoising", "saving"} == after.timings.keys()
+    for index, image in enumerate(after.images.all()):
+        with image.file.open() as file:
+            assert hashlib.sha256(file.read()).hexdigest() == image.sha256
+        assert (image.seed, image.file.name) == (7 + index, f"tasks/{task.pk}/1-{index}.png")
+
+
+def test_every_step_reaches_redis_and_the_statuses_frame_them(
+    make_task: MakeTask, events: Callable[..., list[tuple[str, dict[str, Any]]]]
+) -> None:
+    task = make_task(params={"steps": 50})
+    execution.run_next()
+    stream = events(task.pk)
+    assert [data["step"] for event, data in stream if data.get("phase") == "denoising"] == list(range(1, 51))
+    statuses = [data["status"] for event, data in stream if event == "status"]
+    assert statuses == ["running", "succeeded"]
+    assert stream[0][0] == stream[-1][0] == "status"
+    assert progress.latest([task.pk])[task.pk]["phase"] == "saving"
+
+
+def test_without_a_task_nothing_runs(db: None) -> None:
+    assert not execution.run_next()
+
+
+@contextmanager
+def sweeping() -> Iterator[list[Any]]:
+    """Expire leases all the time, from a thread with a connection of its own; yield what each sweep moved."""
+    done, swept = threading.Event(), []
+
+    def sweep() -> None:
+        while not done.wait(0.02):
+            swept.append(lifecycle.expire_leases())
+        connection.close()
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    try:
+        yield swept
+    finally:
+        done.set()
+        thread.join()
+
+
+def run_with(make_task: MakeTask, act: Callable[[Task], object]) -> Task:
+    """Run a task whose inference thread acts on its own row after the first step, then goes on until it is stopped."""
+    task = make_task(params={"prompt": "act"})
+
+    def behaviour(request: GenerationRequest, report: Report) -> None:
+        report(Progress(phase="denoising", step=1, total_steps=request.steps))
+        act(task)
+        connection.close()
+        until_stopped(request, report)
+
+    fake.behaviours["act"] = behaviour
+    try:
+        assert execution.run_next()
+    finally:
+        fake.behaviours.clear()
+    return Task.objects.get(pk=task.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_step_that_blocks_for_two_lease_times_keeps_its_lease(
+    make_task: MakeTask, behave: Behave, settings: Any
+) -> None:
+    settings.LEASE_SECONDS = 0.5
+    never = threading.Event()
+
+    def block(request: GenerationRequest, report: Report) -> None:
+        report(Progress(phase="denoising", step=1, total_steps=request.steps))
+        never.wait(2 * settings.LEASE_SECONDS)
+
+    task = make_task(params={"prompt": behave("block", block)})
+    with sweeping() as swept:
+        execution.run_next()
+    assert len(swept) > 10
+    assert not any(swept)
+    after = Task.objects.get(pk=task.pk)
+    assert (after.status, after.attempt, after.losses) == (Status.SUCCEEDED, 1, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_heartbeats_the_same_step_would_lose_its_lease(
+    make_task: MakeTask, behave: Behave, settings: Any
+) -> None:
+    settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 0.2, 60
+    lost = threading.Event()
+
+    def block(request: GenerationRequest, report: Report) -> None:
+        assert lost.wait(30)
+
+    task = make_task(params={"prompt": behave("block", block)})
+    thread = threading.Thread(target=lambda: (execution.run_next(), connection.close()))
+    with sweeping() as swept:
+        thread.start()
+        while not any(swept):
+            assert thread.is_alive()
+            threading.Event().wait(0.01)
+        lost.set()
+        thread.join()
+    after = Task.objects.get(pk=task.pk)
+    assert (after.status, after.losses) == (Status.QUEUED, 1)
+    assert not default_storage.exists(f"tasks/{task.pk}/1-0.png")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_stops_the_run_at_its_next_step(make_task: MakeTask) -> None:
+    after = run_with(make_task, lambda task: lifecycle.cancel(task.pk))
+    assert (after.status, after.error_code) == (Status.CANCELED, "canceled")
+    assert not after.images.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_after_the_last_step_is_honoured_and_leaves_no_file(make_task: MakeTask, behave: Behave) -> None:
+    task = make_task(params={"prompt": "late"})
+
+    def cancel_and_return(request: GenerationRequest, report: Report) -> None:
+        lifecycle.cancel(task.pk)
+        connection.close()
+
+    behave("late", cancel_and_return)
+    execution.run_next()
+    assert Task.objects.get(pk=task.pk).status == Status.CANCELED
+    assert not default_storage.exists(f"tasks/{task.pk}/1-0.png")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_whose_deadline_passes_is_stopped(make_task: MakeTask) -> None:
+    past = Now() - timedelta(seconds=1)
+    after = run_with(make_task, lambda task: Task.objects.filter(pk=task.pk).update(deadline=past))
+    assert (after.status, after.error_code) == (Status.FAILED, "timed_out")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_lost_its_claim_stops_and_changes_nothing(make_task: MakeTask) -> None:
+    def steal(task: Task) -> None:
+        with transaction.atomic():  # no heartbeat in between
+            Task.objects.filter(pk=task.pk).update(lease_until=Now() - timedelta(seconds=1))
+            lifecycle.expire_leases()
+            lifecycle.claim(worker="another:2", lease_seconds=30)
+
+    after = run_with(make_task, steal)
+    assert (after.status, after.worker, after.attempt, after.step) == (Status.RUNNING, "another:2", 2, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drained_run_is_given_back_without_a_loss_and_nothing_more_is_claimed(make_task: MakeTask) -> None:
+    after = run_with(make_task, lambda task: execution.drain(0))
+    assert (after.status, after.attempt, after.losses) == (Status.QUEUED, 1, 0)
+    assert not execution.run_next()
+
+
+def failing(error: Exception) -> Callable[[GenerationRequest, Report], None]:
+    def fail(request: GenerationRequest, report: Report) -> None:
+        raise error
+
+    return fail
+
+
+def test_an_error_of_ours_fails_the_task_with_its_code_and_message(make_task: MakeTask, behave: Behave) -> None:
+    error = errors.ModelUnavailable("The model is not here.")
+    task = make_task(params={"prompt": behave("fail", failing(error))})
+    execution.run_next()
+    after = ended(task)
+    assert (after.status, after.error_code) == (Status.FAILED, "model_unavailable")
+    assert after.error_message == "The model is not here."
+    assert "ModelUnavailable" in after.error_traceback
+
+
+def test_an_unknown_error_tells_people_its_type_only(make_task: MakeTask, behave: Behave) -> None:
+    task = make_task(params={"prompt": behave("fail", failing(RuntimeError("/secret/path")))})
+    execution.run_next()
+    after = ended(task)
+    assert (after.status, after.error_code) == (Status.FAILED, "internal")
+    assert after.error_message == "The run failed with an unexpected RuntimeError."
+    assert "/secret/path" in after.error_traceback
+
+
+def test_after_a_failed_run_the_next_one_runs(make_task: MakeTask, behave: Behave) -> None:
+    make_task(params={"prompt": behave("fail", failing(RuntimeError()))})
+    fine = make_task()
+    execution.run_next()
+    execution.run_next()
+    assert ended(fine).status == Status.SUCCEEDED
+
+
+def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, settings: Any, tmp_path: Any) -> None:
+    in_the_way = tmp_path / "media"
+    in_the_way.write_text("a file where the storage needs a folder")
+    settings.MEDIA_ROOT = in_the_way
+    task = make_task()
+    execution.run_next()
+    after = ended(task)
+    assert (after.status, after.error_code) == (Status.FAILED, "storage_failed")
+    assert errors.RETRYABLE[after.error_code]
+    assert str(tmp_path) not in after.error_message
+
+
+def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
+    run = execution.Run(make_task(params={"steps": 10}))
+    run.latest = Progress(phase="denoising", step=1, total_steps=10)
+    assert run.eta_seconds() is None
+    assert run._first_step is not None
+    run._first_step = run._first_step[0] - 2, 1
+    run.latest = Progress(phase="denoising", step=5, total_steps=10)
+    assert run.eta_seconds() == pytest.approx(2.5, abs=0.1)
