@@ -56,9 +56,7 @@ class Command(BaseCommand):
         _require_free(port)
         if settings.EMBED_POSTGRES or settings.EMBED_REDIS:
             self.stdout.write("Starting PostgreSQL and Redis …")
-            servers = embedded.started(
-                settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
-            )
+            servers = embedded.started(settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS)
             stack.enter_context(servers)
         _manage("migrate", "--no-input")
         self._ensure_admin()
@@ -89,7 +87,9 @@ class Command(BaseCommand):
             raise CommandError(answer.json()["error"]["message"])
         task: dict[str, Any] = answer.json()
         self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
-        with tqdm(total=25, disable=None, bar_format="{desc:>10} {bar:40} {n_fmt}/{total_fmt} steps [{elapsed}]") as bar:
+        with tqdm(
+            total=25, disable=None, bar_format="{desc:>10} {bar:40} {n_fmt}/{total_fmt} steps [{elapsed}]"
+        ) as bar:
             while task["finished_at"] is None:
                 if worker.poll() is not None:
                     raise CommandError(f"The worker ended:\n{_tail('worker.log')}")

@@ -1,0 +1,124 @@
+"""What a task's page shows, beyond the row itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from tasks_app.admin.cells import SMALL, badge, duration, image_url, moment, progress_bar, prompt, spell
+from tasks_app.admin.deeds import DEEDS
+from tasks_app.admin.live import follow
+from tasks_app.models import TERMINAL, Phase, Task, TaskImage
+
+# How wide in pixels small pictures are enlarged to: one alone, and several of which two fit side by side.
+ALONE = 384
+SEVERAL = 288
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of a table."""
+
+    label: str
+    value: object
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage of the run that ended well; `percent` is its share of all stages."""
+
+    name: str
+    seconds: float
+    percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture in full. `shown_width` is in pixels; None leaves it to the page."""
+
+    image: TaskImage
+    url: str
+    shown_width: int | None
+
+
+def context(task: Task) -> dict[str, Any]:
+    """Return the variables of the page's template; a running task is brought up to date."""
+    live = follow([task]).get(task.pk, {})
+    return {
+        "task": task,
+        "prompt": prompt(task),
+        "badge": badge(task),
+        "progress_bar": progress_bar(task),
+        "remaining": _remaining(live),
+        "pictures": list(_pictures(task)),
+        "parameters": list(_parameters(task)),
+        "times": list(_times(task)),
+        "bars": list(_stages(task)),
+        "lifecycle": list(_lifecycle(task)),
+        "retries": task.retries.order_by("created_at"),
+        "deeds": [deed for deed in DEEDS if deed.applies(task)],
+        "has_ended": task.status in TERMINAL,
+    }
+
+
+def _remaining(live: dict[str, Any]) -> str:
+    if live.get("bytes_total"):
+        return f"{live['bytes_done'] / 1e6:.0f} of {live['bytes_total'] / 1e6:.0f} MB"
+    seconds = live.get("eta_seconds")
+    return "" if seconds is None else f"about {spell(timedelta(seconds=seconds))} left"
+
+
+def _pictures(task: Task) -> Iterator[Picture]:
+    images = task.images.all()
+    room = ALONE if len(images) == 1 else SEVERAL
+    for image in images:
+        longer = max(image.width, image.height)
+        # A whole number of times, or some squares would be larger than others.
+        enlarged = image.width * (room // longer) if longer <= SMALL else None
+        yield Picture(image=image, url=image_url(image), shown_width=enlarged)
+
+
+def _parameters(task: Task) -> Iterator[Row]:
+    if task.requested_model_id != task.model_id:
+        yield Row(label="Requested model", value=task.requested_model_id)
+    yield Row(label="Model", value=task.model_id)
+    yield Row(label="Revision", value=task.revision)
+    yield Row(label="Task type", value=task.task_type)
+    yield Row(label="Provider", value=task.provider)
+    for name, value in task.params.items():
+        if name != "prompt":
+            yield Row(label=name.replace("_", " ").capitalize(), value=value)
+    yield Row(label="Seed", value=task.seed)
+    yield Row(label="Priority", value=task.priority)
+
+
+def _times(task: Task) -> Iterator[Row]:
+    waited = None if task.started_at is None else task.started_at - task.created_at
+    yield Row(label="Created", value=moment(task.created_at))
+    yield Row(label="Started", value=moment(task.started_at))
+    yield Row(label="Finished", value=moment(task.finished_at))
+    yield Row(label="Waited", value=spell(waited), hint="until its last attempt")
+    yield Row(label="Duration", value=spell(duration(task)))
+
+
+def _stages(task: Task) -> Iterator[Stage]:
+    whole = sum(task.timings.values())
+    # The database keeps no order of keys.
+    known = [phase for phase in Phase.values if phase in task.timings]
+    for name, seconds in {**dict.fromkeys(known), **task.timings}.items():
+        yield Stage(name=name, seconds=seconds, percent=100 * seconds / whole if whole else 0)
+
+
+def _lifecycle(task: Task) -> Iterator[Row]:
+    yield Row(label="Id", value=task.pk)
+    yield Row(label="Attempt", value=task.attempt)
+    yield Row(label="Losses", value=f"{task.losses} of {task.max_attempts}", hint="how often its worker went silent")
+    yield Row(label="Worker", value=task.worker)
+    yield Row(label="Lease until", value=moment(task.lease_until))
+    yield Row(label="Deadline", value=moment(task.deadline))
+    yield Row(label="Cancel requested", value=moment(task.cancel_requested_at))
+    yield Row(label="Last woken", value=moment(task.woken_at))
+    yield Row(label="Updated", value=moment(task.updated_at))

@@ -1,0 +1,163 @@
+"""A read-only admin with deeds: asked about on a page of their own, done on POST alone, logged with who did them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.admin import ModelAdmin
+
+from tasks_app.admin import cells
+from tasks_app.admin.deeds import CANCEL, DEEDS, RETRY, Deed, Result, summary
+from tasks_app.models import Task
+
+# Unfold has no types; its admin has the interface of Django's.
+if TYPE_CHECKING:
+    TaskModelAdmin = admin.ModelAdmin[Task]
+else:
+    TaskModelAdmin = ModelAdmin
+
+# A form can't carry many more, and each of them is a transaction.
+MAX_CHOSEN = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A chosen task on the page that asks, and whether the deed would move it."""
+
+    task: Task
+    thumbnail: str
+    prompt: str
+    model: str
+    badge: str
+    moves: bool
+
+
+class SteeringAdmin(TaskModelAdmin):
+    """Tasks can be canceled and retried; nothing else about them can be changed."""
+
+    actions = ("cancel_chosen", "retry_chosen")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: tasks come from the API."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        """Refuse: a form's save would overwrite what a worker writes at the same time."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        """Refuse."""
+        return False
+
+    def has_act_permission(self, request: HttpRequest) -> bool:
+        """Ask for Django's permission to change tasks, which makes them visible, too."""
+        return request.user.has_perm("tasks_app.change_task")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put each deed's two addresses before Django's own."""
+        view = self.admin_site.admin_view
+        own = []
+        for deed in DEEDS:
+            name = f"tasks_app_task_{deed.name}"
+            own.append(path(f"<uuid:task_id>/{deed.name}/", view(self.steer_one), {"deed": deed}, name=name))
+            own.append(path(f"{deed.name}/", view(self.steer_many), {"deed": deed}, name=f"{name}_many"))
+        return [*own, *super().get_urls()]
+
+    @admin.action(description="Cancel …", permissions=["act"])
+    def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be canceled."""
+        return self._ask_about_many(request, CANCEL, queryset)
+
+    @admin.action(description="Retry …", permissions=["act"])
+    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be queued again."""
+        return self._ask_about_many(request, RETRY, queryset)
+
+    def steer_one(self, request: HttpRequest, task_id: UUID, deed: Deed) -> HttpResponse:
+        """Ask about one task on GET, and do it on POST."""
+        task = self._tasks(request, [task_id]).first()
+        if task is None:
+            raise Http404
+        if request.method != "POST":
+            return self._ask(request, deed, [task], action=request.get_full_path(), back=_task_url(task))
+        result = self._do(request, deed, [task])[0]
+        return HttpResponseRedirect(_task_url(result.task))
+
+    def steer_many(self, request: HttpRequest, deed: Deed) -> HttpResponse:
+        """Do it to the tasks that the confirmation listed."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self._do(request, deed, self._tasks(request, request.POST.getlist("task")))
+        return HttpResponseRedirect(self._filtered(request, "changelist"))
+
+    def _tasks(self, request: HttpRequest, ids: Iterable[UUID | str]) -> QuerySet[Task]:
+        if not self.has_act_permission(request):
+            raise PermissionDenied
+        try:
+            wanted = [UUID(str(task_id)) for task_id in ids]
+        except ValueError:
+            raise BadRequest("These are no task ids.") from None
+        # The oldest first, so that a retry keeps the order in which they came.
+        return self.get_queryset(request).filter(pk__in=wanted).order_by("created_at", "pk")
+
+    def _ask_about_many(self, request: HttpRequest, deed: Deed, tasks: QuerySet[Task]) -> HttpResponse | None:
+        if tasks.count() > MAX_CHOSEN:
+            self.message_user(request, f"Choose at most {MAX_CHOSEN} tasks at a time.", messages.ERROR)
+            return None
+        action, back = self._filtered(request, f"{deed.name}_many"), self._filtered(request, "changelist")
+        return self._ask(request, deed, list(tasks), action=action, back=back)
+
+    def _ask(self, request: HttpRequest, deed: Deed, tasks: list[Task], *, action: str, back: str) -> HttpResponse:
+        moving = sum(deed.applies(task) for task in tasks)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"{deed.title} {moving} task{'' if moving == 1 else 's'}?",
+            "deed": deed,
+            "moving": moving,
+            "choices": [_choice(deed, task) for task in tasks],
+            "action": action,
+            "back": back,
+        }
+        return TemplateResponse(request, "admin/tasks_app/task/confirm.html", context)
+
+    def _do(self, request: HttpRequest, deed: Deed, tasks: Iterable[Task]) -> list[Result]:
+        results = []
+        for task in tasks:
+            result = deed.perform(task)
+            results.append(result)
+            if result.log:
+                self.log_change(request, task, result.log)
+        level = messages.SUCCESS if any(result.log for result in results) else messages.WARNING
+        self.message_user(request, summary(results), level)
+        return results
+
+    def _filtered(self, request: HttpRequest, view: str) -> str:
+        """Return one of the list's addresses that keeps the list's filters."""
+        filters: dict[str, Any] = {"opts": self.opts, "preserved_filters": self.get_preserved_filters(request)}
+        return str(add_preserved_filters(filters, reverse(f"admin:tasks_app_task_{view}")))
+
+
+def _task_url(task: Task) -> str:
+    return reverse("admin:tasks_app_task_change", args=[task.pk])
+
+
+def _choice(deed: Deed, task: Task) -> Choice:
+    return Choice(
+        task=task,
+        thumbnail=cells.thumbnail(task),
+        prompt=cells.short_prompt(task),
+        model=cells.model(task),
+        badge=cells.badge(task),
+        moves=deed.applies(task),
+    )

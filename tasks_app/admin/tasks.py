@@ -1,0 +1,150 @@
+"""The list of tasks and a task's page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from tasks_app import errors
+from tasks_app.admin import cells, page
+from tasks_app.admin.live import follow
+from tasks_app.admin.steering import SteeringAdmin
+from tasks_app.models import TERMINAL, Task
+
+# Unfold has no types; its list has the interface of Django's.
+if TYPE_CHECKING:
+    from django.contrib.admin.views.main import ChangeList
+else:
+    from unfold.views import ChangeList
+
+
+class TaskChangeList(ChangeList):
+    """A page of tasks; the running ones are as far as Redis knows."""
+
+    moving_cells = ""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the page."""
+        super().get_results(request)
+        tasks: list[Task] = list(self.result_list)
+        follow(tasks)
+        self.result_list = tasks
+        moving = [task for task in tasks if task.status not in TERMINAL]
+        self.moving_cells = ", ".join(f"#{name}-{task.pk}" for task in moving for name in cells.MOVING)
+
+
+class ErrorCodeFilter(admin.SimpleListFilter):
+    """Filters by what went wrong; the codes are the public ones, so no query looks for them."""
+
+    title = "error"
+    parameter_name = "error_code"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return every code and how it reads."""
+        return [(code, code.replace("_", " ")) for code in sorted(errors.RETRYABLE)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        """Keep the chosen code."""
+        return queryset.filter(error_code=self.value()) if self.value() else queryset
+
+
+@admin.register(Task)
+class TaskAdmin(SteeringAdmin):
+    """Tasks to watch."""
+
+    list_display = (
+        "thumbnail",
+        "prompt",
+        "model_name",
+        "status_badge",
+        "progress",
+        "worker_name",
+        "duration",
+        "created",
+    )
+    list_display_links = ("thumbnail", "prompt")
+    list_filter = ("status", "model_id", "created_at", ErrorCodeFilter)
+    list_fullwidth = True
+    list_per_page = 25
+    search_fields = ("params__prompt", "model_id", "requested_model_id")
+    search_help_text = "Prompt, model or task id"
+    show_full_result_count = False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the page that follows Redis."""
+        return TaskChangeList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        """Fetch all pictures at once."""
+        return super().get_queryset(request).prefetch_related("images")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
+    ) -> tuple[QuerySet[Task], bool]:
+        """Take an id for what it is, and look for anything else in prompts and models."""
+        try:
+            return queryset.filter(pk=UUID(search_term.strip())), False
+        except ValueError:
+            return super().get_search_results(request, queryset, search_term)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> list[Any]:
+        """Return none: the page has a template of its own."""
+        return []
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Task | None = None,
+    ) -> HttpResponse:
+        """Add what the page shows beyond the row."""
+        assert obj is not None, "nobody may add tasks"
+        context |= page.context(obj) | {"may_act": self.has_act_permission(request)}
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    @admin.display(description="")
+    def thumbnail(self, task: Task) -> str:
+        """Show the first picture."""
+        return cells.moving(task, "thumbnail", cells.thumbnail(task))
+
+    @admin.display(description="prompt")
+    def prompt(self, task: Task) -> str:
+        """Show the beginning of the prompt."""
+        return cells.short_prompt(task)
+
+    @admin.display(description="model", ordering="model_id")
+    def model_name(self, task: Task) -> str:
+        """Show the model without its owner."""
+        return cells.model(task)
+
+    @admin.display(description="status", ordering="status")
+    def status_badge(self, task: Task) -> str:
+        """Show the status in its color."""
+        return cells.moving(task, "status", cells.badge(task))
+
+    @admin.display(description="progress")
+    def progress(self, task: Task) -> str:
+        """Show steps and phase."""
+        return cells.moving(task, "progress", cells.progress_bar(task))
+
+    @admin.display(description="worker", ordering="worker")
+    def worker_name(self, task: Task) -> str:
+        """Show who runs it."""
+        return cells.moving(task, "worker", cells.worker(task))
+
+    @admin.display(description="duration")
+    def duration(self, task: Task) -> str:
+        """Show how long it took, or has taken so far."""
+        return cells.moving(task, "duration", cells.spell(cells.duration(task)))
+
+    @admin.display(description="created", ordering="created_at")
+    def created(self, task: Task) -> str:
+        """Show how long ago it came."""
+        return cells.age(task)

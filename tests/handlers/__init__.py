@@ -1,0 +1,1 @@
+"""Tests of the engines, which need neither a database nor Django."""

@@ -1,0 +1,96 @@
+"""The pipeline cache: one load, one user at a time, the least recently used goes first."""
+
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tasks_app.handlers.diffusers.cache import PipelineCache
+
+
+class Pipeline:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.itself = self  # a cycle, as real pipelines have
+
+
+def use(cache: PipelineCache, name: str, *, capacity: int = 2) -> Pipeline:
+    with cache.lease(name, lambda: Pipeline(name), capacity=capacity) as pipeline:
+        assert isinstance(pipeline, Pipeline)
+        return pipeline
+
+
+def test_a_pipeline_is_loaded_once_under_concurrent_demand_and_used_by_one_at_a_time() -> None:
+    cache = PipelineCache()
+    start = threading.Barrier(8)
+    loads: list[int] = []
+    inside = threading.Lock()
+
+    def load() -> Pipeline:
+        loads.append(1)
+        return Pipeline("a")
+
+    def work() -> Pipeline:
+        start.wait()
+        with cache.lease("a", load, capacity=1) as pipeline:
+            assert inside.acquire(blocking=False), "two users at the same moment"
+            inside.release()
+            return pipeline  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(work) for _ in range(8)]
+        pipelines = {id(future.result()) for future in futures}
+    assert (len(loads), len(pipelines)) == (1, 1)
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = PipelineCache()
+    for name in ("a", "b", "a", "c"):
+        use(cache, name)
+    assert cache.keys() == ["a", "c"]
+
+
+def test_an_evicted_pipeline_is_really_gone_when_the_device_is_told() -> None:
+    seen: list[object] = []
+    cache = PipelineCache(on_evict=lambda: seen.append(first()))
+    first = weakref.ref(use(cache, "a", capacity=1))
+    use(cache, "b", capacity=1)
+    assert seen == [None]
+
+
+def test_a_leased_pipeline_is_never_evicted() -> None:
+    cache = PipelineCache()
+    with cache.lease("a", lambda: Pipeline("a"), capacity=1):
+        use(cache, "b", capacity=1)
+        assert cache.keys() == ["a", "b"]
+    use(cache, "c", capacity=1)
+    assert cache.keys() == ["c"]
+
+
+def test_after_a_load_that_failed_the_next_user_tries_again() -> None:
+    cache = PipelineCache()
+
+    def fail() -> Pipeline:
+        raise OSError
+
+    with pytest.raises(OSError), cache.lease("a", fail, capacity=1):  # noqa: PT011
+        pass
+    assert cache.keys() == []
+    assert use(cache, "a").name == "a"
+
+
+def test_a_user_that_raises_returns_the_pipeline() -> None:
+    cache = PipelineCache()
+    first = use(cache, "a")
+    with pytest.raises(RuntimeError), cache.lease("a", lambda: Pipeline("x"), capacity=1):
+        raise RuntimeError
+    assert use(cache, "a") is first
+
+
+def test_clearing_keeps_what_is_leased() -> None:
+    cache = PipelineCache()
+    use(cache, "b")
+    with cache.lease("a", lambda: Pipeline("a"), capacity=2):
+        cache.clear()
+        assert cache.keys() == ["a"]

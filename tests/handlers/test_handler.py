@@ -1,0 +1,292 @@
+"""The diffusers handler on real pipelines: the demo model and tiny ones with random weights."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+from tasks_app.contracts import GenerationRequest, GenerationResult, Progress
+from tasks_app.errors import InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
+from tasks_app.handlers.diffusers import handler as handler_module
+from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
+from tests import tiny
+
+DEMO = Path(__file__).resolve().parents[2] / "models"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.save_sd(folder / "sd")
+    tiny.save_sdxl(folder / "sdxl")
+    (folder / "demo").symlink_to(DEMO / "demo")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> Iterator[None]:
+    PIPELINES.clear()
+    yield
+    PIPELINES.clear()
+
+
+@pytest.fixture
+def handler(models: Path, tmp_path: Path) -> DiffusersHandler:
+    return DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu")
+
+
+def request(model_id: str = "sd", **more: Any) -> GenerationRequest:
+    values: dict[str, Any] = {
+        "revision": "",
+        "prompt": "a house",
+        "negative_prompt": "",
+        "steps": 3,
+        "guidance_scale": 4.0,
+        "seed": 11,
+        "width": None,
+        "height": None,
+        "num_images": 1,
+    }
+    return GenerationRequest(model_id=model_id, **{**values, **more})
+
+
+def run(handler: DiffusersHandler, request: GenerationRequest) -> GenerationResult:
+    return handler.run(request, lambda progress: None)
+
+
+def pixels(result: GenerationResult, index: int = 0) -> str:
+    return hashlib.sha256(result.images[index].image.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("model_id", ["sd", "sdxl", "demo"])
+def test_every_step_and_phase_is_reported_in_order(handler: DiffusersHandler, model_id: str) -> None:
+    reports: list[Progress] = []
+    result = handler.run(request(model_id, steps=4), reports.append)
+    assert [(report.phase, report.step) for report in reports] == [
+        ("loading", 0),
+        ("denoising", 0),
+        *(("denoising", step) for step in range(1, 5)),
+        ("decoding", 4),
+    ]
+    assert {report.total_steps for report in reports} == {4}
+    assert result.images[0].image.size == ((32, 32) if model_id == "demo" else (16, 16))
+    assert {"loading", "denoising", "decoding"} == result.timings.keys()
+
+
+@pytest.mark.parametrize("model_id", ["sd", "sdxl", "demo"])
+def test_a_seed_means_one_picture_and_another_prompt_another(handler: DiffusersHandler, model_id: str) -> None:
+    first, again = run(handler, request(model_id)), run(handler, request(model_id))
+    assert pixels(first) == pixels(again)
+    assert pixels(run(handler, request(model_id, seed=12))) != pixels(first)
+    assert pixels(run(handler, request(model_id, prompt="mountains"))) != pixels(first)
+
+
+def test_image_i_has_seed_plus_i_and_is_the_picture_of_that_seed(handler: DiffusersHandler) -> None:
+    three = run(handler, request("demo", num_images=3))
+    assert [image.seed for image in three.images] == [11, 12, 13]
+    alone = run(handler, request("demo", seed=13)).images[0].image
+    differences = (abs(a - b) for a, b in zip(alone.tobytes(), three.images[2].image.tobytes(), strict=True))
+    assert max(differences) <= 1
+
+
+def test_seeds_wrap_at_their_end(handler: DiffusersHandler) -> None:
+    result = run(handler, request(seed=2**32 - 1, num_images=2))
+    assert [image.seed for image in result.images] == [2**32 - 1, 0]
+
+
+def test_size_and_negative_prompt_reach_the_pipeline(handler: DiffusersHandler) -> None:
+    plain = run(handler, request("demo"))
+    assert pixels(run(handler, request("demo", negative_prompt="a house"))) != pixels(plain)
+    assert run(handler, request("demo", width=48, height=40)).images[0].image.size == (48, 40)
+
+
+def test_a_run_that_is_stopped_ends_at_that_step_and_the_next_one_is_as_if_nothing_had_been(
+    handler: DiffusersHandler,
+) -> None:
+    expected = pixels(run(handler, request()))
+    seen: list[int] = []
+
+    def stop_at_two(progress: Progress) -> None:
+        seen.append(progress.step)
+        if progress.step == 2:
+            raise RunStopped
+
+    with pytest.raises(RunStopped):
+        handler.run(request(), stop_at_two)
+    assert max(seen) == 2
+    assert pixels(run(handler, request())) == expected
+
+
+def test_no_scheduler_state_survives_a_run(handler: DiffusersHandler) -> None:
+    run(handler, request(steps=3))
+    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+        used = pipeline.scheduler
+    run(handler, request(steps=2))
+    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+        assert isinstance(pipeline.scheduler, DDIMScheduler)
+        assert pipeline.scheduler is not used
+
+
+def test_hooks_are_freed_after_a_stopped_run(handler: DiffusersHandler) -> None:
+    run(handler, request())
+    freed: list[str] = []
+    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+        pipeline.maybe_free_model_hooks = lambda: freed.append("freed")
+
+    def stop(progress: Progress) -> None:
+        if progress.step:
+            raise RunStopped
+
+    with pytest.raises(RunStopped):
+        handler.run(request(), stop)
+    assert "freed" in freed
+
+
+def test_from_pretrained_is_called_once_under_concurrent_demand(
+    handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[Any] = []
+    original = StableDiffusionPipeline.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def counting(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        loads.append(args)
+        return original(cls, *args, **kwargs)
+
+    monkeypatch.setattr(StableDiffusionPipeline, "from_pretrained", classmethod(counting))
+    start = threading.Barrier(4)
+
+    def work(seed: int) -> str:
+        start.wait()
+        return pixels(run(handler, request(seed=seed)))
+
+    with ThreadPoolExecutor(4) as pool:
+        concurrent = list(pool.map(work, range(4)))
+    assert len(loads) == 1
+    assert concurrent == [pixels(run(handler, request(seed=seed))) for seed in range(4)]
+
+
+def test_the_setting_bounds_how_many_models_stay(models: Path, tmp_path: Path) -> None:
+    one = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=1)
+    run(one, request("sd"))
+    run(one, request("sdxl"))
+    assert PIPELINES.keys() == [("sdxl", "local")]
+    two = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
+    run(two, request("sd"))
+    assert PIPELINES.keys() == [("sdxl", "local"), ("sd", "local")]
+
+
+def test_each_model_gets_its_own_pipeline_class_in_float32_on_the_cpu(handler: DiffusersHandler) -> None:
+    run(handler, request("sdxl"))
+    with PIPELINES.lease(("sdxl", "local"), pytest.fail, capacity=1) as pipeline:
+        assert isinstance(pipeline, StableDiffusionXLPipeline)
+        assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.float32}
+        assert pipeline.device.type == "cpu"
+
+
+class NoCallback(StableDiffusionPipeline):
+    """A pipeline that can neither report nor be stopped."""
+
+    def __call__(self, prompt: str, num_inference_steps: int = 1, generator: Any = None) -> Any:
+        raise AssertionError("must not be called")
+
+
+class LegacyCallback(StableDiffusionPipeline):
+    """A pipeline with the older callback, as PixArt and Kandinsky 2.1 have it."""
+
+    def __call__(self, prompt: str, num_inference_steps: int, generator: Any, callback: Any) -> Any:  # type: ignore[override]
+        def step_end(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            callback(index, timestep, None)
+            return values
+
+        return super().__call__(
+            prompt, num_inference_steps=num_inference_steps, generator=generator, callback_on_step_end=step_end
+        )
+
+
+@pytest.fixture
+def as_class(handler: DiffusersHandler) -> Any:
+    """Return a function that gives the cached pipeline another class."""
+
+    def change(pipeline_class: type[DiffusionPipeline]) -> None:
+        run(handler, request())
+        with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+            pipeline.__class__ = pipeline_class
+
+    return change
+
+
+def test_a_pipeline_that_cannot_be_stopped_is_refused(handler: DiffusersHandler, as_class: Any) -> None:
+    as_class(NoCallback)
+    with pytest.raises(InvalidParams, match="stopped"):
+        run(handler, request())
+
+
+def test_a_pipeline_with_the_legacy_callback_reports_its_steps(handler: DiffusersHandler, as_class: Any) -> None:
+    as_class(LegacyCallback)
+    reports: list[Progress] = []
+    handler.run(request(), reports.append)
+    assert [report.step for report in reports if report.phase == "denoising"] == [0, 1, 2, 3]
+
+
+def test_what_a_pipeline_does_not_take_is_refused_by_name(handler: DiffusersHandler, as_class: Any) -> None:
+    as_class(LegacyCallback)
+    with pytest.raises(InvalidParams, match="height, negative_prompt, width"):
+        run(handler, request(negative_prompt="rain", width=32, height=32))
+
+
+class OutOfMemoryPipeline(StableDiffusionPipeline):
+    """A pipeline whose device is full."""
+
+    def __call__(self, prompt: str, num_inference_steps: int, generator: Any, callback_on_step_end: Any) -> Any:  # type: ignore[override]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_full_device_is_told_as_out_of_memory(handler: DiffusersHandler, as_class: Any) -> None:
+    as_class(OutOfMemoryPipeline)
+    with pytest.raises(OutOfMemory):
+        run(handler, request())
+
+
+class Flagging:
+    """Stands for a model's own safety checker: it blackens the second of two pictures."""
+
+    def __call__(self, images: Any, clip_input: Any) -> Any:
+        images[1] = 0
+        return images, [False, True]
+
+
+def test_a_flagged_picture_is_said_to_be_flagged(handler: DiffusersHandler) -> None:
+    run(handler, request())
+    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+        flagging = Flagging()
+        pipeline.run_safety_checker = lambda image, device, dtype: flagging(image, None)
+    result = run(handler, request(num_images=2))
+    assert [image.flagged for image in result.images] == [False, True]
+
+
+def test_files_that_are_no_pipeline_fail_as_such_without_their_paths(handler: DiffusersHandler, models: Path) -> None:
+    broken = tiny.save_sd(models / "broken")
+    (broken / "unet" / "config.json").write_text("{}")
+    with pytest.raises(ModelLoadFailed) as failure:
+        run(handler, request("broken"))
+    assert str(models) not in str(failure.value)
+
+
+def test_pickled_weights_are_never_loaded(handler: DiffusersHandler, models: Path) -> None:
+    folder = tiny.save_sd(models / "pickled", safe_serialization=False)
+    assert list(folder.glob("unet/*.bin"))
+    with pytest.raises(ModelLoadFailed):
+        run(handler, request("pickled"))
+
+
+def test_remote_code_is_off() -> None:
+    from diffusers.utils import constants
+
+    assert constants.DIFFUSERS_DISABLE_REMOTE_CODE
+    assert handler_module.loading.choose("auto", "auto", DEMO / "demo").device in ("cpu", "cuda", "mps")
