@@ -38,6 +38,7 @@ class Environment(BaseSettings):
     MODELS_DIR: Path = BASE_DIR / "models"
     HF_HOME: Path = Path.home() / ".cache" / "huggingface"
     HF_HUB_OFFLINE: bool = False
+    HF_ENDPOINT: str | None = None
     MEDIA_ROOT: Path | None = None
     STATIC_ROOT: Path | None = None
 
@@ -255,6 +256,7 @@ PROVIDERS = {
         "models_dir": MODELS_DIR,
         "hub_cache": env.HF_HOME / "hub",
         "offline": env.HF_HUB_OFFLINE,
+        "hub_endpoint": env.HF_ENDPOINT,
         "device": env.DEVICE,
         "dtype": env.DTYPE,
         "max_cached_models": env.MAX_CACHED_MODELS,

@@ -96,7 +96,7 @@ class InferenceThread:
 
     def _work(self) -> None:
         while True:
-            # Everything of a call is in that frame, so that a waiting thread keeps neither pictures nor pipelines alive.
+            # All of a call is in that frame: a waiting thread keeps neither pictures nor pipelines alive.
             _carry_out(*self._calls.get())
 
 

@@ -18,6 +18,8 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tasks_app.models import Phase, Status, Task
+
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 2000
@@ -29,6 +31,7 @@ redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[1], 'data
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 if ARGV[1] == 'progress' then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
 """
+_PHASES = ["", *Phase.values]
 
 client = redis.Redis(
     connection_pool=redis.BlockingConnectionPool.from_url(
@@ -70,9 +73,16 @@ def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
         logger.warning("Progress is not published for %s s: %s", SILENCE_SECONDS, type(error).__name__)
 
 
-def latest(task_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-    """Return the latest progress of those tasks that have one; empty while Redis is away."""
-    ids = list(task_ids)
+def ahead(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
+    """Return the progress of those running tasks that Redis knows more of than their rows say.
+
+    It is that of the row's own attempt and not behind the row; empty while Redis is away.
+    """
+    running = {task.pk: task for task in tasks if task.status == Status.RUNNING}
+    return {task_id: live for task_id, live in _latest(list(running)).items() if _is_ahead(live, running[task_id])}
+
+
+def _latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
     if not ids or time.monotonic() < _silent_until:
         return {}
     try:
@@ -80,3 +90,9 @@ def latest(task_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
     except redis.RedisError:
         return {}
     return {task_id: json.loads(value) for task_id, value in zip(ids, values, strict=True) if value}
+
+
+def _is_ahead(live: dict[str, Any], task: Task) -> bool:
+    if live["attempt"] != task.attempt:
+        return False
+    return (_PHASES.index(live["phase"]), live["step"]) >= (_PHASES.index(task.phase), task.step)

@@ -65,7 +65,7 @@ def test_every_step_reaches_redis_and_the_statuses_frame_them(
     statuses = [data["status"] for event, data in stream if event == "status"]
     assert statuses == ["running", "succeeded"]
     assert stream[0][0] == stream[-1][0] == "status"
-    assert progress.latest([task.pk])[task.pk]["phase"] == "saving"
+    assert progress._latest([task.pk])[task.pk]["phase"] == "saving"
 
 
 def test_without_a_task_nothing_runs(db: None) -> None:

@@ -7,24 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from tasks_app import progress
-from tasks_app.models import Phase, Status, Task
-
-_PHASES = ["", *Phase.values]
+from tasks_app.models import Task
 
 
 def follow(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
     """Bring running tasks up to their latest step, in memory only, and return what is known beyond the row."""
-    running = {task.pk: task for task in tasks if task.status == Status.RUNNING}
-    latest = progress.latest(running)
-    newer = {task_id: live for task_id, live in latest.items() if _is_newer(live, running[task_id])}
-    for task_id, live in newer.items():
-        task = running[task_id]
-        task.phase, task.step, task.total_steps = live["phase"], live["step"], live["total_steps"]
-    return newer
-
-
-def _is_newer(live: dict[str, Any], task: Task) -> bool:
-    """Say whether it belongs to the run that the row knows, and is not behind the row."""
-    if live["attempt"] != task.attempt:
-        return False
-    return (_PHASES.index(live["phase"]), live["step"]) >= (_PHASES.index(task.phase), task.step)
+    by_id = {task.pk: task for task in tasks}
+    live = progress.ahead(by_id.values())
+    for task_id, known in live.items():
+        task = by_id[task_id]
+        task.phase, task.step, task.total_steps = known["phase"], known["step"], known["total_steps"]
+    return live

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+from django.views import defaults
 from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -51,8 +53,10 @@ def body(code: str, message: str, *, retryable: bool = False, **more: Any) -> di
     return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
 
 
-def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Answer for a URL that does not exist."""
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for a URL that does not exist: as a page inside the admin, as JSON everywhere else."""
+    if request.path.startswith(reverse("admin:index")):
+        return defaults.page_not_found(request, exception)
     return JsonResponse(body("not_found", "There is no such thing here."), status=404)
 
 

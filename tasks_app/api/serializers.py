@@ -12,7 +12,7 @@ from rest_framework.reverse import reverse
 
 from tasks_app import catalog, errors, task_types
 from tasks_app.contracts import Submission, percent
-from tasks_app.models import Phase, Status, Task, TaskImage
+from tasks_app.models import Task, TaskImage
 from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details
 
 SEEDS = 2**32
@@ -134,11 +134,8 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
             "percent": percent(task.step, task.total_steps),
             "eta_seconds": None,
         }
-        live = self.context["live"].get(task.pk)
-        current = live is not None and live["attempt"] == task.attempt and task.status == Status.RUNNING
-        if live is not None and current and _order(live) >= _order(progress):
-            progress |= {name: value for name, value in live.items() if name != "attempt"}
-        return progress
+        live = self.context["live"].get(task.pk, {})
+        return progress | {name: value for name, value in live.items() if name != "attempt"}
 
     def _image(self, task: Task, image: TaskImage) -> dict[str, Any]:
         return {
@@ -160,8 +157,3 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
 
     def _url(self, name: str, task: Task, *more: int) -> str:
         return reverse(name, args=[task.pk, *more], request=self.context["request"])
-
-
-def _order(progress: dict[str, Any]) -> tuple[int, int]:
-    phases = ["", *Phase.values]
-    return phases.index(progress["phase"] or ""), progress["step"]

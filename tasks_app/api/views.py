@@ -29,11 +29,10 @@ class TaskPages(CursorPagination):
 
 
 def _represent(request: Request, tasks: list[Task]) -> list[dict[str, Any]]:
-    running = [task.pk for task in tasks if task.status == Status.RUNNING]
     queued = [task.pk for task in tasks if task.status == Status.QUEUED]
     context = {
         "request": request,
-        "live": progress.latest(running),
+        "live": progress.ahead(tasks),
         "positions": lifecycle.queue_positions(queued),
     }
     return [TaskSerializer(task, context=context).data for task in tasks]

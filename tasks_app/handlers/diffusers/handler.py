@@ -37,12 +37,15 @@ class DiffusersHandler:
         models_dir: Path,
         hub_cache: Path,
         offline: bool = False,
+        hub_endpoint: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         max_cached_models: int = 1,
         safety_checker: bool = True,
     ) -> None:
-        self._places = snapshots.Places(models_dir=models_dir, hub_cache=hub_cache, offline=offline)
+        self._places = snapshots.Places(
+            models_dir=models_dir, hub_cache=hub_cache, offline=offline, endpoint=hub_endpoint
+        )
         self._device = device
         self._dtype = dtype
         self._max_cached_models = max_cached_models

@@ -13,8 +13,12 @@ from typing import Any
 import httpx2
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tasks_app.errors import ModelUnavailable
+
+# The bytes are reported instead: a worker's log is no terminal.
+disable_progress_bars()
 
 HUB_TIMEOUT_SECONDS = 3.0
 POLL_SECONDS = 0.5
@@ -39,6 +43,7 @@ class Places:
     models_dir: Path
     hub_cache: Path
     offline: bool = False
+    endpoint: str | None = None
 
 
 def find(model_id: str, revision: str, places: Places) -> Snapshot | None:
@@ -147,18 +152,19 @@ def _component_complete(part: Path) -> bool:
 
 
 def _download(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
-    info = HfApi().model_info(model_id, revision=revision or None, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
-    commit = str(info.sha)
+    hub = HfApi(endpoint=places.endpoint)
+    # By the name that was asked for, not by the commit: only then can the cache be asked for that name later.
+    where: dict[str, Any] = {"repo_id": model_id, "revision": revision or None}
+    info = hub.model_info(**where, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     if INDEX not in sizes:
         raise _unavailable(model_id, "it is no diffusers pipeline: it has no model_index.json")
-    first = snapshot_download(model_id, revision=commit, cache_dir=places.hub_cache, allow_patterns=[INDEX])
-    wanted = wanted_files(sizes, components(json.loads((Path(first) / INDEX).read_text())))
-    total = sum(sizes[name] for name in wanted)
-    blobs = Path(first).parent.parent / "blobs"
-    with _Watch(blobs, total, on_bytes):
-        path = snapshot_download(model_id, revision=commit, cache_dir=places.hub_cache, allow_patterns=wanted)
-    return Snapshot(path=Path(path), revision=commit)
+    where["cache_dir"] = places.hub_cache
+    first = Path(hub.snapshot_download(**where, allow_patterns=[INDEX]))
+    wanted = wanted_files(sizes, components(json.loads((first / INDEX).read_text())))
+    with _Watch(first.parent.parent / "blobs", sum(sizes[name] for name in wanted), on_bytes):
+        path = Path(hub.snapshot_download(**where, allow_patterns=wanted))
+    return Snapshot(path=path, revision=path.name)
 
 
 class _Watch:

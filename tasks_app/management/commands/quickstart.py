@@ -27,6 +27,7 @@ PROMPT = "a house at sunset"
 START_PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.1
 ADMIN = "admin"
+BAR = "{desc:>10} {bar:40} {n_fmt}/{total_fmt} steps [{elapsed}]"
 
 
 class Command(BaseCommand):
@@ -87,9 +88,7 @@ class Command(BaseCommand):
             raise CommandError(answer.json()["error"]["message"])
         task: dict[str, Any] = answer.json()
         self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
-        with tqdm(
-            total=25, disable=None, bar_format="{desc:>10} {bar:40} {n_fmt}/{total_fmt} steps [{elapsed}]"
-        ) as bar:
+        with tqdm(total=params["steps"], disable=None, bar_format=BAR) as bar:
             while task["finished_at"] is None:
                 if worker.poll() is not None:
                     raise CommandError(f"The worker ended:\n{_tail('worker.log')}")

@@ -1,0 +1,188 @@
+"""From ids to folders: local ones, the Hub's cache offline, and downloads from a Hub on the loopback interface."""
+
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_app.errors import ModelUnavailable
+from tasks_app.handlers.diffusers import snapshots
+from tasks_app.handlers.diffusers.snapshots import Places, fetch, find, is_complete, variant_of, wanted_files
+from tests import tiny
+from tests.handlers import hub
+
+MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+@pytest.fixture(scope="session")
+def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny.save_sd(tmp_path_factory.mktemp("hub") / "sd")
+    shutil.rmtree(folder / "words")
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "models").mkdir()
+    return Places(models_dir=tmp_path / "models", hub_cache=tmp_path / "hub")
+
+
+def cached(places: Places, model: Path, commit: str = hub.COMMIT) -> Path:
+    """Lay a model out as the Hub's cache does: blobs, links to them, and a reference."""
+    root = places.hub_cache / f"models--{MODEL.replace('/', '--')}"
+    snapshot = root / "snapshots" / commit
+    for number, file in enumerate(file for file in model.rglob("*") if file.is_file()):
+        blob = root / "blobs" / f"{number:040}"
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blob)
+        link = snapshot / file.relative_to(model)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    (root / "refs").mkdir(exist_ok=True)
+    (root / "refs" / "main").write_text(commit)
+    return snapshot
+
+
+def no_bytes(done: int, total: int) -> None:
+    pytest.fail("nothing is to be downloaded")
+
+
+def at(places: Places, **more: Any) -> Places:
+    return Places(models_dir=places.models_dir, hub_cache=places.hub_cache, **more)
+
+
+def test_a_folder_of_models_dir_comes_first(places: Places, sd: Path) -> None:
+    shutil.copytree(sd, places.models_dir / "mine")
+    found = fetch("mine", "", places, no_bytes)
+    assert (found.path, found.revision) == (places.models_dir / "mine", "local")
+
+
+@pytest.mark.parametrize("revision", ["", "main", hub.COMMIT])
+def test_the_hub_cache_serves_offline_and_tells_the_commit(places: Places, sd: Path, revision: str) -> None:
+    snapshot = cached(places, sd)
+    found = fetch(MODEL, revision, at(places, offline=True), no_bytes)
+    assert (found.path, found.revision) == (snapshot, hub.COMMIT)
+
+
+def test_a_pinned_revision_that_is_not_cached_is_not_replaced_by_another(places: Places, sd: Path) -> None:
+    cached(places, sd)
+    assert find(MODEL, "f" * 40, places) is None
+
+
+def test_a_snapshot_that_lacks_weights_is_incomplete(places: Places, sd: Path) -> None:
+    snapshot = cached(places, sd)
+    assert is_complete(snapshot)
+    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").resolve().unlink()
+    assert not is_complete(snapshot)
+    assert find(MODEL, "", places) is None
+    shutil.rmtree(snapshot / "unet")
+    assert not is_complete(snapshot)
+
+
+def test_offline_a_missing_model_is_unavailable_with_its_id_and_what_to_do(places: Places) -> None:
+    with pytest.raises(ModelUnavailable, match=f"{MODEL}.*manage.py pull {MODEL}.*MODELS_DIR"):
+        fetch(MODEL, "", at(places, offline=True), no_bytes)
+
+
+def test_a_hub_that_refuses_connections_is_told_at_once(places: Places) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ModelUnavailable, match="can't be reached"):
+            fetch(MODEL, "", at(places, endpoint=endpoint), no_bytes)
+    assert time.monotonic() - started < 5
+
+
+def test_a_hub_that_never_answers_is_told_within_five_seconds(places: Places) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ModelUnavailable, match="can't be reached"):
+            fetch(MODEL, "", at(places, endpoint=endpoint), no_bytes)
+    assert time.monotonic() - started < 5
+
+
+def test_a_model_that_the_hub_does_not_know_is_unavailable(places: Places) -> None:
+    with hub.serving({}) as server, pytest.raises(ModelUnavailable, match="doesn't know it"):
+        fetch(MODEL, "", at(places, endpoint=server.url), no_bytes)
+
+
+def test_a_download_reports_its_bytes_and_lands_in_the_cache(places: Places, sd: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    half_way = threading.Event()
+    with hub.serving({MODEL: sd}) as server:
+        server.gate.clear()
+
+        def on_bytes(done: int, total: int) -> None:
+            seen.append((done, total))
+            if 0 < done < total:
+                half_way.set()
+                server.gate.set()
+
+        found = fetch(MODEL, "", at(places, endpoint=server.url), on_bytes)
+        downloads = list(server.downloads)
+    assert half_way.is_set()
+    totals = {total for _, total in seen}
+    assert len(totals) == 1
+    assert seen[-1][0] == seen[-1][1] > 10_000
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert found.revision == hub.COMMIT
+    assert is_complete(found.path)
+    assert find(MODEL, "", at(places, offline=True)) == found
+    assert not [name for name in downloads if name.endswith((".bin", ".ckpt", ".py", ".md"))]
+
+
+FILES = [
+    "model_index.json",
+    "README.md",
+    "v1-5-pruned.safetensors",
+    "pipeline.py",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors.index.json",
+    "text_encoder/model-00001-of-00002.safetensors",
+    "text_encoder/model-00002-of-00002.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "onnx/model.onnx",
+]
+
+
+def test_only_what_a_pipeline_needs_is_downloaded() -> None:
+    wanted = wanted_files(FILES, ["unet", "text_encoder", "vae", "tokenizer"])
+    assert sorted(set(FILES) - set(wanted)) == [
+        "README.md",
+        "onnx/model.onnx",
+        "pipeline.py",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "v1-5-pruned.safetensors",
+    ]
+    assert len(wanted) == len(set(wanted))
+
+
+def test_weights_in_half_precision_only_are_loaded_as_that_variant(tmp_path: Path, sd: Path) -> None:
+    assert variant_of(sd) is None
+    half = tmp_path / "half"
+    shutil.copytree(sd, half)
+    for weights in half.glob("*/*.safetensors"):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    assert variant_of(half) == "fp16"
+
+
+def test_the_patience_with_the_hub_fits_into_the_promise() -> None:
+    assert snapshots.HUB_TIMEOUT_SECONDS < 5

@@ -1,0 +1,85 @@
+"""What holds for the house as a whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
+
+# Resolves every URL of the web, and answers the pages that people open.
+WEB = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+import project.asgi
+from django.test import Client
+from django.urls import get_resolver
+
+def resolve(resolver):
+    for pattern in resolver.url_patterns:
+        resolve(pattern) if hasattr(pattern, "url_patterns") else pattern.callback
+
+resolve(get_resolver())
+from django.core.management import call_command
+call_command("check")
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test.utils import setup_test_environment
+setup_test_environment()
+client = Client()
+for path in ("/healthz", "/admin/login/", "/task/unknown"):
+    client.get(path)
+from django.template.loader import get_template
+from django.apps import apps
+print(",".join(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+
+
+def test_the_web_never_loads_torch() -> None:
+    done = run(sys.executable, "-c", WEB)
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.strip().splitlines()[-1].split(","))
+    assert {"django", "rest_framework", "unfold", "tasks_app"} <= modules
+    assert not modules & HEAVY
+
+
+def test_the_handlers_never_load_django() -> None:
+    program = (
+        "import sys, tasks_app.handlers.diffusers.handler; print(*(n in sys.modules for n in ('django', 'torch')))"
+    )
+    done = run(sys.executable, "-c", program)
+    assert done.stdout.split()[-2:] == ["False", "True"], done.stderr
+
+
+def test_imports_point_down() -> None:
+    done = run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_migration_is_missing() -> None:
+    done = run(sys.executable, "manage.py", "makemigrations", "--check", "--dry-run")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["torch", "diffusers"])
+def test_the_check_of_the_layers_can_fail(tmp_path: Path, name: str) -> None:
+    import shutil
+
+    for folder in ("project", "tasks_app"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "tasks_app" / "services.py").open("a") as services:
+        services.write(f"\nimport {name}\n")
+    lint = str(Path(sys.executable).with_name("lint-imports"))
+    done = subprocess.run(
+        [lint, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}
+    )
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout

@@ -1,0 +1,56 @@
+"""The registry, its checks and the way to a handler."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasks_app import checks, providers, task_types
+from tasks_app.task_types import TaskType
+from tests.fake.handler import FakeHandler
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    before = dict(task_types._registry)
+    yield
+    task_types._registry.clear()
+    task_types._registry.update(before)
+
+
+def entry(**more: str) -> TaskType:
+    values = {
+        "name": "text-to-image",
+        "provider": "fake",
+        "params": "tests.fake.params.FakeParams",
+        "handler": "tests.fake.handler.FakeHandler",
+    }
+    return TaskType(**{**values, **more})
+
+
+def test_what_is_registered_passes() -> None:
+    assert checks.check_task_types() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "check"),
+    [
+        ({"handler": "tests.nowhere.Handler"}, "tasks_app.E001"),
+        ({"params": "nowhere.at.all.Params"}, "tasks_app.E001"),
+        ({"provider": "unknown"}, "tasks_app.E002"),
+    ],
+    ids=str,
+)
+def test_an_entry_that_leads_nowhere_is_told(registered: None, more: dict[str, str], check: str) -> None:
+    task_types.register(entry(**more))
+    assert [message.id for message in checks.check_task_types()] == [check]
+
+
+def test_a_provider_has_one_handler_per_process() -> None:
+    handler = providers.handler("text-to-image", "fake")
+    assert isinstance(handler, FakeHandler)
+    assert providers.handler("text-to-image", "fake") is handler
+
+
+def test_an_unknown_provider_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        providers.handler("text-to-image", "unknown")

@@ -1,0 +1,119 @@
+"""Submitting, canceling and retrying, with real tickets in Redis."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import dramatiq
+import pytest
+import redis
+from django.db import transaction
+
+from tasks_app import actors, lifecycle, progress, services
+from tasks_app.contracts import Claim, Submission
+from tasks_app.models import Status, Task
+from tests.conftest import PARAMS
+
+QUEUE = "dramatiq:generate"
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue() -> Iterator[None]:
+    dramatiq.get_broker().flush_all()
+    yield
+    dramatiq.get_broker().flush_all()
+
+
+def tickets() -> list[str]:
+    """Return the task ids of the tickets that wait in Redis."""
+    messages = progress.client.hgetall(f"{QUEUE}.msgs")
+    return [json.loads(message)["args"][0] for message in messages.values()]
+
+
+def submission(**more: Any) -> Submission:
+    values: dict[str, Any] = {
+        "task_type": "text-to-image",
+        "provider": "fake",
+        "requested_model_id": "demo",
+        "model_id": "demo",
+        "revision": "",
+        "params": PARAMS,
+        "seed": 7,
+        "priority": 3,
+    }
+    return Submission(**{**values, **more})
+
+
+def test_a_submitted_task_is_queued_with_all_that_was_asked_for(db: None) -> None:
+    task = Task.objects.get(pk=services.submit(submission()).pk)
+    assert (task.status, task.priority, task.seed, task.total_steps) == (Status.QUEUED, 3, 7, 4)
+    assert (task.params, task.max_attempts, task.deadline) == (PARAMS, 3, None)
+
+
+def test_the_deadline_of_the_settings_counts_from_the_submission(db: None, settings: Any) -> None:
+    settings.TASK_DEADLINE_SECONDS = 60
+    task = Task.objects.get(pk=services.submit(submission()).pk)
+    assert task.deadline == task.created_at + timedelta(seconds=60)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_ticket_is_sent_on_commit_and_carries_the_id_alone() -> None:
+    with transaction.atomic():
+        task = services.submit(submission())
+        assert tickets() == []
+    assert tickets() == [str(task.pk)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_that_is_rolled_back_sends_no_ticket() -> None:
+    with transaction.atomic():
+        services.submit(submission())
+        transaction.set_rollback(True)
+    assert not Task.objects.exists()
+    assert tickets() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_redis_a_task_is_queued_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+    broker: Any = dramatiq.get_broker()
+    with monkeypatch.context() as redis_down:
+        redis_down.setitem(broker.scripts, "dispatch", nowhere.register_script("return 1"))
+        task = services.submit(submission())
+    assert Task.objects.get(pk=task.pk).status == Status.QUEUED
+
+
+def test_a_canceled_task_tells_its_watchers(
+    make_task: Callable[..., Task], events: Callable[..., list[tuple[str, dict[str, Any]]]]
+) -> None:
+    task = make_task()
+    assert services.cancel(task.pk)
+    assert events(task.pk) == [("status", {"status": "canceled"})]
+    assert not services.cancel(task.pk)
+
+
+def test_a_retry_is_a_new_task_with_the_same_request(claimed: Callable[..., Task]) -> None:
+    old = claimed(seed=99, priority=-2)
+    lifecycle.fail(Claim(task_id=old.pk, attempt=1), code="internal", message="")
+    before = Task.objects.filter(pk=old.pk).values().get()
+    new = Task.objects.get(pk=services.retry(old).pk)
+    assert (new.status, new.seed, new.params, new.priority) == (Status.QUEUED, 99, old.params, -2)
+    assert (new.retried_from_id, new.attempt) == (old.pk, 0)
+    assert Task.objects.filter(pk=old.pk).values().get() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_actor_passes_the_ticket_on_while_tasks_wait(make_task: Callable[..., Task]) -> None:
+    first, second = make_task(), make_task()
+    actors.generate.fn(str(second.pk))
+    assert Task.objects.get(pk=first.pk).status == Status.SUCCEEDED
+    assert tickets() == [str(second.pk)]
+    actors.generate.fn(str(second.pk))
+    assert tickets() == [str(second.pk)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_spare_ticket_costs_one_empty_claim(db: None) -> None:
+    actors.generate.fn("no-such-task")
+    assert tickets() == []

@@ -1,0 +1,55 @@
+"""Pictures in the storage."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.files.storage import default_storage
+from PIL import Image
+
+from tasks_app import storage
+from tasks_app.contracts import Claim, GeneratedImage
+from tasks_app.errors import StorageFailed
+
+
+def picture(number: int = 0) -> GeneratedImage:
+    return GeneratedImage(seed=number, image=Image.new("RGB", (40, 24), (number, 1, 2)))
+
+
+def test_a_picture_is_stored_as_png_with_its_facts() -> None:
+    claim = Claim(task_id=uuid4(), attempt=3)
+    (stored,) = storage.store(claim, [picture(5)])
+    assert stored.name == f"tasks/{claim.task_id}/3-0.png"
+    with default_storage.open(stored.name) as file:
+        content = file.read()
+    assert hashlib.sha256(content).hexdigest() == stored.sha256
+    assert (stored.width, stored.height, stored.seed, stored.content_type) == (40, 24, 5, "image/png")
+    with default_storage.open(stored.name) as file, Image.open(file) as image:
+        assert (image.format, image.size, image.getpixel((0, 0))) == ("PNG", (40, 24), (5, 1, 2))
+
+
+def test_two_attempts_never_share_a_file() -> None:
+    task_id = uuid4()
+    names = {
+        image.name
+        for attempt in (1, 2)
+        for image in storage.store(Claim(task_id=task_id, attempt=attempt), [picture(), picture()])
+    }
+    assert len(names) == 4
+
+
+def test_discarded_pictures_are_gone() -> None:
+    stored = storage.store(Claim(task_id=uuid4(), attempt=1), [picture()])
+    storage.discard(stored)
+    assert not default_storage.exists(stored[0].name)
+
+
+def test_when_the_storage_refuses_one_none_stays(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    claim = Claim(task_id=uuid4(), attempt=1)
+    broken = GeneratedImage(seed=1, image=Image.new("F", (8, 8)))  # PNG has no such mode
+    with pytest.raises(StorageFailed):
+        storage.store(claim, [picture(), broken])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
