@@ -1,0 +1,167 @@
+"""The commands as people run them: in processes of their own, with directories of their own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+from project import embedded
+from tests import tiny
+from tests.handlers import hub
+from tests.stack import free_port, until
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def var() -> Iterator[Path]:
+    """Return a directory for the command's data, which every user can reach."""
+    path = Path(tempfile.mkdtemp(prefix="dh-commands-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def environment(var: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", "VAR_DIR": str(var), **more}
+
+
+def manage(var: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(var, **more), capture_output=True, text=True, timeout=120)
+
+
+def processes_of(var: Path) -> list[str]:
+    """Return the commands of all processes that live in this directory's environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = f"VAR_DIR={var}".encode() in (folder / "environ").read_bytes().split(b"\0")
+            if mine and (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it has ended, or is not ours to look into
+            continue
+    return found
+
+
+def assert_nothing_runs(var: Path, port: int) -> None:
+    until(lambda: processes_of(var), lambda found: not found)
+    assert embedded.running(var) is None
+    assert not (var / "run.json").exists()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+
+
+def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(var: Path) -> None:
+    port = free_port()
+    done = manage(var, "quickstart", "--once", "--port", str(port))
+    assert done.returncode == 0, done.stderr
+    assert "Admin user: admin, password: " in done.stdout
+    assert "demo model" in done.stdout
+    path = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Picture"))
+    with Image.open(path) as picture:
+        picture.load()
+        assert (picture.format, picture.size) == ("PNG", (32, 32))
+    assert_nothing_runs(var, port)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_quickstart_serves_until_it_is_ended_and_takes_all_its_parts_along(var: Path, how: signal.Signals) -> None:
+    port = free_port()
+    quickstart = subprocess.Popen(
+        [sys.executable, "manage.py", "quickstart", "--port", str(port)],
+        cwd=ROOT,
+        env=environment(var),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert quickstart.stdout is not None
+    with quickstart.stdout:
+        assert any(line.startswith("Serving until Ctrl-C") for line in quickstart.stdout)
+        # Without a model the quickstart's server draws with the demo model.
+        params = {"prompt": "a beach", "steps": 2}
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as api:
+            task = api.post("/task/", json={"task_type": "text-to-image", "params": params}).json()
+            assert task["params"]["model_id"] == "demo"
+            ended = until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["finished_at"])
+        assert ended["status"] == "succeeded"
+        assert "another" in manage(var, "quickstart", "--port", str(free_port())).stderr.lower()
+        quickstart.send_signal(how)
+        status = quickstart.wait(timeout=60)
+    assert status == (0 if how == signal.SIGINT else -signal.SIGKILL)
+    assert_nothing_runs(var, port)
+
+
+def test_quickstart_on_a_taken_port_says_so_and_fails(var: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = manage(var, "quickstart", "--once", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "is taken" in done.stderr
+    assert not processes_of(var)
+
+
+def test_without_servers_a_command_says_what_to_start(var: Path) -> None:
+    done = manage(var, "migrate")
+    assert done.returncode == 1
+    assert "manage.py services" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_with_both_urls_nothing_embedded_is_started(var: Path) -> None:
+    done = manage(var, "services", DATABASE_URL="postgresql://x/y", REDIS_URL="redis://x", SECRET_KEY="x")
+    assert done.returncode == 1
+    assert "nothing to start" in done.stderr
+
+
+def test_services_run_in_the_foreground_and_others_attach(var: Path) -> None:
+    services = subprocess.Popen(
+        [sys.executable, "manage.py", "services"], cwd=ROOT, env=environment(var), stdout=subprocess.PIPE, text=True
+    )
+    assert services.stdout is not None
+    with services.stdout:
+        assert any("Ctrl-C" in line for line in services.stdout)
+        assert manage(var, "migrate").returncode == 0
+        services.send_signal(signal.SIGTERM)
+        assert services.wait(timeout=30) == 0
+    until(lambda: processes_of(var), lambda found: not found)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"DEBUG": "flase"}, "DEBUG"),
+        ({"MAX_IMAGES": "0"}, "MAX_IMAGES"),
+        ({"DTYPE": "float8"}, "DTYPE"),
+        ({"DATABASE_URL": "postgresql://x/y"}, "SECRET_KEY"),
+    ],
+    ids=str,
+)
+def test_a_wrong_variable_is_named(var: Path, variables: dict[str, str], message: str) -> None:
+    done = manage(var, "check", **variables)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_pull_fetches_a_model_and_says_its_commit(var: Path, tmp_path: Path) -> None:
+    model = tiny.save_sd(tmp_path / "sd")
+    with hub.serving({"somebody/tiny": model}) as server:
+        more = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "ALLOWED_MODELS": "somebody/*"}
+        done = manage(var, "pull", "somebody/tiny", **more)
+        assert done.returncode == 0, done.stderr
+        assert f"revision {hub.COMMIT}" in done.stdout
+        missing = manage(var, "pull", "somebody/else", **more)
+    assert missing.returncode == 1
+    assert "the Hub doesn't know it" in missing.stderr
+    assert "not allow" in manage(var, "pull", "another/model").stderr
