@@ -16,8 +16,9 @@ logger = logging.getLogger(__name__)
 
 @dramatiq.actor(queue_name="generate")
 def generate(task_id: str) -> None:
-    """Run the best claimable task, and pass the ticket on while there are more."""
-    if execution.run_next() and (waiting := lifecycle.claimable()):
+    """Run the best claimable task, unless this worker is to end, and pass the ticket on while there are more."""
+    execution.run_next()
+    if waiting := lifecycle.claimable():
         wake(waiting)
 
 

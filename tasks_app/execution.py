@@ -58,6 +58,8 @@ class Run:
     def report(self, progress: Progress) -> None:
         """Take a report; raises RunStopped when the run is to end."""
         self.reports.put(progress)
+        if _hurrying.is_set():
+            self.stop(Stop.DRAINED)
         if self.stop_reason is not None:
             raise errors.RunStopped
 
@@ -112,6 +114,7 @@ def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
 _inference = InferenceThread()
 _runs: set[Run] = set()
 _draining = threading.Event()
+_hurrying = threading.Event()
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -133,16 +136,14 @@ def busy() -> bool:
 
 
 def drain(grace_seconds: float) -> None:
-    """Claim no more, and give the running tasks back when they need longer than the grace."""
+    """Claim no more; a task that runs longer than the grace is given back. Asked a second time: no more grace."""
+    if _draining.is_set() or not grace_seconds:
+        _hurrying.set()
+    else:
+        timer = threading.Timer(grace_seconds, _hurrying.set)
+        timer.daemon = True
+        timer.start()
     _draining.set()
-    timer = threading.Timer(grace_seconds, _give_back)
-    timer.daemon = True
-    timer.start()
-
-
-def _give_back() -> None:
-    for run in list(_runs):
-        run.stop(Stop.DRAINED)
 
 
 def run(task: Task) -> None:

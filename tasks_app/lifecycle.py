@@ -25,12 +25,13 @@ from tasks_app.models import TERMINAL, Status, Task, TaskImage
 
 _TABLE = Task._meta.db_table
 _NOW = "statement_timestamp()"
+_CLAIMABLE = f"status = 'queued' AND (deadline IS NULL OR deadline > {_NOW})"
 _CLAIM_ORDER = "priority DESC, created_at, id"
 
 _CLAIM = f"""
 WITH best AS MATERIALIZED (
     SELECT id FROM {_TABLE}
-    WHERE status = 'queued' AND (deadline IS NULL OR deadline > {_NOW})
+    WHERE {_CLAIMABLE}
     ORDER BY {_CLAIM_ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE {_TABLE} AS task
@@ -74,7 +75,7 @@ _WAKE = f"""
 UPDATE {_TABLE} SET woken_at = {_NOW}
 WHERE id IN (
     SELECT id FROM {_TABLE}
-    WHERE status = 'queued' AND COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %s)
+    WHERE {_CLAIMABLE} AND COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %s)
     ORDER BY {_CLAIM_ORDER} LIMIT %s FOR UPDATE SKIP LOCKED
 )
 RETURNING id
@@ -198,7 +199,7 @@ def time_out() -> list[UUID]:
 
 def claimable() -> UUID | None:
     """Return the task that would be claimed next."""
-    rows = _returning(f"SELECT id FROM {_TABLE} WHERE status = 'queued' ORDER BY {_CLAIM_ORDER} LIMIT 1", [])
+    rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE} ORDER BY {_CLAIM_ORDER} LIMIT 1", [])
     return rows[0][0] if rows else None
 
 

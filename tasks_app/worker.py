@@ -5,27 +5,55 @@ Dramatiq's broker is made while Django loads its apps, so the app's modules are 
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from types import FrameType
 
 import dramatiq
 from django.conf import settings
 
+PARENT_CHECK_SECONDS = 1.0
+
 
 class WorkerMiddleware(dramatiq.Middleware):
-    """Sweep while the worker lives; when it is told to end, claim no more."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
+    """Sweep while the worker lives; when it is told to end, claim no more at that very moment."""
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start the sweeper."""
+        """Start what a worker does beside its tasks; called in the process's main thread."""
         from tasks_app import sweeper
 
-        threading.Thread(target=sweeper.run_forever, args=[self._stop], name="sweeper", daemon=True).start()
+        ended = threading.Event()
+        _drain_at_sigterm(worker, ended)
+        for target, arguments in ((sweeper.run_forever, [ended]), (_end_with_parent, [os.getppid(), ended])):
+            threading.Thread(target=target, args=arguments, daemon=True).start()
 
-    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Let the running task finish within the grace, or give it back."""
-        from tasks_app import execution
 
-        self._stop.set()
+def _drain_at_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
+    from tasks_app import execution
+
+    dramatiqs_own = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        first = not ended.is_set()
+        ended.set()
+        # Else the ticket that this worker gives back would be fetched by itself.
+        for consumer in worker.consumers.values():
+            consumer.pause()
         execution.drain(settings.DRAIN_SECONDS)
+        # A second signal takes the grace away; Dramatiq's own answer would be to exit with a failure.
+        if first and callable(dramatiqs_own):
+            dramatiqs_own(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def _end_with_parent(parent: int, ended: threading.Event) -> None:
+    """Drain without grace when Dramatiq's master is gone: nobody would restart or stop this process."""
+    from tasks_app import execution
+
+    while os.getppid() == parent:
+        if ended.wait(PARENT_CHECK_SECONDS):
+            return
+    execution.drain(0)
+    os.kill(os.getpid(), signal.SIGTERM)

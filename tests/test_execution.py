@@ -30,6 +30,7 @@ def _fast_heartbeat(settings: Any) -> None:
 def _not_draining() -> Iterator[None]:
     yield
     execution._draining.clear()
+    execution._hurrying.clear()
 
 
 def ended(task: Task) -> Task:

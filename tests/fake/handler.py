@@ -1,5 +1,8 @@
-"""A handler without torch: its behaviour in a run is a function that the test registers under the prompt."""
+"""A handler without torch: what a run does is a function registered under the prompt, or said by its first word."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 
 from PIL import Image
@@ -15,9 +18,29 @@ def steps(request: GenerationRequest, report: Report) -> None:
         report(Progress(phase="denoising", step=step, total_steps=request.steps))
 
 
+def paced(request: GenerationRequest, report: Report) -> None:
+    """Take so many seconds a step, as `pace 0.05` says: in other processes tests can't register functions."""
+    never = threading.Event()
+    for step in range(1, request.steps + 1):
+        never.wait(float(request.prompt.split()[1]))
+        report(Progress(phase="denoising", step=step, total_steps=request.steps))
+
+
+def fail(request: GenerationRequest, report: Report) -> None:
+    raise RuntimeError("as the test wants it")
+
+
+def poison(request: GenerationRequest, report: Report) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+WORDS: dict[str, Behaviour] = {"pace": paced, "fail": fail, "poison": poison}
+
+
 class FakeHandler:
     def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
-        behaviours.get(request.prompt, steps)(request, report)
+        behave = behaviours.get(request.prompt) or WORDS.get(request.prompt.split()[0], steps)
+        behave(request, report)
         images = tuple(
             GeneratedImage(seed=request.seed + index, image=Image.new("RGB", (32, 32), (index, 0, request.seed % 256)))
             for index in range(request.num_images)

@@ -1,0 +1,82 @@
+"""Tasks with an outcome, and people with permissions."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from tasks_app import lifecycle
+from tasks_app.contracts import StoredImage
+from tasks_app.models import Task
+from tests.admin.pages import MakeTask, claim_of
+
+
+@pytest.fixture
+def succeeded(claimed: MakeTask) -> MakeTask:
+    """Return a factory of tasks with pictures."""
+
+    def make(*, images: int = 1, side: int = 32, **fields: object) -> Task:
+        task = claimed(**fields)
+        stored = [
+            StoredImage(
+                index=index,
+                name=f"tasks/x/1-{index}.png",
+                content_type="image/png",
+                seed=7 + index,
+                width=side,
+                height=side,
+                sha256="ab" * 32,
+                flagged=False,
+            )
+            for index in range(images)
+        ]
+        timings = {"denoising": 1.5, "loading": 0.5}
+        size = {"width": side, "height": side}
+        assert lifecycle.succeed(claim_of(task), stored, revision="r1", timings=timings, size=size)
+        task.refresh_from_db()
+        return task
+
+    return make
+
+
+@pytest.fixture
+def failed(claimed: MakeTask) -> MakeTask:
+    """Return a factory of tasks that failed."""
+
+    def make(*, message: str = "It broke.", traceback: str = "Traceback …", **fields: object) -> Task:
+        task = claimed(**fields)
+        assert lifecycle.fail(claim_of(task), code="internal", message=message, traceback=traceback)
+        task.refresh_from_db()
+        return task
+
+    return make
+
+
+@pytest.fixture
+def one_of_each(
+    make_task: MakeTask, claimed: MakeTask, succeeded: MakeTask, failed: MakeTask
+) -> Callable[[], dict[str, Task]]:
+    """Return a factory of one task of each status."""
+
+    def make() -> dict[str, Task]:
+        tasks = {"succeeded": succeeded(), "failed": failed(), "running": claimed()}
+        tasks["canceled"], tasks["queued"] = make_task(), make_task()
+        lifecycle.cancel(tasks["canceled"].pk)
+        return tasks
+
+    return make
+
+
+@pytest.fixture
+def staff(db: None) -> Callable[..., Client]:
+    """Return a factory of clients whose user has these permissions alone."""
+
+    def login(*permissions: str) -> Client:
+        user = User.objects.create_user("-".join(permissions) or "nobody", password="pw", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return login

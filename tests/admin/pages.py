@@ -1,0 +1,40 @@
+"""Addresses of the admin's pages, and what tests read from them."""
+
+from collections.abc import Callable
+
+from django.test import Client
+
+from tasks_app.contracts import Claim
+from tasks_app.models import Task
+
+MakeTask = Callable[..., Task]
+LIST = "/admin/tasks_app/task/"
+DEEDS = ["cancel", "retry"]
+
+
+def claim_of(task: Task) -> Claim:
+    return Claim(task_id=task.pk, attempt=task.attempt)
+
+
+def url_of(task: Task) -> str:
+    return f"{LIST}{task.pk}/change/"
+
+
+def deed_url(task: Task, deed: str) -> str:
+    return f"{LIST}{task.pk}/{deed}/"
+
+
+def body(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def messages(client: Client, url: str, data: dict[str, object]) -> list[str]:
+    response = client.post(url, data, follow=True)
+    assert response.status_code == 200
+    return [str(message) for message in response.context["messages"]]
+
+
+def states() -> dict[str, str]:
+    return {str(task.pk): task.status for task in Task.objects.all()}

@@ -1,0 +1,185 @@
+"""The list of tasks, and the site around it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from tasks_app import progress
+from tasks_app.models import Task
+from tests.admin.pages import LIST, MakeTask, body, deed_url, url_of
+
+
+def test_the_list_shows_tasks_of_every_status(admin_client: Client, one_of_each: Callable[[], dict[str, Task]]) -> None:
+    tasks = one_of_each()
+    page = body(admin_client, LIST)
+    for status, task in tasks.items():
+        assert url_of(task) in page
+        cell = re.search(rf'id="status-{task.pk}".*?</div>', page, re.DOTALL)
+        assert cell is not None
+        assert status in cell.group().lower()
+
+
+def test_the_list_shows_the_first_picture_at_the_api_address(admin_client: Client, succeeded: MakeTask) -> None:
+    task = succeeded(images=2)
+    page = body(admin_client, LIST)
+    assert reverse("task-image", args=[task.pk, 0]) in page
+    assert reverse("task-image", args=[task.pk, 1]) not in page
+
+
+def test_the_list_is_newest_first(admin_client: Client, make_task: MakeTask) -> None:
+    now = timezone.now()
+    old, new = (make_task(created_at=now - timedelta(hours=hours)) for hours in (2, 1))
+    page = body(admin_client, LIST)
+    assert page.index(url_of(new)) < page.index(url_of(old))
+
+
+def test_a_long_prompt_is_shortened_in_the_list_and_whole_in_its_title(
+    admin_client: Client, make_task: MakeTask
+) -> None:
+    prompt = 'a "house" <b>& ' + "very " * 60 + "far away"
+    make_task(params={"prompt": prompt})
+    page = body(admin_client, LIST)
+    span = re.search(r'<span class="task-prompt" title="([^"]*)">([^<]*)</span>', page)
+    assert span is not None
+    assert unescape(span.group(1)) == prompt
+    assert len(unescape(span.group(2))) <= 90
+
+
+def test_a_running_task_is_as_far_as_redis_knows(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed(params={"steps": 30})
+    live = {"attempt": 1, "phase": "denoising", "step": 12, "total_steps": 30, "eta_seconds": 9.0}
+    progress.publish(task.pk, "progress", live)
+    for url in (LIST, url_of(task)):
+        page = body(admin_client, url)
+        assert "12/30" in page
+        assert "denoising" in page
+    assert "about 9.0 s left" in body(admin_client, url_of(task))
+
+
+def test_progress_of_an_earlier_attempt_is_not_shown(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed(params={"steps": 30})
+    live = {"attempt": 0, "phase": "denoising", "step": 12, "total_steps": 30, "eta_seconds": 9.0}
+    progress.publish(task.pk, "progress", live)
+    page = body(admin_client, LIST)
+    assert "0/30" in page
+    assert "12/30" not in page
+
+
+@pytest.mark.parametrize("make", ["succeeded", "claimed", "failed"])
+def test_the_number_of_queries_does_not_grow_with_the_rows(
+    admin_client: Client, request: pytest.FixtureRequest, make: str
+) -> None:
+    factory = request.getfixturevalue(make)
+    counts = []
+    for more in (2, 18):
+        for _ in range(more):
+            factory()
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            body(admin_client, LIST)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("status__exact=failed", {"fox"}),
+        ("error_code=internal", {"fox"}),
+        ("error_code=canceled", set()),
+        ("model_id=demo", {"fox", "owl"}),
+        ("model_id=other", set()),
+        ("q=FOX", {"fox"}),
+        ("q=demo", {"fox", "owl"}),
+        ("q=%25", set()),
+        ("created_at__gte=2999-01-01T00:00:00Z", set()),
+    ],
+)
+def test_filters_and_search_find_tasks(
+    admin_client: Client, make_task: MakeTask, failed: MakeTask, query: str, expected: set[str]
+) -> None:
+    failed(params={"prompt": "a fox"})
+    make_task(params={"prompt": "an owl"})
+    page = body(admin_client, f"{LIST}?{query}")
+    assert {name for name in ("fox", "owl") if f"{name}</span>" in page} == expected
+
+
+def test_the_list_keeps_up_to_date_what_has_not_ended(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    tasks = one_of_each()
+    found = re.search(r'hx-select-oob="([^"]+)"', body(admin_client, LIST))
+    assert found is not None
+    for status, task in tasks.items():
+        assert (f"#progress-{task.pk}" in found.group(1)) is (status in {"queued", "running"})
+
+
+def test_search_takes_an_id_for_what_it_is(admin_client: Client, make_task: MakeTask) -> None:
+    wanted, other = make_task(), make_task()
+    page = body(admin_client, f"{LIST}?q={wanted.pk}")
+    assert url_of(wanted) in page
+    assert url_of(other) not in page
+
+
+def test_the_sidebar_leads_to_tasks_people_and_groups(admin_client: Client) -> None:
+    page = body(admin_client, "/admin/")
+    for url in (LIST, "/admin/auth/user/", "/admin/auth/group/"):
+        assert f'href="{url}"' in page
+        assert admin_client.get(url).status_code == 200
+
+
+def test_people_are_added_and_their_passwords_changed(admin_client: Client, admin_user: User) -> None:
+    assert admin_client.get("/admin/auth/user/add/").status_code == 200
+    assert admin_client.get(f"/admin/auth/user/{admin_user.pk}/change/").status_code == 200
+    assert admin_client.get(f"/admin/auth/user/{admin_user.pk}/password/").status_code == 200
+
+
+def test_dramatiqs_own_table_is_not_in_the_admin() -> None:
+    assert {model._meta.label for model in admin.site._registry} >= {"tasks_app.Task", "auth.User", "auth.Group"}
+    assert not {model for model in admin.site._registry if model._meta.app_label == "django_dramatiq"}
+
+
+@pytest.mark.parametrize("page", ["", "tasks_app/task/"])
+def test_pages_fetch_nothing_from_elsewhere(admin_client: Client, page: str) -> None:
+    sources = re.findall(r'(?:src|href)="((?:https?:)?//[^"]+)"', body(admin_client, f"/admin/{page}"))
+    assert sources == []
+
+
+WITHOUT_TORCH = """
+import sys
+from django.conf import settings
+settings.DATABASES["default"]["NAME"] = sys.argv[1]
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client(headers={"host": "localhost"})
+client.force_login(User.objects.get(username="admin"))
+for url in sys.argv[2:]:
+    assert client.get(url).status_code == 200, url
+assert not {"torch", "diffusers", "transformers"} & set(sys.modules)
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_admin_leaves_torch_out(admin_user: User, succeeded: MakeTask) -> None:
+    task = succeeded()
+    urls = ["/admin/", LIST, url_of(task), deed_url(task, "retry")]
+    name = connection.settings_dict["NAME"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, name, *urls]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ.copy(), check=False)
+    assert done.returncode == 0, done.stderr

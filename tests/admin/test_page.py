@@ -1,0 +1,76 @@
+"""The page of a task: everything that is known about it, and what can be done to it."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tasks_app.models import Task
+from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, url_of
+
+
+def test_the_page_of_a_task_shows_every_picture_in_full(admin_client: Client, succeeded: MakeTask) -> None:
+    task = succeeded(images=3)
+    page = body(admin_client, url_of(task))
+    for index in range(3):
+        assert f'<img src="{reverse("task-image", args=[task.pk, index])}"' in page
+        assert f"seed {7 + index}" in page
+
+
+@pytest.mark.parametrize(("side", "pixelated"), [(32, True), (128, True), (136, False)])
+def test_only_small_pictures_are_enlarged_with_square_pixels(
+    admin_client: Client, succeeded: MakeTask, side: int, pixelated: bool
+) -> None:
+    page = body(admin_client, url_of(succeeded(side=side)))
+    assert ('class="task-pixelated" style="width: 384px"' in page) is pixelated
+
+
+def test_the_page_of_a_task_shows_parameters_and_timings(admin_client: Client, succeeded: MakeTask) -> None:
+    task = succeeded(params={"negative_prompt": "fog <i>", "guidance_scale": 3.25}, seed=4_000_000_000)
+    page = body(admin_client, url_of(task))
+    for text in ("fog &lt;i&gt;", "3.25", "4000000000", "r1", "1.50 s", "0.50 s"):
+        assert text in page
+    assert page.index(">Loading<") < page.index(">Denoising<")
+
+
+def test_the_error_and_its_traceback_are_shown_escaped(admin_client: Client, failed: MakeTask) -> None:
+    task = failed(message="<script>alert(1)</script>", traceback="File <module>\n  & more")
+    page = body(admin_client, url_of(task))
+    assert "internal" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert(1)" not in page
+    assert re.search(r"<pre[^>]*>File &lt;module&gt;\n  &amp; more</pre>", page)
+
+
+def test_a_retry_and_its_origin_link_to_each_other(admin_client: Client, make_task: MakeTask, failed: MakeTask) -> None:
+    origin = failed()
+    retry = make_task(retried_from=origin)
+    assert url_of(retry) in body(admin_client, url_of(origin))
+    assert url_of(origin) in body(admin_client, url_of(retry))
+
+
+def test_every_status_has_its_page_and_offers_what_fits(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    for status, task in one_of_each().items():
+        page = body(admin_client, url_of(task))
+        offered = {deed for deed in DEEDS if deed_url(task, deed) in page}
+        assert offered == ({"cancel"} if status in {"queued", "running"} else {"retry"})
+
+
+def test_only_a_page_whose_task_has_not_ended_fetches_itself_anew(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    for status, task in one_of_each().items():
+        page = body(admin_client, url_of(task))
+        assert ("hx-get" in page.split('id="task-page"')[1].split(">")[0]) is (status in {"queued", "running"})
+
+
+def test_the_history_says_who_did_what(admin_client: Client, make_task: MakeTask) -> None:
+    task = make_task()
+    admin_client.post(deed_url(task, "cancel"))
+    page = body(admin_client, f"{LIST}{task.pk}/history/")
+    assert "Canceled." in page
+    assert "admin" in page

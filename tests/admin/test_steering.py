@@ -1,0 +1,205 @@
+"""Deeds: asked about, confirmed by a POST, logged, and refused to whoever lacks permission."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from tasks_app.models import Status, Task
+from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, messages, states, url_of
+
+
+def test_tasks_can_be_neither_added_nor_changed_nor_deleted(admin_client: Client, make_task: MakeTask) -> None:
+    task = make_task()
+    assert admin_client.get(f"{LIST}add/").status_code == 403
+    assert admin_client.get(f"{LIST}{task.pk}/delete/").status_code == 403
+    assert admin_client.post(f"{LIST}{task.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert admin_client.post(url_of(task), {"status": "succeeded", "_save": "1"}).status_code == 403
+    assert "delete_selected" not in body(admin_client, LIST)
+    assert states() == {str(task.pk): Status.QUEUED}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_get_asks_and_changes_nothing(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]], deed: str
+) -> None:
+    tasks = one_of_each()
+    before = states()
+    for task in tasks.values():
+        page = body(admin_client, deed_url(task, deed))
+        assert 'method="post"' in page
+        assert "csrfmiddlewaretoken" in page
+    assert admin_client.get(f"{LIST}{deed}/").status_code == 405
+    assert admin_client.get(f"{LIST}?action={deed}_chosen&_selected_action={task.pk}").status_code in {200, 302}
+    assert states() == before
+    assert not Task.objects.filter(cancel_requested_at__isnull=False)
+    assert not LogEntry.objects.exists()
+
+
+def test_the_confirmation_says_which_tasks_stay_as_they_are(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    tasks = one_of_each()
+    assert "Cancel 1 task?" in body(admin_client, deed_url(tasks["queued"], "cancel"))
+    page = body(admin_client, deed_url(tasks["failed"], "cancel"))
+    assert "has already ended" in page
+    assert "Yes, cancel" not in page
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_choosing_tasks_in_the_list_only_asks(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]], deed: str
+) -> None:
+    tasks = one_of_each()
+    before = states()
+    chosen = [str(task.pk) for task in tasks.values()]
+    data = {"action": f"{deed}_chosen", "_selected_action": chosen, "index": "0"}
+    response = admin_client.post(f"{LIST}?status__exact=queued", data)
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert f'action="{LIST}{deed}/?_changelist_filters=status__exact%3Dqueued"' in page
+    assert states() == before
+    assert not Task.objects.filter(cancel_requested_at__isnull=False)
+
+
+def test_a_confirmed_cancel_cancels_a_queued_task(admin_client: Client, admin_user: User, make_task: MakeTask) -> None:
+    task = make_task()
+    assert messages(admin_client, deed_url(task, "cancel"), {}) == ["1 canceled."]
+    assert states() == {str(task.pk): Status.CANCELED}
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id, entry.change_message) == (admin_user, str(task.pk), "Canceled.")
+
+
+def test_a_confirmed_cancel_asks_the_worker_of_a_running_task(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed()
+    assert messages(admin_client, deed_url(task, "cancel"), {}) == ["1 asked to stop at the next step."]
+    task.refresh_from_db()
+    assert task.status == Status.RUNNING
+    assert task.cancel_requested_at is not None
+    assert LogEntry.objects.get().change_message == "Asked to stop."
+
+
+def test_a_confirmed_retry_queues_the_same_request_again(
+    admin_client: Client, admin_user: User, failed: MakeTask
+) -> None:
+    task = failed()
+    response = admin_client.post(deed_url(task, "retry"))
+    new = Task.objects.get(retried_from=task)
+    assert response.headers["Location"] == url_of(new)
+    assert (new.status, new.params, new.seed) == (Status.QUEUED, task.params, task.seed)
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id) == (admin_user, str(task.pk))
+    assert str(new.pk) in entry.change_message
+
+
+def test_a_task_that_has_not_ended_is_not_retried(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed()
+    said = messages(admin_client, deed_url(task, "retry"), {})
+    assert said == ["1 not queued again, because it has not ended."]
+    assert Task.objects.count() == 1
+    assert not LogEntry.objects.exists()
+
+
+def test_canceling_many_counts_what_moved_and_what_did_not(
+    admin_client: Client, make_task: MakeTask, claimed: MakeTask, failed: MakeTask
+) -> None:
+    tasks = [failed(), claimed(), make_task(), make_task()]
+    data = {"task": [str(task.pk) for task in tasks]}
+    said = messages(admin_client, f"{LIST}cancel/", data)[0]
+    assert set(said.rstrip(".").split(", ")) == {
+        "2 canceled",
+        "1 asked to stop at the next step",
+        "1 had already ended",
+    }
+    assert LogEntry.objects.count() == 3
+
+
+def test_retrying_many_queues_one_new_task_for_each_that_ended(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    tasks = one_of_each()
+    data = {"task": [str(task.pk) for task in tasks.values()]}
+    said = messages(admin_client, f"{LIST}retry/", data)[0]
+    assert "3 queued again as a new task" in said
+    assert "2 not queued again, because it has not ended" in said
+    retried = Task.objects.filter(retried_from__isnull=False).values_list("retried_from_id", flat=True)
+    assert set(retried) == {tasks[status].pk for status in ("succeeded", "failed", "canceled")}
+
+
+def test_retried_tasks_queue_in_the_order_in_which_they_came(admin_client: Client, failed: MakeTask) -> None:
+    now = timezone.now()
+    tasks = [failed(created_at=now - timedelta(hours=hours)) for hours in (2, 3, 1)]
+    admin_client.post(f"{LIST}retry/", {"task": [str(task.pk) for task in tasks]})
+    retries = Task.objects.filter(status=Status.QUEUED).order_by("retried_from__created_at")
+    queued = [entry.change_message for entry in LogEntry.objects.order_by("pk")]
+    assert queued == [f"Queued again as {task.pk}." for task in retries]
+
+
+def test_after_many_the_list_comes_back_with_its_filters(admin_client: Client, make_task: MakeTask) -> None:
+    url = f"{LIST}cancel/?_changelist_filters=status__exact%3Dqueued"
+    response = admin_client.post(url, {"task": [str(make_task().pk)]})
+    assert response.headers["Location"] == f"{LIST}?status__exact=queued"
+
+
+def test_too_many_tasks_at_a_time_are_refused_in_words(admin_client: Client, make_task: MakeTask) -> None:
+    task = make_task()
+    Task.objects.bulk_create(
+        Task(
+            task_type=task.task_type,
+            provider=task.provider,
+            requested_model_id="demo",
+            model_id="demo",
+            params=task.params,
+            seed=1,
+            total_steps=4,
+        )
+        for _ in range(500)
+    )
+    data = {"action": "cancel_chosen", "_selected_action": [str(task.pk)], "select_across": "1", "index": "0"}
+    assert messages(admin_client, LIST, data) == ["Choose at most 500 tasks at a time."]
+
+
+@pytest.mark.parametrize("ids", [["x"], ["1' OR '1'='1"]])
+def test_ids_that_are_none_are_a_bad_request(admin_client: Client, ids: list[str]) -> None:
+    assert admin_client.post(f"{LIST}cancel/", {"task": ids}).status_code == 400
+
+
+def test_a_post_without_a_csrf_token_is_refused(admin_user: User, make_task: MakeTask) -> None:
+    task = make_task()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    assert client.post(deed_url(task, "cancel")).status_code == 403
+    assert states() == {str(task.pk): Status.QUEUED}
+
+
+def test_whoever_may_only_look_cannot_act(staff: Callable[..., Client], make_task: MakeTask, failed: MakeTask) -> None:
+    ended, queued = failed(), make_task()
+    client = staff("view_task")
+    assert "cancel_chosen" not in body(client, LIST)
+    for task, deed in ((queued, "cancel"), (ended, "retry")):
+        assert deed_url(task, deed) not in body(client, url_of(task))
+        assert client.get(deed_url(task, deed)).status_code == 403
+        assert client.post(deed_url(task, deed)).status_code == 403
+        assert client.post(f"{LIST}{deed}/", {"task": [str(task.pk)]}).status_code == 403
+        data = {"action": f"{deed}_chosen", "_selected_action": [str(task.pk)], "index": "0"}
+        assert 'name="task"' not in client.post(LIST, data, follow=True).content.decode()
+    assert states() == {str(ended.pk): Status.FAILED, str(queued.pk): Status.QUEUED}
+
+
+def test_whoever_may_change_tasks_sees_and_acts(staff: Callable[..., Client], make_task: MakeTask) -> None:
+    task = make_task()
+    client = staff("change_task")
+    assert deed_url(task, "cancel") in body(client, url_of(task))
+    assert client.post(deed_url(task, "cancel")).status_code == 302
+    assert states() == {str(task.pk): Status.CANCELED}
+
+
+def test_without_any_permission_nothing_is_seen(staff: Callable[..., Client], make_task: MakeTask) -> None:
+    client, task = staff(), make_task()
+    assert client.get(LIST).status_code == 403
+    assert client.get(url_of(task)).status_code == 403
+    assert LIST not in body(client, "/admin/")

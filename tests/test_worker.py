@@ -1,0 +1,139 @@
+"""`manage.py rundramatiq` as a supervisor sees it: signals, exit statuses, and what becomes of its task."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dramatiq
+import pytest
+
+from tasks_app import actors
+from tasks_app.models import Status, Task
+from tests import stack
+from tests.stack import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue() -> None:
+    dramatiq.get_broker().flush_all()
+
+
+@contextmanager
+def worker(tmp_path: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker that writes its log to a file; kill what is left of it."""
+    with (tmp_path / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "rundramatiq"],
+            cwd=stack.ROOT,
+            env=stack.environment(**variables),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def row(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def submitted(make_task: MakeTask, prompt: str, steps: int) -> Task:
+    task = make_task(params={"prompt": prompt, "steps": steps})
+    actors.wake(task.pk)
+    return task
+
+
+def until_running(task: Task) -> Task:
+    return until(lambda: row(task), lambda now: now.step > 0)
+
+
+def worker_pid(task: Task) -> int:
+    return int(row(task).worker.rpartition(":")[2])
+
+
+def test_sigterm_lets_a_short_task_finish_and_exits_with_0(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path) as process:
+        task = submitted(make_task, "pace 0.1", 15)
+        until_running(task)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    assert (row(task).status, row(task).attempt) == (Status.SUCCEEDED, 1)
+
+
+@pytest.mark.parametrize("grace", ["0.5", "60"], ids=["the grace is over", "a second signal hurries"])
+def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_within_two_seconds(
+    make_task: MakeTask, tmp_path: Path, grace: str
+) -> None:
+    with worker(tmp_path, DRAIN_SECONDS=grace) as one, worker(tmp_path, DRAIN_SECONDS=grace) as two:
+        task = submitted(make_task, "pace 0.05", 100)
+        master = os.getpgid(worker_pid(until_running(task)))
+        draining, other = (one, two) if master == one.pid else (two, one)
+        draining.send_signal(signal.SIGTERM)
+        if grace == "60":
+            # Two signals at the same moment would be one.
+            until(lambda: (tmp_path / "worker.log").read_text(), lambda log: "Stopping worker process" in log)
+            assert row(task).status == Status.RUNNING
+            draining.send_signal(signal.SIGTERM)
+        until(lambda: row(task), lambda now: now.status == Status.QUEUED or now.attempt == 2)
+        given_back = time.monotonic()
+        again = until(lambda: row(task), lambda now: now.attempt == 2)
+        assert time.monotonic() - given_back < 2
+        assert draining.wait(timeout=20) == 0
+        assert (again.losses, os.getpgid(worker_pid(again))) == (0, other.pid)
+        ended = until(lambda: row(task), lambda now: now.finished_at)
+    assert ended.status == Status.SUCCEEDED
+
+
+def test_a_draining_worker_claims_no_more(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path) as process:
+        first = submitted(make_task, "pace 0.1", 10)
+        until_running(first)
+        process.send_signal(signal.SIGTERM)
+        second = submitted(make_task, "pace 0", 1)
+        assert process.wait(timeout=20) == 0
+    assert row(first).status == Status.SUCCEEDED
+    assert (row(second).status, row(second).attempt) == (Status.QUEUED, 0)
+
+
+def test_a_worker_whose_master_is_killed_gives_its_task_back_and_ends(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path) as process:
+        task = submitted(make_task, "pace 0.05", 400)
+        pid = worker_pid(until_running(task))
+        process.kill()
+        given_back = until(lambda: row(task), lambda now: now.status == Status.QUEUED)
+        until(lambda: Path(f"/proc/{pid}").exists(), lambda exists: not exists, patience=10)
+    assert given_back.losses == 0
+
+
+def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_task: MakeTask, tmp_path: Path) -> None:
+    variables = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_SECONDS": "0.2"}
+    with worker(tmp_path, **variables) as first:
+        task = submitted(make_task, "pace 0.05", 40)
+        until_running(task)
+        with worker(tmp_path, **variables):
+            os.killpg(first.pid, signal.SIGKILL)
+            killed = time.monotonic()
+            until(lambda: row(task), lambda now: now.losses)
+            assert time.monotonic() - killed < 2 + 5
+            ended = until(lambda: row(task), lambda now: now.finished_at)
+    assert (ended.status, ended.attempt, ended.losses) == (Status.SUCCEEDED, 2, 1)
+
+
+def test_when_its_child_dies_the_master_ends_too_and_says_so(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path) as process:
+        task = submitted(make_task, "poison", 4)
+        assert process.wait(timeout=30) not in (0, None)
+    assert row(task).status == Status.RUNNING
