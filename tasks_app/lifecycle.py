@@ -21,9 +21,10 @@ from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors
 from tasks_app.contracts import Beat, Claim, Progress, StoredImage
-from tasks_app.models import TERMINAL, Status, Task, TaskImage
+from tasks_app.models import TERMINAL, Status, Task, TaskAttempt, TaskImage
 
 _TABLE = Task._meta.db_table
+_ATTEMPTS = TaskAttempt._meta.db_table
 _NOW = "statement_timestamp()"
 _CLAIMABLE = f"status = 'queued' AND (deadline IS NULL OR deadline > {_NOW})"
 _CLAIM_ORDER = "priority DESC, created_at, id"
@@ -33,13 +34,17 @@ WITH best AS MATERIALIZED (
     SELECT id FROM {_TABLE}
     WHERE {_CLAIMABLE}
     ORDER BY {_CLAIM_ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE {_TABLE} AS task
+    SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %s,
+        lease_until = {_NOW} + make_interval(secs => %s), started_at = {_NOW}, updated_at = {_NOW}
+    FROM best
+    WHERE task.id = best.id AND task.status = 'queued'
+    RETURNING task.*
+), begun AS (
+    INSERT INTO {_ATTEMPTS} (task_id, number, worker, outcome) SELECT id, attempt, worker, '' FROM claimed
 )
-UPDATE {_TABLE} AS task
-SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %s,
-    lease_until = {_NOW} + make_interval(secs => %s), started_at = {_NOW}, updated_at = {_NOW}
-FROM best
-WHERE task.id = best.id AND task.status = 'queued'
-RETURNING task.*
+SELECT * FROM claimed
 """
 
 _HEARTBEAT = f"""
@@ -56,19 +61,24 @@ WITH gone AS MATERIALIZED (
                     WHEN losses + 1 >= max_attempts THEN 'failed' ELSE 'queued' END AS next
     FROM {_TABLE}
     WHERE status = 'running' AND lease_until < {_NOW} FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE {_TABLE} AS task
+    SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
+        step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
+        worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
+        started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
+        finished_at = CASE gone.next WHEN 'queued' THEN NULL ELSE {_NOW} END,
+        error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLost.code}'
+                                    WHEN 'canceled' THEN '{errors.Canceled.code}' ELSE '' END,
+        error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
+    FROM gone
+    WHERE task.id = gone.id AND task.status = 'running'
+    RETURNING task.id, task.status, task.attempt
+), lost AS (
+    UPDATE {_ATTEMPTS} AS attempt SET outcome = 'lost', ended_at = {_NOW}
+    FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
 )
-UPDATE {_TABLE} AS task
-SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
-    step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
-    worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
-    started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
-    finished_at = CASE gone.next WHEN 'queued' THEN NULL ELSE {_NOW} END,
-    error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLost.code}'
-                                WHEN 'canceled' THEN '{errors.Canceled.code}' ELSE '' END,
-    error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
-FROM gone
-WHERE task.id = gone.id AND task.status = 'running'
-RETURNING task.id, task.status
+SELECT id, status FROM moved
 """
 
 _WAKE = f"""
@@ -116,13 +126,9 @@ def succeed(
         task = _held(claim).filter(cancel_requested_at__isnull=True).select_for_update().first()
         if task is None:
             return Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.SUCCEEDED).exists()
+        params = {**task.params, **size}
         moved = _end(
-            Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.RUNNING),
-            Status.SUCCEEDED,
-            step=F("total_steps"),
-            revision=revision,
-            timings=timings,
-            params={**task.params, **size},
+            _held(claim), Status.SUCCEEDED, step=F("total_steps"), revision=revision, timings=timings, params=params
         )
         TaskImage.objects.bulk_create(
             TaskImage(
@@ -154,12 +160,13 @@ def confirm_cancel(claim: Claim) -> bool:
 
 def release(claim: Claim) -> bool:
     """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted."""
-    moved = (
-        _held(claim)
-        .filter(cancel_requested_at__isnull=True)
-        .update(status=Status.QUEUED, phase="", step=0, worker="", lease_until=None, started_at=None, updated_at=Now())
-    )
-    return bool(moved) or confirm_cancel(claim)
+    back = {"phase": "", "step": 0, "worker": "", "lease_until": None, "started_at": None, "updated_at": Now()}
+    with transaction.atomic():
+        wanted = _held(claim).filter(cancel_requested_at__isnull=True)
+        if not wanted.update(status=Status.QUEUED, **back):
+            return confirm_cancel(claim)
+        _close(TaskAttempt.objects.filter(task=claim.task_id, number=claim.attempt), TaskAttempt.Outcome.RELEASED)
+        return True
 
 
 def cancel(task_id: UUID) -> Status | None:
@@ -218,8 +225,18 @@ def _held(claim: Claim) -> QuerySet[Task]:
 
 
 def _end(tasks: QuerySet[Task], status: Status, **fields: Any) -> bool:
+    """End those of the tasks that the filters let through, and the attempt that one of them is in."""
     ended = {"phase": "", "lease_until": None, "finished_at": Now(), "updated_at": Now()}
-    return bool(tasks.update(status=status, **ended, **fields))
+    with transaction.atomic():
+        attempts = list(tasks.select_for_update().filter(status=Status.RUNNING).values_list("pk", "attempt"))
+        moved = bool(tasks.update(status=status, **ended, **fields))
+        for task_id, number in attempts:
+            _close(TaskAttempt.objects.filter(task=task_id, number=number), TaskAttempt.Outcome(status))
+        return moved
+
+
+def _close(attempts: QuerySet[TaskAttempt], outcome: TaskAttempt.Outcome) -> None:
+    attempts.filter(ended_at__isnull=True).update(outcome=outcome, ended_at=Now())
 
 
 def _canceled(when: str) -> dict[str, str]:

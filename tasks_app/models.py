@@ -116,6 +116,39 @@ class Task(models.Model):
         return str(self.id)
 
 
+class TaskAttempt(models.Model):
+    """One claim of a task: who ran it, when, and how that ended."""
+
+    class Outcome(models.TextChoices):
+        """How an attempt ended; empty while it runs."""
+
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELED = "canceled"
+        RELEASED = "released"
+        LOST = "lost"
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    worker = models.CharField(max_length=255)
+    started_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=16, choices=Outcome, blank=True)
+
+    class Meta:
+        ordering = ("number",)
+        constraints = (
+            models.UniqueConstraint(fields=["task", "number"], name="task_attempt_number_unique"),
+            models.CheckConstraint(
+                condition=Q(outcome="", ended_at__isnull=True) | (~Q(outcome="") & Q(ended_at__isnull=False)),
+                name="task_attempt_outcome_when_ended",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task_id}/{self.number}"
+
+
 class TaskImage(models.Model):
     """One picture of a task that succeeded."""
 

@@ -47,6 +47,10 @@ def overdue(task: Task) -> None:
     Task.objects.filter(pk=task.pk).update(lease_until=Now() - timedelta(seconds=1))
 
 
+def past_deadline(task: Task) -> None:
+    Task.objects.filter(pk=task.pk).update(deadline=Now() - timedelta(seconds=1))
+
+
 def test_the_claim_takes_the_highest_priority_then_the_oldest(make_task: MakeTask) -> None:
     make_task(priority=-1)
     oldest, newer, urgent = make_task(), make_task(), make_task(priority=1)
@@ -62,6 +66,38 @@ def test_a_claim_raises_the_attempt_and_leases_the_row(make_task: MakeTask) -> N
     assert task.lease_until is not None
     assert task.started_at is not None
     assert timedelta(seconds=29) < task.lease_until - task.started_at < timedelta(seconds=31)
+
+
+def attempts_of(task: Task) -> list[tuple[int, str, str, bool]]:
+    return [(row.number, row.worker, row.outcome, row.ended_at is not None) for row in task.attempts.all()]
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        (lambda task: succeed(task), "succeeded"),
+        (lambda task: lifecycle.fail(claim_of(task), code="internal", message=""), "failed"),
+        (lambda task: lifecycle.cancel(task.pk) and lifecycle.confirm_cancel(claim_of(task)), "canceled"),
+        (lambda task: lifecycle.release(claim_of(task)), "released"),
+        (lambda task: (overdue(task), lifecycle.expire_leases()), "lost"),
+        (lambda task: (past_deadline(task), lifecycle.time_out()), "failed"),
+    ],
+    ids=["succeed", "fail", "cancel", "release", "expire", "time out"],
+)
+def test_every_attempt_is_kept_with_who_ran_it_and_how_it_ended(
+    claimed: MakeTask, end: Callable[[Task], object], outcome: str
+) -> None:
+    task = claimed()
+    assert attempts_of(task) == [(1, "a-worker:1", "", False)]
+    assert end(task)
+    assert attempts_of(task) == [(1, "a-worker:1", outcome, True)]
+
+
+def test_each_claim_is_an_attempt_of_its_own(claimed: MakeTask) -> None:
+    task = claimed()
+    lifecycle.release(claim_of(task))
+    lifecycle.claim(worker="another:2", lease_seconds=30)
+    assert attempts_of(task) == [(1, "a-worker:1", "released", True), (2, "another:2", "", False)]
 
 
 def test_nothing_to_claim_is_none(db: None) -> None:

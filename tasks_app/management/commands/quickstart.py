@@ -23,7 +23,7 @@ from project import embedded
 from project.keeper import Kept
 
 MODEL = "demo"
-PROMPT = "a house at sunset"
+PROMPT = "a red house"
 START_PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.1
 ADMIN = "admin"
