@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -17,14 +18,17 @@ logger = logging.getLogger(__name__)
 ADVISORY_LOCK = 0x6469_6666
 
 
-def sweep() -> None:
-    """Move on what silent workers and deadlines left behind; of several sweepers at the same moment one does it."""
+def sweep() -> list[tuple[UUID, Status]]:
+    """Move on what silent workers and deadlines left behind, and return it.
+
+    Of several sweepers at the same moment one does it.
+    """
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ADVISORY_LOCK])
             (alone,) = cursor.fetchone()
         if not alone:
-            return
+            return []
         moved = lifecycle.expire_leases()
         moved += [(task_id, Status.FAILED) for task_id in lifecycle.time_out()]
     for task_id, status in moved:
@@ -32,6 +36,7 @@ def sweep() -> None:
         progress.publish(task_id, "status", {"status": status})
         if status == Status.QUEUED:
             actors.wake(task_id)
+    return moved
 
 
 def wake_for_lost_tickets(*, after_seconds: float) -> None:

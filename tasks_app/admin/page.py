@@ -58,6 +58,7 @@ def context(task: Task) -> dict[str, Any]:
         "times": list(_times(task)),
         "bars": list(_stages(task)),
         "lifecycle": list(_lifecycle(task)),
+        "attempts": list(_attempts(task)),
         "retries": task.retries.order_by("created_at"),
         "deeds": [deed for deed in DEEDS if deed.applies(task)],
         "has_ended": task.status in TERMINAL,
@@ -122,3 +123,10 @@ def _lifecycle(task: Task) -> Iterator[Row]:
     yield Row(label="Cancel requested", value=moment(task.cancel_requested_at))
     yield Row(label="Last woken", value=moment(task.woken_at))
     yield Row(label="Updated", value=moment(task.updated_at))
+
+
+def _attempts(task: Task) -> Iterator[Row]:
+    for attempt in task.attempts.all():
+        lasted = attempt.ended_at and spell(attempt.ended_at - attempt.started_at)
+        hint = f"{attempt.worker}, {moment(attempt.started_at)}" + (f", {lasted}" if lasted else "")
+        yield Row(label=str(attempt.number), value=attempt.get_outcome_display() or "runs", hint=hint)
