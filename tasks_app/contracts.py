@@ -31,11 +31,12 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """One picture. `flagged` says that the model's safety checker replaced it."""
+    """One picture. `flagged`: the model's safety checker replaced it; `black`: nothing was drawn."""
 
     seed: int
     image: Image
     flagged: bool = False
+    black: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,7 @@ class StoredImage:
     height: int
     sha256: str
     flagged: bool
+    black: bool
 
 
 @dataclass(frozen=True, kw_only=True)

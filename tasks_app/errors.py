@@ -42,6 +42,12 @@ class OutOfMemory(TaskError):
     retryable = True
 
 
+class DeviceLost(TaskError):
+    """The device failed in a way that only a new process gets over."""
+
+    retryable = True
+
+
 class TimedOut(TaskError):
     """The task's deadline passed."""
 

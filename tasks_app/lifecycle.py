@@ -142,6 +142,7 @@ def succeed(
                 height=image.height,
                 sha256=image.sha256,
                 flagged=image.flagged,
+                black=image.black,
             )
             for image in images
         )

@@ -162,6 +162,7 @@ class TaskImage(models.Model):
     height = models.PositiveIntegerField()
     sha256 = models.CharField(max_length=64)
     flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this picture.")
+    black = models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")
 
     class Meta:
         ordering = ("index",)

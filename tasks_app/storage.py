@@ -51,4 +51,5 @@ def _store(claim: Claim, index: int, image: GeneratedImage) -> StoredImage:
         height=image.image.height,
         sha256=hashlib.sha256(content).hexdigest(),
         flagged=image.flagged,
+        black=image.black,
     )

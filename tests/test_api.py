@@ -378,7 +378,15 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
     task = claimed()
     name = default_storage.save("tasks/t/1-0.png", ContentFile(b"png bytes"))
     image = StoredImage(
-        index=0, name=name, content_type="image/png", seed=7, width=32, height=24, sha256="ab", flagged=True
+        index=0,
+        name=name,
+        content_type="image/png",
+        seed=7,
+        width=32,
+        height=24,
+        sha256="ab",
+        flagged=True,
+        black=False,
     )
     lifecycle.succeed(Claim(task_id=task.pk, attempt=1), [image], revision="", timings={}, size={})
     (shown,) = client.get(f"/task/{task.pk}").json()["images"]
@@ -391,6 +399,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
         "content_type": "image/png",
         "sha256": "ab",
         "flagged": True,
+        "black": False,
     }
     assert client.get(f"/task/{task.pk}/images/").json() == [shown]
     answer = client.get(shown["url"])

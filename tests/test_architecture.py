@@ -56,6 +56,14 @@ def test_the_handlers_never_load_django() -> None:
     assert done.stdout.split()[-2:] == ["False", "True"], done.stderr
 
 
+def test_a_worker_runs_no_code_that_a_model_brings() -> None:
+    program = (
+        "import tasks_app.handlers.diffusers.handler\n"
+        "from diffusers.utils import constants\nprint(constants.DIFFUSERS_DISABLE_REMOTE_CODE)"
+    )
+    assert run(sys.executable, "-c", program).stdout.split()[-1] == "True"
+
+
 def test_imports_point_down() -> None:
     done = run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
     assert done.returncode == 0, done.stdout

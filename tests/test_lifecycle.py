@@ -31,6 +31,7 @@ def stored(index: int = 0) -> StoredImage:
         height=24,
         sha256="0" * 64,
         flagged=False,
+        black=False,
     )
 
 

@@ -147,6 +147,7 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
             "content_type": image.content_type,
             "sha256": image.sha256,
             "flagged": image.flagged,
+            "black": image.black,
         }
 
     def _error(self, task: Task) -> dict[str, Any] | None:

@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 
 from tasks_app.contracts import GenerationRequest, GenerationResult, Progress
-from tasks_app.errors import InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
-from tasks_app.handlers.diffusers import handler as handler_module
+from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
+from tasks_app.handlers.diffusers import loading
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import tiny
 
@@ -240,17 +247,115 @@ def test_what_a_pipeline_does_not_take_is_refused_by_name(handler: DiffusersHand
         run(handler, request(negative_prompt="rain", width=32, height=32))
 
 
-class OutOfMemoryPipeline(StableDiffusionPipeline):
-    """A pipeline whose device is full."""
+FAILURES = {
+    "load": (loading, "_from_pretrained"),
+    "denoising": (UNet2DConditionModel, "forward"),
+    "decode": (AutoencoderKL, "decode"),
+}
 
-    def __call__(self, prompt: str, num_inference_steps: int, generator: Any, callback_on_step_end: Any) -> Any:  # type: ignore[override]
-        raise torch.OutOfMemoryError("CUDA out of memory")
+
+def failing(monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, calls: set[int]) -> list[int]:
+    """Let the calls of those numbers fail, at load, in the middle of denoising or at decode."""
+    owner, name = FAILURES[where]
+    original = getattr(owner, name)
+    made: list[int] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        made.append(len(made))
+        if made[-1] in calls:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+    return made
 
 
-def test_a_full_device_is_told_as_out_of_memory(handler: DiffusersHandler, as_class: Any) -> None:
-    as_class(OutOfMemoryPipeline)
-    with pytest.raises(OutOfMemory):
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError("MPS backend out of memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("where", FAILURES)
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:12])
+def test_out_of_memory_is_tried_once_more_and_steps_never_go_back(
+    handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+) -> None:
+    failing(monkeypatch, where, error, {2 if where == "denoising" else 0})
+    reports: list[int] = []
+    result = handler.run(request(), lambda progress: reports.append(progress.step))
+    assert result.images[0].image.size == (16, 16)
+    assert reports == sorted(reports)
+
+
+@pytest.mark.parametrize("where", FAILURES)
+def test_out_of_memory_twice_is_told_and_the_next_run_is_as_if_nothing_had_been(
+    handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    expected = pixels(run(handler, request()))
+    PIPELINES.clear()
+    with monkeypatch.context() as full:
+        failing(full, where, OUT_OF_MEMORY[0], set(range(100)))
+        with pytest.raises(OutOfMemory):
+            run(handler, request())
+    assert pixels(run(handler, request())) == expected
+
+
+def test_when_memory_runs_out_other_models_make_room(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
+    run(two, request("sdxl"))
+    failing(monkeypatch, "decode", OUT_OF_MEMORY[0], {0})
+    run(two, request("sd"))
+    assert PIPELINES.keys() == [("sd", "local")]
+
+
+def test_the_second_try_is_thrifty_and_leaves_no_trace(
+    handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slicing: list[bool] = []
+    original = AutoencoderKL.decode
+
+    def decode(self: AutoencoderKL, *args: Any, **kwargs: Any) -> Any:
+        slicing.append(self.use_slicing and self.use_tiling)
+        if len(slicing) == 1:
+            raise OUT_OF_MEMORY[0]
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", decode)
+    run(handler, request())
+    assert slicing[:2] == [False, True]
+    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+        assert not pipeline.vae.use_slicing
+        assert not pipeline.vae.use_tiling
+
+
+def test_another_failure_of_the_device_is_told_as_a_lost_device(
+    handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "denoising", torch.AcceleratorError("an illegal memory access was encountered"), {1})
+    with pytest.raises(DeviceLost):
         run(handler, request())
+
+
+def test_an_error_that_is_neither_stays_what_it_is(handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, "denoising", RuntimeError("shapes do not match"), {1})
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run(handler, request())
+
+
+def test_a_picture_of_nan_is_said_to_be_black(handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = AutoencoderKL.decode
+
+    def overflowing(self: AutoencoderKL, *args: Any, **kwargs: Any) -> Any:
+        return tuple(part * float("nan") for part in original(self, *args, **kwargs))
+
+    assert not run(handler, request()).images[0].black
+    monkeypatch.setattr(AutoencoderKL, "decode", overflowing)
+    assert run(handler, request()).images[0].black
 
 
 class Flagging:
@@ -283,10 +388,3 @@ def test_pickled_weights_are_never_loaded(handler: DiffusersHandler, models: Pat
     assert list(folder.glob("unet/*.bin"))
     with pytest.raises(ModelLoadFailed):
         run(handler, request("pickled"))
-
-
-def test_remote_code_is_off() -> None:
-    from diffusers.utils import constants
-
-    assert constants.DIFFUSERS_DISABLE_REMOTE_CODE
-    assert handler_module.loading.choose("auto", "auto", DEMO / "demo").device in ("cpu", "cuda", "mps")

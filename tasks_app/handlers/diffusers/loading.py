@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from tasks_app.errors import ModelLoadFailed, OutOfMemory
+from tasks_app.errors import ModelLoadFailed
 from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
 
 # A worker's log is no terminal.
@@ -42,12 +43,14 @@ def choose(device: str, dtype: str, folder: Path) -> Placement:
     return Placement(device=device, dtype=getattr(torch, dtype))
 
 
-def load(folder: Path, placement: Placement, *, safety_checker: bool) -> DiffusionPipeline:
+def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: bool) -> DiffusionPipeline:
     """Load the pipeline of a folder: safetensors only, no code but diffusers' own.
+
+    `offload` keeps on an accelerator only what is at work.
 
     Raises:
         ModelLoadFailed: the files don't make a pipeline.
-        OutOfMemory: the device has no room for it.
+        RuntimeError: torch's own, when the device is full or failed.
     """
     options: dict[str, Any] = {
         "dtype": placement.dtype,
@@ -58,15 +61,16 @@ def load(folder: Path, placement: Placement, *, safety_checker: bool) -> Diffusi
     if not safety_checker and "safety_checker" in _index(folder):
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        pipeline = _from_pretrained(folder, options).to(placement.device)
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory("The device has not enough memory for the model.") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+        pipeline = _from_pretrained(folder, options)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError) as error:
         raise ModelLoadFailed(
             f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    if offload and placement.device != "cpu":
+        pipeline.enable_model_cpu_offload(device=placement.device)
+        return pipeline
+    return pipeline.to(placement.device)
 
 
 def _from_pretrained(folder: Path, options: dict[str, Any]) -> DiffusionPipeline:
