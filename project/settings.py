@@ -56,6 +56,7 @@ class Environment(BaseSettings):
     SWEEP_SECONDS: float = Field(default=2, gt=0)
     WAKE_SECONDS: float = Field(default=5, gt=0)
     DRAIN_SECONDS: float = Field(default=30, ge=0)
+    HANG_SECONDS: float = Field(default=300, gt=0)
     MAX_ATTEMPTS: int = Field(default=3, ge=1)
     TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
@@ -165,6 +166,10 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
+STORAGES = {
+    "default": {"BACKEND": "tasks_app.storage.DurableStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
 
 # --- The admin: unfold brings its own fonts and scripts, nothing comes from elsewhere ---------------------------------
 _TASKS = reverse_lazy("admin:tasks_app_task_changelist")
@@ -270,6 +275,7 @@ HEARTBEAT_SECONDS = env.HEARTBEAT_SECONDS
 SWEEP_SECONDS = env.SWEEP_SECONDS
 WAKE_SECONDS = env.WAKE_SECONDS
 DRAIN_SECONDS = env.DRAIN_SECONDS
+HANG_SECONDS = env.HANG_SECONDS
 MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS

@@ -16,19 +16,23 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from tasks_app import errors, lifecycle, progress, providers, storage
 from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, Progress, percent
+from tasks_app.inference import InferenceThread
 from tasks_app.models import Status, Task
 
 logger = logging.getLogger(__name__)
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
 DATABASE_RETRY_SECONDS = 1.0
+# What a worker ends with when only a new process can help; its supervisor starts one.
+EXIT_DEVICE_LOST = 70
+EXIT_HUNG = 75
 
 
 class Stop(enum.Enum):
@@ -49,6 +53,7 @@ class Run:
         self.latest = Progress(phase="loading", total_steps=task.total_steps)
         self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
         self.stop_reason: Stop | None = None
+        self.moved_at = time.monotonic()
         self._first_step: tuple[float, int] | None = None
 
     def generate(self) -> GenerationResult:
@@ -67,6 +72,12 @@ class Run:
         """Tell the run to end at its next report; the first reason counts."""
         self.stop_reason = self.stop_reason or reason
 
+    def hangs(self) -> bool:
+        """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""
+        latest = self.latest
+        loading = latest.phase == "loading" and latest.bytes_done == latest.bytes_total
+        return not loading and time.monotonic() - self.moved_at > settings.HANG_SECONDS
+
     def eta_seconds(self) -> float | None:
         """Return how long the remaining steps will take at the pace of those before."""
         now, step = time.monotonic(), self.latest.step
@@ -76,39 +87,6 @@ class Run:
             return None
         since, first = self._first_step
         return round((now - since) / (step - first) * (self.latest.total_steps - step), 1)
-
-
-class InferenceThread:
-    """The thread that all runs of this process share, one after the other.
-
-    Unlike an executor's it is a daemon: a call that never returns can't hold up the end of the process.
-    """
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
-
-    def submit(self, call: Callable[[], GenerationResult]) -> Future[GenerationResult]:
-        """Queue a call and return its future."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        future: Future[GenerationResult] = Future()
-        self._calls.put((future, call))
-        return future
-
-    def _work(self) -> None:
-        while True:
-            # All of a call is in that frame: a waiting thread keeps neither pictures nor pipelines alive.
-            _carry_out(*self._calls.get())
-
-
-def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
-    try:
-        result = call()
-    except BaseException as error:  # noqa: BLE001 - a future carries whatever its call raised
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 _inference = InferenceThread()
@@ -170,9 +148,11 @@ def _supervise(run: Run) -> None:
         if report is None:
             return
         new_phase = report.phase != run.latest.phase
-        if report is not run.latest:
-            run.latest = report
+        if report != run.latest:
+            run.latest, run.moved_at = report, time.monotonic()
             _publish_progress(run)
+        elif run.hangs():
+            _end_process(EXIT_HUNG, f"Task {run.claim.task_id}: no step for {settings.HANG_SECONDS} s.")
         if new_phase or time.monotonic() >= next_beat:
             next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
             _beat(run)
@@ -205,6 +185,14 @@ def _settle(run: Run, future: Future[GenerationResult]) -> None:
     logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
     if outcome:
         _publish_status(run, outcome)
+    if isinstance(error, errors.DeviceLost):
+        _end_process(EXIT_DEVICE_LOST, "The device is lost.")
+
+
+def _end_process(status: int, reason: str) -> NoReturn:
+    """End at once: the inference thread can't be stopped, and a claim that is still held ends with its lease."""
+    logger.critical("%s The worker ends with %s.", reason, status)
+    os._exit(status)
 
 
 def _save(run: Run, result: GenerationResult) -> Status | None:

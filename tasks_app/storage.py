@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from django.core.files import File
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 
 from tasks_app.contracts import Claim, GeneratedImage, StoredImage
 from tasks_app.errors import StorageFailed
 
 CONTENT_TYPE = "image/png"
+
+
+class DurableStorage(FileSystemStorage):
+    """Local files that are whole or not there: written beside their place, flushed to the disk, then renamed."""
+
+    def _save(self, name: str, content: File[bytes]) -> str:
+        path = Path(self.path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.draft")
+        try:
+            with draft.open("wb") as file:
+                file.writelines(content.chunks())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+        return name
+
+
+def _flush(folder: Path) -> None:
+    """Make a rename in the folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def store(claim: Claim, images: Sequence[GeneratedImage]) -> list[StoredImage]:

@@ -1,6 +1,8 @@
 """Pictures in the storage."""
 
+import errno
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +46,19 @@ def test_discarded_pictures_are_gone() -> None:
     stored = storage.store(Claim(task_id=uuid4(), attempt=1), [picture()])
     storage.discard(stored)
     assert not default_storage.exists(stored[0].name)
+
+
+def test_a_file_is_whole_or_not_there(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path
+
+    class BreaksOff(ContentFile[bytes]):
+        def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
+            yield b"half a pict"
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        default_storage.save("tasks/x/1-0.png", BreaksOff(b"half a picture"))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_when_the_storage_refuses_one_none_stays(settings: Any, tmp_path: Path) -> None:

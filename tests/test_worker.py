@@ -12,7 +12,7 @@ from pathlib import Path
 import dramatiq
 import pytest
 
-from tasks_app import actors
+from tasks_app import actors, execution
 from tasks_app.models import Status, Task
 from tests import stack
 from tests.stack import until
@@ -130,6 +130,22 @@ def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_tas
             assert time.monotonic() - killed < 2 + 5
             ended = until(lambda: row(task), lambda now: now.finished_at)
     assert (ended.status, ended.attempt, ended.losses) == (Status.SUCCEEDED, 2, 1)
+
+
+def test_a_hung_step_ends_the_worker_so_that_the_lease_can_move_the_task_on(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    with worker(tmp_path, HANG_SECONDS="1") as process:
+        task = submitted(make_task, "hang", 4)
+        assert process.wait(timeout=30) == execution.EXIT_HUNG
+    assert row(task).status == Status.RUNNING
+
+
+def test_a_lost_device_fails_its_task_and_ends_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path) as process:
+        task = submitted(make_task, "lose", 4)
+        assert process.wait(timeout=30) == execution.EXIT_DEVICE_LOST
+    assert (row(task).status, row(task).error_code) == (Status.FAILED, "internal")
 
 
 def test_when_its_child_dies_the_master_ends_too_and_says_so(make_task: MakeTask, tmp_path: Path) -> None:

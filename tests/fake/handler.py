@@ -8,6 +8,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from tasks_app.contracts import GeneratedImage, GenerationRequest, GenerationResult, Progress, Report
+from tasks_app.errors import DeviceLost
 
 Behaviour = Callable[[GenerationRequest, Report], None]
 behaviours: dict[str, Behaviour] = {}
@@ -30,11 +31,20 @@ def fail(request: GenerationRequest, report: Report) -> None:
     raise RuntimeError("as the test wants it")
 
 
+def hang(request: GenerationRequest, report: Report) -> None:
+    report(Progress(phase="denoising", step=1, total_steps=request.steps))
+    threading.Event().wait()
+
+
+def lose_device(request: GenerationRequest, report: Report) -> None:
+    raise DeviceLost("as the test wants it")
+
+
 def poison(request: GenerationRequest, report: Report) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-WORDS: dict[str, Behaviour] = {"pace": paced, "fail": fail, "poison": poison}
+WORDS: dict[str, Behaviour] = {"pace": paced, "fail": fail, "poison": poison, "hang": hang, "lose": lose_device}
 
 
 class FakeHandler:

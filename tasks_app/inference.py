@@ -1,0 +1,44 @@
+"""The thread in which handlers run."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from tasks_app.contracts import GenerationResult
+
+
+class InferenceThread:
+    """The thread that all runs of this process share, one after the other.
+
+    Unlike an executor's it is a daemon: a call that never returns can't hold up the end of the process.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+
+    def submit(self, call: Callable[[], GenerationResult]) -> Future[GenerationResult]:
+        """Queue a call and return its future."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        future: Future[GenerationResult] = Future()
+        self._calls.put((future, call))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            # All of a call is in that frame: a waiting thread keeps neither pictures nor pipelines alive.
+            _carry_out(*self._calls.get())
+
+
+def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - a future carries whatever its call raised
+        future.set_exception(error)
+    else:
+        future.set_result(result)
