@@ -5,4 +5,8 @@ import os
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-application = get_asgi_application()
+_django = get_asgi_application()
+
+from tasks_app.api.body import bounded  # noqa: E402 - needs the settings
+
+application = bounded(_django)

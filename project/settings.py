@@ -83,8 +83,10 @@ def _secret_key() -> str:
     path = env.VAR_DIR / "secret_key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(48))
+        draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        draft.replace(path)
     return path.read_text()
 
 
@@ -152,14 +154,16 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # Under ASGI every request has a thread of its own, so connections live in a pool and not in threads. Where nothing can
-# answer, no pool tries again and again.
-_pool = {"min_size": 1, "max_size": 16, "timeout": 3} if env.DATABASE_URL or _attached else False
-DATABASES = {
-    "default": {
-        **dj_database_url.parse(DATABASE_URL, conn_health_checks=True),
-        "OPTIONS": {"pool": _pool, "connect_timeout": 3},
-    }
+# answer, no pool tries again and again; and once something answers again, none waits longer than seconds to try.
+_pool = {"min_size": 1, "max_size": 16, "timeout": 3, "reconnect_timeout": 3}
+_database = dj_database_url.parse(DATABASE_URL, conn_health_checks=True)
+_database["OPTIONS"] = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 10_000,
+    **_database.get("OPTIONS", {}),
+    "pool": _pool if env.DATABASE_URL or _attached else False,
 }
+DATABASES = {"default": _database}
 
 STATIC_URL = "static/"
 # Unset, the files are served from where the apps keep them; set, `collectstatic` fills it for production.

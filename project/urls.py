@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+handler400 = "tasks_app.api.exceptions.bad_request"
 handler404 = "tasks_app.api.exceptions.not_found"
 handler500 = "tasks_app.api.exceptions.server_error"
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from uuid import UUID
 
 import dramatiq
 from dramatiq.errors import BrokerError
 from redis import RedisError
 
-from tasks_app import execution, lifecycle
-
-logger = logging.getLogger(__name__)
+from tasks_app import execution, lifecycle, progress
 
 
 @dramatiq.actor(queue_name="generate")
@@ -24,7 +21,9 @@ def generate(task_id: str) -> None:
 
 def wake(task_id: UUID) -> None:
     """Send a ticket; without Redis it is the sweeper that sends one later."""
+    if not progress.answers():
+        return
     try:
         generate.send(str(task_id))
     except (RedisError, BrokerError) as error:
-        logger.warning("Task %s: no ticket sent: %s", task_id, type(error).__name__)
+        progress.leave_alone(error)

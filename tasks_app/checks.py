@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-from tasks_app import task_types
+from tasks_app import catalog, errors, task_types
 
 
 @register()
@@ -22,6 +22,17 @@ def check_task_types(**kwargs: Any) -> list[CheckMessage]:
         if entry.provider not in settings.PROVIDERS:
             messages.append(Error(f"{entry.name}/{entry.provider}: PROVIDERS has no such entry.", id="tasks_app.E002"))
     return messages
+
+
+@register()
+def check_default_model(**kwargs: Any) -> list[CheckMessage]:
+    """Check that requests which name no model get one that this server allows."""
+    try:
+        catalog.resolve(settings.DEFAULT_MODEL_ID)
+    except errors.ModelNotAllowed:
+        hint = "Name a folder of MODELS_DIR, an alias or an id on the Hub."
+        return [Error(f"DEFAULT_MODEL_ID: {settings.DEFAULT_MODEL_ID} is no model.", hint=hint, id="tasks_app.E003")]
+    return []
 
 
 def _module_exists(name: str) -> bool:

@@ -10,13 +10,14 @@ import enum
 import logging
 import os
 import queue
+import re
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
@@ -25,14 +26,19 @@ from tasks_app import errors, lifecycle, progress, providers, storage
 from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, Progress, percent
 from tasks_app.inference import InferenceThread
 from tasks_app.models import Status, Task
+from tasks_app.strict import printable
 
 logger = logging.getLogger(__name__)
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
 DATABASE_RETRY_SECONDS = 1.0
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 # What a worker ends with when only a new process can help; its supervisor starts one.
 EXIT_DEVICE_LOST = 70
 EXIT_HUNG = 75
+
+
+Answer = TypeVar("Answer")
 
 
 class Stop(enum.Enum):
@@ -58,7 +64,10 @@ class Run:
 
     def generate(self) -> GenerationResult:
         """Let the handler run the request."""
-        return providers.handler(self.task.task_type, self.task.provider).run(_request(self.task), self.report)
+        result = providers.handler(self.task.task_type, self.task.provider).run(_request(self.task), self.report)
+        if not result.images:
+            raise errors.Internal("The model made no picture.")
+        return result
 
     def report(self, progress: Progress) -> None:
         """Take a report; raises RunStopped when the run is to end."""
@@ -222,7 +231,7 @@ def _stopped(run: Run) -> Status | None:
         case Stop.TIMED_OUT:
             return _failed(run, errors.TimedOut(str(errors.TimedOut.__doc__)))
         case Stop.DRAINED:
-            return Status.QUEUED if _persist(lambda: lifecycle.release(run.claim)) else None
+            return _persist(lambda: lifecycle.release(run.claim))
         case _:
             return None
 
@@ -232,13 +241,18 @@ def _failed(run: Run, error: BaseException) -> Status | None:
         code, message = error.code, str(error)
     else:
         code, message = errors.Internal.code, f"The run failed with an unexpected {type(error).__name__}."
-    trace = "".join(traceback.format_exception(error))
+    message, trace = _storable(message), _storable("".join(traceback.format_exception(error)))
     logger.warning("Task %s: %s: %s", run.claim.task_id, code, message)
     moved = _persist(lambda: lifecycle.fail(run.claim, code=code, message=message, traceback=trace))
     return Status.FAILED if moved else None
 
 
-def _persist(write: Callable[[], bool]) -> bool:
+def _storable(text: str) -> str:
+    """Return the text without what PostgreSQL refuses, and without tokens of the Hub."""
+    return TOKEN.sub("hf_…", printable(text).replace("\0", "\\0"))
+
+
+def _persist(write: Callable[[], Answer]) -> Answer:
     """Repeat a final write until the database has answered it."""
     while True:
         try:

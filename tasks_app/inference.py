@@ -19,12 +19,14 @@ class InferenceThread:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
 
     def submit(self, call: Callable[[], GenerationResult]) -> Future[GenerationResult]:
         """Queue a call and return its future."""
-        if not self._thread.is_alive():
-            self._thread.start()
+        with self._starting:
+            if not self._thread.is_alive():
+                self._thread.start()
         future: Future[GenerationResult] = Future()
         self._calls.put((future, call))
         return future
@@ -40,5 +42,7 @@ def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
         result = call()
     except BaseException as error:  # noqa: BLE001 - a future carries whatever its call raised
         future.set_exception(error)
+        # The error's traceback holds this frame: with the future in it, they and the run's tensors would form a cycle.
+        del future
     else:
         future.set_result(result)

@@ -159,15 +159,18 @@ def confirm_cancel(claim: Claim) -> bool:
     return _end(_held(claim).filter(cancel_requested_at__isnull=False), Status.CANCELED, **_canceled("while it ran"))
 
 
-def release(claim: Claim) -> bool:
-    """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted."""
+def release(claim: Claim) -> Status | None:
+    """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted.
+
+    One that somebody asked to cancel is canceled instead; None when the claim was lost.
+    """
     back = {"phase": "", "step": 0, "worker": "", "lease_until": None, "started_at": None, "updated_at": Now()}
     with transaction.atomic():
         wanted = _held(claim).filter(cancel_requested_at__isnull=True)
         if not wanted.update(status=Status.QUEUED, **back):
-            return confirm_cancel(claim)
+            return Status.CANCELED if confirm_cancel(claim) else None
         _close(TaskAttempt.objects.filter(task=claim.task_id, number=claim.attempt), TaskAttempt.Outcome.RELEASED)
-        return True
+        return Status.QUEUED
 
 
 def cancel(task_id: UUID) -> Status | None:

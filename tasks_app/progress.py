@@ -57,20 +57,30 @@ def events_key(task_id: UUID) -> str:
     return f"task:{task_id}:events"
 
 
+def answers() -> bool:
+    """Return whether Redis is to be asked; False for a while after it did not answer."""
+    return time.monotonic() >= _silent_until
+
+
+def leave_alone(error: Exception) -> None:
+    """Ask Redis nothing for a while: each question would cost its timeout, and whoever waits holds other things."""
+    global _silent_until
+    _silent_until = time.monotonic() + SILENCE_SECONDS
+    logger.warning("Redis is left alone for %s s: %s", SILENCE_SECONDS, type(error).__name__)
+
+
 def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
     """Append an event to the task's stream; `progress` events are the latest progress too.
 
     Redis being away costs the event and nothing else.
     """
-    global _silent_until
-    if time.monotonic() < _silent_until:
+    if not answers():
         return
     arguments: list[str | int] = [event, json.dumps(data), settings.PROGRESS_TTL_SECONDS, MAX_EVENTS]
     try:
         _publish(keys=[events_key(task_id), progress_key(task_id)], args=arguments)
     except redis.RedisError as error:
-        _silent_until = time.monotonic() + SILENCE_SECONDS
-        logger.warning("Progress is not published for %s s: %s", SILENCE_SECONDS, type(error).__name__)
+        leave_alone(error)
 
 
 def ahead(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
@@ -83,11 +93,12 @@ def ahead(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
 
 
 def _latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
-    if not ids or time.monotonic() < _silent_until:
+    if not ids or not answers():
         return {}
     try:
         values = client.mget([progress_key(task_id) for task_id in ids])
-    except redis.RedisError:
+    except redis.RedisError as error:
+        leave_alone(error)
         return {}
     return {task_id: json.loads(value) for task_id, value in zip(ids, values, strict=True) if value}
 

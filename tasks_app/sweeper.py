@@ -7,7 +7,7 @@ import threading
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from tasks_app import actors, execution, lifecycle, progress
 from tasks_app.models import Status
@@ -52,12 +52,18 @@ def wake_for_lost_tickets(*, after_seconds: float) -> None:
 def run_forever(stop: threading.Event) -> None:
     """Sweep at every interval until told to stop: a worker's own thread."""
     after_seconds = 0.0
+    away = False
     while not stop.is_set():
         try:
+            connection.ensure_connection()
+            if away:
+                # Leases ran out while nobody could renew them: let the living do it first.
+                stop.wait(2 * settings.HEARTBEAT_SECONDS)
             sweep()
             wake_for_lost_tickets(after_seconds=after_seconds)
-            after_seconds = settings.WAKE_SECONDS
-        except execution.DATABASE_AWAY as error:
+            after_seconds, away = settings.WAKE_SECONDS, False
+        except (DatabaseError, InterfaceError) as error:
+            away = True
             logger.warning("No sweep: %s", type(error).__name__)
         finally:
             connection.close()

@@ -22,6 +22,13 @@ PARAMS: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _redis_is_asked_again() -> Iterator[None]:
+    """Let no test wait for the silence that another one's outage began."""
+    yield
+    progress._silent_until = 0.0
+
+
 @pytest.fixture
 def make_task(db: None) -> Callable[..., Task]:
     """Return a factory of queued tasks of the fake provider."""

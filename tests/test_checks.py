@@ -1,6 +1,7 @@
 """The registry, its checks and the way to a handler."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,12 @@ def test_what_is_registered_passes() -> None:
 def test_an_entry_that_leads_nowhere_is_told(registered: None, more: dict[str, str], check: str) -> None:
     task_types.register(entry(**more))
     assert [message.id for message in checks.check_task_types()] == [check]
+
+
+def test_a_default_model_that_is_none_is_told(settings: Any) -> None:
+    assert checks.check_default_model() == []
+    settings.DEFAULT_MODEL_ID = "gone"
+    assert [message.id for message in checks.check_default_model()] == ["tasks_app.E003"]
 
 
 def test_a_provider_has_one_handler_per_process() -> None:

@@ -1,7 +1,9 @@
 """One claimed task, supervised: with the fake provider, on real PostgreSQL and Redis."""
 
+import gc
 import hashlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -225,6 +227,39 @@ def test_an_unknown_error_tells_people_its_type_only(make_task: MakeTask, behave
     assert (after.status, after.error_code) == (Status.FAILED, "internal")
     assert after.error_message == "The run failed with an unexpected RuntimeError."
     assert "/secret/path" in after.error_traceback
+
+
+def test_an_error_that_postgresql_can_not_store_as_it_is_fails_the_task_all_the_same(
+    make_task: MakeTask, behave: Behave
+) -> None:
+    error = errors.ModelLoadFailed("a \0 and a \udcff, and the token hf_abcdefghijklmnop")
+    task = make_task(params={"prompt": behave("fail", failing(error))})
+    execution.run_next()
+    assert ended(task).error_message == "a \\0 and a \\udcff, and the token hf_…"
+    assert "hf_abc" not in ended(task).error_traceback
+
+
+def test_a_run_without_pictures_fails(make_task: MakeTask) -> None:
+    task = make_task(params={"num_images": 0})
+    execution.run_next()
+    assert (ended(task).status, ended(task).error_code) == (Status.FAILED, "internal")
+
+
+def test_what_a_failed_run_held_is_free_at_once(make_task: MakeTask, behave: Behave) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def fail_holding(request: GenerationRequest, report: Report) -> None:
+        latents = {"latents"}
+        held.append(weakref.ref(latents))
+        raise RuntimeError
+
+    make_task(params={"prompt": behave("fail", fail_holding)})
+    gc.disable()
+    try:
+        execution.run_next()
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_after_a_failed_run_the_next_one_runs(make_task: MakeTask, behave: Behave) -> None:

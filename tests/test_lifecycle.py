@@ -230,7 +230,7 @@ def test_canceling_what_has_ended_or_never_was_changes_nothing(claimed: MakeTask
 def test_a_released_task_keeps_its_place_and_counts_no_loss(claimed: MakeTask, make_task: MakeTask) -> None:
     task = claimed()
     make_task()
-    assert lifecycle.release(claim_of(task))
+    assert lifecycle.release(claim_of(task)) == Status.QUEUED
     again = lifecycle.claim(worker="w2", lease_seconds=30)
     assert again is not None
     assert (again.pk, again.attempt, again.losses) == (task.pk, 2, 0)
@@ -239,7 +239,7 @@ def test_a_released_task_keeps_its_place_and_counts_no_loss(claimed: MakeTask, m
 def test_releasing_a_task_that_shall_be_canceled_cancels_it(claimed: MakeTask) -> None:
     task = claimed()
     lifecycle.cancel(task.pk)
-    assert lifecycle.release(claim_of(task))
+    assert lifecycle.release(claim_of(task)) == Status.CANCELED
     assert Task.objects.get(pk=task.pk).status == Status.CANCELED
 
 

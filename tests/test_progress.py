@@ -1,7 +1,7 @@
 """Live progress in Redis."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -11,12 +11,6 @@ import redis
 from tasks_app import progress
 
 Events = Callable[..., list[tuple[str, dict[str, Any]]]]
-
-
-@pytest.fixture(autouse=True)
-def _listening() -> Iterator[None]:
-    yield
-    progress._silent_until = 0.0
 
 
 def test_the_latest_progress_and_every_event_are_kept_as_json(events: Events) -> None:

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from tasks_app import errors
+from tasks_app.api.shapes import error_body
 
 logger = logging.getLogger(__name__)
 
@@ -36,33 +37,32 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
     if isinstance(error, APIException):
         codes = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
         code = codes.get(error.status_code, str(error.default_code))
-        headers = {"Allow": str(error.detail)} if error.status_code == 405 else {}
-        return Response(body(code, str(error.detail)), status=error.status_code, headers=headers)
+        return Response(error_body(code, str(error.detail)), status=error.status_code)
     return None
 
 
 def unavailable(error: Exception) -> Response:
     """Return the answer while the database is away."""
     logger.warning("The database is away: %s", type(error).__name__)
-    answer = body("unavailable", "The service can't reach its database; try again.", retryable=True)
+    answer = error_body("unavailable", "The service can't reach its database; try again.", retryable=True)
     return Response(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
-    """Return the JSON of an error."""
-    return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """Answer for a request that Django itself refuses, such as one to a wrong host."""
+    return JsonResponse(error_body("bad_request", "The request is refused."), status=400)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for a URL that does not exist: as a page inside the admin, as JSON everywhere else."""
     if request.path.startswith(reverse("admin:index")):
         return defaults.page_not_found(request, exception)
-    return JsonResponse(body("not_found", "There is no such thing here."), status=404)
+    return JsonResponse(error_body("not_found", "There is no such thing here."), status=404)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Answer for an error that nobody expected; its traceback is in the log only."""
-    return JsonResponse(body("internal", "The service failed to answer.", retryable=True), status=500)
+    return JsonResponse(error_body("internal", "The service failed to answer.", retryable=True), status=500)
 
 
 def _invalid(error: ValidationError) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _invalid(error: ValidationError) -> dict[str, Any]:
     only_model = {field["code"] for field in fields} == {errors.ModelNotAllowed.code}
     code = errors.ModelNotAllowed.code if only_model else errors.InvalidParams.code
     message = "; ".join(f"{field['path'] or 'body'}: {field['message']}" for field in fields)
-    return body(code, message, fields=fields)
+    return error_body(code, message, fields=fields)
 
 
 def _flat(detail: Any, *, prefix: str) -> Iterator[tuple[str, ErrorDetail]]:

@@ -10,6 +10,7 @@ from django.conf import settings
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
+from tasks_app.api.body import too_large
 from tasks_app.strict import printable
 
 
@@ -20,7 +21,7 @@ class BodyTooLarge(APIException):
     default_code = "body_too_large"
 
     def __init__(self) -> None:
-        super().__init__(f"The body must have at most {settings.MAX_BODY_BYTES} bytes.")
+        super().__init__(too_large())
 
 
 class StrictJSONParser(BaseParser):

@@ -18,11 +18,19 @@ from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerial
 SEEDS = 2**32
 
 
+class PassedOn(serializers.Field[Any, Any, Any, Any]):
+    """A value that another serializer validates."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return it as it is."""
+        return data
+
+
 class SubmissionSerializer(StrictSerializer):
     """The body of `POST /task`; every wrong field is reported at once."""
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
-    params = serializers.JSONField()
+    params = PassedOn()
     priority = StrictIntegerField(min_value=-10, max_value=10, default=0)
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -78,8 +86,9 @@ def _params_serializer(data: dict[str, Any]) -> serializers.Serializer[Any]:
 
 def _wrong_model(params: Any) -> dict[str, Any]:
     name = params.get("model_id") if isinstance(params, dict) else None
-    if not isinstance(name, str) or not 1 <= len(name) <= 255 or not name.isprintable():
-        return {}  # absent, or refused by the field itself
+    name = settings.DEFAULT_MODEL_ID if name is None else name
+    if not isinstance(name, str) or not name:
+        return {}  # refused by the field itself
     try:
         catalog.resolve(name)
     except errors.ModelNotAllowed as error:

@@ -4,7 +4,7 @@ from django.urls import path, re_path
 
 from tasks_app.api import health, views
 
-ID = r"(?P<task_id>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 
 urlpatterns = [
     re_path(r"^task/?$", views.TaskList.as_view(), name="task-list"),

@@ -7,9 +7,14 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
-from rest_framework.exceptions import ValidationError
-from rest_framework.pagination import CursorPagination
+from django.urls import reverse
+from django.utils.cache import get_conditional_response
+from django.utils.dateparse import parse_datetime
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -26,6 +31,20 @@ class TaskPages(CursorPagination):
     page_size = 20
     max_page_size = 100
     page_size_query_param = "limit"
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Return the cursor; one whose position is no time never came from here."""
+        cursor = super().decode_cursor(request)
+        if cursor is not None and cursor.position is not None and not _is_time(str(cursor.position)):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return parse_datetime(text) is not None
+    except ValueError:
+        return False
 
 
 def _represent(request: Request, tasks: list[Task]) -> list[dict[str, Any]]:
@@ -60,7 +79,7 @@ class TaskList(APIView):
         serializer = SubmissionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         answer = _answer(request, services.submit(serializer.submission()), status=201)
-        answer["Location"] = f"/task/{answer.data['id']}"
+        answer["Location"] = reverse("task", args=[answer.data["id"]])
         return answer
 
     def _filtered(self, request: Request) -> QuerySet[Task]:
@@ -109,14 +128,35 @@ class TaskImages(APIView):
         return Response(_represent(request, [_task(task_id)])[0]["images"])
 
 
+class AnyAccepted(DefaultContentNegotiation):
+    """Answers whatever the client says to accept: a picture has one form."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        """Return the first renderer, which errors are told in."""
+        return renderers[0], renderers[0].media_type
+
+
 class TaskImageFile(APIView):
     """`GET /task/{id}/images/{index}`."""
 
-    def get(self, request: Request, task_id: UUID, index: int) -> HttpResponse:
+    content_negotiation_class = AnyAccepted
+
+    def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
         image = get_object_or_404(TaskImage, task_id=task_id, index=index)
+        etag = f'"{image.sha256}"'
+        known = get_conditional_response(request, etag=etag)
+        if known is not None:
+            return known
+        return HttpResponse(_content(image), content_type=image.content_type, headers={"ETag": etag, **FOREVER})
+
+
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def _content(image: TaskImage) -> bytes:
+    try:
         with image.file.open() as file:
-            response = HttpResponse(file.read(), content_type=image.content_type)
-        response["ETag"] = f'"{image.sha256}"'
-        response["Cache-Control"] = "private, max-age=31536000, immutable"
-        return response
+            return bytes(file.read())
+    except FileNotFoundError:
+        raise NotFound("The picture's file is gone.") from None

@@ -90,7 +90,9 @@ class DiffusersHandler:
                 return
 
         report(Progress(phase="loading", total_steps=steps))
-        return snapshots.fetch(model_id, revision, self._places, on_bytes)
+        snapshot = snapshots.fetch(model_id, revision, self._places, on_bytes)
+        report(Progress(phase="loading", total_steps=steps))
+        return snapshot
 
     def _load(self, snapshot: snapshots.Snapshot, *, thrifty: bool) -> DiffusionPipeline:
         placement = loading.choose(self._device, self._dtype, snapshot.path)

@@ -52,16 +52,8 @@ def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: b
         ModelLoadFailed: the files don't make a pipeline.
         RuntimeError: torch's own, when the device is full or failed.
     """
-    options: dict[str, Any] = {
-        "dtype": placement.dtype,
-        "use_safetensors": True,
-        "local_files_only": True,
-        "variant": variant_of(folder),
-    }
-    if not safety_checker and "safety_checker" in _index(folder):
-        options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        pipeline = _from_pretrained(folder, options)
+        pipeline = _from_pretrained(folder, _options(folder, placement, safety_checker=safety_checker))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError) as error:
         raise ModelLoadFailed(
             f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
@@ -71,6 +63,18 @@ def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: b
         pipeline.enable_model_cpu_offload(device=placement.device)
         return pipeline
     return pipeline.to(placement.device)
+
+
+def _options(folder: Path, placement: Placement, *, safety_checker: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "dtype": placement.dtype,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "variant": variant_of(folder),
+    }
+    if not safety_checker and "safety_checker" in _index(folder):
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    return options
 
 
 def _from_pretrained(folder: Path, options: dict[str, Any]) -> DiffusionPipeline:
@@ -90,4 +94,4 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _half_precision(folder: Path) -> str:
-    return "bfloat16" if "transformer" in _index(folder) and torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if (folder / "transformer").is_dir() and torch.cuda.is_bf16_supported() else "float16"

@@ -6,7 +6,14 @@ from typing import Any
 
 from rest_framework import serializers
 
-from tasks_app.strict import StrictCharField, StrictChoiceField, StrictFloatField, StrictIntegerField, StrictSerializer
+from tasks_app.strict import (
+    StrictCharField,
+    StrictChoiceField,
+    StrictFloatField,
+    StrictIntegerField,
+    StrictSerializer,
+    details,
+)
 
 MAX_PROMPT = 4000
 MAX_SEED = 2**32 - 1
@@ -27,19 +34,30 @@ class TextToImageParams(StrictSerializer):
     seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None)
     width = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
     height = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
-    num_images = StrictIntegerField(min_value=1, max_value=64, default=1)
 
-    def validate_num_images(self, value: int) -> int:
-        """Hold the server's own limit."""
-        if value > self.context["max_images"]:
-            raise serializers.ValidationError(f"Must be between 1 and {self.context['max_images']}.", code="range")
-        return value
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the fields with the server's own limit of pictures."""
+        fields = super().get_fields()
+        many = self.context["max_images"]
+        return {**fields, "num_images": StrictIntegerField(min_value=1, max_value=many, default=1)}
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Hold the server's limit of pixels, and fill in its default model."""
-        width, height = attrs["width"], attrs["height"]
-        if width and height and width * height > self.context["max_pixels"]:
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the values with the server's default model; a size that can't be is told with all other errors."""
+        wrong_size = self._wrong_size(data)
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({**wrong_size, **details(error)}) from None
+        if wrong_size:
+            raise serializers.ValidationError(wrong_size)
+        return {"model_id": self.context["default_model_id"], **values}
+
+    def _wrong_size(self, data: Any) -> dict[str, Any]:
+        width, height = (data.get(name) if isinstance(data, dict) else None for name in ("width", "height"))
+        if (width is None) != (height is None):
+            missing = "width" if width is None else "height"
+            return {missing: [serializers.ErrorDetail("Width and height go together.", code="required")]}
+        if type(width) is int and type(height) is int and width * height > self.context["max_pixels"]:
             message = f"width × height must be at most {self.context['max_pixels']} pixels."
-            raise serializers.ValidationError({"width": [message], "height": [message]}, code="range")
-        attrs.setdefault("model_id", self.context["default_model_id"])
-        return attrs
+            return {name: [serializers.ErrorDetail(message, code="range")] for name in ("width", "height")}
+        return {}

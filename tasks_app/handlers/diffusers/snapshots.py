@@ -51,6 +51,8 @@ def find(model_id: str, revision: str, places: Places) -> Snapshot | None:
     folder = places.models_dir / model_id
     if (folder / INDEX).is_file():
         return Snapshot(path=folder, revision="local")
+    if "/" not in model_id:
+        return None  # a folder that is gone; on the Hub it would be somebody else's
     try:
         cached = snapshot_download(
             model_id, revision=revision or None, cache_dir=places.hub_cache, local_files_only=True
@@ -70,6 +72,8 @@ def fetch(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Sn
     found = find(model_id, revision, places)
     if found is not None:
         return found
+    if "/" not in model_id:
+        raise _unavailable(model_id, "its folder is gone")
     if places.offline:
         raise _unavailable(model_id, "this server works offline")
     try:
@@ -178,10 +182,11 @@ class _Watch:
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        self._on_bytes(self._total, self._total)
+        if failure is None:
+            self._on_bytes(self._total, self._total)
 
     def _run(self) -> None:
         while not self._done.wait(POLL_SECONDS):

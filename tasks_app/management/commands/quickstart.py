@@ -116,6 +116,8 @@ class Command(BaseCommand):
             for name, part in parts.items():
                 if part.poll() is not None:
                     raise CommandError(f"The {name} ended.")
+            if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.running(settings.VAR_DIR):
+                raise CommandError("PostgreSQL or Redis ended; its log is in VAR_DIR.")
             time.sleep(1)
 
 

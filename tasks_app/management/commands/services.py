@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 from django.conf import settings
@@ -29,7 +30,9 @@ class Command(BaseCommand):
                 self.stdout.write(f"PostgreSQL  {services.database_url or 'DATABASE_URL'}")
                 self.stdout.write(f"Redis       {services.redis_url or 'REDIS_URL'}")
                 self.stdout.write("Other terminals may now run manage.py commands. Ctrl-C stops both.")
-                signal.pause()
+                while embedded.running(settings.VAR_DIR):
+                    time.sleep(1)
+            raise CommandError("A server ended; its log is in VAR_DIR.")
         except KeyboardInterrupt:
             self.stdout.write("Stopped.")
         except embedded.EmbeddedError as error:
