@@ -32,6 +32,7 @@ class Environment(BaseSettings):
     DEBUG: bool = False
     ALLOWED_HOSTS: Annotated[str, NoDecode] = "127.0.0.1,localhost,[::1]"
     CSRF_TRUSTED_ORIGINS: Annotated[str, NoDecode] = ""
+    HTTPS: bool = False
 
     DEFAULT_MODEL_ID: str = "runwayml/stable-diffusion-v1-5"
     ALLOWED_MODELS: str = ""
@@ -104,6 +105,12 @@ SECRET_KEY = _secret_key()
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = _names(env.ALLOWED_HOSTS)
 CSRF_TRUSTED_ORIGINS = _names(env.CSRF_TRUSTED_ORIGINS)
+# With HTTPS, plain requests are redirected and cookies stay on it; the probes of a load balancer are let through.
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+# Whether HSTS covers subdomains and preload lists is for the owner of the domain to say, at the proxy.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"
 WSGI_APPLICATION = "project.wsgi.application"

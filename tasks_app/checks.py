@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 from tasks_app import catalog, errors, task_types
 
@@ -33,6 +33,15 @@ def check_default_model(**kwargs: Any) -> list[CheckMessage]:
         hint = "Name a folder of MODELS_DIR, an alias or an id on the Hub."
         return [Error(f"DEFAULT_MODEL_ID: {settings.DEFAULT_MODEL_ID} is no model.", hint=hint, id="tasks_app.E003")]
     return []
+
+
+@register(Tags.security, deploy=True)
+def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of a server that loads whatever model somebody asks for."""
+    if "*" not in settings.ALLOWED_MODELS:
+        return []
+    hint = "Name ids, or an organisation's `org/*`."
+    return [Warning("ALLOWED_MODELS: `*` lets whoever can post fill this disk.", hint=hint, id="tasks_app.W001")]
 
 
 def _module_exists(name: str) -> bool:

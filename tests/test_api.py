@@ -305,6 +305,18 @@ def test_a_wrong_host_is_a_json_400(client: Client, db: None) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
 
 
+def test_a_pinned_revision_is_what_the_task_will_load(client: Client, db: None, settings: Any) -> None:
+    alias, target = "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    settings.ALLOWED_MODELS = [
+        "stabilityai/*",
+        "stabilityai/sdxl-turbo@f4b0486",
+        f"{settings.MODEL_ALIASES[alias]}@451",
+    ]
+    for name, pinned in (("stabilityai/sdxl-turbo", "f4b0486"), ("stabilityai/sd-turbo", ""), (alias, "451")):
+        task = Task.objects.get(pk=post(client, with_params(model_id=name)).json()["id"])
+        assert task.revision == pinned
+
+
 def test_too_many_pixels_are_refused(client: Client, db: None, settings: Any) -> None:
     settings.MAX_PIXELS = 512 * 512
     assert bad_paths(post(client, with_params(width=1024, height=512))) == {"params.width", "params.height"}

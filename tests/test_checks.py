@@ -52,6 +52,12 @@ def test_a_default_model_that_is_none_is_told(settings: Any) -> None:
     assert [message.id for message in checks.check_default_model()] == ["tasks_app.E003"]
 
 
+def test_a_server_that_allows_everything_is_warned_of(settings: Any) -> None:
+    assert checks.check_allowed_models() == []
+    settings.ALLOWED_MODELS = ["org/*", "*"]
+    assert [message.id for message in checks.check_allowed_models()] == ["tasks_app.W001"]
+
+
 def test_a_provider_has_one_handler_per_process() -> None:
     handler = providers.handler("text-to-image", "fake")
     assert isinstance(handler, FakeHandler)

@@ -62,6 +62,25 @@ def assert_nothing_runs(var: Path, port: int) -> None:
         probe.bind(("127.0.0.1", port))
 
 
+def worker_of(var: Path) -> int:
+    """Return the process of the worker that Dramatiq forked last."""
+    found = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if b"dramatiq --path" in _read(folder / "cmdline").replace(b"\0", b" ")
+        and f"VAR_DIR={var}".encode() in _read(folder / "environ").split(b"\0")
+        and b"keeper.py" not in _read(folder / "cmdline")
+    ]
+    return max(found)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(var: Path) -> None:
     port = free_port()
     done = manage(var, "quickstart", "--once", "--port", str(port))
@@ -94,7 +113,11 @@ def test_quickstart_serves_until_it_is_ended_and_takes_all_its_parts_along(var: 
             task = api.post("/task/", json={"task_type": "text-to-image", "params": params}).json()
             assert task["params"]["model_id"] == "demo"
             ended = until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["finished_at"])
-        assert ended["status"] == "succeeded"
+            assert ended["status"] == "succeeded"
+            # A worker that dies is restarted, and the next task runs.
+            os.kill(worker_of(var), signal.SIGKILL)
+            task = api.post("/task", json={"task_type": "text-to-image", "params": params}).json()
+            until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
         assert "another" in manage(var, "quickstart", "--port", str(free_port())).stderr.lower()
         quickstart.send_signal(how)
         status = quickstart.wait(timeout=60)
@@ -152,6 +175,25 @@ def test_a_wrong_variable_is_named(var: Path, variables: dict[str, str], message
     done = manage(var, "check", **variables)
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]
+
+
+PRODUCTION = {
+    "DATABASE_URL": "postgresql://x/y",
+    "REDIS_URL": "redis://x",
+    "SECRET_KEY": "a-secret-of-fifty-characters-at-least-0123456789-abcdefgh",
+    "ALLOWED_HOSTS": "pictures.example.org",
+    "HTTPS": "true",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"), [({}, 0), ({"HTTPS": "false"}, 1), ({"ALLOWED_MODELS": "*"}, 1)], ids=str
+)
+def test_the_deploy_check_is_clean_under_production_settings_and_only_there(
+    var: Path, change: dict[str, str], status: int
+) -> None:
+    done = manage(var, "check", "--deploy", "--fail-level", "WARNING", **{**PRODUCTION, **change})
+    assert done.returncode == status, done.stderr
 
 
 def test_pull_fetches_a_model_and_says_its_commit(var: Path, tmp_path: Path) -> None:

@@ -57,12 +57,13 @@ class SubmissionSerializer(StrictSerializer):
         values = self.validated_data
         params = dict(values["params"])
         provider, requested, seed = params.pop("provider"), params.pop("model_id"), params.pop("seed")
+        model = catalog.resolve(requested)
         return Submission(
             task_type=values["task_type"],
             provider=provider,
             requested_model_id=requested,
-            model_id=catalog.resolve(requested),
-            revision="",
+            model_id=model.model_id,
+            revision=model.revision,
             params=params,
             seed=secrets.randbelow(SEEDS) if seed is None else seed,
             priority=values["priority"],

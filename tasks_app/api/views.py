@@ -97,7 +97,7 @@ class TaskList(APIView):
 
 def _resolved(name: str) -> list[str]:
     try:
-        return [catalog.resolve(name)]
+        return [catalog.resolve(name).model_id]
     except errors.ModelNotAllowed:
         return []  # a model that is no longer allowed may still have tasks
 

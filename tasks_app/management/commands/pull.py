@@ -22,18 +22,19 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument("model", help="a Hub id or an alias")
-        parser.add_argument("--revision", default="", help="a commit, branch or tag (the newest)")
+        parser.add_argument("--revision", default="", help="a commit, branch or tag (the pinned one, else the newest)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Fetch it and say which commit it is."""
         try:
-            model_id = catalog.resolve(options["model"])
+            model = catalog.resolve(options["model"])
+            revision = options["revision"] or model.revision
             handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
-            with tqdm(desc=model_id, unit="B", unit_scale=True, disable=None) as bar:
-                revision = handler.pull(model_id, options["revision"], lambda progress: _show(bar, progress))
+            with tqdm(desc=model.model_id, unit="B", unit_scale=True, disable=None) as bar:
+                revision = handler.pull(model.model_id, revision, lambda progress: _show(bar, progress))
         except errors.TaskError as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(f"{model_id} is here, at revision {revision}.")
+        self.stdout.write(f"{model.model_id} is here, at revision {revision}.")
 
 
 def _show(bar: Any, progress: Progress) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ MODEL = "demo"
 PROMPT = "a red house"
 START_PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 60.0
 ADMIN = "admin"
 BAR = "{desc:>10} {bar:40} {n_fmt}/{total_fmt} steps [{elapsed}]"
 
@@ -62,14 +64,14 @@ class Command(BaseCommand):
         _manage("migrate", "--no-input")
         self._ensure_admin()
         web = _start(stack, "web.log", "-m", "uvicorn", "project.asgi:application", f"--port={port}", *UVICORN)
-        worker = _start(stack, "worker.log", "manage.py", "rundramatiq")
+        worker = Restarted(lambda: _start(stack, "worker.log", "manage.py", "rundramatiq"))
         api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
         _until_ready(api, web)
         self.stdout.write(f"The web server answers. The default model here is the small demo model, “{MODEL}”.")
         task = self._first_picture(api, prompt, worker)
         self._report(api, task)
         if not once:
-            self._serve({"web server": web, "worker": worker})
+            self._serve(web, worker)
 
     def _ensure_admin(self) -> None:
         password = secrets.token_urlsafe(12)
@@ -81,7 +83,7 @@ class Command(BaseCommand):
         elif "already taken" not in done.stderr:
             raise CommandError(done.stderr.strip())
 
-    def _first_picture(self, api: httpx2.Client, prompt: str, worker: Kept) -> dict[str, Any]:
+    def _first_picture(self, api: httpx2.Client, prompt: str, worker: Restarted) -> dict[str, Any]:
         params = {"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 4}
         answer = api.post("/task", json={"task_type": "text-to-image", "params": params})
         if answer.status_code != 201:
@@ -90,8 +92,7 @@ class Command(BaseCommand):
         self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
         with tqdm(total=params["steps"], disable=None, bar_format=BAR) as bar:
             while task["finished_at"] is None:
-                if worker.poll() is not None:
-                    raise CommandError(f"The worker ended:\n{_tail('worker.log')}")
+                worker.tend()
                 time.sleep(POLL_SECONDS)
                 task = api.get(f"/task/{task['id']}").json()
                 bar.set_description_str(task["progress"]["phase"] or task["status"], refresh=False)
@@ -110,15 +111,33 @@ class Command(BaseCommand):
         self.stdout.write(f"Task     {task['urls']['self']}")
         self.stdout.write(f"Admin    {api.base_url}/admin/tasks_app/task/{task['id']}/change/")
 
-    def _serve(self, parts: dict[str, Kept]) -> None:
+    def _serve(self, web: Kept, worker: Restarted) -> None:
         self.stdout.write("Serving until Ctrl-C.")
-        while True:
-            for name, part in parts.items():
-                if part.poll() is not None:
-                    raise CommandError(f"The {name} ended.")
+        while web.poll() is None:
+            worker.tend()
             if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.running(settings.VAR_DIR):
                 raise CommandError("PostgreSQL or Redis ended; its log is in VAR_DIR.")
             time.sleep(1)
+        raise CommandError(f"The web server ended:\n{_tail('web.log')}")
+
+
+class Restarted:
+    """A part that is started again when it ends, each time after a longer while, as a supervisor would."""
+
+    def __init__(self, start: Callable[[], Kept]) -> None:
+        self._start = start
+        self._part = start()
+        self._started_at = time.monotonic()
+        self._pause = 1.0
+
+    def tend(self) -> None:
+        """Start it again if it has ended and the pause is over."""
+        if self._part.poll() is None:
+            return
+        lasted = time.monotonic() - self._started_at
+        if lasted > self._pause:
+            self._pause = 1.0 if lasted > LONGEST_PAUSE_SECONDS else min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            self._part, self._started_at = self._start(), time.monotonic()
 
 
 RUN: dict[str, Any] = {"cwd": settings.BASE_DIR, "capture_output": True, "text": True, "check": False}
@@ -147,7 +166,7 @@ def _manage(*arguments: str) -> None:
 def _start(stack: ExitStack, log: str, *arguments: str) -> Kept:
     # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
     environment = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL} | os.environ
-    with open(settings.VAR_DIR / log, "wb") as output:
+    with open(settings.VAR_DIR / log, "ab") as output:
         part = Kept(_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
     stack.callback(part.stop)
     return part
