@@ -306,7 +306,7 @@ def test_a_wrong_host_is_a_json_400(client: Client, db: None) -> None:
 
 
 def test_a_pinned_revision_is_what_the_task_will_load(client: Client, db: None, settings: Any) -> None:
-    alias, target = "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    alias = "runwayml/stable-diffusion-v1-5"
     settings.ALLOWED_MODELS = [
         "stabilityai/*",
         "stabilityai/sdxl-turbo@f4b0486",

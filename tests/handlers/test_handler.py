@@ -77,6 +77,7 @@ def test_every_step_and_phase_is_reported_in_order(handler: DiffusersHandler, mo
     result = handler.run(request(model_id, steps=4), reports.append)
     assert [(report.phase, report.step) for report in reports] == [
         ("loading", 0),
+        ("loading", 0),  # the files are here
         ("denoising", 0),
         *(("denoising", step) for step in range(1, 5)),
         ("decoding", 4),
