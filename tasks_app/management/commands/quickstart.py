@@ -46,7 +46,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it; ends with 0 after Ctrl-C, and with a reason otherwise."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background without the first
+            signal.signal(number, signal.default_int_handler)
         try:
             with ExitStack() as stack:
                 self._run(stack, options["port"], options["prompt"], once=options["once"])

@@ -22,7 +22,8 @@ class Command(BaseCommand):
         """Start what no URL names, and wait."""
         if not (settings.EMBED_POSTGRES or settings.EMBED_REDIS):
             raise CommandError("DATABASE_URL and REDIS_URL are set: there is nothing to start.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background without the first
+            signal.signal(number, signal.default_int_handler)
         try:
             with embedded.started(
                 settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
