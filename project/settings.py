@@ -162,7 +162,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # Under ASGI every request has a thread of its own, so connections live in a pool and not in threads. Where nothing can
 # answer, no pool tries again and again; and once something answers again, none waits longer than seconds to try.
-_pool = {"min_size": 1, "max_size": 16, "timeout": 3, "reconnect_timeout": 3}
+_pool = {"min_size": 1, "max_size": 16, "timeout": 2, "reconnect_timeout": 3}
 _database = dj_database_url.parse(DATABASE_URL, conn_health_checks=True)
 _database["OPTIONS"] = {
     "connect_timeout": 3,

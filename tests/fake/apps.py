@@ -1,3 +1,5 @@
+import os
+
 from django.apps import AppConfig
 
 from tasks_app import task_types
@@ -15,3 +17,7 @@ class FakeConfig(AppConfig):
                 handler="tests.fake.handler.FakeHandler",
             )
         )
+        if mutation := os.environ.get("CHAOS_MUTATION"):
+            from tests.fake import mutations
+
+            mutations.apply(mutation)
