@@ -256,6 +256,8 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "tasks_app.api.exceptions.handle",
     "UNAUTHENTICATED_USER": None,
+    # What concerns an object as a whole is told under the object's own path.
+    "NON_FIELD_ERRORS_KEY": "",
 }
 MAX_BODY_BYTES = env.MAX_BODY_BYTES
 MAX_PIXELS = env.MAX_PIXELS

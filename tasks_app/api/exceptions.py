@@ -79,8 +79,7 @@ def _flat(detail: Any, *, prefix: str) -> Iterator[tuple[str, ErrorDetail]]:
     """Yield every message of DRF's nested errors with its dotted path."""
     if isinstance(detail, Mapping):
         for name, inner in detail.items():
-            name = "" if name == "non_field_errors" else str(name)
-            yield from _flat(inner, prefix=f"{prefix}.{name}".strip("."))
+            yield from _flat(inner, prefix=".".join(part for part in (prefix, str(name)) if part))
     elif isinstance(detail, list):
         for inner in detail:
             yield from _flat(inner, prefix=prefix)

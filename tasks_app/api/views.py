@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.utils.dateparse import parse_datetime
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
@@ -42,8 +43,9 @@ class TaskPages(CursorPagination):
 
 def _is_time(text: str) -> bool:
     try:
-        return parse_datetime(text) is not None
-    except ValueError:
+        time = parse_datetime(text)
+        return time is not None and time.astimezone(UTC) is not None
+    except (ValueError, OverflowError):  # a time of the year 0 or 10,000 once it is in UTC
         return False
 
 
@@ -136,6 +138,14 @@ class AnyAccepted(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+class PreconditionFailed(APIException):
+    """The picture is another than the request names."""
+
+    status_code = 412
+    default_code = "precondition_failed"
+    default_detail = "The picture is another than the request names."
+
+
 class TaskImageFile(APIView):
     """`GET /task/{id}/images/{index}`."""
 
@@ -146,6 +156,8 @@ class TaskImageFile(APIView):
         image = get_object_or_404(TaskImage, task_id=task_id, index=index)
         etag = f'"{image.sha256}"'
         known = get_conditional_response(request, etag=etag)
+        if known is not None and known.status_code == 412:
+            raise PreconditionFailed
         if known is not None:
             return known
         return HttpResponse(_content(image), content_type=image.content_type, headers={"ETag": etag, **FOREVER})

@@ -1,0 +1,99 @@
+"""The real web server, without a worker: what is queued stays queued."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import connection
+
+from project.keeper import Kept
+from tasks_app import lifecycle
+from tasks_app.contracts import Claim, StoredImage
+from tasks_app.models import Task
+from tests import stack
+from tests.conftest import PARAMS
+from tests.fuzz.checks import Target
+
+
+@contextmanager
+def serving(logs: Path) -> Iterator[httpx2.Client]:
+    """Run a web server that allows some models of the Hub."""
+    port = stack.free_port()
+    variables = {"DJANGO_SETTINGS_MODULE": "project.settings", "ALLOWED_MODELS": "stabilityai/*"}
+    command = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
+    with (logs / "web.log").open("wb") as output:
+        web = Kept(
+            [sys.executable, *command, "--no-access-log"],
+            env=stack.environment(**variables),
+            cwd=stack.ROOT,
+            output=output,
+        )
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+            stack.until(lambda: _answers(api), bool)
+            yield api
+    finally:
+        web.stop()
+
+
+def _answers(api: httpx2.Client) -> bool:
+    try:
+        return api.get("/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@pytest.fixture(scope="package")
+def web(
+    django_db_setup: None, django_db_blocker: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[httpx2.Client, Path]]:
+    """Return a client of a server that all tests here share, and the server's log."""
+    logs = tmp_path_factory.mktemp("fuzz")
+    with django_db_blocker.unblock(), serving(logs) as api:
+        yield api, logs / "web.log"
+
+
+@pytest.fixture
+def target(web: tuple[httpx2.Client, Path], tasks: list[Task]) -> Iterator[Target]:
+    """Return the server, checked; nothing that it was asked may leave a traceback in its log."""
+    api, log = web
+    read = log.stat().st_size
+    yield Target(api=api, rows=rows)
+    with log.open() as lines:
+        lines.seek(read)
+        assert "Traceback" not in lines.read()
+
+
+def rows() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {Task._meta.db_table}")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.fixture
+def tasks(transactional_db: None) -> list[Task]:
+    """Make a task with a picture and a queued one."""
+    fields = {"task_type": "text-to-image", "provider": "diffusers", "model_id": "demo", "params": PARAMS, "seed": 7}
+    made = [Task.objects.create(requested_model_id="demo", total_steps=4, **fields) for _ in range(2)]
+    claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+    assert claimed is not None
+    name = default_storage.save(f"tasks/{claimed.pk}/1-0.png", ContentFile(b"png bytes"))
+    image = StoredImage(
+        index=0,
+        name=name,
+        content_type="image/png",
+        seed=7,
+        width=32,
+        height=32,
+        sha256="ab",
+        flagged=False,
+        black=False,
+    )
+    claim = Claim(task_id=claimed.pk, attempt=1)
+    assert lifecycle.succeed(claim, [image], revision="", timings={}, size={"width": 32, "height": 32})
+    return made

@@ -1,0 +1,1 @@
+"""One worker under many tasks: what grows, and what stays."""
