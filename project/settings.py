@@ -295,6 +295,7 @@ PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
+DRAMATIQ_NAMESPACE = "dramatiq"
 # Without these a frozen Redis would hold a POST for minutes.
 REDIS_TIMEOUT_SECONDS = 1.0
 _timeouts = f"socket_timeout={REDIS_TIMEOUT_SECONDS}&socket_connect_timeout={REDIS_TIMEOUT_SECONDS}"
@@ -302,7 +303,7 @@ DRAMATIQ_BROKER = {
     "BROKER": "dramatiq.brokers.redis.RedisBroker",
     "OPTIONS": {
         "url": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_timeouts}",
-        "namespace": "dramatiq",
+        "namespace": DRAMATIQ_NAMESPACE,
         "maintenance_chance": 1_000_000,
         "heartbeat_timeout": 10_000,
     },

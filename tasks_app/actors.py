@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import dramatiq
+from django.conf import settings
 from dramatiq.errors import BrokerError
 from redis import RedisError
 
@@ -15,8 +16,20 @@ from tasks_app import execution, lifecycle, progress
 def generate(task_id: str) -> None:
     """Run the best claimable task, unless this worker is to end, and pass the ticket on while there are more."""
     execution.run_next()
-    if waiting := lifecycle.claimable():
+    # Every submission sends a ticket of its own: passing one on beside those would pile them up.
+    if not tickets() and (waiting := lifecycle.claimable()):
         wake(waiting)
+
+
+def tickets() -> int:
+    """Return how many tickets wait for a worker; 0 while Redis is away."""
+    if not progress.answers():
+        return 0
+    try:
+        return progress.client.llen(f"{settings.DRAMATIQ_NAMESPACE}:{generate.queue_name}")
+    except RedisError as error:
+        progress.leave_alone(error)
+        return 0
 
 
 def wake(task_id: UUID) -> None:

@@ -114,6 +114,27 @@ def test_the_actor_passes_the_ticket_on_while_tasks_wait(make_task: Callable[...
 
 
 @pytest.mark.django_db(transaction=True)
+def test_tickets_do_not_pile_up_under_steady_load() -> None:
+    for number in range(10):
+        services.submit(submission())
+        services.submit(submission())
+        _take_a_ticket()
+        actors.generate.fn("any")
+        assert len(tickets()) <= number + 2
+    while tickets():
+        _take_a_ticket()
+        actors.generate.fn("any")
+    assert not Task.objects.exclude(status=Status.SUCCEEDED).exists()
+
+
+def _take_a_ticket() -> None:
+    """Take one as a consumer does."""
+    consumer: Any = dramatiq.get_broker().consume("generate", timeout=1)
+    message = next(message for message in consumer if message)
+    consumer.ack(message)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_spare_ticket_costs_one_empty_claim(db: None) -> None:
     actors.generate.fn("no-such-task")
     assert tickets() == []

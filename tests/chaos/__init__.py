@@ -1,0 +1,1 @@
+"""Faults on real processes: what the service promises must hold whatever is killed, frozen or cut off."""

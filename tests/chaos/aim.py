@@ -1,0 +1,65 @@
+"""Finding what a fault is aimed at: a blind kill hits a booting worker most of the time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from tests.chaos.proxy import Proxy, Rule
+from tests.chaos.world import World
+from tests.stack import until
+
+VICTIM_PATIENCE_SECONDS = 30.0
+
+
+@dataclass(kw_only=True)
+class Strike:
+    """One fault that happened. With a task and an attempt it was aimed at that claim."""
+
+    kind: str
+    at: float
+    hit: bool = False
+    task: UUID | None = None
+    attempt: int = 0
+    loses_claim: bool = False
+    note: str = ""
+
+
+def victim(world: World) -> dict[str, Any]:
+    """Wait for a run with a good part of its steps before it, of a task that has lost no worker yet."""
+
+    def look() -> list[dict[str, Any]]:
+        rows = world.postgres.rows(
+            "SELECT * FROM tasks_app_task WHERE status = 'running' AND losses = 0 AND cancel_requested_at IS NULL"
+            " AND params->>'prompt' LIKE 'pace%%' AND step > 0 AND step * 2 <= total_steps ORDER BY random()"
+        )
+        return [row for row in rows if _claims(world, row)]
+
+    return until(look, bool, patience=VICTIM_PATIENCE_SECONDS)[0]
+
+
+def _claims(world: World, row: dict[str, Any]) -> bool:
+    with suppress(LookupError):
+        return world.workers.of(pid_of(row)).down is None
+    return False
+
+
+def pid_of(row: dict[str, Any]) -> int:
+    """Return the process that holds a row."""
+    return int(row["worker"].rpartition(":")[2])
+
+
+def still_held(world: World, row: dict[str, Any]) -> bool:
+    """Return whether the same run holds the row."""
+    now = world.row(row["id"])
+    return (now["status"], now["attempt"]) == ("running", row["attempt"])
+
+
+@contextmanager
+def armed(proxy: Proxy, rule: Rule) -> Iterator[Rule]:
+    """Keep a rule armed for as long as the block lasts, or until it has happened."""
+    try:
+        yield proxy.arm(rule)
+    finally:
+        proxy.disarm(rule)

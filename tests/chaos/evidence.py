@@ -1,0 +1,94 @@
+"""Gathers what the invariants judge: through the API while the service runs, from the system once it has ended."""
+
+import hashlib
+import json
+from typing import Any
+
+import redis
+
+from tests.chaos import journal
+from tests.chaos.aim import Strike
+from tests.chaos.invariants import Evidence, Violation
+from tests.chaos.processes import members
+from tests.chaos.world import World, end
+from tests.stack import until
+
+CONNECTIONS = """
+SELECT application_name, state, query FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+LOCKS = "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'"
+LEAVE_PATIENCE_SECONDS = 10.0
+
+
+def gather(world: World, strikes: list[Strike]) -> Evidence:
+    """Look at everything, stopping the service on the way."""
+    rows = world.postgres.rows("SELECT * FROM tasks_app_task ORDER BY created_at")
+    images = world.postgres.rows("SELECT * FROM tasks_app_taskimage ORDER BY task_id, index")
+    served = [violation for row in rows for violation in _served(world, row, images)]
+    streams = _streams(world)
+    leftovers = _stop(world)
+    return Evidence(
+        world=world,
+        strikes=strikes,
+        log=journal.read(world.postgres),
+        rows=rows,
+        attempts=world.postgres.rows("SELECT * FROM tasks_app_taskattempt"),
+        images=images,
+        served=served,
+        streams=streams,
+        leftovers=leftovers,
+    )
+
+
+def _served(world: World, row: dict[str, Any], images: list[dict[str, Any]]) -> list[Violation]:
+    """Fetch a task's pictures, and one beyond them."""
+    mine = [image for image in images if image["task_id"] == row["id"]]
+    found = []
+    for image in mine:
+        answer = world.api.get(f"/task/{row['id']}/images/{image['index']}")
+        if answer.status_code != 200 or hashlib.sha256(answer.content).hexdigest() != image["sha256"]:
+            text = f"{image['file']}: {answer.status_code}, and not the bytes that the row tells of"
+            found.append(Violation(kind="pictures", task=row["id"], text=text))
+    beyond = world.api.get(f"/task/{row['id']}/images/{len(mine)}")
+    if beyond.status_code != 404:
+        text = f"picture {len(mine)} of {len(mine)} is served: {beyond.status_code}"
+        found.append(Violation(kind="pictures", task=row["id"], text=text))
+    return found
+
+
+def _streams(world: World) -> dict[str, list[dict[str, Any]]]:
+    """Return the progress events that Redis still has."""
+    client: redis.Redis = world.base.redis.client
+    found = {}
+    for key in client.scan_iter("task:*:events"):
+        entries = [fields for _, fields in client.xrange(key)]
+        progress = [json.loads(fields[b"data"]) for fields in entries if fields[b"event"] == b"progress"]
+        found[key.decode().split(":")[1]] = progress
+    return found
+
+
+def orphans(world: World) -> int:
+    """Return how many files lie in the storage that no row names: of runs that were killed while they saved."""
+    media = world.base.directory / "media"
+    named = {row["file"] for row in world.postgres.rows("SELECT file FROM tasks_app_taskimage")}
+    return sum(path.is_file() and str(path.relative_to(media)) not in named for path in media.rglob("*"))
+
+
+def _stop(world: World) -> list[str]:
+    """End the service, and tell what is left of it."""
+    statuses = end(world)
+    found = [f"a worker ended with {status} after SIGTERM" for status in statuses if status]
+    sessions = [life.child.session for life in world.workers.lives()] + [world.web.session]
+    found += [f"process {one}" for session in sessions for one in members(session)]
+    for what, sql in (("connection", CONNECTIONS), ("advisory lock", LOCKS)):
+        found += [f"{what} {row}" for row in _until_none(world, sql)]
+    return found
+
+
+def _until_none(world: World, sql: Any) -> list[dict[str, Any]]:
+    """Return the rows that are still there after a while: PostgreSQL needs a moment to notice an end."""
+    try:
+        return until(lambda: world.postgres.rows(sql), lambda rows: not rows, patience=LEAVE_PATIENCE_SECONDS)
+    except AssertionError:
+        return world.postgres.rows(sql)

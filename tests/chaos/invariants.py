@@ -1,0 +1,227 @@
+"""What must hold after every run: pure checks of the journal, the rows and the answers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from tests.chaos.aim import Strike
+from tests.chaos.journal import Entry
+from tests.chaos.world import World
+
+TERMINAL = {"succeeded", "failed", "canceled"}
+PHASES = ["", "loading", "denoising", "decoding", "saving"]
+RECOVERY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """A promise that was not kept."""
+
+    kind: str
+    task: UUID | str | None
+    text: str
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """All that is known after a run. `leftovers` are what should have ended with the service, in words."""
+
+    world: World
+    strikes: list[Strike]
+    log: list[Entry]
+    rows: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    images: list[dict[str, Any]]
+    served: list[Violation] = field(default_factory=list)
+    streams: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+
+
+Check = Callable[[Evidence], Iterator[Violation]]
+
+
+def by_task(log: list[Entry]) -> dict[UUID, list[Entry]]:
+    """Return each task's entries, in their order."""
+    ordered = sorted(log, key=lambda entry: (entry.task.int, entry.seq))
+    return {task: list(entries) for task, entries in groupby(ordered, key=lambda entry: entry.task)}
+
+
+def nothing_is_lost(found: Evidence) -> Iterator[Violation]:
+    """Every id that was answered with 201 is a row, and every row has ended."""
+    known = {str(row["id"]) for row in found.rows}
+    for task in found.world.answered - known:
+        yield Violation(kind="lost", task=task, text="answered with 201, and there is no row")
+    for row in found.rows:
+        if row["status"] not in TERMINAL:
+            yield Violation(kind="lost", task=row["id"], text=f"still {row['status']}, held by {row['worker'] or '-'}")
+
+
+def nothing_is_claimed_twice(found: Evidence) -> Iterator[Violation]:
+    """A claim takes a queued row, and no attempt begins twice."""
+    begun: set[tuple[UUID, int]] = set()
+    for entry in found.log:
+        if not entry.is_claim:
+            continue
+        if entry.old_status != "queued":
+            text = f"attempt {entry.attempt} by {entry.writer} took a row that was {entry.old_status}"
+            yield Violation(kind="double claim", task=entry.task, text=text)
+        if (entry.task, entry.attempt) in begun:
+            yield Violation(kind="double claim", task=entry.task, text=f"attempt {entry.attempt} began twice")
+        begun.add((entry.task, entry.attempt))
+
+
+def only_the_holder_writes(found: Evidence) -> Iterator[Violation]:
+    """Progress and outcome of a run are written by the process that claimed it."""
+    for task, entries in by_task(found.log).items():
+        holder, before = "", (0, 0)
+        for entry in entries:
+            if entry.is_claim:
+                holder = entry.writer
+            elif entry.writer != holder and (entry.status == "succeeded" or _moved(entry, before)):
+                text = f"{entry.writer} wrote {entry.status} step {entry.step} into {holder}'s run"
+                yield Violation(kind="foreign write", task=task, text=f"{text}, attempt {entry.attempt}")
+            before = _place(entry)
+
+
+def _place(entry: Entry) -> tuple[int, int]:
+    return PHASES.index(entry.phase), entry.step
+
+
+def _moved(entry: Entry, before: tuple[int, int]) -> bool:
+    return entry.status == "running" and _place(entry) != before
+
+
+def progress_only_rises(found: Evidence) -> Iterator[Violation]:
+    """Within an attempt neither the row nor the event stream ever goes back."""
+    for task, entries in by_task(found.log).items():
+        running = [entry for entry in entries if entry.status == "running"]
+        for attempt, steps in groupby(running, key=lambda entry: entry.attempt):
+            places = [_place(entry) for entry in steps]
+            if places != sorted(places):
+                yield Violation(kind="progress", task=task, text=f"attempt {attempt} of the row: {places}")
+    for name, events in found.streams.items():
+        for attempt in {event["attempt"] for event in events}:
+            places = [(PHASES.index(e["phase"]), e["step"]) for e in events if e["attempt"] == attempt]
+            if places != sorted(places):
+                yield Violation(kind="progress", task=name, text=f"attempt {attempt} of the stream: {places}")
+
+
+def ends_are_final(found: Evidence) -> Iterator[Violation]:
+    """A task that ended never changes its status, and one that somebody canceled never succeeds."""
+    for entry in found.log:
+        if entry.old_status in TERMINAL and entry.status != entry.old_status:
+            text = f"{entry.old_status}, then {entry.status} by {entry.writer}"
+            yield Violation(kind="reopened", task=entry.task, text=text)
+        if entry.status == "succeeded" and entry.cancel_requested:
+            yield Violation(kind="canceled", task=entry.task, text="succeeded after somebody canceled it")
+    for row in found.rows:
+        if str(row["id"]) in found.world.canceled and row["status"] != "canceled":
+            yield Violation(kind="canceled", task=row["id"], text=f"answered as canceled, and it {row['status']}")
+
+
+def only_poison_runs_out_of_attempts(found: Evidence) -> Iterator[Violation]:
+    """A task that does no harm is never given up, and poison always is."""
+    for row in found.rows:
+        poison = row["params"]["prompt"] == "poison"
+        given_up = row["error_code"] == "worker_lost"
+        if given_up and not poison:
+            yield Violation(kind="given up", task=row["id"], text=f"{row['losses']} losses: {row['params']['prompt']}")
+        if poison and row["status"] not in ("failed", "canceled"):
+            yield Violation(kind="given up", task=row["id"], text=f"poison ended as {row['status']}")
+
+
+def attempts_tell_the_same(found: Evidence) -> Iterator[Violation]:
+    """Each row's attempts are numbered without gaps, ended, and add up to its losses and its end."""
+    kept: dict[UUID, list[dict[str, Any]]] = {}
+    for attempt in found.attempts:
+        kept.setdefault(attempt["task_id"], []).append(attempt)
+    for row in found.rows:
+        mine = sorted(kept.get(row["id"], []), key=lambda attempt: attempt["number"])
+        outcomes = [attempt["outcome"] for attempt in mine]
+        good = [attempt["number"] for attempt in mine] == list(range(1, row["attempt"] + 1))
+        good &= set(outcomes[:-1]) <= {"lost", "released"}
+        if row["status"] == "succeeded":
+            good &= outcomes[-1:] == ["succeeded"] and outcomes.count("lost") == row["losses"]
+        good &= row["status"] not in TERMINAL or "" not in outcomes
+        if not good:
+            yield Violation(
+                kind="attempts", task=row["id"], text=f"{row['status']}, {row['losses']} losses: {outcomes}"
+            )
+
+
+def pictures_are_whole(found: Evidence) -> Iterator[Violation]:
+    """A task that succeeded has exactly its pictures, of its last attempt; any other has none."""
+    kept: dict[UUID, list[dict[str, Any]]] = {}
+    for image in found.images:
+        kept.setdefault(image["task_id"], []).append(image)
+    for row in found.rows:
+        mine = kept.get(row["id"], [])
+        wanted = row["params"]["num_images"] if row["status"] == "succeeded" else 0
+        indexes = sorted(image["index"] for image in mine)
+        stale = [image["file"] for image in mine if image["file"].split("/")[-1].split("-")[0] != str(row["attempt"])]
+        if indexes != list(range(wanted)) or stale:
+            text = f"{row['status']}, pictures {indexes} instead of {wanted}, of other attempts: {stale}"
+            yield Violation(kind="pictures", task=row["id"], text=text)
+    yield from found.served
+
+
+def recovery_is_quick(found: Evidence) -> Iterator[Violation]:
+    """A claim that is lost is in the queue again within the lease and 5 s, the time without any worker not counted."""
+    entries = by_task(found.log)
+    for strike in found.strikes:
+        if not (strike.hit and strike.loses_claim and strike.task):
+            continue
+        seconds = recovery(strike, entries.get(strike.task, []))
+        if seconds is None:
+            yield Violation(kind="recovery", task=strike.task, text=f"{strike.kind}: never taken from its worker")
+        elif seconds - absence(found.world, strike, seconds) > found.world.lease + RECOVERY_SECONDS:
+            yield Violation(kind="recovery", task=strike.task, text=f"{strike.kind}: {seconds:.1f} s")
+
+
+def recovery(strike: Strike, entries: list[Entry]) -> float | None:
+    """Return how long after the strike the claim was taken away."""
+    ends = [entry for entry in entries if entry.old_attempt == strike.attempt and entry.ends_attempt]
+    # An end that was on its way when the strike fell comes at once.
+    return max(0.0, ends[0].at.timestamp() - strike.at) if ends else None
+
+
+def absence(world: World, strike: Strike, seconds: float) -> float:
+    """Return for how long of a recovery no worker was up to sweep."""
+    return world.workers.without_sweeper(strike.at, strike.at + seconds)
+
+
+def nothing_is_left(found: Evidence) -> Iterator[Violation]:
+    """No process, connection or lock outlives the service, and workers that were told to end did so with 0."""
+    for text in found.leftovers:
+        yield Violation(kind="leftover", task=None, text=text)
+    for name, status in found.world.statuses:
+        if status != 0:
+            yield Violation(kind="exit status", task=None, text=f"{name} ended with {status} after SIGTERM")
+
+
+def answers_are_no_500(found: Evidence) -> Iterator[Violation]:
+    """Whatever is away, nobody is answered with a 500."""
+    if number := found.world.refused.get("500"):
+        yield Violation(kind="500", task=None, text=f"{number} times")
+
+
+CHECKS: tuple[Check, ...] = (
+    nothing_is_lost,
+    nothing_is_claimed_twice,
+    only_the_holder_writes,
+    progress_only_rises,
+    ends_are_final,
+    only_poison_runs_out_of_attempts,
+    attempts_tell_the_same,
+    pictures_are_whole,
+    recovery_is_quick,
+    nothing_is_left,
+    answers_are_no_500,
+)
+
+
+def violations(found: Evidence) -> list[Violation]:
+    """Return every promise that was not kept."""
+    return [violation for check in CHECKS for violation in check(found)]

@@ -1,0 +1,67 @@
+"""What happened to every row, written down by a trigger of PostgreSQL itself, and who did it.
+
+Each process of a world names itself to PostgreSQL (PGAPPNAME), so that a row changed by a worker that does not hold it
+can be told from one that does.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from tests.chaos.servers import Postgres
+
+TRIGGER = """
+CREATE TABLE chaos_log (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz DEFAULT clock_timestamp(), task uuid,
+    old_status text, status text, old_attempt int, attempt int, losses int, phase text, step int, worker text,
+    cancel_requested bool, writer text
+);
+CREATE FUNCTION chaos_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos_log (task, old_status, status, old_attempt, attempt, losses, phase, step, worker,
+                           cancel_requested, writer)
+    VALUES (NEW.id, CASE TG_OP WHEN 'UPDATE' THEN OLD.status ELSE '' END, NEW.status,
+            CASE TG_OP WHEN 'UPDATE' THEN OLD.attempt ELSE 0 END, NEW.attempt, NEW.losses, NEW.phase, NEW.step,
+            NEW.worker, NEW.cancel_requested_at IS NOT NULL, current_setting('application_name'));
+    RETURN NEW;
+END $$;
+CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON tasks_app_task FOR EACH ROW EXECUTE FUNCTION chaos_write();
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One change of one row."""
+
+    seq: int
+    at: datetime
+    task: UUID
+    old_status: str
+    status: str
+    old_attempt: int
+    attempt: int
+    losses: int
+    phase: str
+    step: int
+    worker: str
+    cancel_requested: bool
+    writer: str
+
+    @property
+    def is_claim(self) -> bool:
+        """Return whether a worker took the task."""
+        return self.attempt > self.old_attempt
+
+    @property
+    def ends_attempt(self) -> bool:
+        """Return whether the run that held the row ended with this change."""
+        return self.old_status == "running" and self.status != "running"
+
+
+def install(postgres: Postgres) -> None:
+    """Let PostgreSQL write the journal from here on."""
+    postgres.rows(TRIGGER)
+
+
+def read(postgres: Postgres) -> list[Entry]:
+    """Return the journal in the order in which it was written."""
+    return [Entry(**row) for row in postgres.rows("SELECT * FROM chaos_log ORDER BY seq")]

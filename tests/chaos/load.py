@@ -1,0 +1,107 @@
+"""The work: a seeded mix of tasks that keeps the queue filled, and people who cancel some of them."""
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+
+from tests.chaos.world import World
+
+TICK_SECONDS = 0.05
+BACKLOG = 6
+
+
+@dataclass(kw_only=True)
+class Mix:
+    """How much of what: shares of all tasks, and the exact number of poison tasks."""
+
+    tasks: int
+    poison: int
+    failing: float = 0.06
+    several_images: float = 0.2
+    canceled_queued: float = 0.06
+    canceled_running: float = 0.08
+
+
+@dataclass(kw_only=True, eq=False)
+class Load:
+    """Posts until there were enough tasks and it is told that the faults are over."""
+
+    world: World
+    chance: random.Random
+    mix: Mix
+    asked: dict[str, str] = field(default_factory=dict)  # task -> whether it was queued or running when canceled
+    slowest_post: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Spread over the first half, so that their deaths mix with the faults.
+        self._poison_at = set(self.chance.sample(range(self.mix.tasks // 2), self.mix.poison))
+        self._enough = threading.Event()
+        self._to_cancel: set[str] = set()
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="load", daemon=True)
+
+    def start(self) -> None:
+        """Begin to post."""
+        self._thread.start()
+
+    def finish(self, patience: float) -> None:
+        """Post what is missing and stop."""
+        self._enough.set()
+        self._thread.join(patience)
+        assert not self._thread.is_alive(), "the load could not be posted"
+        if self.failure is not None:
+            raise self.failure
+
+    def _work(self) -> None:
+        try:
+            posted = 0
+            while posted < self.mix.tasks or not self._enough.is_set():
+                if self.world.counts().get("queued", 0) < BACKLOG:
+                    posted += self._post(posted)
+                self._cancel_running()
+                self._enough.wait(0 if self._enough.is_set() else TICK_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - told by `finish`
+            self.failure = error
+
+    def _post(self, number: int) -> bool:
+        prompt, steps = self._prompt(number)
+        images = 2 if self.chance.random() < self.mix.several_images else 1
+        fate = self.chance.random()
+        before = time.monotonic()
+        task = self.world.post(prompt, steps=steps, num_images=images)
+        self.slowest_post = max(self.slowest_post, time.monotonic() - before)
+        if task is None:
+            return False
+        if fate < self.mix.canceled_queued:
+            self._cancel(task, "queued")
+        elif fate < self.mix.canceled_queued + self.mix.canceled_running:
+            self._to_cancel.add(task)
+        return True
+
+    def _prompt(self, number: int) -> tuple[str, int]:
+        if number in self._poison_at:
+            return "poison", 5
+        kind = self.chance.random()
+        if kind < self.mix.failing:
+            return "fail", 5
+        if kind < 0.4:
+            return f"pace 0.02 quick {number}", self.chance.randint(5, 20)
+        if kind < 0.9:
+            return f"pace 0.04 usual {number}", self.chance.randint(20, 40)
+        return f"pace 0.05 long {number}", self.chance.randint(50, 70)
+
+    def _cancel_running(self) -> None:
+        if not self._to_cancel:
+            return
+        rows = self.world.postgres.rows(
+            "SELECT id FROM tasks_app_task WHERE status = 'running' AND step > 0 AND id = ANY(%s::uuid[])",
+            [list(self._to_cancel)],
+        )
+        for row in rows:
+            self._to_cancel.discard(str(row["id"]))
+            self._cancel(str(row["id"]), "running")
+
+    def _cancel(self, task: str, when: str) -> None:
+        if self.world.cancel(task):
+            self.asked[task] = when

@@ -1,0 +1,57 @@
+"""Processes as Linux shows them, and children that end with the test run."""
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from project.keeper import Kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """One line of the process table."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+
+
+class Child(Kept):
+    """A command in a session of its own, so that whatever it leaves behind can be told."""
+
+    @property
+    def session(self) -> int:
+        """Return the session that the command and all its descendants belong to."""
+        return self._process.pid
+
+    @property
+    def command(self) -> int | None:
+        """Return the command's own process id, None before it started and after it ended."""
+        return next((one.pid for one in members(self.session) if one.parent == self.session), None)
+
+
+def look(pid: int) -> Process | None:
+    """Return a process, None when it is gone or only waits for its parent to notice."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent, _, session = text.rpartition(")")[2].split()[:4]
+    if state in "ZX":
+        return None
+    return Process(pid=pid, state=state, parent=int(parent), session=int(session))
+
+
+def members(session: int) -> list[Process]:
+    """Return the processes of a session."""
+    everything = [look(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [one for one in everything if one and one.session == session]
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal; a process that is gone needs none."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,144 @@
+"""A TCP proxy before a Unix socket that can lose or delay the reply of a chosen request.
+
+A rule names what a connection must send, in that order; the reply of the last request is then dropped together with the
+connection, or held back until the rule is released: the server did what it was asked for, and nobody was told.
+"""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHUNK = 1 << 16
+# The name that a PostgreSQL client gives itself, from PGAPPNAME.
+NAMED = re.compile(rb"application_name\0([^\0]+)\0")
+
+
+@dataclass(kw_only=True, eq=False)
+class Rule:
+    """What is to happen to one reply; `victim` is the name of the connection that it happened to."""
+
+    requests: tuple[bytes, ...]
+    reply: Callable[[bytes], bool] = lambda reply: True
+    sender: str = ""
+    hold: bool = False
+    victim: str = ""
+    fired: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+
+class Connection:
+    """One client: how far it has come along the armed rules."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.pending: Rule | None = None
+        self._seen: dict[Rule, int] = {}
+
+    def sent(self, data: bytes, rules: list[Rule]) -> None:
+        """Take what the client sends."""
+        if found := NAMED.search(data):
+            self.name = found.group(1).decode()
+        self.pending = None
+        for rule in rules:
+            if not self.name.startswith(rule.sender):
+                continue
+            seen = self._seen.get(rule, 0)
+            while seen < len(rule.requests) and rule.requests[seen] in data:
+                seen += 1
+            self._seen[rule] = seen % len(rule.requests)
+            if seen == len(rule.requests):
+                self.pending = rule
+
+
+class Proxy:
+    """The proxy: `port` on 127.0.0.1 leads to the socket."""
+
+    def __init__(self, target: Path, watched: bytes = b"\0nothing\0") -> None:
+        """Listen; `first_seen` will tell when each client sent the watched bytes for the first time."""
+        self.target = target
+        self.first_seen: dict[str, float] = {}
+        self.port = 0
+        self._watched = watched
+        self._rules: list[Rule] = []
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def arm(self, rule: Rule) -> Rule:
+        """Let the rule happen to the next connection that it fits; once."""
+        self._rules = [*self._rules, rule]
+        return rule
+
+    def disarm(self, rule: Rule) -> None:
+        """Forget a rule."""
+        self._rules = [one for one in self._rules if one is not rule]
+        rule.released.set()
+
+    def close(self) -> None:
+        """Cut every connection and stop listening."""
+        for rule in self._rules:
+            self.disarm(rule)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            up_reader, up_writer = await asyncio.open_unix_connection(self.target)
+        except OSError:
+            writer.close()
+            return
+        one = Connection()
+        pumps = [
+            asyncio.ensure_future(self._requests(one, reader, up_writer)),
+            asyncio.ensure_future(self._replies(one, up_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            for end in (writer, up_writer):
+                end.close()
+
+    async def _requests(self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(CHUNK):
+                one.sent(data, self._rules)
+                if self._watched in data:
+                    self.first_seen.setdefault(one.name, time.time())
+                writer.write(data)
+                await writer.drain()
+
+    async def _replies(self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(CHUNK):
+                rule, one.pending = one.pending, None
+                if rule and rule in self._rules and rule.reply(data):
+                    self._rules = [other for other in self._rules if other is not rule]
+                    rule.victim = one.name
+                    rule.fired.set()
+                    if not rule.hold:
+                        return
+                    await asyncio.to_thread(rule.released.wait)
+                writer.write(data)
+                await writer.drain()

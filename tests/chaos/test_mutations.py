@@ -1,0 +1,98 @@
+"""The suite can fail: with a guard taken out, the invariant that it stands for is seen to be broken."""
+
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from tests.chaos import world as worlds
+from tests.chaos.aim import Strike
+from tests.chaos.evidence import gather
+from tests.chaos.faults import FAULTS
+from tests.chaos.invariants import violations
+from tests.chaos.processes import send
+from tests.chaos.world import Base, World
+from tests.stack import until
+
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+    pytest.mark.timeout(180),
+]
+# Longer than any lease would be extended for, shorter than a test should take.
+ENOUGH_SECONDS = 12.0
+Scene = Callable[[World], list[Strike]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
+    """Run the servers of all tests of this module."""
+    with worlds.servers(tmp_path_factory.mktemp("mutations")) as running:
+        yield running
+
+
+def _killed_holder(world: World) -> list[Strike]:
+    """Kill the worker of a task, and leave the rest to the service."""
+    world.post("pace 0.05 of the killed", steps=40)
+    strike = FAULTS["kill -9 of a claim's holder"](world, random.Random(1))
+    assert strike.hit
+    world.until_ended(ENOUGH_SECONDS)
+    return [strike]
+
+
+def _frozen_holder(world: World) -> list[Strike]:
+    """Freeze the worker of a task until another one runs it, and let both go on."""
+    world.post("pace 0.05 of the frozen", steps=60)
+    strike = FAULTS["freeze beyond the lease"](world, random.Random(1))
+    assert strike.hit, strike.note
+    assert world.until_ended(60)
+    return [strike]
+
+
+def _two_workers(world: World) -> list[Strike]:
+    """Let two workers look for tasks at the same time."""
+    for number in range(2):
+        world.post(f"pace 0.05 number {number}", steps=30)
+    with suppress(AssertionError):
+        until(lambda: world.counts().get("running", 0), lambda running: running == 2, patience=5)
+    world.until_ended(ENOUGH_SECONDS)
+    return []
+
+
+SCENES = {
+    "no_sweeper": (_killed_holder, {"lost", "recovery"}),
+    "no_fencing": (_frozen_holder, {"foreign write"}),
+    "no_status_guard": (_two_workers, {"double claim"}),
+}
+
+
+@pytest.mark.parametrize("mutation", SCENES)
+def test_a_service_without_its_guard_is_told(base: Base, mutation: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scene, expected = SCENES[mutation]
+    with worlds.service(base, CHAOS_MUTATION=mutation) as world:
+        broken = violations(gather(world, scene(world)))
+    with capsys.disabled():
+        print(f"\n{mutation}:", *(f"  {one.kind}: {one.text}" for one in broken[:6]), sep="\n")
+    assert expected <= {one.kind for one in broken}
+
+
+@pytest.mark.parametrize("mutation", SCENES)
+def test_the_same_scene_is_fine_with_it(base: Base, mutation: str) -> None:
+    scene, _ = SCENES[mutation]
+    with worlds.service(base) as world:
+        assert violations(gather(world, scene(world))) == []
+
+
+def test_what_outlives_the_service_is_told(base: Base) -> None:
+    """A worker whose supervisor was killed, and a connection with a lock that nobody gives back."""
+    with worlds.service(base) as world, psycopg.connect(**base.postgres.address()) as forgotten:
+        forgotten.execute("SELECT pg_advisory_lock(1)")
+        send(world.workers.slots[0].life.child.session, signal.SIGKILL)
+        until(lambda: len(world.workers.slots[0].lives), lambda number: number == 2)
+        found = gather(world, [])
+    for what in ("process", "connection", "advisory lock"):
+        assert any(text.startswith(what) for text in found.leftovers), found.leftovers

@@ -1,0 +1,168 @@
+"""Two `manage.py rundramatiq`, started again as soon as they end, as systemd would do it."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.processes import Child, look, members, send
+from tests.stack import ROOT, until
+
+RESTART_DELAY_SECONDS = 0.1
+START_PATIENCE_SECONDS = 60.0
+STOP_PATIENCE_SECONDS = 30.0
+TICK_SECONDS = 0.05
+
+
+@dataclass(kw_only=True)
+class Life:
+    """One process of a worker's slot, from its start to its end; times are those of the wall clock."""
+
+    name: str
+    child: Child
+    started: float
+    pid: int | None = None  # of the process that claims
+    up: float | None = None
+    down: float | None = None
+    status: int | None = None
+    frozen: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def master(self) -> int | None:
+        """Return the process id of Dramatiq's master."""
+        return self.child.command
+
+    def sweeping(self, start: float, end: float) -> list[tuple[float, float]]:
+        """Return the spans of a time in which this process could sweep."""
+        if self.up is None:
+            return []
+        edges = [max(start, self.up)]
+        for since, until_ in sorted(self.frozen):
+            edges += [since, until_]
+        edges.append(min(end, self.down or end))
+        spans = zip(edges[::2], edges[1::2], strict=True)
+        return [(max(a, start), min(b, end)) for a, b in spans if min(b, end) > max(a, start)]
+
+
+class Slot:
+    """A place for one worker at a time."""
+
+    def __init__(self, name: str, env: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.env = env
+        self.log = log
+        self.lives: list[Life] = []
+
+    @property
+    def life(self) -> Life:
+        """Return the present process, or the last one."""
+        return self.lives[-1]
+
+    def start(self) -> None:
+        """Start the next process."""
+        name = f"{self.name}.{len(self.lives) + 1}"
+        env = {**self.env, "PGAPPNAME": name}
+        with self.log.open("ab") as log:
+            child = Child([sys.executable, "manage.py", "rundramatiq"], env=env, cwd=ROOT, output=log, grace=20)
+        self.lives.append(Life(name=name, child=child, started=time.time()))
+
+
+class Workers:
+    """The slots and the thread that watches them. `first_sweeps` says when a life's sweeper was first heard of."""
+
+    def __init__(self, env: Mapping[str, str], logs: Path, first_sweeps: Mapping[str, float], count: int = 2) -> None:
+        self.slots = [Slot(f"w{number + 1}", env, logs / f"worker-{number + 1}.log") for number in range(count)]
+        self._first_sweeps = first_sweeps
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start all workers and keep them running."""
+        for slot in self.slots:
+            slot.start()
+        self._thread.start()
+
+    def lives(self) -> list[Life]:
+        """Return every process that there was."""
+        return [life for slot in self.slots for life in slot.lives]
+
+    def until_up(self, *, besides: Life | None = None) -> None:
+        """Wait until all workers sweep, a given process not counted."""
+        until(
+            lambda: [slot.life for slot in self.slots],
+            lambda lives: all(life.up and not life.down and life is not besides for life in lives),
+            patience=START_PATIENCE_SECONDS,
+        )
+
+    def of(self, pid: int) -> Life:
+        """Return the process that has this id."""
+        process = look(pid)
+        for life in reversed(self.lives()):
+            if life.pid == pid or (process and process.session == life.child.session):
+                return life
+        raise LookupError(pid)
+
+    def named(self, name: str) -> Life:
+        """Return the process that gave itself this name."""
+        return next(life for life in self.lives() if life.name == name)
+
+    def without_sweeper(self, start: float, end: float) -> float:
+        """Return for how many seconds of a time no process could sweep."""
+        covered, reached = 0.0, start
+        for since, until_ in sorted(span for life in self.lives() for span in life.sweeping(start, end)):
+            covered += max(0.0, until_ - max(since, reached))
+            reached = max(reached, until_)
+        return end - start - covered
+
+    def terminate(self, life: Life) -> int:
+        """Stop one process as systemd would, and return its exit status; the next one is started."""
+        if (master := life.master) is not None:
+            send(master, signal.SIGTERM)
+        until(lambda: life.status, lambda status: status is not None, patience=STOP_PATIENCE_SECONDS)
+        assert life.status is not None
+        return life.status
+
+    def stop(self) -> list[int]:
+        """End the supervision and all workers; return their exit statuses."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+        for life in self._present():
+            if life.pid:
+                send(life.pid, signal.SIGCONT)
+            life.child.ask_to_stop()
+        return [life.child.stop() for life in self._present()]
+
+    def kill(self) -> None:
+        """Kill whatever is left of every worker that there was."""
+        for life in self.lives():
+            for process in members(life.child.session):
+                send(process.pid, signal.SIGKILL)
+            with suppress(OSError):
+                life.child.stop()
+
+    def _present(self) -> list[Life]:
+        return [slot.life for slot in self.slots if slot.lives]
+
+    def _supervise(self) -> None:
+        while not self._stop.wait(TICK_SECONDS):
+            for slot in self.slots:
+                life = slot.life
+                self._notice(life)
+                if (status := life.child.poll()) is not None:
+                    life.down, life.status = life.down or time.time(), status
+                    self._stop.wait(RESTART_DELAY_SECONDS)
+                    slot.start()
+
+    def _notice(self, life: Life) -> None:
+        """Learn when the process that claims is up, and when it is gone."""
+        if life.up is None and (up := self._first_sweeps.get(life.name)):
+            master = life.master
+            life.pid = next((one.pid for one in members(life.child.session) if one.parent == master), None)
+            life.up = up if life.pid else None
+        if life.up and not life.down and life.pid and look(life.pid) is None:
+            life.down = time.time()

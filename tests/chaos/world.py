@@ -1,0 +1,210 @@
+"""A whole service for one run: servers behind proxies, a web server, two supervised workers, and a journal."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from project.embedded import DATABASE
+from tests.chaos import journal
+from tests.chaos.processes import Child, send
+from tests.chaos.proxy import Proxy
+from tests.chaos.servers import Postgres, Redis
+from tests.chaos.workers import Workers
+from tests.stack import ROOT, free_port, until
+
+# What the sweeper sends first: a process that does is up.
+SWEEP = b"pg_try_advisory_xact_lock"
+LEASE_SECONDS = 2.0
+FAST = {
+    "LEASE_SECONDS": str(LEASE_SECONDS),
+    "HEARTBEAT_SECONDS": "0.3",
+    "SWEEP_SECONDS": "0.3",
+    "WAKE_SECONDS": "1",
+    "DRAIN_SECONDS": "1",
+}
+
+
+@dataclass(kw_only=True)
+class Base:
+    """The servers, which outlive a world and may serve several, one after the other."""
+
+    directory: Path
+    logs: Path
+    postgres: Postgres
+    redis: Redis
+    to_postgres: Proxy
+    to_redis: Proxy
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return what makes a process one of this suite's."""
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.to_postgres.port}/{DATABASE}",
+            "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
+            "SECRET_KEY": "tests",
+            "VAR_DIR": str(self.directory / "var"),
+            "MEDIA_ROOT": str(self.directory / "media"),
+            "HF_HUB_OFFLINE": "1",
+            # The proxy reads along.
+            "PGSSLMODE": "disable",
+            "PGGSSENCMODE": "disable",
+            **FAST,
+            **more,
+        }
+
+    def empty(self) -> None:
+        """Forget all tasks."""
+        self.postgres.rows("TRUNCATE tasks_app_task, chaos_log RESTART IDENTITY CASCADE")
+        self.redis.client.flushall()
+        shutil.rmtree(self.directory / "media", ignore_errors=True)
+
+
+@dataclass(kw_only=True)
+class World:
+    """The running service, and what the suite knows of it."""
+
+    base: Base
+    env: dict[str, str]
+    web: Child
+    api: httpx2.Client
+    workers: Workers
+    answered: set[str] = field(default_factory=set)
+    refused: dict[str, int] = field(default_factory=dict)
+    canceled: set[str] = field(default_factory=set)
+    poisoned: set[str] = field(default_factory=set)
+    statuses: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def postgres(self) -> Postgres:
+        """Return the database, past the proxy."""
+        return self.base.postgres
+
+    @property
+    def lease(self) -> float:
+        """Return how long a claim lasts without a heartbeat, in seconds."""
+        return float(self.env["LEASE_SECONDS"])
+
+    def post(self, prompt: str, *, provider: str = "fake", **params: Any) -> str | None:
+        """Queue a task; return its id, None when the answer was another than 201 or none at all."""
+        body = {"provider": provider, "model_id": "demo", "prompt": prompt, "guidance_scale": 4, **params}
+        try:
+            answer = self.api.post("/task", json={"task_type": "text-to-image", "params": body})
+        except httpx2.TransportError as error:
+            return self._refuse(type(error).__name__)
+        if answer.status_code != 201:
+            return self._refuse(str(answer.status_code))
+        task: str = answer.json()["id"]
+        self.answered.add(task)
+        if prompt == "poison":
+            self.poisoned.add(task)
+        return task
+
+    def cancel(self, task: str) -> bool:
+        """Cancel a task; return whether the service said yes."""
+        try:
+            answer = self.api.post(f"/task/{task}/cancel")
+        except httpx2.TransportError:
+            return False
+        if answer.status_code == 200 and answer.json()["status"] == "canceled":
+            self.canceled.add(task)
+        return answer.status_code == 200
+
+    def row(self, task: str) -> dict[str, Any]:
+        """Return a row as it is now."""
+        return self.postgres.rows("SELECT * FROM tasks_app_task WHERE id = %s", [task])[0]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows there are of each status."""
+        found = self.postgres.rows("SELECT status, count(*) AS number FROM tasks_app_task GROUP BY status")
+        return {row["status"]: row["number"] for row in found}
+
+    def until_ended(self, patience: float) -> bool:
+        """Wait until no task is queued or running; False when that takes too long."""
+        try:
+            until(self.counts, lambda counts: not counts.keys() & {"queued", "running"}, patience=patience)
+        except AssertionError:
+            return False
+        return True
+
+    def _refuse(self, how: str) -> None:
+        self.refused[how] = self.refused.get(how, 0) + 1
+
+
+@contextmanager
+def servers(logs: Path) -> Iterator[Base]:
+    """Run PostgreSQL with the service's tables and the journal, and Redis."""
+    directory = Path(tempfile.mkdtemp(prefix="dh-chaos-", dir="/tmp"))
+    directory.chmod(0o755)  # PostgreSQL runs as another user when this is root
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        postgres = Postgres(directory, logs / "postgres.log")
+        stack.callback(postgres.close)
+        redis = Redis(directory, logs / "redis.log")
+        stack.callback(redis.close)
+        postgres.start()
+        redis.start()
+        to_postgres = Proxy(postgres.socket, watched=SWEEP)
+        stack.callback(to_postgres.close)
+        to_redis = Proxy(redis.socket)
+        stack.callback(to_redis.close)
+        base = Base(
+            directory=directory,
+            logs=logs,
+            postgres=postgres,
+            redis=redis,
+            to_postgres=to_postgres,
+            to_redis=to_redis,
+        )
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
+        subprocess.run(migrate, cwd=ROOT, env=base.environment(), check=True, timeout=120)
+        journal.install(postgres)
+        yield base
+
+
+@contextmanager
+def service(base: Base, **variables: str) -> Iterator[World]:
+    """Run a web server and two workers on the servers, emptied; nothing of them is left afterwards."""
+    base.empty()
+    base.to_postgres.first_seen.clear()
+    env = base.environment(**variables)
+    port = free_port()
+    with ExitStack() as stack:
+        workers = Workers(env, base.logs, base.to_postgres.first_seen)
+        stack.callback(workers.kill)
+        workers.start()
+        arguments = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}"]
+        arguments += ["--lifespan=off", "--timeout-graceful-shutdown=5", "--no-access-log"]
+        with (base.logs / "web.log").open("ab") as log:
+            web = Child([sys.executable, *arguments], env={**env, "PGAPPNAME": "web"}, cwd=ROOT, output=log)
+        stack.callback(web.stop)
+        api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
+        until(lambda: _ready(api), bool)
+        workers.until_up()
+        yield World(base=base, env=env, web=web, api=api, workers=workers)
+
+
+def end(world: World) -> list[int]:
+    """Stop the workers and the web server as their supervisor would; return the workers' exit statuses."""
+    statuses = world.workers.stop()
+    if (pid := world.web.command) is not None:
+        send(pid, signal.SIGTERM)
+    world.web.stop()
+    return statuses
+
+
+def _ready(api: httpx2.Client) -> bool:
+    try:
+        return api.get("/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False

@@ -1,0 +1,44 @@
+"""Ways to break the service on purpose, so that the chaos suite can be seen to notice: CHAOS_MUTATION names one."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from tasks_app import lifecycle
+from tasks_app.contracts import Claim
+from tasks_app.models import Task
+
+
+def no_sweeper() -> None:
+    """Never take a task away from a worker that went silent."""
+    lifecycle.expire_leases = list
+
+
+def no_fencing() -> None:
+    """Let every claim stand for the row's present attempt, whoever began it."""
+    for name in ("heartbeat", "succeed", "fail", "confirm_cancel", "release"):
+        setattr(lifecycle, name, _unfenced(getattr(lifecycle, name)))
+
+
+def _unfenced(write: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(write)
+    def written(claim: Claim, *arguments: Any, **options: Any) -> Any:
+        attempt = Task.objects.values_list("attempt", flat=True).get(pk=claim.task_id)
+        return write(Claim(task_id=claim.task_id, attempt=attempt), *arguments, **options)
+
+    return written
+
+
+def no_status_guard() -> None:
+    """Let a claim take a row that another worker runs."""
+    guarded = lifecycle._CLAIM
+    lifecycle._CLAIM = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
+    assert guarded != lifecycle._CLAIM, "the claim has no such condition any more"
+
+
+MUTATIONS = {function.__name__: function for function in (no_sweeper, no_fencing, no_status_guard)}
+
+
+def apply(name: str) -> None:
+    """Break the service in this process."""
+    MUTATIONS[name]()

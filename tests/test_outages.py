@@ -1,0 +1,148 @@
+"""PostgreSQL and Redis that are down or frozen while web server and worker run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from project.embedded import DATABASE
+from tests import stack
+from tests.chaos.servers import Postgres, Redis
+from tests.stack import Stack, until
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Web server and worker on servers that may go away."""
+
+    postgres: Postgres
+    redis: Redis
+    stack: Stack
+
+    def post(self, prompt: str, steps: int = 4) -> dict[str, Any]:
+        """Queue a task of the fake provider."""
+        return self.stack.post(prompt, provider="fake", steps=steps)
+
+    def running(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Wait until the task has made a step."""
+        return until(lambda: self.stack.get(task), lambda now: now["progress"]["step"] > 0)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    directory = Path(tempfile.mkdtemp(prefix="dh-outages-", dir="/tmp"))
+    directory.chmod(0o755)
+    with ExitStack() as exits:
+        exits.callback(shutil.rmtree, directory)
+        postgres = Postgres(directory, directory / "postgres.log")
+        redis = Redis(directory, directory / "redis.log")
+        for server in (postgres, redis):
+            exits.callback(server.close)
+            server.start()
+        env = {
+            **os.environ,
+            "DATABASE_URL": f"postgresql://postgres@{quote(str(postgres.sockets), safe='')}/{DATABASE}",
+            "REDIS_URL": f"unix://{redis.socket}",
+            "SECRET_KEY": "tests",
+            "WAKE_SECONDS": "1",
+            "SWEEP_SECONDS": "0.5",
+            "HEARTBEAT_SECONDS": "0.3",
+        }
+        subprocess.run([sys.executable, "manage.py", "migrate"], cwd=stack.ROOT, env=env, check=True, stdout=-3)
+        running = exits.enter_context(stack.running(directory, env))
+        world = World(postgres=postgres, redis=redis, stack=running)
+        running.finish(world.post("pace 0"))
+        yield world
+
+
+def timed_post(world: World) -> tuple[float, dict[str, Any]]:
+    started = time.monotonic()
+    task = world.post("pace 0")
+    return time.monotonic() - started, task
+
+
+def test_while_redis_is_frozen_posts_are_answered_within_two_seconds_and_run_afterwards(world: World) -> None:
+    running = world.post("pace 0.1", steps=20)
+    world.running(running)
+    world.redis.send(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda _: timed_post(world), range(40)))
+        assert max(seconds for seconds, _ in answers) < 2
+        assert world.stack.get(answers[0][1])["status"] == "queued"
+        ended = world.stack.finish(running)
+    finally:
+        world.redis.send(signal.SIGCONT)
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
+    assert {world.stack.finish(task)["status"] for _, task in answers} == {"succeeded"}
+
+
+def test_while_redis_is_down_a_running_task_finishes_and_shows_the_rows_progress(world: World) -> None:
+    running = world.post("pace 0.1", steps=30)
+    before = world.running(running)["progress"]["step"]
+    world.redis.end(signal.SIGKILL)
+    seconds, queued = timed_post(world)
+    assert seconds < 2
+    until(lambda: world.stack.get(running), lambda now: now["progress"]["step"] > before + 2)
+    assert world.stack.finish(running)["status"] == "succeeded"
+    assert world.stack.api.get("/readyz").json()["redis"] == "does not answer"
+    world.redis.start()
+    assert world.stack.finish(queued)["status"] == "succeeded"
+
+
+def test_when_redis_forgets_everything_nothing_is_lost(world: World) -> None:
+    tasks = [world.post("pace 0.1") for _ in range(5)]
+    world.redis.client.flushall()
+    assert {world.stack.finish(task)["status"] for task in tasks} == {"succeeded"}
+
+
+def status_of(world: World, method: str, path: str, **options: Any) -> httpx2.Response:
+    return world.stack.api.request(method, path, **options)
+
+
+def test_while_postgresql_is_down_the_web_says_so_and_a_worker_holds_its_result(world: World) -> None:
+    running = world.post("pace 0.1", steps=15)
+    world.running(running)
+    body = {"task_type": "text-to-image", "params": {"provider": "fake", "model_id": "demo", "prompt": "pace 0"}}
+    world.postgres.end(signal.SIGINT)
+    try:
+        path = f"/task/{running['id']}"
+        for answer in (
+            status_of(world, "POST", "/task", json=body),
+            status_of(world, "GET", "/task"),
+            status_of(world, "GET", path),
+            status_of(world, "POST", f"{path}/cancel"),
+        ):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+        assert status_of(world, "GET", "/healthz").status_code == 200
+        assert status_of(world, "GET", "/readyz").status_code == 503
+        held = "the outcome is held"
+        until(lambda: (world.stack.logs / "worker.log").read_text(), lambda log: held in log)
+    finally:
+        world.postgres.start()
+    until(lambda: status_of(world, "GET", path).status_code, lambda status: status == 200, patience=10)
+    ended = world.stack.finish(running)
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
+    assert world.stack.finish(world.post("pace 0"))["status"] == "succeeded"
+
+
+def test_a_restart_of_postgresql_costs_nobody_a_task(world: World) -> None:
+    tasks = [world.post("pace 0.05", steps=10) for _ in range(4)]
+    world.running(tasks[0])
+    world.postgres.restart(signal.SIGQUIT)
+    until(lambda: status_of(world, "GET", "/task").status_code, lambda status: status == 200)
+    assert {world.stack.finish(task)["status"] for task in tasks} == {"succeeded"}
