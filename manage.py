@@ -13,9 +13,6 @@ WORKER_DEFAULTS = {
     "dramatiq_restart_delay": "500",
 }
 
-NO_DATABASE = """PostgreSQL does not answer.
-Start it with `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."""
-
 
 def main() -> None:
     """Run one management command."""
@@ -25,10 +22,12 @@ def main() -> None:
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
+    from project.embedded import WHAT_TO_START
+
     try:
         execute_from_command_line(sys.argv)
     except OperationalError as error:
-        sys.exit(f"{error}\n\n{NO_DATABASE}")
+        sys.exit(f"{error}\n\nPostgreSQL does not answer. {WHAT_TO_START}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import redis
 from project.keeper import Kept, as_user
 
 DATABASE = "diffusers_handler"
+WHAT_TO_START = "Start `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."
 # A command that was just killed needs a moment until its servers have ended.
 LOCK_PATIENCE_SECONDS = 5.0
 START_PATIENCE_SECONDS = 30.0

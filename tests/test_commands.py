@@ -140,8 +140,9 @@ def test_quickstart_on_a_taken_port_says_so_and_fails(var: Path) -> None:
     assert not processes_of(var)
 
 
-def test_without_servers_a_command_says_what_to_start(var: Path) -> None:
-    done = manage(var, "migrate")
+@pytest.mark.parametrize("command", ["migrate", "rundramatiq"])
+def test_without_servers_a_command_says_what_to_start(var: Path, command: str) -> None:
+    done = manage(var, command)
     assert done.returncode == 1
     assert "manage.py services" in done.stderr
     assert "Traceback" not in done.stderr

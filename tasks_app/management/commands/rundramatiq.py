@@ -1,0 +1,23 @@
+"""`manage.py rundramatiq`: django-dramatiq's own, which says in words what is missing before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django_dramatiq.management.commands.rundramatiq import Command as DjangoDramatiqCommand
+
+from project import embedded
+
+
+class Command(DjangoDramatiqCommand):  # type: ignore[misc]
+    """Run a worker: one for each GPU."""
+
+    help = "Runs a worker."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Start it, unless it would try to reach servers that nobody runs."""
+        if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.running(settings.VAR_DIR):
+            raise CommandError(f"Neither PostgreSQL nor Redis runs. {embedded.WHAT_TO_START}")
+        super().handle(*args, **options)
