@@ -23,6 +23,8 @@ from tests import stack
 from tests.chaos.servers import Postgres, Redis
 from tests.stack import Stack, until
 
+pytestmark = pytest.mark.chaos
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:

@@ -4,8 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-import redis
-
 from tests.chaos import journal
 from tests.chaos.aim import Strike
 from tests.chaos.invariants import Evidence, Violation
@@ -59,7 +57,7 @@ def _served(world: World, row: dict[str, Any], images: list[dict[str, Any]]) -> 
 
 def _streams(world: World) -> dict[str, list[dict[str, Any]]]:
     """Return the progress events that Redis still has."""
-    client: redis.Redis = world.base.redis.client
+    client: Any = world.base.redis.client
     found = {}
     for key in client.scan_iter("task:*:events"):
         entries = [fields for _, fields in client.xrange(key)]

@@ -46,8 +46,9 @@ class Server:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the server's main process."""
-        assert self.child is not None
-        pid = until(lambda: self.child and self.child.command, bool)
+        child = self.child
+        assert child is not None
+        pid = until(lambda: child.command, bool)
         assert pid is not None
         send(pid, number)
 
@@ -123,7 +124,7 @@ class Redis(Server):
 
     def command(self) -> list[str | Path]:
         options = {"port": "0", "unixsocket": self.socket, "dir": self.directory, "save": "", "appendonly": "no"}
-        return [_valkey_program(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        return [_valkey_program(), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
 
     def probe(self) -> bool:
         try:

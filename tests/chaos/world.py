@@ -101,9 +101,11 @@ class World:
         try:
             answer = self.api.post("/task", json={"task_type": "text-to-image", "params": body})
         except httpx2.TransportError as error:
-            return self._refuse(type(error).__name__)
+            self._refuse(type(error).__name__)
+            return None
         if answer.status_code != 201:
-            return self._refuse(str(answer.status_code))
+            self._refuse(str(answer.status_code))
+            return None
         task: str = answer.json()["id"]
         self.answered.add(task)
         if prompt == "poison":
