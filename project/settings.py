@@ -164,10 +164,14 @@ AUTH_PASSWORD_VALIDATORS = [
 # answer, no pool tries again and again; and once something answers again, none waits longer than seconds to try.
 _pool = {"min_size": 1, "max_size": 16, "timeout": 2, "reconnect_timeout": 3}
 _database = dj_database_url.parse(DATABASE_URL, conn_health_checks=True)
+_asked: dict[str, Any] = _database.get("OPTIONS", {})
+# A process that is frozen in a transaction would keep its locks, the sweepers' too, until it is thawed.
+_bounded = "-c idle_in_transaction_session_timeout=3000"
 _database["OPTIONS"] = {
     "connect_timeout": 3,
     "tcp_user_timeout": 10_000,
-    **_database.get("OPTIONS", {}),
+    **_asked,
+    "options": f"{_bounded} {_asked.get('options', '')}".strip(),
     "pool": _pool if env.DATABASE_URL or _attached else False,
 }
 DATABASES = {"default": _database}

@@ -104,7 +104,6 @@ def test_demo_model(base: Base, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
-@pytest.mark.xfail(strict=True, reason="a sweeper that is frozen in its transaction keeps the lock, and nobody sweeps")
 def test_a_worker_frozen_in_its_sweep_holds_up_nobody(base: Base) -> None:
     with worlds.service(base) as world:
         world.post("pace 0.1 of the killed", steps=60)
