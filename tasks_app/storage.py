@@ -63,6 +63,19 @@ def store(claim: Claim, images: Sequence[GeneratedImage]) -> list[StoredImage]:
     return stored
 
 
+def remove(names: Iterable[str]) -> None:
+    """Remove the files of a task that is to be forgotten; one that is gone already is no error.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        for name in names:
+            default_storage.delete(name)
+    except OSError as error:
+        raise StorageFailed("A picture's file could not be removed.") from error
+
+
 def discard(images: Iterable[StoredImage]) -> None:
     """Remove the files of a run whose result does not count."""
     for image in images:

@@ -20,9 +20,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import catalog, errors, lifecycle, progress, services
-from tasks_app.api.serializers import SubmissionSerializer, TaskSerializer
+from tasks_app import catalog, errors, lifecycle, pauses, progress, services
+from tasks_app.api.serializers import TaskSerializer
 from tasks_app.models import Status, Task, TaskImage
+from tasks_app.submissions import SubmissionSerializer
 
 
 class TaskPages(CursorPagination):
@@ -55,6 +56,7 @@ def _represent(request: Request, tasks: list[Task]) -> list[dict[str, Any]]:
         "request": request,
         "live": progress.ahead(tasks),
         "positions": lifecycle.queue_positions(queued),
+        "pauses": pauses.active() if queued else set(),
     }
     return [TaskSerializer(task, context=context).data for task in tasks]
 
