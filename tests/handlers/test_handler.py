@@ -13,6 +13,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -22,6 +23,7 @@ from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 from tests import tiny
 
 DEMO = Path(__file__).resolve().parents[2] / "models"
@@ -390,3 +392,47 @@ def test_pickled_weights_are_never_loaded(handler: DiffusersHandler, models: Pat
     assert list(folder.glob("unet/*.bin"))
     with pytest.raises(ModelLoadFailed):
         run(handler, request("pickled"))
+
+
+def test_schedulers_by_name_draw_other_pictures_and_the_next_run_has_the_models_own(handler: DiffusersHandler) -> None:
+    own = pixels(run(handler, request("demo")))
+    pictures = {own, *(pixels(run(handler, request("demo", scheduler=name))) for name in ("euler", "dpmpp_2m_karras"))}
+    assert len(pictures) == 3
+    assert pixels(run(handler, request("demo"))) == own
+
+
+def test_every_scheduler_name_is_one_that_stable_diffusion_runs_with(handler: DiffusersHandler) -> None:
+    for name in SCHEDULERS:
+        assert run(handler, request(scheduler=name, steps=4)).images
+
+
+def test_a_scheduler_that_the_model_cannot_be_run_with_is_refused_by_name(handler: DiffusersHandler) -> None:
+    run(handler, request())
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+        pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(InvalidParams, match="scheduler ddim"):
+        run(handler, request(scheduler="ddim"))
+
+
+def test_a_model_is_loaded_ahead_and_given_up_again(handler: DiffusersHandler) -> None:
+    handler.preload("sd", "", LoadOptions())
+    (warm,) = handler.state().warm
+    assert (warm.model_id, warm.revision) == ("sd", "local")
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1):
+        pass  # nothing is left to load
+    handler.unload("sd")
+    assert handler.state().warm == ()
+
+
+def test_a_model_whose_options_changed_is_loaded_anew(handler: DiffusersHandler) -> None:
+    run(handler, request())
+    run(handler, request(options=LoadOptions(dtype="bfloat16")))
+    (loaded,) = PIPELINES.keys()
+    with PIPELINES.lease(loaded, pytest.fail, capacity=1) as pipeline:
+        assert pipeline.unet.dtype == torch.bfloat16
+
+
+def test_the_state_says_what_the_process_uses(handler: DiffusersHandler) -> None:
+    state = handler.state()
+    assert (state.device, bool(state.device_name)) == ("cpu", True)
+    assert 0 < state.memory_used < state.memory_total

@@ -21,7 +21,7 @@ from PIL import Image
 SHARE = 0.02
 # How long in latent pixels the longer side of a preview is at most.
 SIDE = 64
-FIELDS = 8
+FIELDS = 32
 
 _maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictionary()
 
@@ -101,6 +101,7 @@ def _color_fields(side: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(FIELDS, 3, 4, 4, generator=generator)
     coarse[::2] = coarse[::2, :, :1, :1]
+    coarse = (1.8 * (coarse - 0.5) + 0.5).clamp(0, 1)  # pure colors, too
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
 
 

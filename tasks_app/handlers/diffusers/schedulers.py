@@ -22,7 +22,6 @@ SCHEDULERS: Mapping[str, NamedScheduler] = {
     "euler": NamedScheduler(class_name="EulerDiscreteScheduler"),
     "euler_a": NamedScheduler(class_name="EulerAncestralDiscreteScheduler"),
     "heun": NamedScheduler(class_name="HeunDiscreteScheduler"),
-    "lms": NamedScheduler(class_name="LMSDiscreteScheduler"),
     "dpmpp_2m": NamedScheduler(class_name="DPMSolverMultistepScheduler"),
     "dpmpp_2m_karras": NamedScheduler(class_name="DPMSolverMultistepScheduler", options={"use_karras_sigmas": True}),
     "unipc": NamedScheduler(class_name="UniPCMultistepScheduler"),
