@@ -203,11 +203,13 @@ UNFOLD = {
     "SITE_SUBHEADER": "Text to image",
     "SITE_SYMBOL": "image",
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "tasks_app.admin.dashboard.context",
     "SIDEBAR": {
         "navigation": [
             {
                 "title": "Work",
                 "items": [
+                    {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
                     {
                         "title": "Tasks",
                         "icon": "photo_library",

@@ -69,6 +69,11 @@ def public_names() -> list[str]:
     return sorted((named | ruled | aliases) - hidden)
 
 
+def plain_names() -> list[str]:
+    """Return the public names that are no patterns."""
+    return _ids(public_names())
+
+
 def local_models() -> set[str]:
     """Return the folders of MODELS_DIR that hold a pipeline."""
     return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}

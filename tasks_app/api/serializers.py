@@ -70,6 +70,7 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
         return {
             "index": image.index,
             "url": self._url("task-image", task, image.index),
+            "thumbnail_url": self._url("task-thumbnail", task, image.index),
             "seed": image.seed,
             "width": image.width,
             "height": image.height,

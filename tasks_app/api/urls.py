@@ -12,6 +12,9 @@ urlpatterns = [
     re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
     re_path(rf"^task/{ID}/images/?$", views.TaskImages.as_view(), name="task-images"),
     re_path(rf"^task/{ID}/images/(?P<index>\d{{1,3}})/?$", views.TaskImageFile.as_view(), name="task-image"),
+    re_path(
+        rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
+    ),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]
