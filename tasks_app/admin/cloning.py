@@ -41,7 +41,7 @@ class CloneForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         names = dict.fromkeys([self["model_id"].value(), *catalog.plain_names()])
-        self.fields["model_id"].widget.choices = [(name, name) for name in names]  # type: ignore[attr-defined]
+        self.fields["model_id"].widget.choices = [(name, name) for name in names]
 
     def submission(self, task: Task) -> SubmissionSerializer | None:
         """Return the valid submission of the same kind as the task; None with errors at the fields."""
