@@ -36,7 +36,8 @@ const refresh = coalesced(async () => {
   const chosen = form().querySelector("input.action-select:checked");
   if (before !== rows(fresh).join() && !chosen) {
     form().replaceWith(fresh);
-    window.Actions?.(document.querySelectorAll("tr input.action-select"));
+    const boxes = form().querySelectorAll("tr input.action-select");
+    if (boxes.length) window.Actions(boxes, { parent: form().closest(".result-list-wrapper") });
   } else {
     replaceCells(page);
   }

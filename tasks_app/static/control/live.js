@@ -61,12 +61,15 @@ export function coalesced(work, pauseMs) {
   const run = async () => {
     if (busy) return;
     busy = true;
-    while (wanted) {
-      wanted = false;
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      await work();
+    try {
+      while (wanted) {
+        wanted = false;
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+        await work();
+      }
+    } finally {
+      busy = false;
     }
-    busy = false;
   };
   return () => {
     wanted = true;
