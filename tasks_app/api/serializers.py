@@ -6,13 +6,12 @@ import secrets
 from typing import Any
 
 from django.conf import settings
-from django.utils.module_loading import import_string
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
 from tasks_app import catalog, errors, task_types
 from tasks_app.contracts import Submission, percent
-from tasks_app.models import Task, TaskImage
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Task, TaskImage
 from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details
 
 SEEDS = 2**32
@@ -31,7 +30,7 @@ class SubmissionSerializer(StrictSerializer):
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
-    priority = StrictIntegerField(min_value=-10, max_value=10, default=0)
+    priority = StrictIntegerField(min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0)
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the validated values; `params` by the serializer of its task type and provider."""
@@ -76,13 +75,7 @@ def _params_serializer(data: dict[str, Any]) -> serializers.Serializer[Any]:
     named = data.get("task_type"), params.get("provider", "diffusers")
     entries = task_types.registered()
     entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
-    context = {
-        "max_pixels": settings.MAX_PIXELS,
-        "max_images": settings.MAX_IMAGES,
-        "default_model_id": settings.DEFAULT_MODEL_ID,
-    }
-    serializer: serializers.Serializer[Any] = import_string(entry.params)(data=data["params"], context=context)
-    return serializer
+    return task_types.serializer(entry, data=data["params"])
 
 
 def _wrong_model(params: Any) -> dict[str, Any]:
