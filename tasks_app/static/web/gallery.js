@@ -102,6 +102,11 @@ export function start(open) {
     if (await loadMore()) find("a", tileOf(finishedIds()[before])).focus();
   });
   observe();
+  // By hand: with #wall in the address, the viewer's way back would take the focus off its tile.
+  find(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    wall.focus();
+  });
   wall.addEventListener("click", (event) => {
     const link = event.target.closest(".tile[data-task] a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;

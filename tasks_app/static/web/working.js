@@ -98,12 +98,10 @@ export class Working {
 
   async #cancel() {
     const button = this.#button("cancel");
-    button.disabled = true;
-    button.textContent = "Canceling …";
+    button.textContent = "Canceling …"; // not switched off: it would lose the focus
     try {
       await api.cancel(this.#task.id);
     } catch (refusal) {
-      button.disabled = false;
       button.textContent = "Cancel";
       this.#say(refusal.message);
       announce(refusal.message);
