@@ -25,6 +25,9 @@ class NumberInput:
     value: float | None
 
 
+PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, value=0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """Everything that the form's template asks for."""
@@ -47,9 +50,6 @@ def form() -> Form:
         max_prompt=prompt.max_length,
         numbers={number.name: number for number in [*numbers, PRIORITY]},
     )
-
-
-PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, value=0)
 
 
 def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:

@@ -3,9 +3,9 @@
 export const find = (selector, root = document) => root.querySelector(selector);
 export const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-/** Copy the content of a <template>. */
+/** Copy the content of a <template>; a mere clone would stay in the template's document, which loads no pictures. */
 export function stamp(id) {
-  return document.getElementById(id).content.firstElementChild.cloneNode(true);
+  return document.importNode(document.getElementById(id).content.firstElementChild, true);
 }
 
 /** Say something to people who listen to the page instead of looking at it. */

@@ -1,7 +1,7 @@
 // The wall: tiles of finished tasks, as many as one scrolls to.
 
 import * as api from "./api.js";
-import { announce, find, findAll, picture, stamp } from "./dom.js";
+import { announce, find, findAll, pathOf, picture, stamp } from "./dom.js";
 import { pictures } from "./words.js";
 
 const SHOWN = 4;
@@ -33,7 +33,7 @@ export function tile(task) {
     ...task.images.slice(0, SHOWN).map((image, index) => picture(image, index === 0 ? task.params.prompt : "")),
   );
   find(".prompt", made).textContent = task.params.prompt;
-  find("a", made).href = find("img", made)?.src ?? "#";
+  find("a", made).href = pathOf(task.images[0]);
   return made;
 }
 

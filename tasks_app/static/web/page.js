@@ -1,13 +1,13 @@
 // The page: form, wall, viewer and stream, wired together.
 
 import * as api from "./api.js";
-import { announce, find } from "./dom.js";
+import { announce, find, findAll } from "./dom.js";
 import * as form from "./form.js";
 import * as gallery from "./gallery.js";
 import { forgetTask, keepTask, ownTasks } from "./storage.js";
 import { Stream } from "./stream.js";
 import * as viewer from "./viewer.js";
-import { inLine } from "./words.js";
+import { inLine, pictures } from "./words.js";
 import { Working } from "./working.js";
 
 const working = new Map();
@@ -22,9 +22,9 @@ const stream = new Stream((kind, data) => {
 /** Show a task that isn't done, and follow it. */
 function follow(task) {
   const tile = new Working(task, {
-    done: (ended, preview) => finish(ended, preview),
+    done: finish,
     ended: () => forgetTask(task.id),
-    again: (ended) => repeat(ended),
+    again: repeat,
     dismiss: () => drop(task.id, { andFocus: true }),
   });
   working.set(task.id, tile);
@@ -34,11 +34,14 @@ function follow(task) {
 }
 
 /** Put the finished tile where the working one is; the last preview fades out over it. */
-function finish(task, preview) {
+async function finish(task) {
   const { element } = working.get(task.id);
-  const hadFocus = element.contains(document.activeElement);
   const tile = gallery.tile(task);
   tile.classList.add("large");
+  // Decoded first, so that nothing flashes.
+  await Promise.allSettled(findAll("img", tile).map((image) => image.decode()));
+  const hadFocus = element.contains(document.activeElement);
+  const preview = find(".preview:last-child", element);
   if (preview) {
     preview.className = "leaving";
     preview.addEventListener("animationend", () => preview.remove(), { once: true });
@@ -48,6 +51,7 @@ function finish(task, preview) {
   if (hadFocus) find("a", tile).focus();
   working.delete(task.id);
   forgetTask(task.id);
+  announce(`Finished: ${pictures(task.images.length)} of ${task.params.prompt.slice(0, 80)}`);
 }
 
 function drop(id, { andFocus = false } = {}) {
@@ -58,7 +62,11 @@ function drop(id, { andFocus = false } = {}) {
   if (andFocus) form.focusPrompt();
 }
 
+let sending = false;
+
 async function generate(body) {
+  if (sending) return; // a double click
+  sending = true;
   try {
     const task = await api.submit(body);
     keepTask(task.id);
@@ -66,6 +74,8 @@ async function generate(body) {
     announce(`Queued. ${inLine(task.queue_position)}.`);
   } catch (refusal) {
     form.showRefusal(refusal);
+  } finally {
+    sending = false;
   }
 }
 

@@ -1,8 +1,8 @@
 // The tile of a task that is not done: its place in line, its bar, and the picture as it forms.
 
 import * as api from "./api.js";
-import { announce, find, picture, stamp } from "./dom.js";
-import { inLine, phase, pictures } from "./words.js";
+import { announce, find, stamp } from "./dom.js";
+import { inLine, phase } from "./words.js";
 
 // The farther the run, the sharper its preview is shown.
 const BLUR_PIXELS = 9;
@@ -12,7 +12,7 @@ export class Working {
   #attempt = 0;
   #half = false;
 
-  /** `hooks.done(task, tile)` and `hooks.ended()` are told of the end, `hooks.again(task)` of a wish to repeat it. */
+  /** Of `hooks`, `done(task)` hears of success, `ended()` of any other end, `again(task)` and `dismiss()` of clicks. */
   constructor(task, hooks) {
     this.#task = task;
     this.hooks = hooks;
@@ -59,7 +59,8 @@ export class Working {
       this.#half = false;
       this.#fill(0, inLine(position));
     }
-    if (status === "running") this.#fill(null, "Starting");
+    // A stream that is opened anew says it again; the bar stays where it is.
+    if (status === "running" && this.element.dataset.status !== "running") this.#fill(null, "Starting");
     this.element.dataset.status = status;
   }
 
@@ -79,7 +80,6 @@ export class Working {
 
   /** Lay the new preview over the last one, once it can be painted. */
   async preview({ attempt, src, step }) {
-    if (attempt < this.#attempt) return;
     const image = new Image();
     image.className = "preview";
     image.alt = "";
@@ -88,6 +88,8 @@ export class Working {
     await image.decode();
     const box = find(".pictures", this.element);
     const older = box.querySelectorAll(".preview");
+    const overtaken = [...older].some((one) => Number(one.dataset.step) > step);
+    if (attempt < this.#attempt || overtaken) return;
     box.append(image);
     image.addEventListener("animationend", () => older.forEach((old) => old.remove()), { once: true });
   }
@@ -109,14 +111,10 @@ export class Working {
   }
 
   /** Take the task's end: pictures replace this tile, an error stays in it. */
-  async done(task) {
+  done(task) {
     this.#task = task;
-    if (task.status !== "succeeded") return this.#end(task);
-    const shown = task.images.slice(0, 4).map((image) => picture(image));
-    // The finished tile appears with its pictures decoded, so that nothing flashes.
-    await Promise.allSettled(shown.map((image) => image.decode()));
-    this.hooks.done(task, find(".preview:last-child", this.element));
-    announce(`Finished: ${pictures(task.images.length)} of ${task.params.prompt.slice(0, 80)}`);
+    if (task.status === "succeeded") this.hooks.done(task);
+    else this.#end(task);
   }
 
   #end({ status, error }) {
