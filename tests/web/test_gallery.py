@@ -36,6 +36,8 @@ def test_the_wall_goes_on_for_as_long_as_one_scrolls(visit: Visit, finish_task: 
     expect(page.locator("#more")).to_be_hidden()
     shown = page.locator(TILES).evaluate_all("tiles => tiles.map(tile => tile.dataset.task)")
     assert shown == tasks[::-1]
+    # Where the end of the wall stays in sight, nobody needs to scroll.
+    expect(visit(viewport={"width": 1400, "height": 5000}).page.locator(TILES)).to_have_count(60)
 
 
 def test_the_wall_goes_on_by_its_button_and_by_one_that_can_be_tried_again(
