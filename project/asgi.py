@@ -4,7 +4,9 @@ import os
 from typing import Any
 
 import django
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.db import connections
 from django.http import HttpResponseBase, JsonResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
@@ -15,7 +17,7 @@ from tasks_app.api.shapes import error_body  # noqa: E402
 
 
 class Handler(ASGIHandler):
-    """Django's own, but for headers that no request can be made of: Django has no answer to those."""
+    """Django's own, but for headers that no request can be made of, and for what streams would hold while open."""
 
     def create_request(self, scope: Any, body_file: Any) -> tuple[ASGIRequest, None] | tuple[None, HttpResponseBase]:
         """Return the request, or the refusal of one whose headers can't be read."""
@@ -28,6 +30,22 @@ class Handler(ASGIHandler):
         return None, answer or JsonResponse(
             error_body("bad_request", "The request's headers can't be read."), status=400
         )
+
+    async def send_response(self, response: HttpResponseBase, send: Any) -> None:
+        """Send it; a streamed one after its request's thread and database connection are given back."""
+        if response.streaming:
+            await _release_thread()
+        await super().send_response(response, send)
+
+
+async def _release_thread() -> None:
+    """End the thread that Django keeps for a request until its response is sent: hundreds of streams may be open.
+
+    Whoever needs one later in the request gets a new one.
+    """
+    await sync_to_async(connections.close_all)()
+    context = SyncToAsync.thread_sensitive_context.get()
+    SyncToAsync.context_to_thread_executor.pop(context).shutdown(wait=False)
 
 
 application = bounded(Handler())

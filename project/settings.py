@@ -61,6 +61,7 @@ class Environment(BaseSettings):
     MAX_ATTEMPTS: int = Field(default=3, ge=1)
     TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
+    STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
 
 
 def _read_environment() -> Environment:
@@ -296,6 +297,7 @@ HANG_SECONDS = env.HANG_SECONDS
 MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
+STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]

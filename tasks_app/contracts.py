@@ -64,6 +64,28 @@ def percent(step: int, total_steps: int) -> int:
     return 100 * step // total_steps if total_steps else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that Redis tells of a task: `status`, `progress` or `preview`.
+
+    `entry` is its id in the task's stream, which a preview isn't in.
+    """
+
+    task_id: UUID
+    name: str
+    data: Mapping[str, Any]
+    entry: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trail:
+    """What Redis has of a task at one moment: the newest event, those since the one asked for, the latest preview."""
+
+    newest: Event | None = None
+    since: tuple[Event, ...] = ()
+    preview: Event | None = None
+
+
 class Report(Protocol):
     """Called by a handler at every step.
 

@@ -91,7 +91,9 @@ WHERE id IN (
 RETURNING id
 """
 
-_POSITIONS = f"""
+# One place is counted, many are numbered in one pass: with 21,000 rows in the queue one costs 5 ms so, and 18 ms
+# numbered; 200 cost 13 ms numbered, and 700 ms counted.
+_POSITION = f"""
 SELECT task.id, 1 + (
     SELECT count(*) FROM {_TABLE} AS ahead
     WHERE ahead.status = 'queued'
@@ -99,6 +101,13 @@ SELECT task.id, 1 + (
 )
 FROM {_TABLE} AS task
 WHERE task.id = ANY(%s) AND task.status = 'queued'
+"""
+
+_POSITIONS = f"""
+SELECT id, place FROM (
+    SELECT id, row_number() OVER (ORDER BY {_CLAIM_ORDER}) AS place FROM {_TABLE} WHERE status = 'queued'
+) AS queue
+WHERE id = ANY(%s)
 """
 
 
@@ -221,7 +230,9 @@ def wake(*, after_seconds: float, limit: int) -> list[UUID]:
 
 def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
     """Return, for those of the tasks that are queued, how many are claimed up to and including each."""
-    return dict(_returning(_POSITIONS, [list(task_ids)])) if task_ids else {}
+    if not task_ids:
+        return {}
+    return dict(_returning(_POSITION if len(task_ids) == 1 else _POSITIONS, [list(task_ids)]))
 
 
 def _held(claim: Claim) -> QuerySet[Task]:

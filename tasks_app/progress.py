@@ -1,7 +1,8 @@
-"""Live progress in Redis: the latest state and the event stream of each task, as JSON. The row never depends on it.
+"""Live events in Redis: latest progress, latest preview and event stream of each task, as JSON. No row depends on it.
 
-`task:{id}:progress` is the latest progress; `task:{id}:events` is a capped stream whose entries have the fields
-`event` and `data`. Both expire.
+`task:{id}:progress` is the latest progress, `task:{id}:preview` the latest preview; `task:{id}:events` is a capped
+stream whose entries have the fields `event` and `data`. All expire. Whatever is published also goes to CHANNEL, once:
+the task's id, the entry's (empty for a preview), the event and its data, each on a line.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,18 +19,29 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tasks_app.contracts import Event, Trail, percent
 from tasks_app.models import Phase, Status, Task
 
 logger = logging.getLogger(__name__)
 
+CHANNEL = "task:events"
 MAX_EVENTS = 2000
+# A preview is worth something only while its task runs.
+PREVIEW_TTL_SECONDS = 600
 # While Redis doesn't answer, every call would wait for its timeout: leave it alone for so long.
 SILENCE_SECONDS = 3.0
 
+# Previews are not appended: they would fill Redis, and only the latest counts.
 _PUBLISH = """
-redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[1], 'data', ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-if ARGV[1] == 'progress' then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
+local entry = ''
+if ARGV[2] == 'preview' then
+    redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[6])
+else
+    entry = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'event', ARGV[2], 'data', ARGV[3])
+    redis.call('EXPIRE', KEYS[1], ARGV[4])
+    if ARGV[2] == 'progress' then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
+end
+redis.call('PUBLISH', ARGV[7], table.concat({ARGV[1], entry, ARGV[2], ARGV[3]}, '\\n'))
 """
 _PHASES = ["", *Phase.values]
 
@@ -57,6 +69,11 @@ def events_key(task_id: UUID) -> str:
     return f"task:{task_id}:events"
 
 
+def preview_key(task_id: UUID) -> str:
+    """Return the key of a task's latest preview."""
+    return f"task:{task_id}:preview"
+
+
 def answers() -> bool:
     """Return whether Redis is to be asked; False for a while after it did not answer."""
     return time.monotonic() >= _silent_until
@@ -70,17 +87,24 @@ def leave_alone(error: Exception) -> None:
 
 
 def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
-    """Append an event to the task's stream; `progress` events are the latest progress too.
+    """Tell everybody who watches, and keep it: in the task's stream, as its latest progress or as its latest preview.
 
     Redis being away costs the event and nothing else.
     """
     if not answers():
         return
-    arguments: list[str | int] = [event, json.dumps(data), settings.PROGRESS_TTL_SECONDS, MAX_EVENTS]
+    keys = [events_key(task_id), progress_key(task_id), preview_key(task_id)]
+    kept: list[str | int] = [settings.PROGRESS_TTL_SECONDS, MAX_EVENTS, PREVIEW_TTL_SECONDS]
     try:
-        _publish(keys=[events_key(task_id), progress_key(task_id)], args=arguments)
+        _publish(keys=keys, args=[str(task_id), event, json.dumps(data), *kept, CHANNEL])
     except redis.RedisError as error:
         leave_alone(error)
+
+
+def parse(message: bytes) -> Event:
+    """Return what was published on CHANNEL."""
+    task_id, entry, name, data = message.decode().split("\n", 3)
+    return Event(task_id=UUID(task_id), entry=entry, name=name, data=json.loads(data))
 
 
 def ahead(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
@@ -90,6 +114,59 @@ def ahead(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
     """
     running = {task.pk: task for task in tasks if task.status == Status.RUNNING}
     return {task_id: live for task_id, live in _latest(list(running)).items() if _is_ahead(live, running[task_id])}
+
+
+def recorded(task: Task) -> dict[str, Any]:
+    """Return the progress that a task's row has, in the shape that the live one is published in."""
+    return {
+        "attempt": task.attempt,
+        "phase": task.phase,
+        "step": task.step,
+        "total_steps": task.total_steps,
+        "percent": percent(task.step, task.total_steps),
+        "eta_seconds": None,
+    }
+
+
+def place(progress: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how far a progress is within its attempt; the greater, the further."""
+    return _PHASES.index(progress["phase"]), progress["step"]
+
+
+def trails(task_ids: Sequence[UUID], *, after: str = "", inclusive: bool = False) -> dict[UUID, Trail]:
+    """Return what Redis has of the tasks, with the events after the entry that is named; empty while it is away.
+
+    Of many events the newest are returned: each tells the whole state.
+    """
+    if not answers():
+        return {}
+    since = after if inclusive else f"({after}"
+    with client.pipeline(transaction=True) as asked:
+        for task_id in task_ids:
+            key = events_key(task_id)
+            asked.xrevrange(key, count=1)
+            asked.get(preview_key(task_id))
+            if after:
+                asked.xrevrange(key, min=since, count=max(1, MAX_EVENTS // len(task_ids)))
+        try:
+            answered = asked.execute()
+        except redis.RedisError as error:
+            leave_alone(error)
+            return {}
+    each = len(answered) // len(task_ids)
+    return {task_id: _trail(task_id, *answered[each * n : each * (n + 1)]) for n, task_id in enumerate(task_ids)}
+
+
+def _trail(task_id: UUID, newest: list[Any], preview: bytes | None, since: Sequence[Any] = ()) -> Trail:
+    events = [
+        Event(task_id=task_id, entry=entry.decode(), name=fields[b"event"].decode(), data=json.loads(fields[b"data"]))
+        for entry, fields in [*newest, *since]
+    ]
+    return Trail(
+        newest=events[0] if newest else None,
+        since=tuple(reversed(events[len(newest) :])),
+        preview=Event(task_id=task_id, name="preview", data=json.loads(preview)) if preview else None,
+    )
 
 
 def _latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
@@ -106,4 +183,4 @@ def _latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
 def _is_ahead(live: dict[str, Any], task: Task) -> bool:
     if live["attempt"] != task.attempt:
         return False
-    return (_PHASES.index(live["phase"]), live["step"]) >= (_PHASES.index(task.phase), task.step)
+    return place(live) >= place(recorded(task))

@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connection
 
 from project.keeper import Kept
+from tests.chaos.processes import Child
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 60.0
@@ -90,22 +91,33 @@ class Stack:
 
 
 @contextmanager
+def part(log: Path, env: Mapping[str, str], *arguments: str) -> Iterator[Child]:
+    """Run a Python program as a part of the service."""
+    with log.open("wb") as output:
+        child = Child([sys.executable, *arguments], env=env, cwd=ROOT, output=output)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+@contextmanager
+def serving(logs: Path, env: Mapping[str, str]) -> Iterator[tuple[httpx2.Client, Child]]:
+    """Run a web server alone."""
+    port = free_port()
+    uvicorn = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
+    with (
+        part(logs / "web.log", env, *uvicorn, "--timeout-graceful-shutdown=5", "--no-access-log") as web,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
+    ):
+        until(lambda: _status(api), lambda status: status == 200)
+        yield api, web
+
+
+@contextmanager
 def running(logs: Path, env: Mapping[str, str]) -> Iterator[Stack]:
     """Run a web server and a worker."""
-    port = free_port()
-    with ExitStack() as stack:
-
-        def start(name: str, *arguments: str) -> Kept:
-            with (logs / f"{name}.log").open("wb") as output:
-                part = Kept([sys.executable, *arguments], env=env, cwd=ROOT, output=output)
-            stack.callback(part.stop)
-            return part
-
-        uvicorn = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
-        web = start("web", *uvicorn, "--timeout-graceful-shutdown=5", "--no-access-log")
-        worker = start("worker", "manage.py", "rundramatiq")
-        api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
-        until(lambda: _status(api), lambda status: status == 200)
+    with part(logs / "worker.log", env, "manage.py", "rundramatiq") as worker, serving(logs, env) as (api, web):
         yield Stack(api=api, web=web, worker=worker, logs=logs)
 
 

@@ -51,3 +51,17 @@ def test_a_body_over_the_limit_is_refused_before_the_rest_is_read() -> None:
     assert got[0]["status"] == 413
     assert json.loads(got[1]["body"])["error"]["code"] == "body_too_large"
     assert len(got) - 2 >= 8
+
+
+def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
+    seen: list[Message] = []
+    waiting = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def application(scope: Message, receive: Any, send: Any) -> None:
+        seen.append(await receive())
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    asyncio.run(bounded(application)({"type": "http", "headers": []}, receive, receive))
+    assert seen == [{"type": "http.disconnect"}]

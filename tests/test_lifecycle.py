@@ -292,6 +292,10 @@ def test_queue_positions_follow_the_claim_order(make_task: MakeTask, claimed: Ma
     last, first, second = make_task(), make_task(priority=5), make_task(priority=5)
     positions = lifecycle.queue_positions([task.pk for task in (running, last, first, second)])
     assert positions == {first.pk: 1, second.pk: 2, last.pk: 3}
+    assert {
+        task_id: place for task_id in positions for place in lifecycle.queue_positions([task_id]).values()
+    } == positions
+    assert lifecycle.queue_positions([running.pk]) == {}
     assert lifecycle.claimable() == first.pk
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 import redis
 
 from tasks_app import progress
+from tasks_app.contracts import Event, Trail
 
 Events = Callable[..., list[tuple[str, dict[str, Any]]]]
 
@@ -26,12 +28,56 @@ def test_the_latest_progress_and_every_event_are_kept_as_json(events: Events) ->
     ]
 
 
-def test_both_keys_expire(settings: Any) -> None:
-    settings.PROGRESS_TTL_SECONDS = 100
+def test_all_keys_expire_the_preview_first(settings: Any) -> None:
+    settings.PROGRESS_TTL_SECONDS = 1000
     task_id = uuid4()
     progress.publish(task_id, "progress", {"step": 1})
+    progress.publish(task_id, "preview", {"step": 1})
     for key in (progress.progress_key(task_id), progress.events_key(task_id)):
-        assert 90 < progress.client.ttl(key) <= 100
+        assert 990 < progress.client.ttl(key) <= 1000
+    assert 590 < progress.client.ttl(progress.preview_key(task_id)) <= 600
+
+
+def test_whatever_is_published_goes_to_one_channel_with_its_entry() -> None:
+    task_id, data = uuid4(), {"text": "two\nlines"}
+    with progress.client.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe(progress.CHANNEL)
+        progress.publish(task_id, "status", data)
+        progress.publish(task_id, "preview", data)
+        heard = [progress.parse(message["data"]) for message in islice(channel.listen(), 2)]
+    ((entry, _),) = progress.client.xrange(progress.events_key(task_id))
+    assert heard == [
+        Event(task_id=task_id, name="status", data=data, entry=entry.decode()),
+        Event(task_id=task_id, name="preview", data=data),
+    ]
+
+
+def test_a_trail_has_the_newest_event_those_since_another_and_the_latest_preview() -> None:
+    task_id, nothing = uuid4(), uuid4()
+    for step in (1, 2, 3):
+        progress.publish(task_id, "progress", {"step": step})
+        progress.publish(task_id, "preview", {"step": step})
+    ids = [entry.decode() for entry, _ in progress.client.xrange(progress.events_key(task_id))]
+    assert progress.trails([nothing]) == {nothing: Trail()}
+
+    def steps(**since: Any) -> list[int]:
+        trail = progress.trails([task_id], **since)[task_id]
+        assert trail.newest == Event(task_id=task_id, name="progress", data={"step": 3}, entry=ids[2])
+        assert trail.preview == Event(task_id=task_id, name="preview", data={"step": 3})
+        return [event.data["step"] for event in trail.since]
+
+    assert steps() == []
+    assert steps(after=ids[0]) == [2, 3]
+    assert steps(after=ids[0], inclusive=True) == [1, 2, 3]
+    assert steps(after=ids[2]) == []
+
+
+def test_of_many_tasks_events_the_newest_are_read() -> None:
+    tasks = [uuid4() for _ in range(progress.MAX_EVENTS // 2)]
+    for step in (1, 2, 3):
+        progress.publish(tasks[0], "progress", {"step": step})
+    trail = progress.trails(tasks, after="0-0", inclusive=True)[tasks[0]]
+    assert [event.data["step"] for event in trail.since] == [2, 3]
 
 
 def test_the_stream_is_capped() -> None:
@@ -49,3 +95,4 @@ def test_while_redis_is_away_progress_is_dropped_at_once_and_nobody_waits_again(
     progress.publish(uuid4(), "progress", {"step": 1})
     assert progress._silent_until > time.monotonic()
     assert progress._latest([uuid4()]) == {}
+    assert progress.trails([uuid4()]) == {}

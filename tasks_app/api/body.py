@@ -31,30 +31,33 @@ def bounded(application: Application) -> Application:
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await application(scope, receive, send)
-        content = await _read(receive, settings.MAX_BODY_BYTES)
-        if content is None:
+        message = await _read(receive, settings.MAX_BODY_BYTES)
+        if message is None:
             return await _refuse(send)
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-        headers.append((b"content-length", str(len(content)).encode()))
-        return await application({**scope, "headers": headers}, _replay(content, receive), send)
+        headers.append((b"content-length", str(len(message.get("body", b""))).encode()))
+        return await application({**scope, "headers": headers}, _replay(message, receive), send)
 
     return wrapped
 
 
-async def _read(receive: Receive, limit: int) -> bytes | None:
+async def _read(receive: Receive, limit: int) -> Message | None:
+    """Return the body as one message, or that the client went away before its end; None for too large a body."""
     content = b""
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return message
         content += message.get("body", b"")
         if len(content) > limit:
             return None
         more = message.get("more_body", False)
-    return content
+    return {"type": "http.request", "body": content, "more_body": False}
 
 
-def _replay(content: bytes, receive: Receive) -> Receive:
-    waiting = [{"type": "http.request", "body": content, "more_body": False}]
+def _replay(message: Message, receive: Receive) -> Receive:
+    waiting = [message]
 
     async def replay() -> Message:
         return waiting.pop() if waiting else await receive()

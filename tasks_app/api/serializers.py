@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
+from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from tasks_app import catalog, errors, task_types
-from tasks_app.contracts import Submission, percent
-from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Task, TaskImage
+from tasks_app import catalog, errors, lifecycle, progress, task_types
+from tasks_app.contracts import Submission
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Status, Task, TaskImage
 from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details
 
 SEEDS = 2**32
@@ -90,6 +92,16 @@ def _wrong_model(params: Any) -> dict[str, Any]:
     return {}
 
 
+def represent(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Return the tasks' JSON, with live progress and places in the queue."""
+    context = {
+        "request": request,
+        "live": progress.ahead(tasks),
+        "positions": lifecycle.queue_positions([task.pk for task in tasks if task.status == Status.QUEUED]),
+    }
+    return [TaskSerializer(task, context=context).data for task in tasks]
+
+
 class TaskSerializer(serializers.BaseSerializer[Task]):
     """A task as JSON; the context brings the request, and by task id `live` progress and queue `positions`."""
 
@@ -115,7 +127,7 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
             "retried_from": task.retried_from_id and str(task.retried_from_id),
             "urls": {
                 "self": self._url("task", task),
-                "events": self._url("task", task) + "/events",
+                "events": self._url("task-events", task),
                 "cancel": self._url("task-cancel", task),
                 "images": self._url("task", task) + "/images",
             },
@@ -130,15 +142,8 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
         }
 
     def _progress(self, task: Task) -> dict[str, Any]:
-        progress = {
-            "phase": task.phase or None,
-            "step": task.step,
-            "total_steps": task.total_steps,
-            "percent": percent(task.step, task.total_steps),
-            "eta_seconds": None,
-        }
-        live = self.context["live"].get(task.pk, {})
-        return progress | {name: value for name, value in live.items() if name != "attempt"}
+        known = progress.recorded(task) | self.context["live"].get(task.pk, {})
+        return {name: value or None if name == "phase" else value for name, value in known.items() if name != "attempt"}
 
     def _image(self, task: Task, image: TaskImage) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from tasks_app.api import health, views
+from tasks_app.api import health, sse, views
 
 ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 
@@ -10,6 +10,8 @@ urlpatterns = [
     re_path(r"^task/?$", views.TaskList.as_view(), name="task-list"),
     re_path(rf"^task/{ID}/?$", views.TaskDetail.as_view(), name="task"),
     re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
+    re_path(rf"^task/{ID}/events/?$", sse.TaskEvents.as_view(), name="task-events"),
+    re_path(r"^events/?$", sse.Events.as_view(), name="events"),
     re_path(rf"^task/{ID}/images/?$", views.TaskImages.as_view(), name="task-images"),
     re_path(rf"^task/{ID}/images/(?P<index>\d{{1,3}})/?$", views.TaskImageFile.as_view(), name="task-image"),
     path("healthz", health.healthz, name="healthz"),

@@ -14,14 +14,14 @@ from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.utils.dateparse import parse_datetime
 from rest_framework.exceptions import APIException, NotFound, ValidationError
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import catalog, errors, lifecycle, progress, services
-from tasks_app.api.serializers import SubmissionSerializer, TaskSerializer
+from tasks_app import catalog, errors, services
+from tasks_app.api.negotiation import AnyAccepted
+from tasks_app.api.serializers import SubmissionSerializer, represent
 from tasks_app.models import Status, Task, TaskImage
 
 
@@ -49,18 +49,8 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _represent(request: Request, tasks: list[Task]) -> list[dict[str, Any]]:
-    queued = [task.pk for task in tasks if task.status == Status.QUEUED]
-    context = {
-        "request": request,
-        "live": progress.ahead(tasks),
-        "positions": lifecycle.queue_positions(queued),
-    }
-    return [TaskSerializer(task, context=context).data for task in tasks]
-
-
 def _answer(request: Request, task: Task, **options: Any) -> Response:
-    return Response(_represent(request, [task])[0], **options)
+    return Response(represent(request, [task])[0], **options)
 
 
 def _task(task_id: UUID) -> Task:
@@ -74,7 +64,7 @@ class TaskList(APIView):
         """List tasks, the newest first; `status` and `model_id` filter."""
         pages = TaskPages()
         tasks = pages.paginate_queryset(self._filtered(request), request, view=self)
-        return pages.get_paginated_response(_represent(request, list(tasks or [])))
+        return pages.get_paginated_response(represent(request, list(tasks or [])))
 
     def post(self, request: Request) -> Response:
         """Queue a task."""
@@ -127,15 +117,7 @@ class TaskImages(APIView):
 
     def get(self, request: Request, task_id: UUID) -> Response:
         """List a task's pictures."""
-        return Response(_represent(request, [_task(task_id)])[0]["images"])
-
-
-class AnyAccepted(DefaultContentNegotiation):
-    """Answers whatever the client says to accept: a picture has one form."""
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        """Return the first renderer, which errors are told in."""
-        return renderers[0], renderers[0].media_type
+        return Response(represent(request, [_task(task_id)])[0]["images"])
 
 
 class PreconditionFailed(APIException):

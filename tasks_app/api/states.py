@@ -1,0 +1,71 @@
+"""What streams read of tasks: by threads of their own, which hold a database connection only while they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError, connections
+
+from tasks_app import lifecycle, progress
+from tasks_app.models import Status, Task
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+# However many streams are open, they take this many threads and connections.
+READERS = 2
+_readers = ThreadPoolExecutor(READERS, thread_name_prefix="streams")
+_Parameters = ParamSpec("_Parameters")
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A task at one moment: its row, and live progress where that is ahead; no status when the row is gone."""
+
+    task_id: UUID
+    status: Status | None = None
+    attempt: int = 0
+    progress: dict[str, object] | None = None
+    queue_position: int | None = None
+
+
+def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
+    """Return the tasks' states, with one query, another one if some are queued, and one question to Redis."""
+    fields = ("status", "attempt", "phase", "step", "total_steps")
+    tasks = list(Task.objects.filter(pk__in=task_ids).only(*fields))
+    live = progress.ahead(tasks)
+    positions = lifecycle.queue_positions([task.pk for task in tasks if task.status == Status.QUEUED])
+    found = {
+        task.pk: State(
+            task_id=task.pk,
+            status=Status(task.status),
+            attempt=task.attempt,
+            progress=live.get(task.pk) or progress.recorded(task) if task.status == Status.RUNNING else None,
+            queue_position=positions.get(task.pk),
+        )
+        for task in tasks
+    }
+    return {task_id: found.get(task_id) or State(task_id=task_id) for task_id in task_ids}
+
+
+async def reading(
+    read: Callable[_Parameters, _Answer], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+) -> _Answer:
+    """Return what a function reads, in one of the streams' threads.
+
+    Raises:
+        OperationalError, InterfaceError: the database is away.
+    """
+    return await sync_to_async(_closing, thread_sensitive=False, executor=_readers)(partial(read, *args, **kwargs))
+
+
+def _closing(read: Callable[[], _Answer]) -> _Answer:
+    try:
+        return read()
+    finally:
+        connections.close_all()

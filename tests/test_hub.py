@@ -1,0 +1,184 @@
+"""The fan-out of live events inside one web process."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+
+from tasks_app import lifecycle, progress
+from tasks_app.api import hub as hubs
+from tasks_app.api.hub import Hub, Notice, Watcher
+from tasks_app.api.states import State, reading
+from tasks_app.contracts import Event
+from tasks_app.models import Task
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Answer = TypeVar("Answer")
+PATIENCE_SECONDS = 10
+
+
+def event(task_id: UUID, step: int, name: str = "progress") -> Event:
+    return Event(task_id=task_id, name=name, data={"step": step}, entry="" if name == "preview" else f"1-{step}")
+
+
+def run(test: Callable[[Hub], Coroutine[Any, Any, None]]) -> None:
+    async def timed() -> None:
+        async with asyncio.timeout(60):
+            await test(Hub())
+
+    asyncio.run(timed())
+
+
+async def first(watcher: Watcher, good: Callable[[Notice], object]) -> Notice:
+    """Take notices until one is good."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            for notice in await watcher.take(1):
+                if good(notice):
+                    return notice
+
+
+async def until(look: Callable[[], Answer], good: Callable[[Answer], object]) -> Answer:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not good(seen := look()):
+            await asyncio.sleep(0.01)
+        return seen
+
+
+def subscriptions() -> int:
+    return int(progress.client.pubsub_numsub(progress.CHANNEL)[0][1])
+
+
+def test_a_notice_waits_for_nobody_and_wakes_its_stream() -> None:
+    async def check() -> None:
+        watcher, task_id = Watcher([]), uuid4()
+        assert await watcher.take(0) == []
+        taking = asyncio.create_task(watcher.take(PATIENCE_SECONDS))
+        await asyncio.sleep(0)
+        watcher.put(event(task_id, 1))
+        watcher.put(event(task_id, 2))
+        assert await taking == [event(task_id, 1), event(task_id, 2)]
+        assert await watcher.take(0) == []
+
+    asyncio.run(check())
+
+
+def test_of_the_previews_that_wait_only_the_latest_of_each_task_counts() -> None:
+    async def check() -> None:
+        watcher, one, other = Watcher([]), uuid4(), uuid4()
+        for step in range(3):
+            watcher.put(event(one, step, "preview"))
+            watcher.put(event(other, step, "preview"))
+            watcher.put(event(one, step))
+        notices = await watcher.take(0)
+        assert [notice for notice in notices if isinstance(notice, Event) and notice.name == "preview"] == [
+            event(one, 2, "preview"),
+            event(other, 2, "preview"),
+        ]
+        assert len(notices) == 5
+
+    asyncio.run(check())
+
+
+def test_a_stream_that_is_too_far_behind_is_closed_and_holds_nothing() -> None:
+    async def check() -> None:
+        watcher, task_id = Watcher([]), uuid4()
+        for step in range(hubs.MAX_WAITING):
+            watcher.put(event(task_id, step))
+        assert not watcher.closed
+        for step in range(2):
+            watcher.put(event(task_id, step))
+        assert watcher.closed
+        assert await watcher.take(PATIENCE_SECONDS) == []
+
+    asyncio.run(check())
+
+
+def test_what_is_published_reaches_those_who_watch_the_task_and_nobody_else() -> None:
+    async def check(hub: Hub) -> None:
+        one, other = uuid4(), uuid4()
+        async with hub.watch([one]) as first_one, hub.watch([one, other]) as both, hub.watch([other]) as second:
+            assert subscriptions() == 1
+            await reading(progress.publish, one, "progress", {"step": 1})
+            await reading(progress.publish, other, "preview", {"step": 2})
+            told = await first(second, lambda notice: isinstance(notice, Event))
+            assert told == Event(task_id=other, name="preview", data={"step": 2})
+            told = await first(first_one, lambda notice: isinstance(notice, Event))
+            (entry, _), *_ = await reading(progress.client.xrange, progress.events_key(one))
+            assert told == Event(task_id=one, name="progress", data={"step": 1}, entry=entry.decode())
+            ids = {(await first(both, lambda notice: isinstance(notice, Event))).task_id}
+            assert ids <= {one, other}
+
+    run(check)
+
+
+def test_the_poll_tells_changes_once_and_ends_until_nobody_watches(
+    make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "POLL_SECONDS", 0.05)
+    task = make_task()
+
+    async def check(hub: Hub) -> None:
+        async with hub.watch([task.pk]) as watcher:
+            state = await first(watcher, lambda notice: isinstance(notice, State))
+            assert state == State(task_id=task.pk, status="queued", attempt=0, queue_position=1)
+            assert await watcher.take(0.5) == []
+            await reading(lifecycle.cancel, task.pk)
+            for _ in range(2):
+                ended = await first(watcher, lambda notice: isinstance(notice, State))
+                assert ended == State(task_id=task.pk, status="canceled", attempt=0)
+
+    run(check)
+
+
+def test_however_streams_come_and_go_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "POLL_SECONDS", 0.01)
+    random.seed(1)
+
+    async def visit(hub: Hub) -> None:
+        async with hub.watch([uuid4()]):
+            await asyncio.sleep(random.random() / 50)
+
+    async def check(hub: Hub) -> None:
+        for _ in range(150):
+            visitor = asyncio.create_task(visit(hub))
+            await asyncio.sleep(random.random() / 30)
+            visitor.cancel()
+            await asyncio.wait([visitor])
+        await until(lambda: (subscriptions(), len(asyncio.all_tasks())), lambda left: left == (0, 1))
+
+    run(check)
+
+
+def test_after_an_error_nobody_expected_streams_are_closed_and_the_next_ones_work() -> None:
+    async def check(hub: Hub) -> None:
+        task_id = uuid4()
+        async with hub.watch([task_id]) as watcher:
+            await reading(progress.client.publish, progress.CHANNEL, "garbage")
+            await until(lambda: watcher.closed, bool)
+        async with hub.watch([task_id]) as watcher:
+            await reading(progress.publish, task_id, "progress", {"step": 1})
+            await first(watcher, lambda notice: isinstance(notice, Event))
+
+    run(check)
+
+
+def test_without_redis_the_rows_are_watched_all_the_same(
+    make_task: Callable[..., Task], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "POLL_SECONDS", 0.05)
+    settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+    task = make_task()
+
+    async def check(hub: Hub) -> None:
+        async with hub.watch([task.pk]) as watcher:
+            await first(watcher, lambda notice: isinstance(notice, State))
+            await reading(lifecycle.claim, worker="a-worker:1", lease_seconds=30)
+            running = await first(watcher, lambda notice: isinstance(notice, State))
+            assert isinstance(running, State)
+            assert (running.status, running.attempt) == ("running", 1)
+
+    run(check)
