@@ -73,8 +73,8 @@ def draw_preview(color: str) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def publish_preview(task: dict[str, Any], color: str) -> None:
-    data = {"attempt": 1, "step": 3, "total_steps": 150, "width": 16, "height": 16, "src": draw_preview(color)}
+def publish_preview(task: dict[str, Any], color: str, *, step: int) -> None:
+    data = {"attempt": 1, "step": step, "total_steps": 150, "width": 16, "height": 16, "src": draw_preview(color)}
     progress.publish(UUID(task["id"]), "preview", data)
 
 
@@ -105,9 +105,9 @@ def test_the_picture_forms_from_previews_and_the_finished_one_takes_their_place(
     task = generate(page, "a beach", **LONG)
     tile = working(page, task)
     wait_for_steps(tile)
-    publish_preview(task, "red")
+    publish_preview(task, "red", step=1)
     expect(tile.locator(".preview")).to_have_attribute("src", draw_preview("red"))
-    publish_preview(task, "blue")
+    publish_preview(task, "blue", step=2)
     newest = tile.locator(".preview").last
     expect(newest).to_have_attribute("src", draw_preview("blue"))
     assert newest.evaluate("image => getComputedStyle(image).filter").startswith("blur(")
