@@ -2,7 +2,6 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 handler400 = "tasks_app.api.exceptions.bad_request"
 handler404 = "tasks_app.api.exceptions.not_found"
@@ -11,5 +10,5 @@ handler500 = "tasks_app.api.exceptions.server_error"
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("tasks_app.api.urls")),
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", include("tasks_app.web.urls")),
 ]

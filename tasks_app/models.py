@@ -33,6 +33,7 @@ class Phase(models.TextChoices):
     SAVING = "saving"
 
 
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
 _ended = Q(status__in=TERMINAL)
 _running = Q(status=Status.RUNNING)
@@ -123,7 +124,10 @@ class Task(models.Model):
             models.CheckConstraint(condition=Q(step__lte=F("total_steps")), name="task_step_in_range"),
             models.CheckConstraint(condition=Q(losses__lte=F("attempt")), name="task_losses_in_range"),
             models.CheckConstraint(condition=Q(max_attempts__gte=1), name="task_max_attempts_positive"),
-            models.CheckConstraint(condition=Q(priority__gte=-10) & Q(priority__lte=10), name="task_priority_in_range"),
+            models.CheckConstraint(
+                condition=Q(priority__gte=LOWEST_PRIORITY) & Q(priority__lte=HIGHEST_PRIORITY),
+                name="task_priority_in_range",
+            ),
             models.CheckConstraint(condition=Q(seed__gte=0) & Q(seed__lt=2**32), name="task_seed_in_range"),
         )
 

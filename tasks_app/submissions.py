@@ -15,6 +15,7 @@ from rest_framework import serializers
 from tasks_app import catalog, errors, task_types
 from tasks_app.catalog import ResolvedModel
 from tasks_app.contracts import Submission
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details, has_surrogate
 
 SEEDS = 2**32
@@ -33,7 +34,7 @@ class SubmissionSerializer(StrictSerializer):
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
-    priority = StrictIntegerField(min_value=-10, max_value=10, default=0)
+    priority = StrictIntegerField(min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0)
 
     _model: ResolvedModel | None = None
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import stack as stacks
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 
@@ -30,20 +32,22 @@ from django.contrib.auth.models import User
 from django.test.utils import setup_test_environment
 setup_test_environment()
 client = Client()
-for path in ("/healthz", "/admin/login/", "/task/unknown"):
-    client.get(path)
+statuses = {client.get(path).status_code for path in ("/", "/healthz", "/admin/login/")}
+assert statuses == {200}, statuses
+assert client.get("/task/unknown").status_code == 404
 from django.template.loader import get_template
 from django.apps import apps
 print(",".join(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": ".", **variables}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
 
 
-def test_the_web_never_loads_torch() -> None:
-    done = run(sys.executable, "-c", WEB)
+def test_the_web_never_loads_torch(db: None) -> None:
+    done = run(sys.executable, "-c", WEB, **stacks.environment())
     assert done.returncode == 0, done.stderr
     modules = set(done.stdout.strip().splitlines()[-1].split(","))
     assert {"django", "rest_framework", "unfold", "tasks_app"} <= modules

@@ -6,34 +6,22 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import User
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from tests import stack as stacks
-from tests.stack import ROOT, Stack, until
+from tests.browser import SHOTS, OpenPage, check_shot, chromium, open_page, shoot, widths  # noqa: F401 - fixtures
+from tests.stack import Stack, until
 
 pytestmark = [pytest.mark.screenshots, pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 
-SHOTS = ROOT / "docs" / "screenshots"
-MAX_BYTES = 400_000
 WIDTH = 1400
 NAME, PASSWORD = "ops", "only for this test"
 TASKS = "/admin/tasks_app/task/"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-LOADED = "Array.from(document.images).every(image => image.complete) && document.fonts.status === 'loaded'"
 ABSENT = "runwayml/stable-diffusion-v1-5"
 
 # Chosen by eye among 16 seeds of the red house and the yellow flower, and 32 of the others; HOUSE has four in a row.
@@ -44,43 +32,19 @@ UNDER_WAY = 50
 COLUMNS, SIDE, GAP, CAPTION = 3, 192, 24, 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Browser:
-    """A browser's page, whose user is logged in; what it asked for and what it complained about."""
+def log_in(page: Page) -> None:
+    """Log in as people do."""
+    page.goto(f"/admin/login/?next={TASKS}")
+    page.fill("input[name=username]", NAME)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url(f"**{TASKS}")
 
-    page: Page
-    requested: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.page.on("request", lambda request: self.requested.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self._note(message.type, message.text, message.location["url"]))
-
-    def _note(self, kind: str, text: str, url: str) -> None:
-        if kind == "error" and not url.endswith("/favicon.ico"):
-            self.complaints.append(f"{text} {url}")
-
-    def log_in(self, next_path: str) -> None:
-        """Log in as people do."""
-        self.page.goto(f"/admin/login/?next={next_path}")
-        self.page.fill("input[name=username]", NAME)
-        self.page.fill("input[name=password]", PASSWORD)
-        self.page.click("button[type=submit]")
-        self.page.wait_for_url(f"**{next_path}")
-
-    def widths(self, selector: str) -> list[int]:
-        """Return how wide in pixels the pictures' files are; 0 is one that did not load."""
-        self.page.wait_for_function(LOADED)
-        widths: list[int] = self.page.locator(selector).evaluate_all("all => all.map(image => image.naturalWidth)")
-        return widths
-
-    def shoot(self, name: str) -> None:
-        """Keep the whole page as a picture for the docs."""
-        self.page.set_viewport_size({"width": WIDTH, "height": self.page.evaluate("document.body.scrollHeight")})
-        self.page.wait_for_function(LOADED)
-        self.page.screenshot(path=SHOTS / name)
-        check_shot(name, WIDTH)
+def shoot_whole(page: Page, name: str) -> None:
+    """Keep the whole page, however high, as a picture for the docs."""
+    page.set_viewport_size({"width": WIDTH, "height": page.evaluate("document.body.scrollHeight")})
+    shoot(page, name)
 
 
 @pytest.fixture(scope="module")
@@ -93,28 +57,12 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 
 
 @pytest.fixture
-def browser(stack: Stack, transactional_db: None) -> Iterator[Browser]:
-    """Open Debian's browser and log in, and see at the end that nothing was asked for elsewhere, and nothing failed."""
-    # Before the browser: beside its event loop the ORM would refuse to work.
+def admin(stack: Stack, transactional_db: None, open_page: OpenPage) -> Page:  # noqa: F811
+    """Open the admin, logged in."""
     User.objects.create_superuser(NAME, "ops@example.com", PASSWORD)
-    server = str(stack.api.base_url)
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS) as chromium,
-        chromium.new_page(base_url=server, viewport={"width": WIDTH, "height": 860}) as page,
-    ):
-        browser = Browser(page=page)
-        browser.log_in(TASKS)
-        yield browser
-        assert {urlsplit(url).netloc for url in browser.requested} == {urlsplit(server).netloc}
-        assert browser.complaints == []
-
-
-def check_shot(name: str, width: int) -> None:
-    shot = SHOTS / name
-    assert shot.stat().st_size < MAX_BYTES
-    with Image.open(shot) as picture:
-        assert (picture.format, picture.width) == ("PNG", width)
+    page = open_page(str(stack.api.base_url), viewport={"width": WIDTH, "height": 860}).page
+    log_in(page)
+    return page
 
 
 def draw(stack: Stack, prompt: str, **params: Any) -> dict[str, Any]:
@@ -170,7 +118,7 @@ def test_six_prompts_become_six_pictures(stack: Stack) -> None:
     check_shot("pictures.png", whole.width)
 
 
-def test_the_list_shows_tasks_of_every_status(stack: Stack, browser: Browser) -> None:
+def test_the_list_shows_tasks_of_every_status(stack: Stack, admin: Page) -> None:
     drawn = [draw(stack, prompt) for prompt in SEEDS if prompt != HOUSE]
     failed = stack.finish(stack.post("Portrait of a fox in a tweed jacket, oil on canvas", model_id=ABSENT))
     assert (failed["status"], failed["error"]["code"]) == ("failed", "model_unavailable")
@@ -178,22 +126,22 @@ def test_the_list_shows_tasks_of_every_status(stack: Stack, browser: Browser) ->
     for task in drawn:
         succeed(stack, task)
     with one_running_one_canceled_one_queued(stack):
-        browser.page.goto(TASKS)
-        assert browser.widths("img.task-thumb") == [32] * len(drawn)
-        browser.shoot("admin-list.png")
-        shown = [text.strip().lower() for text in browser.page.locator("[id^=status-]").all_text_contents()]
+        admin.goto(TASKS)
+        assert widths(admin, "img.task-thumb") == [32] * len(drawn)
+        shoot_whole(admin, "admin-list.png")
+        shown = [text.strip().lower() for text in admin.locator("[id^=status-]").all_text_contents()]
         assert shown[:3] == ["queued", "canceled", "running"]
         assert sorted(shown[3:]) == ["failed", *["succeeded"] * len(drawn)]
-        steps = browser.page.locator(".task-running .task-steps span").first.text_content()
+        steps = admin.locator(".task-running .task-steps span").first.text_content()
         assert steps is not None
         assert UNDER_WAY <= int(steps.partition("/")[0]) < 150
 
 
-def test_the_page_of_a_task_shows_its_pictures(stack: Stack, browser: Browser) -> None:
+def test_the_page_of_a_task_shows_its_pictures(stack: Stack, admin: Page) -> None:
     task = succeed(stack, draw(stack, HOUSE, num_images=4))
-    browser.page.goto(f"{TASKS}{task['id']}/change/")
-    assert browser.widths(".task-pictures img") == [32] * 4
-    text = browser.page.inner_text("#task-page")
+    admin.goto(f"{TASKS}{task['id']}/change/")
+    assert widths(admin, ".task-pictures img") == [32] * 4
+    text = admin.inner_text("#task-page")
     for known in (task["id"], HOUSE, "25/25", *(f"seed {image['seed']}" for image in task["images"])):
         assert known in text
-    browser.shoot("admin-task.png")
+    shoot_whole(admin, "admin-task.png")

@@ -1,0 +1,45 @@
+// The service's API. Whatever goes wrong arrives as a Refusal whose message is for people.
+
+/** What every request carries; keys or a CSRF token would go here. */
+const HEADERS = { Accept: "application/json" };
+
+const AWAY = "The service can’t be reached. Check the connection, then try again.";
+const BROKEN = "The service failed to answer. Try again in a moment.";
+
+export class Refusal extends Error {
+  constructor(status, { message, retryable = false, fields = [] }) {
+    super(message);
+    this.status = status;
+    this.retryable = retryable;
+    this.fields = fields;
+  }
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers: { ...HEADERS, ...options.headers } });
+  } catch {
+    throw new Refusal(0, { message: AWAY, retryable: true });
+  }
+  // A proxy's error page is no JSON.
+  const body = await answer.json().catch(() => null);
+  if (answer.ok && body) return body;
+  throw new Refusal(answer.status, body?.error ?? { message: BROKEN, retryable: true });
+}
+
+const post = (path, body) =>
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export const submit = (body) => post("/task", body);
+export const cancel = (id) => post(`/task/${id}/cancel`, {});
+export const task = (id) => ask(`/task/${id}`);
+
+/** Return a page of finished tasks; `next` of one page is the address of the following one. */
+export function finished(next) {
+  const { pathname, search } = new URL(next ?? "/task?status=succeeded&limit=24", location.origin);
+  return ask(pathname + search);
+}
+
+/** Return the address of the one stream that tells of all these tasks. */
+export const eventsOf = (ids) => `/events?${ids.map((id) => `task=${id}`).join("&")}`;

@@ -1,0 +1,29 @@
+// Small helpers around the document.
+
+export const find = (selector, root = document) => root.querySelector(selector);
+export const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/** Copy the content of a <template>; a mere clone would stay in the template's document, which loads no pictures. */
+export function stamp(id) {
+  return document.importNode(document.getElementById(id).content.firstElementChild, true);
+}
+
+/** Say something to people who listen to the page instead of looking at it. */
+export function announce(text) {
+  find("#news").textContent = text;
+}
+
+/** Pictures up to this side are enlarged with their pixels as squares. */
+const SMALL = 128;
+
+/** Make the <img> of a task's picture. The path alone: the host in a URL may be one behind a proxy. */
+export function picture(image, alt = "") {
+  const img = new Image(image.width, image.height);
+  img.src = pathOf(image);
+  img.alt = alt;
+  img.classList.toggle("small", isSmall(image));
+  return img;
+}
+
+export const isSmall = (image) => Math.max(image.width, image.height) <= SMALL;
+export const pathOf = (image) => new URL(image.url).pathname;

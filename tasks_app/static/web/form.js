@@ -1,0 +1,110 @@
+// The form: values in and out, what this browser remembers of them, and errors at their fields.
+
+import { announce, find, findAll } from "./dom.js";
+import { formValues, keepFormValues } from "./storage.js";
+
+const form = find("#composer");
+const refusal = find("#refusal");
+const inputs = findAll("[name]", form);
+const input = (name) => inputs.find((one) => one.name === name);
+const isNumber = (one) => one.type === "number";
+
+/** Return the body of `POST /task`; what was left empty is left to the server. */
+export function body() {
+  const filled = inputs.filter((one) => one.value !== "");
+  const { priority = 0, ...params } = Object.fromEntries(
+    filled.map((one) => [one.name, isNumber(one) ? Number(one.value) : one.value]),
+  );
+  return { task_type: "text-to-image", priority, params };
+}
+
+/** Write values into the form; null empties a field. A model that isn't offered leaves the choice as it is. */
+export function fill(values) {
+  for (const one of inputs.filter((one) => one.name in values)) {
+    const value = String(values[one.name] ?? "");
+    if (one.tagName !== "SELECT" || [...one.options].some((option) => option.value === value)) one.value = value;
+  }
+  follow();
+  keep();
+}
+
+const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.name, one.value])));
+
+/** Let sliders and heights follow the values. */
+function follow() {
+  for (const slider of findAll("[data-slides]", form)) {
+    slider.value = input(slider.dataset.slides).value || slider.defaultValue;
+    const { min, max, value } = slider;
+    slider.style.setProperty("--at", (value - min) / (max - min));
+  }
+}
+
+/** Take last time's errors away. */
+function clear() {
+  refusal.hidden = true;
+  inputs.forEach((one) => tell(one, ""));
+}
+
+function tell(one, message) {
+  const line = find(`#${one.id}-error`);
+  line.textContent = message;
+  line.hidden = !message;
+  if (message) one.setAttribute("aria-invalid", "true");
+  else one.removeAttribute("aria-invalid");
+}
+
+/** Show why the service refused, each error at its field; the first one gets the focus. */
+export function showRefusal({ message, retryable, fields }) {
+  const wrong = fields.map((field) => [input(field.path.split(".").at(-1)), field]).filter(([one]) => one);
+  const elsewhere = fields.length - wrong.length;
+  wrong.forEach(([one, field]) => tell(one, field.message));
+  if (wrong.length) focusFirst(wrong.map(([one]) => one));
+  if (!wrong.length || elsewhere) {
+    find("p", refusal).textContent = message;
+    find("button", refusal).hidden = !retryable;
+    refusal.hidden = false;
+  } else announce(wrong.length === 1 ? "One field needs a change." : `${wrong.length} fields need a change.`);
+}
+
+function focusFirst(wrong) {
+  const first = inputs.find((one) => wrong.includes(one));
+  for (let box = first.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+  first.focus();
+}
+
+/** What browsers keep from us: letters in a number's field. */
+function misspelled() {
+  return inputs
+    .filter((one) => one.validity.badInput)
+    .map((one) => ({ path: one.name, message: "Must be a number." }));
+}
+
+/** Wire the form; `generate(body)` is called for every submission that can be sent. */
+export function start(generate) {
+  form.noValidate = true; // one judge, the service, and one way to show what it says
+  fill(formValues());
+  if (matchMedia("(max-width: 56rem)").matches) find("#settings").open = false;
+  find("[type=submit]", form).disabled = false;
+  form.addEventListener("input", (event) => {
+    const { slides } = event.target.dataset;
+    if (slides) input(slides).value = event.target.value;
+    tell(input(slides ?? event.target.name), "");
+    follow();
+    keep();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clear();
+    const fields = misspelled();
+    if (fields.length) showRefusal({ message: "", retryable: false, fields });
+    else generate(body());
+  });
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  find("button", refusal).addEventListener("click", () => form.requestSubmit());
+}
+
+export function focusPrompt() {
+  input("prompt").focus();
+}

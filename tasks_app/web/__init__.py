@@ -1,0 +1,1 @@
+"""The page at `/`: write a prompt, watch the picture form, look through what was made."""

@@ -1,0 +1,131 @@
+"""A real headless Chromium for tests of pages: Debian's, started once for each module that uses it.
+
+A conftest takes the fixtures in by importing them. A page fails its test when it complains in the console or asks
+anybody but its server for anything.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.stack import ROOT
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+EXECUTABLE = "/usr/bin/chromium"
+SHOTS = ROOT / "docs" / "screenshots"
+MAX_SHOT_BYTES = 400_000
+DESKTOP = {"width": 1400, "height": 860}
+PHONE = {"width": 360, "height": 760}
+LOADED = "Array.from(document.images).every(image => image.complete) && document.fonts.status === 'loaded'"
+SERIOUS = {"serious", "critical"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A page, what it asked for and what it complained about; `expected` matches complaints that a test provokes."""
+
+    page: Page
+    expected: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self._note(message.type, message.text, message.location["url"]))
+
+    def _note(self, kind: str, text: str, url: str) -> None:
+        if kind == "error" and not url.endswith("/favicon.ico"):
+            self.complaints.append(f"{text} {url}")
+
+    def check(self) -> None:
+        """Fail for a request that left the server, and for a complaint that nobody expected."""
+        server = urlsplit(self.page.url).netloc
+        asked = [url for url in self.requested if not url.startswith(("data:", "blob:"))]
+        elsewhere = [url for url in asked if urlsplit(url).netloc != server]
+        assert not elsewhere, elsewhere
+        unexpected = [one for one in self.complaints if not any(re.search(known, one) for known in self.expected)]
+        assert not unexpected, unexpected
+
+
+OpenPage = Callable[..., Watched]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Run the browser for a module; beside its event loop the ORM works only where that is allowed."""
+    if not Path(EXECUTABLE).exists():
+        pytest.skip(f"needs Chromium at {EXECUTABLE}")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=FLAGS)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
+    """Return a function that opens a page of a server in a fresh context; its options are Playwright's."""
+    opened: list[Watched] = []
+
+    def new(server: str, **options: Any) -> Watched:
+        context = chromium.new_context(**{"base_url": server, "viewport": DESKTOP, **options})
+        opened.append(Watched(page=context.new_page()))
+        return opened[-1]
+
+    yield new
+    for watched in opened:
+        watched.check()
+        watched.page.context.close()
+
+
+def widths(page: Page, selector: str) -> list[int]:
+    """Return how wide in pixels the pictures' files are; 0 is one that did not load."""
+    page.wait_for_function(LOADED)
+    found: list[int] = page.locator(selector).evaluate_all("all => all.map(image => image.naturalWidth)")
+    return found
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep what the viewport shows as a picture for the docs."""
+    page.wait_for_function(LOADED)
+    page.screenshot(path=SHOTS / name)
+    scale: float = page.evaluate("devicePixelRatio")
+    assert page.viewport_size is not None
+    check_shot(name, round(page.viewport_size["width"] * scale))
+
+
+def check_shot(name: str, width: int) -> None:
+    """Fail when a picture for the docs is not what it should be."""
+    shot = SHOTS / name
+    assert shot.stat().st_size < MAX_SHOT_BYTES
+    with Image.open(shot) as picture:
+        assert (picture.format, picture.width) == ("PNG", width)
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds serious or critical, with the elements that it means."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for rule in found
+        if rule["impact"] in SERIOUS
+        for node in rule["nodes"]
+    ]

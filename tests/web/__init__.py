@@ -1,0 +1,1 @@
+"""The page at `/`: what the server renders, and how it lives in a real browser on the real parts."""

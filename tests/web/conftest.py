@@ -1,0 +1,64 @@
+"""The running service, pages of it in a browser, and finished tasks without waiting for a worker."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from PIL import Image
+
+from tasks_app import lifecycle, storage
+from tasks_app.contracts import Claim, GeneratedImage
+from tasks_app.models import Task
+from tests import stack as stacks
+from tests.browser import OpenPage, Watched, chromium, open_page  # noqa: F401 - fixtures
+from tests.stack import Stack
+
+FinishTask = Callable[..., Task]
+
+
+@pytest.fixture(scope="package")
+def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run the parts for all tests of the page."""
+    with django_db_blocker.unblock():
+        environment = stacks.environment(DEFAULT_MODEL_ID="demo")
+    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(stack: Stack, transactional_db: None, open_page: OpenPage) -> Callable[..., Watched]:  # noqa: F811
+    """Return a function that opens the page, wired."""
+
+    def open_it(path: str = "/", **options: Any) -> Watched:
+        watched = open_page(str(stack.api.base_url), **options)
+        watched.page.goto(path)
+        watched.page.wait_for_selector("#composer [type=submit]:enabled")
+        return watched
+
+    return open_it
+
+
+@pytest.fixture
+def finish_task(make_task: Callable[..., Task]) -> FinishTask:
+    """Return a factory of tasks with pictures; in one transaction, so that no worker takes them before."""
+
+    @transaction.atomic
+    def make(*, images: int = 1, side: int = 32, **fields: Any) -> Task:
+        task = make_task(**{"params": {"num_images": images}, **fields})
+        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+        assert claimed is not None
+        assert claimed.pk == task.pk
+        claim = Claim(task_id=task.pk, attempt=claimed.attempt)
+        drawn = [
+            GeneratedImage(seed=7 + index, image=Image.new("RGB", (side, side), (200, 60 * index % 256, 40)))
+            for index in range(images)
+        ]
+        size = {"width": side, "height": side}
+        assert lifecycle.succeed(
+            claim, storage.store(claim, drawn), revision="r1", timings={"denoising": 1.5}, size=size
+        )
+        task.refresh_from_db()
+        return task
+
+    return make

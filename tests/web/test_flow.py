@@ -1,0 +1,239 @@
+"""From an empty page to a finished picture, in a real browser, through the real parts."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tasks_app import progress
+from tests.browser import PHONE, Watched
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
+
+Visit = Callable[..., Watched]
+PATIENCE_MS = 60_000
+# Long enough to be met while it runs.
+LONG = {"steps": 150, "num_images": 4}
+
+# Writes down, from inside the page, what passes too quickly to be polled for.
+WATCH = """
+window.seen = {bar: [], previews: [], texts: []};
+new MutationObserver((changes) => {
+  for (const {target, attributeName, addedNodes} of changes) {
+    if (attributeName === "aria-valuenow" && target.hasAttribute(attributeName))
+      seen.bar.push(Number(target.getAttribute(attributeName)));
+    for (const node of addedNodes) if (node.classList?.contains("preview")) seen.previews.push(node.src);
+  }
+  const state = document.querySelector(".working .state p");
+  if (state && seen.texts.at(-1) !== state.textContent) seen.texts.push(state.textContent);
+}).observe(document.querySelector("#wall"), {subtree: true, childList: true, attributes: true, characterData: true});
+"""
+
+
+def write(page: Page, prompt: str, **numbers: Any) -> None:
+    """Fill the form."""
+    page.fill("#prompt", prompt)
+    for name, value in {"guidance_scale": 4, **numbers}.items():
+        page.fill(f"#{name}", str(value))
+
+
+def generate(page: Page, prompt: str, **numbers: Any) -> dict[str, Any]:
+    """Fill the form, submit it as people at a keyboard do, and return the task."""
+    write(page, prompt, **numbers)
+    with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
+        page.keyboard.press("Control+Enter")
+    task: dict[str, Any] = answered.value.json()
+    assert answered.value.status == 201, task
+    return task
+
+
+def working(page: Page, task: dict[str, Any]) -> Locator:
+    return page.locator(f'[data-working="{task["id"]}"]')
+
+
+def finished(page: Page, task: dict[str, Any]) -> Locator:
+    return page.locator(f'[data-task="{task["id"]}"]')
+
+
+def wait_for_steps(tile: Locator) -> None:
+    expect(tile.locator(".state")).to_contain_text(re.compile(r"Step [1-9]"), timeout=PATIENCE_MS)
+
+
+def draw_preview(color: str) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), color).save(buffer, "WEBP")
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def publish_preview(task: dict[str, Any], color: str, *, step: int) -> None:
+    data = {"attempt": 1, "step": step, "total_steps": 150, "width": 16, "height": 16, "src": draw_preview(color)}
+    progress.publish(UUID(task["id"]), "preview", data)
+
+
+def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) -> None:
+    page = visit().page
+    expect(page.locator("#empty")).to_be_visible()
+    assert page.evaluate("document.activeElement.id") == "prompt"
+    page.evaluate(WATCH)
+    task = generate(page, "a red house", steps=60, seed=3)
+    expect(page.locator("#empty")).to_be_hidden()
+    expect(working(page, task).get_by_role("progressbar")).to_be_visible()
+    picture = finished(page, task).get_by_role("img", name="a red house")
+    expect(picture).to_be_visible(timeout=PATIENCE_MS)
+    expect(working(page, task)).to_have_count(0)
+    assert picture.evaluate("image => [image.complete, image.naturalWidth]") == [True, 32]
+    assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    expect(page.get_by_role("status")).to_have_text("Finished: 1 picture of a red house")
+    seen = page.evaluate("window.seen")
+    assert len(set(seen["bar"])) >= 3, seen
+    assert seen["bar"] == sorted(seen["bar"])
+    assert [text for text in seen["texts"] if text.startswith("Step ")]
+    assert page.evaluate("localStorage['diffusers-handler:tasks']") == "[]"
+    assert stack.get(task)["params"]["seed"] == 3
+
+
+def test_the_picture_forms_from_previews_and_the_finished_one_takes_their_place(visit: Visit) -> None:
+    page = visit().page
+    task = generate(page, "a beach", **LONG)
+    tile = working(page, task)
+    wait_for_steps(tile)
+    publish_preview(task, "red", step=1)
+    expect(tile.locator(".preview")).to_have_attribute("src", draw_preview("red"))
+    publish_preview(task, "blue", step=2)
+    newest = tile.locator(".preview").last
+    expect(newest).to_have_attribute("src", draw_preview("blue"))
+    assert newest.evaluate("image => getComputedStyle(image).filter").startswith("blur(")
+    expect(finished(page, task).locator("img:not(.leaving)")).to_have_count(4, timeout=PATIENCE_MS)
+    expect(page.locator(".preview, .leaving")).to_have_count(0)
+
+
+def test_tasks_share_one_stream_and_tell_their_place_in_line(visit: Visit) -> None:
+    watched = visit()
+    first = generate(watched.page, "a beach", **LONG)
+    wait_for_steps(working(watched.page, first))
+    second = generate(watched.page, "mountains", steps=2, num_images=1)
+    third = generate(watched.page, "a forest", steps=2, num_images=1)
+    expect(working(watched.page, second).locator(".state")).to_contain_text("Next in line")
+    expect(working(watched.page, third).locator(".state")).to_contain_text("2nd in line")
+    streams = [url for url in watched.requested if "/events" in url]
+    assert all(task["id"] in streams[-1] for task in (first, second, third))
+    working(watched.page, second).get_by_role("button", name="Cancel").click()
+    expect(working(watched.page, second).locator(".state")).to_contain_text("Canceled")
+    expect(working(watched.page, third).locator(".state")).to_contain_text("Next in line")
+    working(watched.page, first).get_by_role("button", name="Cancel").click()
+    expect(finished(watched.page, third)).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_task_is_canceled_in_mid_run_and_can_be_tried_again(visit: Visit, stack: Stack) -> None:
+    page = visit().page
+    task = generate(page, "a house at sunset", **LONG)
+    tile = working(page, task)
+    wait_for_steps(tile)
+    tile.get_by_role("button", name="Cancel").click()
+    expect(tile.locator(".state")).to_contain_text("Canceled", timeout=PATIENCE_MS)
+    expect(tile.get_by_role("button", name="Dismiss")).to_be_focused()
+    assert stack.get(task)["status"] == "canceled"
+    with page.expect_response("**/task") as answered:
+        tile.get_by_role("button", name="Try again").click()
+    again = answered.value.json()
+    assert again["params"] == task["params"]
+    expect(tile).to_have_count(0)
+    tile = working(page, again)
+    wait_for_steps(tile)
+    tile.get_by_role("button", name="Cancel").click()
+    tile.get_by_role("button", name="Dismiss").click(timeout=PATIENCE_MS)
+    expect(tile).to_have_count(0)
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#prompt")).to_be_focused()
+
+
+def test_after_a_reload_a_running_task_is_followed_to_its_end(visit: Visit) -> None:
+    page = visit().page
+    task = generate(page, "a beach", **LONG)
+    wait_for_steps(working(page, task))
+    page.reload()
+    wait_for_steps(working(page, task))
+    assert page.input_value("#prompt") == "a beach"
+    assert page.input_value("#steps") == "150"
+    expect(finished(page, task).locator("img:not(.leaving)")).to_have_count(4, timeout=PATIENCE_MS)
+
+
+def test_a_task_that_failed_says_why(visit: Visit, stack: Stack) -> None:
+    page = visit().page
+    page.select_option("#model_id", "runwayml/stable-diffusion-v1-5")
+    task = generate(page, "a beach", steps=2)
+    state = working(page, task).locator(".state p")
+    expect(state).to_contain_text("Failed.", timeout=PATIENCE_MS)
+    expect(state).to_have_text(f"Failed. {stack.get(task)['error']['message']}")
+
+
+def test_errors_are_told_at_their_fields_and_the_first_one_gets_the_focus(visit: Visit) -> None:
+    watched = visit()
+    watched.expected.append(r"status of 400")
+    page = watched.page
+    page.get_by_text("More", exact=True).click()
+    write(page, "a beach", steps=500, width=33, height=64, priority=11)
+    page.get_by_text("Settings", exact=True).click()
+    page.locator("#prompt").press("Control+Enter")
+    expect(page.locator("#steps-error")).to_have_text("Must be between 1 and 150.")
+    expect(page.locator("#width-error")).to_have_text("Must be a multiple of 8.")
+    expect(page.locator("#priority-error")).to_have_text("Must be between -10 and 10.")
+    expect(page.locator("#height-error")).to_be_hidden()
+    expect(page.locator("#steps")).to_be_focused()
+    expect(page.locator("#steps")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_role("status")).to_have_text("3 fields need a change.")
+    page.fill("#steps", "2")
+    expect(page.locator("#steps-error")).to_be_hidden()
+    page.fill("#prompt", "")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#prompt-error")).not_to_be_empty()
+    expect(page.locator("#prompt")).to_be_focused()
+
+
+def test_while_the_service_is_away_the_form_says_so_and_tries_again(visit: Visit) -> None:
+    watched = visit()
+    watched.expected.extend(["ERR_CONNECTION_REFUSED", "status of 503"])
+    page = watched.page
+    page.route("**/task", lambda route: route.abort("connectionrefused"))
+    write(page, "a beach", steps=2)
+    page.get_by_role("button", name="Generate").click()
+    alert = page.locator("#refusal")
+    expect(alert).to_contain_text("can’t be reached")
+    away = {"error": {"code": "unavailable", "message": "Away, as the test wants it.", "retryable": True}}
+    page.unroute("**/task")
+    page.route("**/task", lambda route: route.fulfill(status=503, json=away))
+    alert.get_by_role("button", name="Try again").click()
+    expect(alert).to_contain_text("Away, as the test wants it.")
+    page.unroute("**/task")
+    alert.get_by_role("button", name="Try again").click()
+    expect(alert).to_be_hidden()
+    expect(page.locator(".tile img").first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_when_the_stream_is_refused_the_tasks_are_asked_for(visit: Visit) -> None:
+    watched = visit()
+    watched.expected.append("status of 503")
+    watched.page.route("**/events?*", lambda route: route.fulfill(status=503, body=json.dumps({})))
+    task = generate(watched.page, "a beach", steps=2)
+    expect(finished(watched.page, task)).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_on_a_phone_nothing_is_too_wide_and_the_new_picture_comes_into_view(visit: Visit) -> None:
+    page = visit(viewport=PHONE, is_mobile=True, has_touch=True).page
+    fits = "document.documentElement.scrollWidth <= 360"
+    assert page.evaluate(fits)
+    expect(page.locator("#steps")).to_be_hidden()
+    page.get_by_text("Settings", exact=True).tap()
+    task = generate(page, "a-house-" * 40, **LONG)
+    wait_for_steps(working(page, task))
+    expect(working(page, task).locator(".state")).to_be_in_viewport()
+    assert page.evaluate(fits)
+    working(page, task).get_by_role("button", name="Cancel").tap()
