@@ -88,7 +88,7 @@ def pause(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bo
 def resume(scope: Pause.Scope, target: str = "") -> bool:
     """End a pause and wake a worker for what waited; False when there was none."""
     resumed = pauses.resume(scope, target)
-    waiting = lifecycle.claimable(worker=target if scope == Pause.Scope.WORKER else "")
+    waiting = lifecycle.claimable()
     if resumed and waiting:
         transaction.on_commit(lambda: actors.wake(waiting), robust=True)
     return resumed
