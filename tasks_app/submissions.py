@@ -9,10 +9,9 @@ import secrets
 from typing import Any
 
 from django.conf import settings
-from django.utils.module_loading import import_string
 from rest_framework import serializers
 
-from tasks_app import catalog, errors, task_types
+from tasks_app import catalog, errors, parameters, task_types
 from tasks_app.catalog import ResolvedModel
 from tasks_app.contracts import Submission
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
@@ -82,14 +81,10 @@ def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> ser
     named = data.get("task_type"), params.get("provider", "diffusers")
     entries = task_types.registered()
     entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
-    context = {
-        "max_pixels": settings.MAX_PIXELS,
-        "max_images": settings.MAX_IMAGES,
-        "default_model_id": settings.DEFAULT_MODEL_ID,
-        "model_defaults": {} if model is None else model.defaults,
-    }
-    serializer: serializers.Serializer[Any] = import_string(entry.params)(data=data["params"], context=context)
-    return serializer
+    defaults = {} if model is None else model.defaults
+    fewer = None if model is None else model.max_images
+    max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
+    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images)
 
 
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:

@@ -58,7 +58,8 @@ def test_every_status_has_its_page_and_offers_what_fits(
     for status, task in one_of_each().items():
         page = body(admin_client, url_of(task))
         offered = {deed for deed in DEEDS if deed_url(task, deed) in page}
-        assert offered == ({"cancel"} if status in {"queued", "running"} else {"retry"})
+        expected = {"queued": {"cancel", "reprioritize"}, "running": {"cancel"}}
+        assert offered == expected.get(status, {"retry", "remove"})
 
 
 def test_only_a_page_whose_task_has_not_ended_follows_it(
