@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, task_types
+from tasks_app import catalog, parameters
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictFloatField, StrictIntegerField
-
-PATTERN_SIGNS = set("*?[")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +38,12 @@ class Form:
 
 def form() -> Form:
     """Return the form as this server's limits make it."""
-    fields = task_types.serializer(task_types.TEXT_TO_IMAGE).fields
+    fields = parameters.fields()
     numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
     prompt = fields["prompt"]
     assert isinstance(prompt, serializers.CharField)
     return Form(
-        models=[name for name in catalog.public_names() if not PATTERN_SIGNS & set(name)],
+        models=catalog.plain_names(),
         model=settings.DEFAULT_MODEL_ID,
         max_prompt=prompt.max_length,
         numbers={number.name: number for number in [*numbers, PRIORITY]},
