@@ -335,5 +335,9 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"tasks_app": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+    "loggers": {
+        "tasks_app": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        # Django's own configuration shows the traceback of a 500 to nobody but in debug mode.
+        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+    },
 }

@@ -77,6 +77,13 @@ def plain_names() -> list[str]:
     return _ids(public_names())
 
 
+def defaults_by_name() -> dict[str, dict[str, Any]]:
+    """Return for every plain name the defaults that its model's row has."""
+    rows = DiffusionModel.objects.all()
+    named = {name: _defaults(row) for row in rows for name in (*row.aliases, row.model_id)}
+    return {name: named.get(settings.MODEL_ALIASES.get(name, name), {}) for name in plain_names()}
+
+
 def local_models() -> set[str]:
     """Return the folders of MODELS_DIR that hold a pipeline."""
     return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}
@@ -121,9 +128,14 @@ def sync_after_migrate(**kwargs: Any) -> None:
 def _by_row(row: DiffusionModel) -> ResolvedModel | None:
     if not row.allowed or not _is_there(row.model_id):
         return None
+    return ResolvedModel(
+        model_id=row.model_id, revision=revision(row), defaults=_defaults(row), max_images=row.max_batch
+    )
+
+
+def _defaults(row: DiffusionModel) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in DEFAULTS}
-    defaults = {name: value for name, value in values.items() if value not in (None, "")}
-    return ResolvedModel(model_id=row.model_id, revision=revision(row), defaults=defaults, max_images=row.max_batch)
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def _rules() -> list[str]:

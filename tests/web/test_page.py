@@ -1,5 +1,6 @@
 """What the server renders, before any script has run."""
 
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from tasks_app.models import DiffusionModel
 from tasks_app.web import views
 from tests.web.conftest import FinishTask
 
@@ -171,3 +173,15 @@ def test_the_admin_is_for_staff(client: Client) -> None:
 def test_the_page_is_only_read(client: Client) -> None:
     assert client.head("/").status_code == 200
     assert client.post("/").status_code == 405
+
+
+@pytest.mark.django_db
+def test_the_form_has_the_chosen_models_defaults_and_knows_those_of_the_others(client: Client, settings: Any) -> None:
+    settings.DEFAULT_MODEL_ID = "demo"
+    DiffusionModel.objects.filter(model_id="demo").update(steps=9, guidance_scale=3.5, negative_prompt="fog")
+    answer, page = render(client)
+    assert (page.named("steps")["value"], page.named("guidance_scale")["value"]) == ("9", "3.5")
+    assert ">fog</textarea>" in answer.content.decode()
+    choices = [json.loads(str(option["data-defaults"])) for option in page.of("option")]
+    assert {"steps": 9, "guidance_scale": 3.5, "negative_prompt": "fog", "width": None, "height": None} in choices
+    assert {"steps": 30, "guidance_scale": 7.5, "negative_prompt": "", "width": None, "height": None} in choices

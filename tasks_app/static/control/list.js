@@ -3,7 +3,7 @@
 import { coalesced, fetchPage, follow, showProgress } from "./live.js";
 
 const MOVING = ["thumbnail", "status", "progress", "worker", "duration"];
-const NEWEST_EVERY_MS = 4000;
+const NEWEST_EVERY_MS = 2000;
 
 const form = () => document.getElementById("changelist-form");
 const rows = (root) => [...root.querySelectorAll("[data-task]")].map((row) => row.dataset.task);
@@ -56,12 +56,13 @@ function replaceCells(page) {
 // The newest task of all says whether there is something new; only the list's first page shows what is new.
 async function lookForNew() {
   const answer = await fetch("/task?limit=1").catch(() => null);
-  const [newest] = answer?.ok ? (await answer.json()).results : [];
-  if (newest && known && newest.id !== known) refresh();
-  known = newest?.id ?? known;
+  if (!answer?.ok) return;
+  const [newest] = (await answer.json()).results;
+  if (known !== undefined && newest?.id !== known) refresh();
+  known = newest?.id ?? null;
 }
 
-let known = null;
+let known; // nothing until it was asked for, null while there is no task at all
 watch();
 const query = new URLSearchParams(location.search);
 if (!["p", "before", "q"].some((name) => query.has(name))) {

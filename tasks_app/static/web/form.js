@@ -24,8 +24,28 @@ export function fill(values) {
     const value = String(values[one.name] ?? "");
     if (one.tagName !== "SELECT" || [...one.options].some((option) => option.value === value)) one.value = value;
   }
+  known = defaults();
   follow();
   keep();
+}
+
+const defaults = () => JSON.parse(input("model_id").selectedOptions[0]?.dataset.defaults ?? "{}");
+let known = defaults();
+
+/** Give fields that still have the former model's defaults those of the chosen one. */
+function takeDefaults() {
+  const chosen = defaults();
+  for (const [name, value] of Object.entries(chosen)) {
+    if (isSame(input(name), known[name])) input(name).value = String(value ?? "");
+  }
+  known = chosen;
+  follow();
+  keep();
+}
+
+function isSame(one, value) {
+  if (one.value === String(value ?? "")) return true;
+  return isNumber(one) && one.value !== "" && value != null && Number(one.value) === value;
 }
 
 const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.name, one.value])));
@@ -92,6 +112,7 @@ export function start(generate) {
     follow();
     keep();
   });
+  input("model_id").addEventListener("change", takeDefaults);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     clear();
