@@ -63,7 +63,10 @@ def resolve(name: str) -> ResolvedModel:
 
 def public_names() -> list[str]:
     """Return what a request may ask for: models, their aliases, and patterns."""
-    rows = list(DiffusionModel.objects.all())
+    return _names(list(DiffusionModel.objects.all()))
+
+
+def _names(rows: list[DiffusionModel]) -> list[str]:
     refused = {row.model_id for row in rows if not row.allowed}
     named = {name for row in rows if row.allowed and _is_there(row.model_id) for name in (row.model_id, *row.aliases)}
     ruled = {rule.partition("@")[0] for rule in settings.ALLOWED_MODELS} | local_models() | {settings.DEFAULT_MODEL_ID}
@@ -79,9 +82,9 @@ def plain_names() -> list[str]:
 
 def defaults_by_name() -> dict[str, dict[str, Any]]:
     """Return for every plain name the defaults that its model's row has."""
-    rows = DiffusionModel.objects.all()
+    rows = list(DiffusionModel.objects.all())
     named = {name: _defaults(row) for row in rows for name in (*row.aliases, row.model_id)}
-    return {name: named.get(settings.MODEL_ALIASES.get(name, name), {}) for name in plain_names()}
+    return {name: named.get(settings.MODEL_ALIASES.get(name, name), {}) for name in _ids(_names(rows))}
 
 
 def local_models() -> set[str]:

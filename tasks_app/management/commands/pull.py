@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
 from tqdm import tqdm
 
 from tasks_app import catalog, errors, providers
@@ -27,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Fetch it and say which commit it is."""
         try:
-            model = catalog.resolve(options["model"])
+            model = _resolve(options["model"])
             revision = options["revision"] or model.revision
             handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
             with tqdm(desc=model.model_id, unit="B", unit_scale=True, disable=None) as bar:
@@ -35,6 +36,17 @@ class Command(BaseCommand):
         except errors.TaskError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{model.model_id} is here, at revision {revision}.")
+
+
+def _resolve(name: str) -> catalog.ResolvedModel:
+    """Return the model by its row; where there is no database yet, by the settings."""
+    try:
+        return catalog.resolve(name)
+    except OperationalError:
+        model = catalog.by_settings(name)
+        if model is None:
+            raise errors.ModelNotAllowed("The settings do not allow this model, and no database answers.") from None
+        return model
 
 
 def _show(bar: Any, progress: Progress) -> None:
