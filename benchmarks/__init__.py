@@ -1,1 +1,1 @@
-"""Benchmarks: each prints a table of ratios measured side by side in one run; `python -m benchmarks.NAME`."""
+"""What the service costs, measured side by side in one run: `uv run python -m benchmarks.<name>`."""

@@ -6,6 +6,7 @@ news. A task's end is always told from its row.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
@@ -144,13 +145,13 @@ class Stream:
                 yield RETRY + await self._opening()
             except DATABASE_AWAY:
                 return
-            told_at = time.monotonic()
+            beat_at = _next_beat()
             while self._open and not watcher.closed:
-                notices = await watcher.take(told_at + settings.STREAM_HEARTBEAT_SECONDS - time.monotonic())
+                notices = await watcher.take(beat_at - time.monotonic())
                 told = b"".join([*self._news(notices), *await self._endings()])
-                if told or time.monotonic() >= told_at + settings.STREAM_HEARTBEAT_SECONDS:
+                if told or time.monotonic() >= beat_at:
                     yield told or HEARTBEAT
-                    told_at = time.monotonic()
+                    beat_at = _next_beat()
 
     async def _opening(self) -> bytes:
         found, trails = await reading(_states_and_trails, list(self._open), self._after)
@@ -200,6 +201,11 @@ class Stream:
         self._ended = set()
         ended = [(UUID(task["id"]), task) for task in tasks if task["status"] in TERMINAL]
         return [frame for task_id, task in ended for frame in self._open.pop(task_id).of_end(task)]
+
+
+def _next_beat() -> float:
+    # Not all streams at the same moment, though all may have been opened at one.
+    return time.monotonic() + settings.STREAM_HEARTBEAT_SECONDS * random.uniform(0.5, 1)  # noqa: S311
 
 
 def _states_and_trails(task_ids: Sequence[UUID], after: str) -> tuple[dict[UUID, State], dict[UUID, Trail]]:
