@@ -65,7 +65,7 @@ def public_names() -> list[str]:
     """Return what a request may ask for: models, their aliases, and patterns."""
     rows = list(DiffusionModel.objects.all())
     refused = {row.model_id for row in rows if not row.allowed}
-    named = {name for row in rows if row.allowed and _is_there(row.model_id) for name in (row.model_id, *row.aliases)}
+    named = {name for row in rows if row.allowed and is_name(row.model_id) for name in (row.model_id, *row.aliases)}
     ruled = {rule.partition("@")[0] for rule in settings.ALLOWED_MODELS} | local_models() | {settings.DEFAULT_MODEL_ID}
     aliases = {alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id not in refused}
     hidden = refused | {alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id in refused}
@@ -80,6 +80,21 @@ def plain_names() -> list[str]:
 def local_models() -> set[str]:
     """Return the folders of MODELS_DIR that hold a pipeline."""
     return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}
+
+
+def is_name(model_id: str) -> bool:
+    """Return whether a model can be meant at all: folders come and go."""
+    return _is_hub_id(model_id) or model_id in local_models()
+
+
+def holders(names: Iterable[str], *, besides: int = 0) -> dict[str, str]:
+    """Return by name the model that it stands for already, by its row or the settings, but for one row."""
+    wanted = set(names)
+    found = {name: model_id for name, model_id in settings.MODEL_ALIASES.items() if name in wanted}
+    rows = DiffusionModel.objects.filter(Q(model_id__in=wanted) | Q(aliases__overlap=list(wanted))).exclude(pk=besides)
+    for row in rows:
+        found |= dict.fromkeys(wanted & {row.model_id, *row.aliases}, row.model_id)
+    return found
 
 
 def revision(row: DiffusionModel) -> str:
@@ -119,7 +134,7 @@ def sync_after_migrate(**kwargs: Any) -> None:
 
 
 def _by_row(row: DiffusionModel) -> ResolvedModel | None:
-    if not row.allowed or not _is_there(row.model_id):
+    if not row.allowed or not is_name(row.model_id):
         return None
     values = {name: getattr(row, name) for name in DEFAULTS}
     defaults = {name: value for name, value in values.items() if value not in (None, "")}
@@ -128,11 +143,6 @@ def _by_row(row: DiffusionModel) -> ResolvedModel | None:
 
 def _rules() -> list[str]:
     return [settings.DEFAULT_MODEL_ID, *settings.MODEL_ALIASES.values(), *settings.ALLOWED_MODELS]
-
-
-def _is_there(model_id: str) -> bool:
-    """Return whether a row's model can be meant at all: folders come and go."""
-    return _is_hub_id(model_id) or model_id in local_models()
 
 
 def _is_hub_id(name: str) -> bool:
