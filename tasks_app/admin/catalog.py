@@ -72,6 +72,13 @@ class CatalogForm(DiffusionModelForm):
             raise forms.ValidationError(wrong)
         return names
 
+    def clean_max_batch(self) -> int | None:
+        """Refuse a model that makes nothing: `allowed` says that."""
+        most: int | None = self.cleaned_data["max_batch"]
+        if most == 0:
+            raise forms.ValidationError("Must be at least 1.")
+        return most
+
     def clean(self) -> dict[str, Any]:
         """Tell at its field which default no request could have."""
         cleaned = super().clean() or self.cleaned_data
@@ -211,13 +218,13 @@ def _described(model: Any) -> tuple[Pause.Scope, str, bool]:
 
 def _page(request: HttpRequest, model: Any) -> dict[str, Any]:
     warm_on = registry.warm_on().get(model.model_id, [])
-    orders = [PRELOAD] * model.allowed + [UNLOAD] * bool(warm_on)
+    fitting = {PRELOAD: model.allowed, UNLOAD: bool(warm_on)}
     return {
         "model": model,
         "access": _access(model),
         "warm_on": warm_on,
         "button": pausing.offer(request, *_described(model)[:2], paused=model.is_paused),
-        "orders": orders if request.user.has_perm(PERMISSION) else [],
+        "orders": [order for order, fits in fitting.items() if fits and request.user.has_perm(PERMISSION)],
         "commands": commands.latest(model_id=model.model_id),
     }
 
