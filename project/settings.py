@@ -155,6 +155,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "tasks_app.admin.banner.queue",
             ]
         },
     }
@@ -194,6 +195,17 @@ STORAGES = {
 _TASKS = reverse_lazy("admin:tasks_app_task_changelist")
 
 
+def _entry(title: str, icon: str, model: str) -> dict[str, Any]:
+    link = reverse_lazy(f"admin:tasks_app_{model}_changelist")
+    needed = [f"tasks_app.{verb}_{model}" for verb in ("view", "change")]
+    return {
+        "title": title,
+        "icon": icon,
+        "link": link,
+        "permission": lambda request: any(map(request.user.has_perm, needed)),
+    }
+
+
 def _tab(title: str, status: str) -> dict[str, Any]:
     return {"title": title, "link": lambda request: f"{_TASKS}?status__exact={status}"}
 
@@ -211,15 +223,16 @@ UNFOLD = {
                 "title": "Work",
                 "items": [
                     {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
-                    {
-                        "title": "Tasks",
-                        "icon": "photo_library",
-                        "link": _TASKS,
-                        "permission": lambda request: (
-                            request.user.has_perm("tasks_app.view_task")
-                            or request.user.has_perm("tasks_app.change_task")
-                        ),
-                    },
+                    _entry("Tasks", "photo_library", "task"),
+                ],
+            },
+            {
+                "title": "Engine",
+                "separator": True,
+                "items": [
+                    _entry("Workers", "memory", "worker"),
+                    _entry("Models", "deployed_code", "diffusionmodel"),
+                    _entry("Pauses", "pause_circle", "pause"),
                 ],
             },
             {

@@ -68,7 +68,7 @@ def public_names() -> list[str]:
 
 def _names(rows: list[DiffusionModel]) -> list[str]:
     refused = {row.model_id for row in rows if not row.allowed}
-    named = {name for row in rows if row.allowed and _is_there(row.model_id) for name in (row.model_id, *row.aliases)}
+    named = {name for row in rows if row.allowed and is_name(row.model_id) for name in (row.model_id, *row.aliases)}
     ruled = {rule.partition("@")[0] for rule in settings.ALLOWED_MODELS} | local_models() | {settings.DEFAULT_MODEL_ID}
     aliases = {alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id not in refused}
     hidden = refused | {alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id in refused}
@@ -90,6 +90,21 @@ def defaults_by_name() -> dict[str, dict[str, Any]]:
 def local_models() -> set[str]:
     """Return the folders of MODELS_DIR that hold a pipeline."""
     return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}
+
+
+def is_name(model_id: str) -> bool:
+    """Return whether a model can be meant at all: folders come and go."""
+    return _is_hub_id(model_id) or model_id in local_models()
+
+
+def holders(names: Iterable[str], *, besides: int = 0) -> dict[str, str]:
+    """Return by name the model that it stands for already, by its row or the settings, but for one row."""
+    wanted = set(names)
+    found = {name: model_id for name, model_id in settings.MODEL_ALIASES.items() if name in wanted}
+    rows = DiffusionModel.objects.filter(Q(model_id__in=wanted) | Q(aliases__overlap=list(wanted))).exclude(pk=besides)
+    for row in rows:
+        found |= dict.fromkeys(wanted & {row.model_id, *row.aliases}, row.model_id)
+    return found
 
 
 def revision(row: DiffusionModel) -> str:
@@ -129,7 +144,7 @@ def sync_after_migrate(**kwargs: Any) -> None:
 
 
 def _by_row(row: DiffusionModel) -> ResolvedModel | None:
-    if not row.allowed or not _is_there(row.model_id):
+    if not row.allowed or not is_name(row.model_id):
         return None
     return ResolvedModel(
         model_id=row.model_id, revision=revision(row), defaults=_defaults(row), max_images=row.max_batch
@@ -143,11 +158,6 @@ def _defaults(row: DiffusionModel) -> dict[str, Any]:
 
 def _rules() -> list[str]:
     return [settings.DEFAULT_MODEL_ID, *settings.MODEL_ALIASES.values(), *settings.ALLOWED_MODELS]
-
-
-def _is_there(model_id: str) -> bool:
-    """Return whether a row's model can be meant at all: folders come and go."""
-    return _is_hub_id(model_id) or model_id in local_models()
 
 
 def _is_hub_id(name: str) -> bool:

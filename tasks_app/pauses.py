@@ -32,3 +32,8 @@ def holds(task: Task, active: set[tuple[str, str]]) -> bool:
 def active() -> set[tuple[str, str]]:
     """Return scope and target of every pause."""
     return set(Pause.objects.values_list("scope", "target"))
+
+
+def of_queue() -> Pause | None:
+    """Return the pause of the whole queue, with who began it."""
+    return Pause.objects.select_related("by").filter(scope=Pause.Scope.QUEUE).first()

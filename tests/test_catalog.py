@@ -43,6 +43,44 @@ def test_a_model_card_says_the_defaults_of_a_new_row(tmp_path: Path, settings: A
     assert (row.steps, row.guidance_scale, row.license_note) == (8, 1.5, "mit")
 
 
+@pytest.mark.parametrize(
+    "inference",
+    [
+        "inference: false",
+        "inference:\n  parameters:\n    num_inference_steps: 9999",
+        "inference:\n  parameters:\n    width: 64",
+    ],
+    ids=["said of the Hub", "no request could have it", "half a size"],
+)
+def test_a_card_without_usable_defaults_gives_none(tmp_path: Path, settings: Any, inference: str) -> None:
+    settings.MODELS_DIR = tmp_path
+    folder = tmp_path / "carded"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    (folder / "README.md").write_text(f"---\nlicense: mit\n{inference}\n---\nWords.")
+    catalog.sync()
+    row = DiffusionModel.objects.get(model_id="carded")
+    assert (row.steps, row.width, row.license_note) == (None, None, "mit")
+
+
+@pytest.mark.parametrize(
+    ("names", "besides", "expected"),
+    [
+        (["demo", "free"], "", {"demo": "demo"}),
+        ([ALIAS], "", {ALIAS: ALIASED}),
+        ([ALIAS], ALIASED, {ALIAS: ALIASED}),
+        (["tiny", ALIASED], "", {"tiny": "demo", ALIASED: ALIASED}),
+        (["tiny", "demo"], "demo", {}),
+    ],
+)
+def test_names_that_are_taken_are_known_with_their_models(
+    names: list[str], besides: str, expected: dict[str, str]
+) -> None:
+    edit("demo", aliases=["tiny"])
+    row = DiffusionModel.objects.filter(model_id=besides).first()
+    assert catalog.holders(names, besides=row.pk if row else 0) == expected
+
+
 @pytest.mark.parametrize("name", [ALIAS, ALIASED])
 def test_a_model_that_is_not_allowed_is_refused_under_all_its_names(name: str) -> None:
     edit(ALIASED, allowed=False)

@@ -70,8 +70,12 @@ def worker(task: Task) -> str:
 
 def age(task: Task) -> str:
     """Render how long ago the task came; the moment is in the title."""
-    created = task.created_at
-    return format_html('<span class="task-quiet" title="{}">{}</span>', moment(created), naturaltime(created))
+    return ago(task.created_at)
+
+
+def ago(value: datetime) -> str:
+    """Render how long ago something was; the moment is in the title."""
+    return format_html('<span class="task-quiet" title="{}">{}</span>', moment(value), naturaltime(value))
 
 
 def thumbnail(task: Task) -> str:
@@ -87,8 +91,12 @@ def thumbnail(task: Task) -> str:
 
 def badge(task: Task) -> str:
     """Render the status in its color."""
-    context = {"text": task.get_status_display(), "type": _BADGES[Status(task.status)]}
-    return render_to_string("unfold/helpers/label.html", context)
+    return label(task.get_status_display(), _BADGES[Status(task.status)])
+
+
+def label(text: str, kind: str) -> str:
+    """Render a word in the color of its kind."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": kind})
 
 
 def progress_bar(task: Task) -> str:

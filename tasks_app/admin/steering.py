@@ -109,7 +109,7 @@ class SteeringAdmin(TaskModelAdmin):
         if task is None:
             # Somebody deleted it, perhaps by this very form: Django says so and leads back.
             return self._get_obj_does_not_exist_redirect(request, self.opts, str(task_id))  # type: ignore[attr-defined, no-any-return]
-        form = _form(request, deed)
+        form = _form(request, deed, priority=task.priority)
         if request.method == "POST" and form.is_valid():
             next_task = self._do(request, deed, [task], form.cleaned_data)[0].task
             return HttpResponseRedirect(_task_url(next_task) if next_task else self._filtered(request, "changelist"))
@@ -177,8 +177,8 @@ class SteeringAdmin(TaskModelAdmin):
         return str(add_preserved_filters(filters, reverse(f"admin:tasks_app_task_{view}")))
 
 
-def _form(request: HttpRequest, deed: Deed) -> forms.Form:
-    return deed.form(request.POST if request.method == "POST" else None)
+def _form(request: HttpRequest, deed: Deed, **initial: Any) -> forms.Form:
+    return deed.form(request.POST if request.method == "POST" else None, initial=initial)
 
 
 def _task_url(task: Task) -> str:

@@ -1,14 +1,16 @@
 """Tasks with an outcome, and people with permissions."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from tasks_app import lifecycle
-from tasks_app.contracts import StoredImage
-from tasks_app.models import Task
+from tasks_app import lifecycle, registry
+from tasks_app.contracts import EngineState, StoredImage
+from tasks_app.models import Task, Worker
 from tests.admin.pages import MakeTask, claim_of
 
 
@@ -67,6 +69,19 @@ def one_of_each(
         return tasks
 
     return make
+
+
+@pytest.fixture
+def alive(db: None) -> Callable[..., Worker]:
+    """Return a factory of workers that have just beaten, with an engine or without."""
+
+    def arrive(name: str, engine: EngineState | None = None) -> Worker:
+        identity: dict[str, Any] = {"host": "here", "pid": 1, "version": "1"}
+        registry.arrive(name, age=timedelta(minutes=1), **identity)
+        registry.beat(name, engine=engine, **identity)
+        return Worker.objects.get(pk=name)
+
+    return arrive
 
 
 @pytest.fixture

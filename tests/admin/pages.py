@@ -13,6 +13,11 @@ LIST = "/admin/tasks_app/task/"
 DEEDS = ["cancel", "reprioritize", "retry", "remove"]
 
 
+WORKERS = "/admin/tasks_app/worker/"
+MODELS = "/admin/tasks_app/diffusionmodel/"
+PAUSES = "/admin/tasks_app/pause/"
+
+
 def claim_of(task: Task) -> Claim:
     return Claim(task_id=task.pk, attempt=task.attempt)
 

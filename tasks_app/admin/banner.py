@@ -1,0 +1,26 @@
+"""What every page of the admin says above all else: that the queue is paused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.http import HttpRequest
+
+from tasks_app import pauses
+from tasks_app.admin import pausing
+from tasks_app.models import Pause
+
+
+def queue(request: HttpRequest) -> dict[str, Callable[[], dict[str, Any] | None]]:
+    """Return a context that looks for the pause once a template asks for it: those of other pages don't."""
+    return {"queue_pause": lambda: _queue_pause(request)}
+
+
+def _queue_pause(request: HttpRequest) -> dict[str, Any] | None:
+    pause = pauses.of_queue()
+    if pause is None:
+        return None
+    button = pausing.offer(request, Pause.Scope.QUEUE, "", paused=True)
+    return {"since": pause.since, "ago": naturaltime(pause.since), "by": pause.by, "resume": button}

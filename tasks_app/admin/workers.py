@@ -1,0 +1,226 @@
+"""The list of workers and a worker's page: read-only, and never older than a beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from unfold.admin import ModelAdmin
+
+from tasks_app import registry
+from tasks_app.admin import cells, commands, pausing
+from tasks_app.admin.live import follow
+from tasks_app.admin.page import Row
+from tasks_app.models import Pause, Task, Worker
+from tasks_app.registry import State
+
+# Unfold has no types; its admin and its list have the interfaces of Django's.
+if TYPE_CHECKING:
+    from django.contrib.admin.views.main import ChangeList
+
+    WorkerModelAdmin = admin.ModelAdmin[Worker]
+else:
+    from unfold.views import ChangeList
+
+    WorkerModelAdmin = ModelAdmin
+
+# How many of its latest tasks a worker's page shows.
+SHOWN = 10
+GIB = 2**30
+_BADGES = {
+    State.LEFT: "default",
+    State.DEAD: "danger",
+    State.DRAINING: "warning",
+    State.PAUSED: "warning",
+    State.BUSY: "info",
+    State.IDLE: "success",
+}
+
+
+class WorkerChangeList(ChangeList):
+    """A page of workers with the tasks that they run, as far as Redis knows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the page, and all of its tasks at once."""
+        super().get_results(request)
+        workers: list[Any] = list(self.result_list)
+        tasks = Task.objects.in_bulk([worker.task_id for worker in workers if worker.task_id])
+        follow(tasks.values())
+        for worker in workers:
+            worker.task = tasks.get(worker.task_id)
+        self.result_list = workers
+
+
+@admin.register(Worker)
+class WorkerAdmin(WorkerModelAdmin):
+    """Workers to watch, to drain and to resume."""
+
+    list_display = ("worker", "state", "device_column", "memory", "warm_column", "task", "seen")
+    list_display_links = None
+    list_fullwidth = True
+    change_list_template = "admin/tasks_app/steering/change_list.html"
+    list_before_template = "admin/tasks_app/worker/before_list.html"
+    sortable_by = ()
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: workers come by themselves."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
+        """Refuse: a worker describes itself."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
+        """Refuse: one that is gone is forgotten by itself."""
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
+        """Return all workers with their states."""
+        return registry.workers()
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Put the living first: Django would give the registry's order up."""
+        return ["is_gone", "host", "name"]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the page with tasks."""
+        return WorkerChangeList
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Add the way to pause and resume."""
+        return [*self.list_display, pausing.column(request, _described)]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Worker | None = None) -> list[Any]:
+        """Return none: the page has a template of its own."""
+        return []
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Add what the page shows."""
+        context |= _page(request, obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    @admin.display(description="worker")
+    def worker(self, worker: Worker) -> str:
+        """Show its name and where it runs."""
+        address = reverse("admin:tasks_app_worker_change", args=[quote(worker.pk)])
+        link = '<a class="steer-name text-link" href="{}" title="{name}">{name}</a>'
+        more = '<small class="steer-more" title="{where}">{where}</small>'
+        where = f"{worker.host}, process {worker.pid}"
+        return format_html(link + more, address, name=worker.name, where=where)
+
+    @admin.display(description="state")
+    def state(self, worker: Any) -> str:
+        """Show its state in its color."""
+        return _badge(worker.state)
+
+    @admin.display(description="device")
+    def device_column(self, worker: Worker) -> str:
+        """Show what it computes on."""
+        return _device(worker)
+
+    @admin.display(description="memory")
+    def memory(self, worker: Any) -> str:
+        """Show how full the device is."""
+        return _memory(worker)
+
+    @admin.display(description="warm")
+    def warm_column(self, worker: Any) -> str:
+        """Show which models are loaded."""
+        return _warm(worker)
+
+    @admin.display(description="task")
+    def task(self, worker: Any) -> str:
+        """Show what it runs now."""
+        return _task(worker.task)
+
+    @admin.display(description="seen")
+    def seen(self, worker: Worker) -> str:
+        """Show when it last wrote its row, and what version wrote it."""
+        return format_html('{}<small class="steer-more">version {}</small>', cells.ago(worker.seen_at), worker.version)
+
+
+def _described(worker: Any) -> tuple[Pause.Scope, str, bool]:
+    return Pause.Scope.WORKER, worker.name, worker.is_paused
+
+
+def _page(request: HttpRequest, worker: Any) -> dict[str, Any]:
+    running = Task.objects.filter(pk=worker.task_id).first()
+    follow([running] if running else [])
+    tasks = list(Task.objects.filter(worker=worker.name).prefetch_related("images")[:SHOWN])
+    return {
+        "worker": worker,
+        "badge": _badge(worker.state),
+        "running": _task(running),
+        "memory": _memory(worker),
+        "seen": cells.ago(worker.seen_at),
+        "button": pausing.offer(request, *_described(worker)[:2], paused=worker.is_paused),
+        "rows": list(_rows(worker)),
+        "commands": commands.latest(worker=worker.pk),
+        "tasks": [_Latest(task) for task in tasks],
+    }
+
+
+class _Latest:
+    """A task in a line of the worker's page."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.thumbnail, self.prompt, self.model = cells.thumbnail(task), cells.short_prompt(task), cells.model(task)
+        self.badge, self.duration, self.age = cells.badge(task), cells.spell(cells.duration(task)), cells.age(task)
+
+
+def _rows(worker: Any) -> list[Row]:
+    return [
+        Row(label="Host", value=worker.host, hint=f"process {worker.pid}"),
+        Row(label="Device", value=worker.device, hint=worker.device_name),
+        Row(label="Warm models", value=_warm(worker)),
+        Row(label="Version", value=worker.version),
+        Row(label="Started", value=cells.moment(worker.started_at)),
+        Row(label="Seen", value=cells.moment(worker.seen_at)),
+        Row(label="Left", value=cells.moment(worker.left_at)),
+    ]
+
+
+def _badge(state: str) -> str:
+    return cells.label(state, _BADGES[State(state)])
+
+
+def _device(worker: Worker) -> str:
+    if not worker.device:
+        return format_html('<span class="task-quiet" title="{}">–</span>', "Its engine starts with its first task.")
+    return format_html('{0}<small class="steer-more" title="{1}">{1}</small>', worker.device, worker.device_name)
+
+
+def _memory(worker: Any) -> str:
+    if not worker.memory_total or worker.state not in registry.ALIVE:
+        return "–"
+    percent = 100 * worker.memory_used / worker.memory_total
+    context = {"percent": percent, "used": worker.memory_used / GIB, "total": worker.memory_total / GIB}
+    return render_to_string("admin/tasks_app/worker/memory.html", context)
+
+
+def _warm(worker: Any) -> str:
+    names = [(model["model_id"],) for model in worker.warm] if worker.state in registry.ALIVE else []
+    return format_html_join("", '<span class="steer-model">{}</span>', names) or "–"
+
+
+def _task(task: Task | None) -> str:
+    if task is None:
+        return "–"
+    address = reverse("admin:tasks_app_task_change", args=[task.pk])
+    return format_html('<a href="{}">{}</a>{}', address, cells.short_prompt(task), cells.progress_bar(task))
