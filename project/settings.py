@@ -5,6 +5,7 @@ which `manage.py quickstart` or `manage.py services` start.
 """
 
 import secrets
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +48,8 @@ class Environment(BaseSettings):
     DTYPE: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     MAX_CACHED_MODELS: int = Field(default=1, ge=1)
     SAFETY_CHECKER: bool = True
+    PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
+    WORKER_NAME: str | None = None
 
     MAX_PIXELS: int = Field(default=2048 * 2048, ge=32 * 32)
     MAX_IMAGES: int = Field(default=8, ge=1)
@@ -201,11 +204,13 @@ UNFOLD = {
     "SITE_SUBHEADER": "Text to image",
     "SITE_SYMBOL": "image",
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "tasks_app.admin.dashboard.context",
     "SIDEBAR": {
         "navigation": [
             {
                 "title": "Work",
                 "items": [
+                    {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
                     {
                         "title": "Tasks",
                         "icon": "photo_library",
@@ -284,8 +289,13 @@ PROVIDERS = {
         "dtype": env.DTYPE,
         "max_cached_models": env.MAX_CACHED_MODELS,
         "safety_checker": env.SAFETY_CHECKER,
+        "preview_every": env.PREVIEW_EVERY_STEPS,
     }
 }
+
+# --- Workers ---------------------------------------------------------------------------------------------------------
+WORKER_NAME = env.WORKER_NAME
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 
 # --- The life of a task ----------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS

@@ -17,7 +17,7 @@ def generate(task_id: str) -> None:
     """Run the best claimable task, unless this worker is to end, and pass the ticket on while there are more."""
     execution.run_next()
     # Every submission sends a ticket of its own: passing one on beside those would pile them up.
-    if not tickets() and (waiting := lifecycle.claimable()):
+    if not tickets() and (waiting := lifecycle.claimable(worker=execution.WORKER)):
         wake(waiting)
 
 

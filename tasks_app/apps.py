@@ -1,6 +1,7 @@
 """The app's configuration."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class TasksConfig(AppConfig):
@@ -10,5 +11,7 @@ class TasksConfig(AppConfig):
     verbose_name = "Text to image"
 
     def ready(self) -> None:
-        """Register the checks."""
-        from tasks_app import checks  # noqa: F401
+        """Register the checks, and give the models that the settings name their rows after each migrate."""
+        from tasks_app import catalog, checks  # noqa: F401
+
+        post_migrate.connect(catalog.sync_after_migrate, sender=self)

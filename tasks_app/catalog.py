@@ -1,23 +1,43 @@
-"""Which models this server allows, what their names stand for, and which revisions are pinned."""
+"""Which models this server allows, what their names stand for, and how each is loaded and called by default.
+
+A model's row says all of it; rows are edited in the admin and take effect with the next request. The settings say which
+rows there are to begin with, and by patterns which models of the Hub need no row.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any, cast
 
 from django.conf import settings
+from django.db import connection
+from django.db.models import Q
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from tasks_app.contracts import LoadOptions, Offload
 from tasks_app.errors import ModelNotAllowed
+from tasks_app.models import DiffusionModel
+
+# The columns that stand in for parameters which a request leaves out.
+DEFAULTS = ("steps", "guidance_scale", "width", "height", "scheduler", "negative_prompt")
+# Parameters of a model card's front matter, under the Hub's names, and the columns they fill.
+_CARD = {"num_inference_steps": "steps", "guidance_scale": "guidance_scale", "width": "width", "height": "height"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A folder of MODELS_DIR or an id on the Hub; an empty revision means the newest one."""
+    """A folder of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
+
+    `defaults` are parameters of a request that leaves them out.
+    """
 
     model_id: str
     revision: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve(name: str) -> ResolvedModel:
@@ -26,21 +46,40 @@ def resolve(name: str) -> ResolvedModel:
     Raises:
         ModelNotAllowed: it is no model's name, or this server doesn't allow it.
     """
-    if name in local_models():
-        return ResolvedModel(model_id=name, revision="")
     model_id = settings.MODEL_ALIASES.get(name, name)
-    # A rule that pins a revision goes before one that only allows.
-    for rule in sorted(_rules(), key=lambda rule: "@" not in rule):
-        pattern, _, revision = rule.partition("@")
-        if fnmatchcase(model_id, pattern) and _is_hub_id(model_id):
-            return ResolvedModel(model_id=model_id, revision=revision)
-    raise ModelNotAllowed("This server does not allow this model. It allows: " + ", ".join(public_names()) + ".")
+    rows = {
+        row.model_id: row for row in DiffusionModel.objects.filter(Q(model_id=model_id) | Q(aliases__contains=[name]))
+    }
+    row = rows.get(model_id) or next(iter(rows.values()), None)
+    found = by_settings(model_id) if row is None else _by_row(row)
+    if found is None:
+        names = ", ".join(public_names())
+        raise ModelNotAllowed(f"This server does not allow this model. It allows: {names}.")
+    return found
 
 
 def public_names() -> list[str]:
-    """Return what a request may ask for: folders, aliases, allowed ids and patterns."""
-    allowed = (rule.partition("@")[0] for rule in settings.ALLOWED_MODELS)
-    return sorted({*local_models(), *settings.MODEL_ALIASES, *allowed, settings.DEFAULT_MODEL_ID})
+    """Return what a request may ask for: models, their aliases, and patterns."""
+    rows = list(DiffusionModel.objects.all())
+    refused = {row.model_id for row in rows if not row.allowed}
+    named = {name for row in rows if row.allowed and _is_there(row.model_id) for name in (row.model_id, *row.aliases)}
+    ruled = {rule.partition("@")[0] for rule in settings.ALLOWED_MODELS} | local_models() | {settings.DEFAULT_MODEL_ID}
+    aliases = {alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id not in refused}
+    hidden = refused | {alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id in refused}
+    return sorted((named | ruled | aliases) - hidden)
+
+
+def plain_names() -> list[str]:
+    """Return the public names that are no patterns."""
+    return _ids(public_names())
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """Return every public name that is no pattern, with the parameters that its model stands in for."""
+    rows = list(DiffusionModel.objects.all())
+    by_name = {name: row for row in rows for name in (row.model_id, *row.aliases)}
+    found = ((name, by_name.get(settings.MODEL_ALIASES.get(name, name))) for name in plain_names())
+    return {name: {} if row is None else _defaults(row) for name, row in found}
 
 
 def local_models() -> set[str]:
@@ -48,8 +87,60 @@ def local_models() -> set[str]:
     return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}
 
 
+def revision(row: DiffusionModel) -> str:
+    """Return the commit that a model stays at by its row, else by the settings; empty is the newest."""
+    ruled = None if row.revision else by_settings(row.model_id)
+    return ruled.revision if ruled else row.revision
+
+
+def load_options(model_id: str) -> LoadOptions:
+    """Return how a worker is to load a model."""
+    row = DiffusionModel.objects.filter(model_id=model_id).first()
+    return LoadOptions() if row is None else LoadOptions(dtype=row.dtype, offload=cast(Offload, row.offload))
+
+
+def by_settings(name: str) -> ResolvedModel | None:
+    """Return the model as the settings alone allow it; None when they don't."""
+    model_id = settings.MODEL_ALIASES.get(name, name)
+    if model_id in local_models():
+        return ResolvedModel(model_id=model_id, revision="")
+    # A rule that pins a revision goes before one that only allows.
+    for rule in sorted(_rules(), key=lambda rule: "@" not in rule):
+        pattern, _, revision = rule.partition("@")
+        if fnmatchcase(model_id, pattern) and _is_hub_id(model_id):
+            return ResolvedModel(model_id=model_id, revision=revision)
+    return None
+
+
+def sync() -> None:
+    """Give every model that the settings name a row, if it has none yet; rows that are there stay as they are."""
+    DiffusionModel.objects.bulk_create(_named_by_settings(), ignore_conflicts=True)
+
+
+def sync_after_migrate(**kwargs: Any) -> None:
+    """Do the same when all tables are there."""
+    if DiffusionModel._meta.db_table in connection.introspection.table_names():
+        sync()
+
+
+def _by_row(row: DiffusionModel) -> ResolvedModel | None:
+    if not row.allowed or not _is_there(row.model_id):
+        return None
+    return ResolvedModel(model_id=row.model_id, revision=revision(row), defaults=_defaults(row))
+
+
+def _defaults(row: DiffusionModel) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in DEFAULTS}
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
 def _rules() -> list[str]:
     return [settings.DEFAULT_MODEL_ID, *settings.MODEL_ALIASES.values(), *settings.ALLOWED_MODELS]
+
+
+def _is_there(model_id: str) -> bool:
+    """Return whether a row's model can be meant at all: folders come and go."""
+    return _is_hub_id(model_id) or model_id in local_models()
 
 
 def _is_hub_id(name: str) -> bool:
@@ -58,3 +149,27 @@ def _is_hub_id(name: str) -> bool:
     except HFValidationError:
         return False
     return "/" in name
+
+
+def _named_by_settings() -> Iterator[DiffusionModel]:
+    names = local_models() | {settings.MODEL_ALIASES.get(name, name) for name in _ids(_rules())}
+    for name in sorted(names):
+        if by_settings(name) is not None:
+            aliases = [alias for alias, model_id in settings.MODEL_ALIASES.items() if model_id == name]
+            yield DiffusionModel(model_id=name, aliases=aliases, **_card(name))
+
+
+def _ids(rules: Iterable[str]) -> list[str]:
+    ids = (rule.partition("@")[0] for rule in rules)
+    return [name for name in ids if not set(name) & set("*?[")]
+
+
+def _card(name: str) -> dict[str, Any]:
+    """Return what a local model's card says of its own defaults and licence."""
+    path = settings.MODELS_DIR / name / "README.md"
+    if name not in local_models() or not path.is_file():
+        return {}
+    data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    parameters = (data.get("inference") or {}).get("parameters", {})
+    found = {column: parameters[given] for given, column in _CARD.items() if given in parameters}
+    return found | {"license_note": str(data.get("license", ""))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Phase = Literal["loading", "denoising", "decoding", "saving"]
+Offload = Literal["none", "model", "sequential"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded: an empty dtype is the server's own; `offload` takes off an accelerator what is at rest."""
+
+    dtype: str = ""
+    offload: Offload = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What a handler is asked for. Width and height are in pixels; None means the model's own."""
+    """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler."""
 
     model_id: str
     revision: str
@@ -27,6 +36,8 @@ class GenerationRequest:
     width: int | None
     height: int | None
     num_images: int
+    scheduler: str | None = None
+    options: LoadOptions = LoadOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +61,17 @@ class GenerationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is. Bytes are those of a download and known only in the phase `loading`."""
+    """How far a run is. Bytes are those of a download and known only in the phase `loading`.
+
+    `preview` draws a small picture of the latents as they are at this step; it is for another thread to call.
+    """
 
     phase: Phase
     step: int = 0
     total_steps: int
     bytes_done: int | None = None
     bytes_total: int | None = None
+    preview: Callable[[], Image] | None = field(default=None, compare=False, repr=False)
 
 
 def percent(step: int, total_steps: int) -> int:
@@ -97,8 +112,30 @@ class Report(Protocol):
         """Take one report."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmModel:
+    """A model that is loaded and ready to run."""
+
+    model_id: str
+    revision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """What an engine runs on and holds.
+
+    Memory is in bytes: the accelerator's own; on a CPU what this process uses of the host's.
+    """
+
+    device: str
+    device_name: str
+    memory_used: int
+    memory_total: int
+    warm: tuple[WarmModel, ...]
+
+
 class Handler(Protocol):
-    """A provider's engine. `run` is called from one thread at a time."""
+    """A provider's engine. All but `state` is called from one thread at a time."""
 
     def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
         """Generate the pictures of one request.
@@ -114,6 +151,19 @@ class Handler(Protocol):
         Raises:
             ModelUnavailable: they can't be had.
         """
+
+    def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
+        """Load a model ahead of the first task that wants it.
+
+        Raises:
+            TaskError: with the reason why it can't be loaded.
+        """
+
+    def unload(self, model_id: str) -> None:
+        """Give up the memory that a model takes."""
+
+    def state(self) -> EngineState:
+        """Say what the engine runs on and holds; may be called at any time from any thread."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,16 +17,19 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
-from tasks_app import errors, lifecycle, progress, providers, storage
-from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, Progress, percent
+from tasks_app import catalog, errors, lifecycle, previews, progress, providers, storage
+from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, percent
 from tasks_app.inference import InferenceThread
 from tasks_app.models import Status, Task
 from tasks_app.strict import printable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Run:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.claim = Claim(task_id=task.pk, attempt=task.attempt)
+        self.options = _persist(lambda: catalog.load_options(task.model_id))
         self.latest = Progress(phase="loading", total_steps=task.total_steps)
         self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
         self.stop_reason: Stop | None = None
@@ -64,7 +68,8 @@ class Run:
 
     def generate(self) -> GenerationResult:
         """Let the handler run the request."""
-        result = providers.handler(self.task.task_type, self.task.provider).run(_request(self.task), self.report)
+        handler = providers.handler(self.task.task_type, self.task.provider)
+        result = handler.run(_request(self.task, self.options), self.report)
         if not result.images:
             raise errors.Internal("The model made no picture.")
         return result
@@ -102,7 +107,7 @@ _inference = InferenceThread()
 _runs: set[Run] = set()
 _draining = threading.Event()
 _hurrying = threading.Event()
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
+WORKER: str = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
 
 
 def run_next() -> bool:
@@ -115,6 +120,11 @@ def run_next() -> bool:
     logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
     run(task)
     return True
+
+
+def beside_tasks(call: Callable[[], Answer]) -> Future[Answer]:
+    """Run a call in the inference thread, between two tasks."""
+    return _inference.submit(call)
 
 
 def busy() -> bool:
@@ -160,6 +170,9 @@ def _supervise(run: Run) -> None:
         if report != run.latest:
             run.latest, run.moved_at = report, time.monotonic()
             _publish_progress(run)
+            # Of previews that wait, only the last is worth drawing.
+            if report.preview is not None and run.reports.empty():
+                _publish_preview(run, report.preview)
         elif run.hangs():
             _end_process(EXIT_HUNG, f"Task {run.claim.task_id}: no step for {settings.HANG_SECONDS} s.")
         if new_phase or time.monotonic() >= next_beat:
@@ -263,8 +276,10 @@ def _persist(write: Callable[[], Answer]) -> Answer:
             time.sleep(DATABASE_RETRY_SECONDS)
 
 
-def _request(task: Task) -> GenerationRequest:
-    return GenerationRequest(model_id=task.model_id, revision=task.revision, seed=task.seed, **task.params)
+def _request(task: Task, options: LoadOptions) -> GenerationRequest:
+    return GenerationRequest(
+        model_id=task.model_id, revision=task.revision, seed=task.seed, options=options, **task.params
+    )
 
 
 def _publish_progress(run: Run) -> None:
@@ -280,6 +295,12 @@ def _publish_progress(run: Run) -> None:
     if latest.bytes_done is not None:
         data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}
     progress.publish(run.claim.task_id, "progress", data)
+
+
+def _publish_preview(run: Run, draw: Callable[[], Image]) -> None:
+    latest = run.latest
+    data = {"attempt": run.claim.attempt, "step": latest.step, "total_steps": latest.total_steps}
+    progress.publish(run.claim.task_id, "preview", data | previews.encode(draw()))
 
 
 def _publish_status(run: Run, status: Status) -> None:

@@ -6,9 +6,9 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
-from tasks_app.contracts import GenerationResult
+Answer = TypeVar("Answer")
 
 
 class InferenceThread:
@@ -22,12 +22,12 @@ class InferenceThread:
         self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
 
-    def submit(self, call: Callable[[], GenerationResult]) -> Future[GenerationResult]:
+    def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
         """Queue a call and return its future."""
         with self._starting:
             if not self._thread.is_alive():
                 self._thread.start()
-        future: Future[GenerationResult] = Future()
+        future: Future[Answer] = Future()
         self._calls.put((future, call))
         return future
 

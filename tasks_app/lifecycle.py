@@ -21,18 +21,27 @@ from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors
 from tasks_app.contracts import Beat, Claim, Progress, StoredImage
-from tasks_app.models import TERMINAL, Status, Task, TaskAttempt, TaskImage
+from tasks_app.models import TERMINAL, Pause, Status, Task, TaskAttempt, TaskImage
 
 _TABLE = Task._meta.db_table
 _ATTEMPTS = TaskAttempt._meta.db_table
 _NOW = "statement_timestamp()"
-_CLAIMABLE = f"status = 'queued' AND (deadline IS NULL OR deadline > {_NOW})"
+_PAUSES = Pause._meta.db_table
+_CLAIMABLE = f"""
+status = 'queued' AND (deadline IS NULL OR deadline > {_NOW}) AND NOT EXISTS (
+    SELECT FROM {_PAUSES} AS pause WHERE pause.scope = 'queue' OR (pause.scope = 'model' AND pause.target = model_id)
+)
+"""
+# Given the worker's name.
+_CLAIMABLE_BY = (
+    f"{_CLAIMABLE} AND NOT EXISTS (SELECT FROM {_PAUSES} AS own WHERE own.scope = 'worker' AND own.target = %s)"
+)
 _CLAIM_ORDER = "priority DESC, created_at, id"
 
 _CLAIM = f"""
 WITH best AS MATERIALIZED (
     SELECT id FROM {_TABLE}
-    WHERE {_CLAIMABLE}
+    WHERE {_CLAIMABLE_BY}
     ORDER BY {_CLAIM_ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE {_TABLE} AS task
@@ -113,7 +122,7 @@ WHERE id = ANY(%s)
 
 def claim(*, worker: str, lease_seconds: float) -> Task | None:
     """Give the best queued task to this worker; None when nothing is claimable."""
-    return next(iter(Task.objects.raw(_CLAIM, [worker, lease_seconds])), None)
+    return next(iter(Task.objects.raw(_CLAIM, [worker, worker, lease_seconds])), None)
 
 
 def heartbeat(claim: Claim, progress: Progress, *, lease_seconds: float) -> Beat | None:
@@ -217,9 +226,20 @@ def time_out() -> list[UUID]:
     ]
 
 
-def claimable() -> UUID | None:
-    """Return the task that would be claimed next."""
-    rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE} ORDER BY {_CLAIM_ORDER} LIMIT 1", [])
+def reprioritize(task_id: UUID, priority: int) -> bool:
+    """Move a queued task to another place in the queue; False when it is queued no more."""
+    return bool(Task.objects.filter(pk=task_id, status=Status.QUEUED).update(priority=priority, updated_at=Now()))
+
+
+def delete(task_id: UUID) -> bool:
+    """Remove the row of a task that has ended; False when it has not."""
+    gone, _ = Task.objects.filter(pk=task_id, status__in=TERMINAL).delete()
+    return bool(gone)
+
+
+def claimable(*, worker: str) -> UUID | None:
+    """Return the task that this worker would be given next."""
+    rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE_BY} ORDER BY {_CLAIM_ORDER} LIMIT 1", [worker])
     return rows[0][0] if rows else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import cast
 
 from django.conf import settings
@@ -11,13 +10,22 @@ from django.utils.module_loading import import_string
 from tasks_app import task_types
 from tasks_app.contracts import Handler
 
+_handlers: dict[tuple[str, str], Handler] = {}
 
-@cache
+
 def handler(task_type: str, provider: str) -> Handler:
     """Return the handler; the first call imports the engine, which can take seconds.
 
     Raises:
         KeyError: no such entry.
     """
-    entry = task_types.get(task_type, provider)
-    return cast(Handler, import_string(entry.handler)(**settings.PROVIDERS[provider]))
+    key = task_type, provider
+    if key not in _handlers:
+        entry = task_types.get(task_type, provider)
+        _handlers[key] = cast(Handler, import_string(entry.handler)(**settings.PROVIDERS[provider]))
+    return _handlers[key]
+
+
+def started() -> list[Handler]:
+    """Return the handlers that this process has made so far."""
+    return list(_handlers.values())

@@ -1,17 +1,19 @@
-"""What people can do to tasks: the API, the admin and the commands call these and nothing below."""
+"""What people can do to tasks, models and workers: the API, the admin and the commands call these and nothing below."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, lifecycle, progress
+from tasks_app import actors, lifecycle, pauses, progress, registry, storage
 from tasks_app.contracts import Submission
-from tasks_app.models import Status, Task
+from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
 
 
 def submit(submission: Submission, *, retried_from: Task | None = None) -> Task:
@@ -59,3 +61,41 @@ def retry(task: Task) -> Task:
         ),
         retried_from=task,
     )
+
+
+def reprioritize(task_id: UUID, priority: int) -> bool:
+    """Give a queued task another priority (-10…10); False when it is queued no more."""
+    return lifecycle.reprioritize(task_id, priority)
+
+
+def delete(task: Task) -> bool:
+    """Remove a task that has ended, its pictures' files first; False when it has not ended.
+
+    Raises:
+        StorageFailed: a file could not be removed; the row stays.
+    """
+    if task.status not in TERMINAL:
+        return False
+    storage.remove(str(image.file.name) for image in task.images.all())
+    return lifecycle.delete(task.pk)
+
+
+def pause(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bool:
+    """Let no task be claimed from the whole queue, for a model or by a worker; False when that was so before."""
+    return pauses.pause(scope, target, by=by)
+
+
+def resume(scope: Pause.Scope, target: str = "") -> bool:
+    """End a pause and wake a worker for what waited; False when there was none."""
+    resumed = pauses.resume(scope, target)
+    waiting = lifecycle.claimable(worker=target if scope == Pause.Scope.WORKER else "")
+    if resumed and waiting:
+        transaction.on_commit(lambda: actors.wake(waiting), robust=True)
+    return resumed
+
+
+def command(
+    kind: WorkerCommand.Kind, model_id: str, workers: Iterable[str], *, by: User | None = None
+) -> list[WorkerCommand]:
+    """Ask workers to load a model or to give it up; returns what was left for those that can be reached."""
+    return registry.order(kind, model_id, workers, by=by)

@@ -11,11 +11,13 @@ from pathlib import Path
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
+from PIL import Image
 
 from tasks_app.contracts import Claim, GeneratedImage, StoredImage
 from tasks_app.errors import StorageFailed
 
 CONTENT_TYPE = "image/png"
+THUMBNAIL = 256
 
 
 class DurableStorage(FileSystemStorage):
@@ -61,6 +63,28 @@ def store(claim: Claim, images: Sequence[GeneratedImage]) -> list[StoredImage]:
         discard(stored)
         raise StorageFailed("The pictures could not be stored.") from error
     return stored
+
+
+def thumbnail(content: bytes) -> bytes:
+    """Return a stored picture as WebP, at most THUMBNAIL pixels wide and high."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as image:
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        image.save(buffer, format="WEBP", quality=85)
+    return buffer.getvalue()
+
+
+def remove(names: Iterable[str]) -> None:
+    """Remove the files of a task that is to be forgotten; one that is gone already is no error.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        for name in names:
+            default_storage.delete(name)
+    except OSError as error:
+        raise StorageFailed("A picture's file could not be removed.") from error
 
 
 def discard(images: Iterable[StoredImage]) -> None:

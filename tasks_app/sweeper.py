@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from tasks_app import actors, execution, lifecycle, progress
+from tasks_app import actors, execution, lifecycle, progress, registry
 from tasks_app.models import Status
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def run_forever(stop: threading.Event) -> None:
                 stop.wait(2 * settings.HEARTBEAT_SECONDS)
             sweep()
             wake_for_lost_tickets(after_seconds=after_seconds)
+            registry.forget()
             after_seconds, away = settings.WAKE_SECONDS, False
         except (DatabaseError, InterfaceError) as error:
             away = True

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from django.conf import settings
-from django.utils.module_loading import import_string
-from rest_framework import serializers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +46,6 @@ def get(name: str, provider: str) -> TaskType:
 def registered() -> list[TaskType]:
     """Return all entries."""
     return list(_registry.values())
-
-
-def serializer(entry: TaskType, **arguments: Any) -> serializers.Serializer[Any]:
-    """Return the serializer of an entry's parameters under this server's limits; the arguments are DRF's."""
-    context = {
-        "max_pixels": settings.MAX_PIXELS,
-        "max_images": settings.MAX_IMAGES,
-        "default_model_id": settings.DEFAULT_MODEL_ID,
-    }
-    made: serializers.Serializer[Any] = import_string(entry.params)(context=context, **arguments)
-    return made
 
 
 register(TEXT_TO_IMAGE)

@@ -17,16 +17,31 @@ PARENT_CHECK_SECONDS = 1.0
 
 
 class WorkerMiddleware(dramatiq.Middleware):
-    """Sweep while the worker lives; when it is told to end, claim no more at that very moment."""
+    """Sweep and be seen while the worker lives; when it is told to end, claim no more at that very moment."""
+
+    def __init__(self) -> None:
+        self._gone = threading.Event()
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start what a worker does beside its tasks; called in the process's main thread."""
-        from tasks_app import sweeper
+        from tasks_app import presence, sweeper
 
         ended = threading.Event()
         _drain_at_sigterm(worker, ended)
-        for target, arguments in ((sweeper.run_forever, [ended]), (_end_with_parent, [os.getppid(), ended])):
+        seen = presence.Presence(list(worker.consumers.values()))
+        for target, arguments in (
+            (sweeper.run_forever, [ended]),
+            (seen.run_forever, [ended, self._gone]),
+            (_end_with_parent, [os.getppid(), ended]),
+        ):
             threading.Thread(target=target, args=arguments, daemon=True).start()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Say that the worker has gone."""
+        from tasks_app import presence
+
+        self._gone.set()
+        presence.leave()
 
 
 def _drain_at_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:

@@ -54,10 +54,11 @@ def test_the_documented_request_is_answered_as_documented(client: Client, db: No
         "task_type": "text-to-image",
         "status": "queued",
         "priority": 0,
-        "params": {**params, "width": None, "height": None, "num_images": 1},
+        "params": {**params, "width": None, "height": None, "num_images": 1, "scheduler": None},
         "model": {"id": "demo", "revision": None},
         "progress": {"phase": None, "step": 0, "total_steps": 25, "percent": 0, "eta_seconds": None},
         "queue_position": 1,
+        "paused": False,
         "attempt": 0,
         "images": [],
         "error": None,
@@ -87,6 +88,7 @@ def test_absent_fields_get_the_documented_defaults(client: Client, db: None) -> 
         "width": None,
         "height": None,
         "num_images": 1,
+        "scheduler": None,
     }
 
 

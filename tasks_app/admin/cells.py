@@ -12,15 +12,12 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from tasks_app.contracts import percent
-from tasks_app.models import Status, Task, TaskImage
+from tasks_app.models import TERMINAL, Status, Task, TaskImage
 
 # Up to this size in pixels a picture is shown enlarged, with its pixels as squares.
 SMALL = 128
 # How many characters of a prompt fit into a line or two.
 SHORT = 90
-
-# What an open list keeps up to date while a task has not ended.
-MOVING = ("thumbnail", "status", "progress", "worker", "duration")
 
 _BADGES = {
     Status.QUEUED: "warning",
@@ -43,6 +40,11 @@ def image_url(image: TaskImage) -> str:
     return reverse("task-image", args=[image.task_id, image.index])
 
 
+def thumbnail_url(image: TaskImage) -> str:
+    """Return where the API serves the picture in small."""
+    return reverse("task-thumbnail", args=[image.task_id, image.index])
+
+
 def prompt(task: Task) -> str:
     """Return the prompt; other kinds of task may have none."""
     return str(task.params.get("prompt", ""))
@@ -51,7 +53,8 @@ def prompt(task: Task) -> str:
 def short_prompt(task: Task) -> str:
     """Render the beginning of the prompt; the whole is in the title."""
     text = prompt(task)
-    return format_html('<span class="task-prompt" title="{}">{}</span>', text, Truncator(text).chars(SHORT))
+    words = Truncator(text).chars(SHORT)
+    return format_html('<span data-task="{}" class="task-prompt" title="{}">{}</span>', task.pk, text, words)
 
 
 def model(task: Task) -> str:
@@ -75,7 +78,7 @@ def thumbnail(task: Task) -> str:
     """Render the first picture, or a sign for what became of the task."""
     image = next(iter(task.images.all()), None)
     context = {
-        "url": image and image_url(image),
+        "url": image and thumbnail_url(image),
         "small": image and max(image.width, image.height) <= SMALL,
         "icon": _ICONS[Status(task.status)],
     }
@@ -89,13 +92,13 @@ def badge(task: Task) -> str:
 
 
 def progress_bar(task: Task) -> str:
-    """Render the share of steps done, and what the task is busy with."""
-    context = {"task": task, "percent": percent(task.step, task.total_steps)}
+    """Render the share of steps done, and what the task is busy with; scripts find what is still to move."""
+    context = {"task": task, "percent": percent(task.step, task.total_steps), "live": task.status not in TERMINAL}
     return render_to_string("admin/tasks_app/task/cells/progress.html", context)
 
 
 def moving(task: Task, name: str, content: str) -> str:
-    """Wrap one of the moving cells, so that it can be found and replaced."""
+    """Wrap a cell that changes while the list is open, so that its script can find and replace it."""
     return format_html('<div id="{}-{}" class="task-line">{}</div>', name, task.pk, content)
 
 

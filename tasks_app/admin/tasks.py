@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from tasks_app import errors
 from tasks_app.admin import cells, page
+from tasks_app.admin.cloning import CloningAdmin
+from tasks_app.admin.lists import (
+    BOUND,
+    BeforeFilter,
+    BoundedPaginator,
+    ErrorCodeFilter,
+    ModelFilter,
+    WorkerFilter,
+    search,
+)
 from tasks_app.admin.live import follow
-from tasks_app.admin.steering import SteeringAdmin
-from tasks_app.models import TERMINAL, Task
+from tasks_app.models import Task
 
 # Unfold has no types; its list has the interface of Django's.
 if TYPE_CHECKING:
@@ -25,7 +32,7 @@ else:
 class TaskChangeList(ChangeList):
     """A page of tasks; the running ones are as far as Redis knows."""
 
-    moving_cells = ""
+    older_url = ""
 
     def get_results(self, request: HttpRequest) -> None:
         """Fetch the page."""
@@ -33,27 +40,12 @@ class TaskChangeList(ChangeList):
         tasks: list[Task] = list(self.result_list)
         follow(tasks)
         self.result_list = tasks
-        moving = [task for task in tasks if task.status not in TERMINAL]
-        self.moving_cells = ", ".join(f"#{name}-{task.pk}" for task in moving for name in cells.MOVING)
-
-
-class ErrorCodeFilter(admin.SimpleListFilter):
-    """Filters by what went wrong; the codes are the public ones, so no query looks for them."""
-
-    title = "error"
-    parameter_name = "error_code"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return every code and how it reads."""
-        return [(code, code.replace("_", " ")) for code in sorted(errors.RETRYABLE)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        """Keep the chosen code."""
-        return queryset.filter(error_code=self.value()) if self.value() else queryset
+        if self.result_count == BOUND and tasks:
+            self.older_url = self.get_query_string({"before": str(tasks[-1].pk)}, remove=["p"])
 
 
 @admin.register(Task)
-class TaskAdmin(SteeringAdmin):
+class TaskAdmin(CloningAdmin):
     """Tasks to watch."""
 
     list_display = (
@@ -67,11 +59,16 @@ class TaskAdmin(SteeringAdmin):
         "created",
     )
     list_display_links = ("thumbnail", "prompt")
-    list_filter = ("status", "model_id", "created_at", ErrorCodeFilter)
+    list_filter = ("status", ModelFilter, WorkerFilter, "created_at", ErrorCodeFilter, BeforeFilter)
     list_fullwidth = True
-    list_per_page = 25
-    search_fields = ("params__prompt", "model_id", "requested_model_id")
-    search_help_text = "Prompt, model or task id"
+    list_per_page = 100
+    list_after_template = "admin/tasks_app/task/after_list.html"
+    ordering = ("-created_at", "-id")
+    # Any other order would sort all rows; the filters serve instead.
+    sortable_by = ()
+    paginator = BoundedPaginator
+    search_fields = ("params__prompt",)
+    search_help_text = "Words of a prompt, or a task's id"
     show_full_result_count = False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -85,11 +82,8 @@ class TaskAdmin(SteeringAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
-        """Take an id for what it is, and look for anything else in prompts and models."""
-        try:
-            return queryset.filter(pk=UUID(search_term.strip())), False
-        except ValueError:
-            return super().get_search_results(request, queryset, search_term)
+        """Look for words of prompts, which have an index, and for ids."""
+        return (search(queryset, search_term) if search_term else queryset), False
 
     def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> list[Any]:
         """Return none: the page has a template of its own."""
@@ -119,12 +113,12 @@ class TaskAdmin(SteeringAdmin):
         """Show the beginning of the prompt."""
         return cells.short_prompt(task)
 
-    @admin.display(description="model", ordering="model_id")
+    @admin.display(description="model")
     def model_name(self, task: Task) -> str:
         """Show the model without its owner."""
         return cells.model(task)
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description="status")
     def status_badge(self, task: Task) -> str:
         """Show the status in its color."""
         return cells.moving(task, "status", cells.badge(task))
@@ -134,7 +128,7 @@ class TaskAdmin(SteeringAdmin):
         """Show steps and phase."""
         return cells.moving(task, "progress", cells.progress_bar(task))
 
-    @admin.display(description="worker", ordering="worker")
+    @admin.display(description="worker")
     def worker_name(self, task: Task) -> str:
         """Show who runs it."""
         return cells.moving(task, "worker", cells.worker(task))
@@ -144,7 +138,7 @@ class TaskAdmin(SteeringAdmin):
         """Show how long it took, or has taken so far."""
         return cells.moving(task, "duration", cells.spell(cells.duration(task)))
 
-    @admin.display(description="created", ordering="created_at")
+    @admin.display(description="created")
     def created(self, task: Task) -> str:
         """Show how long ago it came."""
         return cells.age(task)

@@ -14,6 +14,9 @@ urlpatterns = [
     re_path(r"^events/?$", sse.Events.as_view(), name="events"),
     re_path(rf"^task/{ID}/images/?$", views.TaskImages.as_view(), name="task-images"),
     re_path(rf"^task/{ID}/images/(?P<index>\d{{1,3}})/?$", views.TaskImageFile.as_view(), name="task-image"),
+    re_path(
+        rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
+    ),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

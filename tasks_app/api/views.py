@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -19,10 +20,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import catalog, errors, services
+from tasks_app import catalog, errors, services, storage
 from tasks_app.api.negotiation import AnyAccepted
-from tasks_app.api.serializers import SubmissionSerializer, represent
+from tasks_app.api.serializers import represent
 from tasks_app.models import Status, Task, TaskImage
+from tasks_app.submissions import SubmissionSerializer
 
 
 class TaskPages(CursorPagination):
@@ -136,16 +138,32 @@ class TaskImageFile(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
         image = get_object_or_404(TaskImage, task_id=task_id, index=index)
-        etag = f'"{image.sha256}"'
-        known = get_conditional_response(request, etag=etag)
-        if known is not None and known.status_code == 412:
-            raise PreconditionFailed
-        if known is not None:
-            return known
-        return HttpResponse(_content(image), content_type=image.content_type, headers={"ETag": etag, **FOREVER})
+        return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
+
+
+class TaskThumbnail(APIView):
+    """`GET /task/{id}/images/{index}/thumbnail`."""
+
+    content_negotiation_class = AnyAccepted
+
+    def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
+        """Return a picture in small, as WebP."""
+        image = get_object_or_404(TaskImage, task_id=task_id, index=index)
+        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: storage.thumbnail(_content(image)))
 
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], bytes]) -> HttpResponseBase:
+    """Answer with bytes that never change under this tag, unless the client has them."""
+    etag = f'"{tag}"'
+    known = get_conditional_response(request, etag=etag)
+    if known is not None and known.status_code == 412:
+        raise PreconditionFailed
+    if known is not None:
+        return known
+    return HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **FOREVER})
 
 
 def _content(image: TaskImage) -> bytes:

@@ -2,54 +2,70 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, task_types
+from tasks_app import catalog, submissions, task_types
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from tasks_app.strict import StrictFloatField, StrictIntegerField
-
-PATTERN_SIGNS = set("*?[")
+from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberInput:
-    """A number to be entered; one without a value is left to the server or the model."""
+    """A number to be entered. One that is left empty gets the default, which the model may say or the server draw."""
 
     name: str
     minimum: float
     maximum: float
     step: float
-    value: float | None
+    default: float | None
 
 
-PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, value=0)
+@dataclass(frozen=True, kw_only=True)
+class ModelOption:
+    """A model to be chosen; `defaults` are its own, as JSON."""
+
+    name: str
+    chosen: bool
+    defaults: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """Everything that the form's template asks for."""
 
-    models: list[str]
-    model: str
+    models: list[ModelOption]
+    schedulers: list[str]
     max_prompt: int | None
     numbers: dict[str, NumberInput]
 
 
+PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, default=0)
+
+
 def form() -> Form:
-    """Return the form as this server's limits make it."""
-    fields = task_types.serializer(task_types.TEXT_TO_IMAGE).fields
+    """Return the form as this server's limits and models make it."""
+    fields = submissions.params_serializer(task_types.TEXT_TO_IMAGE, {}).fields
     numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
-    prompt = fields["prompt"]
+    prompt, scheduler = fields["prompt"], fields["scheduler"]
     assert isinstance(prompt, serializers.CharField)
+    assert isinstance(scheduler, StrictChoiceField)
     return Form(
-        models=[name for name in catalog.public_names() if not PATTERN_SIGNS & set(name)],
-        model=settings.DEFAULT_MODEL_ID,
+        models=_models(),
+        schedulers=scheduler.choices,
         max_prompt=prompt.max_length,
         numbers={number.name: number for number in [*numbers, PRIORITY]},
     )
+
+
+def _models() -> list[ModelOption]:
+    return [
+        ModelOption(name=name, chosen=name == settings.DEFAULT_MODEL_ID, defaults=json.dumps(defaults))
+        for name, defaults in catalog.defaults().items()
+    ]
 
 
 def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:
@@ -58,5 +74,5 @@ def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:
         minimum=field.min_value,
         maximum=field.max_value,
         step=field.multiple_of if isinstance(field, StrictIntegerField) else 0.5,
-        value=field.default,
+        default=field.default,
     )

@@ -12,12 +12,15 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import QuerySet
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from tasks_app import progress
+from tasks_app.admin import lists
+from tasks_app.admin import tasks as admin_tasks
 from tasks_app.models import Task
 from tests.admin.pages import LIST, MakeTask, body, deed_url, url_of
 
@@ -52,7 +55,7 @@ def test_a_long_prompt_is_shortened_in_the_list_and_whole_in_its_title(
     prompt = 'a "house" <b>& ' + "very " * 60 + "far away"
     make_task(params={"prompt": prompt})
     page = body(admin_client, LIST)
-    span = re.search(r'<span class="task-prompt" title="([^"]*)">([^<]*)</span>', page)
+    span = re.search(r'<span data-task="[^"]*" class="task-prompt" title="([^"]*)">([^<]*)</span>', page)
     assert span is not None
     assert unescape(span.group(1)) == prompt
     assert len(unescape(span.group(2))) <= 90
@@ -104,8 +107,16 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
         ("model_id=demo", {"fox", "owl"}),
         ("model_id=other", set()),
         ("q=FOX", {"fox"}),
-        ("q=demo", {"fox", "owl"}),
+        ("q=fo", {"fox"}),
+        ("q=owl+an", {"owl"}),
+        ("q=owl+fox", set()),
+        ("q=demo", set()),
         ("q=%25", set()),
+        ("q=%21%26%7C%28%27:*", set()),
+        ("worker=a-worker:1", {"fox"}),
+        ("worker=nobody", set()),
+        ("before=2ec9eca9-5d9c-42e1-b61b-a0c953b31c95", set()),
+        ("before=x", set()),
         ("created_at__gte=2999-01-01T00:00:00Z", set()),
     ],
 )
@@ -118,14 +129,69 @@ def test_filters_and_search_find_tasks(
     assert {name for name in ("fox", "owl") if f"{name}</span>" in page} == expected
 
 
-def test_the_list_keeps_up_to_date_what_has_not_ended(
-    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
-) -> None:
+def test_scripts_find_what_has_not_ended(admin_client: Client, one_of_each: Callable[[], dict[str, Task]]) -> None:
     tasks = one_of_each()
-    found = re.search(r'hx-select-oob="([^"]+)"', body(admin_client, LIST))
-    assert found is not None
-    for status, task in tasks.items():
-        assert (f"#progress-{task.pk}" in found.group(1)) is (status in {"queued", "running"})
+    page = body(admin_client, LIST)
+    live = set(re.findall(r'data-live="([^"]+)"', page))
+    assert live == {str(tasks["queued"].pk), str(tasks["running"].pk)}
+
+
+def test_the_count_and_the_pages_end_at_a_bound_and_older_tasks_are_a_link_away(
+    admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (lists, admin_tasks):
+        monkeypatch.setattr(module, "BOUND", 3)
+    now = timezone.now()
+    newest_first = [make_task(created_at=now - timedelta(minutes=number // 2)) for number in range(5)]
+    newest_first.sort(key=lambda task: (task.created_at, task.pk), reverse=True)
+    monkeypatch.setattr(admin.site._registry[Task], "list_per_page", 1)
+    response = admin_client.get(LIST, {"status__exact": "queued", "p": "3"})
+    changelist = response.context["cl"]
+    assert changelist.result_count == 3
+    monkeypatch.setattr(admin.site._registry[Task], "list_per_page", 100)
+    older = admin_client.get(f"{LIST}{unescape(changelist.older_url)}").context["cl"]
+    assert f"before={newest_first[2].pk}" in changelist.older_url
+    assert "status__exact=queued" in changelist.older_url
+    assert [task.pk for task in older.result_list] == [task.pk for task in newest_first[3:]]
+
+
+def test_the_list_begins_below_a_task_and_ties_are_kept(admin_client: Client, make_task: MakeTask) -> None:
+    now = timezone.now()
+    tasks = [make_task(created_at=now) for _ in range(3)] + [make_task(created_at=now - timedelta(minutes=1))]
+    tasks.sort(key=lambda task: (task.created_at, task.pk), reverse=True)
+    for place, task in enumerate(tasks):
+        older = admin_client.get(LIST, {"before": str(task.pk)}).context["cl"].result_list
+        assert [each.pk for each in older] == [each.pk for each in tasks[place + 1 :]]
+
+
+def plan(tasks: QuerySet[Task]) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    return tasks.explain()
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({}, "task_newest"),
+        ({"status__exact": "failed"}, "task_newest_of_status"),
+        ({"model_id": "demo"}, "task_newest_of_model"),
+        ({"worker": "w"}, "task_newest_of_worker"),
+        ({"error_code": "internal"}, "task_newest_of_error"),
+        ({"q": "fox"}, "task_prompt_words"),
+    ],
+    ids=str,
+)
+def test_each_way_to_look_has_an_index(
+    admin_client: Client, make_task: MakeTask, query: dict[str, str], index: str
+) -> None:
+    make_task()
+    changelist = admin_client.get(LIST, query).context["cl"]
+    # A table this small is as cheap to read in its order: a search is looked at without one.
+    tasks = changelist.queryset.order_by() if "q" in query else changelist.queryset
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_sort = off")
+    assert index in plan(tasks[:100])
 
 
 def test_search_takes_an_id_for_what_it_is(admin_client: Client, make_task: MakeTask) -> None:

@@ -60,12 +60,13 @@ def test_every_status_has_its_page_and_offers_what_fits(
         assert offered == ({"cancel"} if status in {"queued", "running"} else {"retry"})
 
 
-def test_only_a_page_whose_task_has_not_ended_fetches_itself_anew(
+def test_only_a_page_whose_task_has_not_ended_follows_it(
     admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
 ) -> None:
     for status, task in one_of_each().items():
         page = body(admin_client, url_of(task))
-        assert ("hx-get" in page.split('id="task-page"')[1].split(">")[0]) is (status in {"queued", "running"})
+        followed = f'data-live="{task.pk}"' in page.split('id="task-page"')[1].split(">")[0]
+        assert followed is (status in {"queued", "running"})
 
 
 def test_the_history_says_who_did_what(admin_client: Client, make_task: MakeTask) -> None:

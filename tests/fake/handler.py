@@ -7,8 +7,17 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from tasks_app.contracts import GeneratedImage, GenerationRequest, GenerationResult, Progress, Report
-from tasks_app.errors import DeviceLost
+from tasks_app.contracts import (
+    EngineState,
+    GeneratedImage,
+    GenerationRequest,
+    GenerationResult,
+    LoadOptions,
+    Progress,
+    Report,
+    WarmModel,
+)
+from tasks_app.errors import DeviceLost, ModelLoadFailed
 
 Behaviour = Callable[[GenerationRequest, Report], None]
 behaviours: dict[str, Behaviour] = {}
@@ -48,6 +57,9 @@ WORDS: dict[str, Behaviour] = {"pace": paced, "fail": fail, "poison": poison, "h
 
 
 class FakeHandler:
+    def __init__(self) -> None:
+        self.warm: dict[str, str] = {}
+
     def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
         behave = behaviours.get(request.prompt) or WORDS.get(request.prompt.split()[0], steps)
         behave(request, report)
@@ -56,6 +68,18 @@ class FakeHandler:
             for index in range(request.num_images)
         )
         return GenerationResult(images=images, revision="fake", timings={"denoising": 0.1})
+
+    def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
+        if model_id == "broken":
+            raise ModelLoadFailed("It is broken, as the test wants it.")
+        self.warm[model_id] = revision
+
+    def unload(self, model_id: str) -> None:
+        self.warm.pop(model_id, None)
+
+    def state(self) -> EngineState:
+        warm = tuple(WarmModel(model_id=model_id, revision=revision) for model_id, revision in self.warm.items())
+        return EngineState(device="fake", device_name="Fake", memory_used=1_000, memory_total=4_000, warm=warm)
 
     def pull(self, model_id: str, revision: str, report: Report) -> str:
         return "fake"

@@ -13,15 +13,17 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, Progress
+from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, Progress
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 from tests import tiny
 
 DEMO = Path(__file__).resolve().parents[2] / "models"
@@ -61,6 +63,10 @@ def request(model_id: str = "sd", **more: Any) -> GenerationRequest:
         "num_images": 1,
     }
     return GenerationRequest(model_id=model_id, **{**values, **more})
+
+
+def key(model_id: str) -> tuple[str, str, LoadOptions]:
+    return model_id, "local", LoadOptions()
 
 
 def run(handler: DiffusersHandler, request: GenerationRequest) -> GenerationResult:
@@ -132,19 +138,16 @@ def test_a_run_that_is_stopped_ends_at_that_step_and_the_next_one_is_as_if_nothi
 
 
 def test_no_scheduler_state_survives_a_run(handler: DiffusersHandler) -> None:
-    run(handler, request(steps=3))
-    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
-        used = pipeline.scheduler
-    run(handler, request(steps=2))
-    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+    run(handler, request(steps=3, scheduler="euler"))
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         assert isinstance(pipeline.scheduler, DDIMScheduler)
-        assert pipeline.scheduler is not used
+        assert pipeline.scheduler.num_inference_steps is None  # as it was loaded
 
 
 def test_hooks_are_freed_after_a_stopped_run(handler: DiffusersHandler) -> None:
     run(handler, request())
     freed: list[str] = []
-    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         pipeline.maybe_free_model_hooks = lambda: freed.append("freed")
 
     def stop(progress: Progress) -> None:
@@ -183,15 +186,15 @@ def test_the_setting_bounds_how_many_models_stay(models: Path, tmp_path: Path) -
     one = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=1)
     run(one, request("sd"))
     run(one, request("sdxl"))
-    assert PIPELINES.keys() == [("sdxl", "local")]
+    assert PIPELINES.keys() == [key("sdxl")]
     two = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
     run(two, request("sd"))
-    assert PIPELINES.keys() == [("sdxl", "local"), ("sd", "local")]
+    assert PIPELINES.keys() == [key("sdxl"), key("sd")]
 
 
 def test_each_model_gets_its_own_pipeline_class_in_float32_on_the_cpu(handler: DiffusersHandler) -> None:
     run(handler, request("sdxl"))
-    with PIPELINES.lease(("sdxl", "local"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINES.lease(key("sdxl"), pytest.fail, capacity=1) as pipeline:
         assert isinstance(pipeline, StableDiffusionXLPipeline)
         assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.float32}
         assert pipeline.device.type == "cpu"
@@ -223,7 +226,7 @@ def as_class(handler: DiffusersHandler) -> Any:
 
     def change(pipeline_class: type[DiffusionPipeline]) -> None:
         run(handler, request())
-        with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+        with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
             pipeline.__class__ = pipeline_class
 
     return change
@@ -311,7 +314,7 @@ def test_when_memory_runs_out_other_models_make_room(
     run(two, request("sdxl"))
     failing(monkeypatch, "decode", OUT_OF_MEMORY[0], {0})
     run(two, request("sd"))
-    assert PIPELINES.keys() == [("sd", "local")]
+    assert PIPELINES.keys() == [key("sd")]
 
 
 def test_the_second_try_is_thrifty_and_leaves_no_trace(
@@ -329,7 +332,7 @@ def test_the_second_try_is_thrifty_and_leaves_no_trace(
     monkeypatch.setattr(AutoencoderKL, "decode", decode)
     run(handler, request())
     assert slicing[:2] == [False, True]
-    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         assert not pipeline.vae.use_slicing
         assert not pipeline.vae.use_tiling
 
@@ -369,7 +372,7 @@ class Flagging:
 
 def test_a_flagged_picture_is_said_to_be_flagged(handler: DiffusersHandler) -> None:
     run(handler, request())
-    with PIPELINES.lease(("sd", "local"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         flagging = Flagging()
         pipeline.run_safety_checker = lambda image, device, dtype: flagging(image, None)
     result = run(handler, request(num_images=2))
@@ -389,3 +392,47 @@ def test_pickled_weights_are_never_loaded(handler: DiffusersHandler, models: Pat
     assert list(folder.glob("unet/*.bin"))
     with pytest.raises(ModelLoadFailed):
         run(handler, request("pickled"))
+
+
+def test_schedulers_by_name_draw_other_pictures_and_the_next_run_has_the_models_own(handler: DiffusersHandler) -> None:
+    own = pixels(run(handler, request("demo")))
+    pictures = {own, *(pixels(run(handler, request("demo", scheduler=name))) for name in ("euler", "dpmpp_2m_karras"))}
+    assert len(pictures) == 3
+    assert pixels(run(handler, request("demo"))) == own
+
+
+def test_every_scheduler_name_is_one_that_stable_diffusion_runs_with(handler: DiffusersHandler) -> None:
+    for name in SCHEDULERS:
+        assert run(handler, request(scheduler=name, steps=4)).images
+
+
+def test_a_scheduler_that_the_model_cannot_be_run_with_is_refused_by_name(handler: DiffusersHandler) -> None:
+    run(handler, request())
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+        pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(InvalidParams, match="scheduler ddim"):
+        run(handler, request(scheduler="ddim"))
+
+
+def test_a_model_is_loaded_ahead_and_given_up_again(handler: DiffusersHandler) -> None:
+    handler.preload("sd", "", LoadOptions())
+    (warm,) = handler.state().warm
+    assert (warm.model_id, warm.revision) == ("sd", "local")
+    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1):
+        pass  # nothing is left to load
+    handler.unload("sd")
+    assert handler.state().warm == ()
+
+
+def test_a_model_whose_options_changed_is_loaded_anew(handler: DiffusersHandler) -> None:
+    run(handler, request())
+    run(handler, request(options=LoadOptions(dtype="bfloat16")))
+    (loaded,) = PIPELINES.keys()
+    with PIPELINES.lease(loaded, pytest.fail, capacity=1) as pipeline:
+        assert pipeline.unet.dtype == torch.bfloat16
+
+
+def test_the_state_says_what_the_process_uses(handler: DiffusersHandler) -> None:
+    state = handler.state()
+    assert (state.device, bool(state.device_name)) == ("cpu", True)
+    assert 0 < state.memory_used < state.memory_total

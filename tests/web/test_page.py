@@ -8,10 +8,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from tasks_app.models import DiffusionModel
 from tasks_app.web import views
 from tests.web.conftest import FinishTask
 
 HOSTILE = """</textarea></template><script>alert(1)</script>" onerror='alert(1)' {{ 7 }}"""
+
+
+CHOICES = ["demo", "org/one", "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"]
 
 
 class Elements(HTMLParser):
@@ -39,24 +43,25 @@ def render(client: Client, path: str = "/") -> tuple[Any, Elements]:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high", "step", "value"),
+    ("name", "low", "high", "step", "value", "default"),
     [
-        ("steps", "1", "150", "1", "30"),
-        ("guidance_scale", "0", "50", "0.5", "7.5"),
-        ("num_images", "1", "5", "1", "1"),
-        ("seed", "0", "4294967295", "1", ""),
-        ("width", "32", "2048", "8", ""),
-        ("height", "32", "2048", "8", ""),
-        ("priority", "-10", "10", "1", "0"),
+        ("steps", "1", "150", "1", "", "30"),
+        ("guidance_scale", "0", "50", "0.5", "", "7.5"),
+        ("num_images", "1", "5", "1", "1", "1"),
+        ("seed", "0", "4294967295", "1", "", "random"),
+        ("width", "32", "2048", "8", "", "model’s"),
+        ("height", "32", "2048", "8", "", "model’s"),
+        ("priority", "-10", "10", "1", "0", "0"),
     ],
 )
 @pytest.mark.django_db
 def test_each_number_has_the_bounds_that_the_api_holds_it_to(
-    client: Client, settings: Any, name: str, low: str, high: str, step: str, value: str
+    client: Client, settings: Any, name: str, low: str, high: str, step: str, value: str, default: str
 ) -> None:
     settings.MAX_IMAGES = 5
     field = render(client)[1].named(name)
-    assert (field["min"], field["max"], field["step"], field["value"]) == (low, high, step, value)
+    assert (field["min"], field["max"], field["step"]) == (low, high, step)
+    assert (field["value"], field["placeholder"], field["data-default"]) == (value, default, default)
 
 
 @pytest.mark.django_db
@@ -67,7 +72,7 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
     fields = [
         attributes for _, attributes in page.all if attributes.get("name") not in (None, "viewport", "description")
     ]
-    assert len(fields) == 10
+    assert len(fields) == 11
     for field in fields:
         assert field["id"] in labeled
         assert field["aria-describedby"] in ids
@@ -78,12 +83,14 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
 def test_models_can_be_chosen_by_name_but_not_by_pattern(client: Client, settings: Any) -> None:
     settings.DEFAULT_MODEL_ID = "demo"
     settings.ALLOWED_MODELS = ["org/one@abc", "org/*", "other/[ab]?"]
+    DiffusionModel.objects.update_or_create(model_id="demo", defaults={"steps": 12, "negative_prompt": 'a "fog"'})
+    page = render(client)[1]
+    options = {
+        option["data-defaults"]: "selected" in option for option in page.of("option") if "data-defaults" in option
+    }
+    assert options == {'{"steps": 12, "negative_prompt": "a \\"fog\\""}': True, "{}": False}
     html = render(client)[0].content.decode()
-    assert re.findall(r"<option( selected)?>(.*?)</option>", html) == [
-        (" selected", "demo"),
-        ("", "org/one"),
-        ("", "runwayml/stable-diffusion-v1-5"),
-    ]
+    assert re.findall(r"<option data-defaults=.*?>(.*?)</option>", html) == CHOICES
 
 
 @pytest.mark.django_db
@@ -121,7 +128,7 @@ def test_the_number_of_queries_does_not_grow_with_the_pictures(
 ) -> None:
     for _ in range(3):
         finish_task(images=2)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(4):
         render(client)
 
 

@@ -43,14 +43,19 @@ class PipelineCache:
         finally:
             self._leave(key, entry)
 
-    def keys(self) -> list[Hashable]:
+    def keys(self) -> list[Any]:
         """Return what is loaded, the least recently used first."""
         with self._guard:
             return [key for key, entry in self._entries.items() if entry.pipeline is not None]
 
     def clear(self) -> None:
         """Evict everything that is free."""
-        self._make_room(0)
+        self.evict(lambda key: True)
+
+    def evict(self, wanted: Callable[[Any], bool]) -> None:
+        """Evict what is free and whose key is wanted to go."""
+        with self._guard:
+            self._drop([key for key, entry in self._entries.items() if not entry.users and wanted(key)])
 
     def _enter(self, key: Hashable) -> _Entry:
         with self._guard:
@@ -69,10 +74,12 @@ class PipelineCache:
         with self._guard:
             free = [key for key, entry in self._entries.items() if not entry.users]
             surplus = len(self._entries) - capacity
-            evicted = free[: max(0, surplus)]
-            for key in evicted:
-                del self._entries[key]
-        if evicted:
+            self._drop(free[: max(0, surplus)])
+
+    def _drop(self, keys: list[Hashable]) -> None:
+        for key in keys:
+            del self._entries[key]
+        if keys:
             # Pipelines hold themselves in cycles: without a collection the memory stays taken.
             gc.collect()
             self._on_evict()

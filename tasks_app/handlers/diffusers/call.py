@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 
 from tasks_app.contracts import GeneratedImage, GenerationRequest, Progress, Report
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.previews import Previews
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 
 SEEDS = 2**32
 
@@ -21,17 +25,35 @@ SEEDS = 2**32
 class Call:
     """One call of a pipeline, in the words that this pipeline knows."""
 
-    def __init__(self, pipeline: DiffusionPipeline, request: GenerationRequest, report: Report) -> None:
+    def __init__(
+        self, pipeline: DiffusionPipeline, request: GenerationRequest, report: Report, *, preview_every: int
+    ) -> None:
         self._pipeline = pipeline
         self._request = request
         self._report = report
+        self._previews = Previews(pipeline, preview_every)
+        self._denoised_latents: torch.Tensor | None = None
         self._takes = inspect.signature(pipeline.__call__).parameters
         self.denoised = time.monotonic()
 
     def __call__(self) -> Any:
         """Run the pipeline and return its output."""
+        self._watch_scheduler()
         self._report(Progress(phase="denoising", total_steps=self._request.steps))
         return self._pipeline(**self._arguments())
+
+    def _watch_scheduler(self) -> None:
+        """Keep what the scheduler expects the picture to become: a preview of the noisy latents shows mostly noise."""
+        step = self._pipeline.scheduler.step
+
+        @functools.wraps(step)  # pipelines look at the parameters of a scheduler's step
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            output = step(*args, **kwargs)
+            expected = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+            self._denoised_latents = expected if isinstance(expected, torch.Tensor) else None
+            return output
+
+        self._pipeline.scheduler.step = watched
 
     def _arguments(self) -> dict[str, Any]:
         request = self._request
@@ -66,34 +88,57 @@ class Call:
         if "callback_on_step_end" in self._takes:
             return {"callback_on_step_end": self._on_step_end}
         if "callback" in self._takes:
-            return {"callback": lambda index, timestep, latents: self._stepped(index)}
+            return {"callback": lambda index, timestep, latents: self._stepped(index, latents)}
         raise InvalidParams("This model's pipeline can neither report its steps nor be stopped.")
 
     def _on_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
-        self._stepped(index)
+        self._stepped(index, values.get("latents"))
         return values
 
-    def _stepped(self, index: int) -> None:
+    def _stepped(self, index: int, latents: torch.Tensor | None) -> None:
         # Some schedulers take more steps than were asked for.
         total = max(self._request.steps, getattr(self._pipeline, "_num_timesteps", 0) or 0)
-        self._report(Progress(phase="denoising", step=min(index + 1, total), total_steps=total))
+        shown = latents if self._denoised_latents is None else self._denoised_latents
+        preview = None if shown is None else self._previews.take(index + 1, shown)
+        self._report(Progress(phase="denoising", step=min(index + 1, total), total_steps=total, preview=preview))
         self.denoised = time.monotonic()
         if index + 1 >= total:
             self._report(Progress(phase="decoding", step=total, total_steps=total))
 
 
 @contextmanager
-def clean(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Give the call fresh schedulers, which hold a request's state, and free its hooks even if it is broken off."""
-    for pipe in _with_nested(pipeline):
-        for name, component in pipe.components.items():
-            if isinstance(component, SchedulerMixin):
-                setattr(pipe, name, type(component).from_config(component.config))
+def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
+    """Give the call fresh schedulers, which hold a request's state, and free its hooks even if it is broken off.
+
+    `scheduler` names another one for the pipeline itself; None leaves it the model's own.
+
+    Raises:
+        InvalidParams: the model can't be run with that scheduler.
+    """
+    own = [
+        (pipe, name, component)
+        for pipe in _with_nested(pipeline)
+        for name, component in pipe.components.items()
+        if isinstance(component, SchedulerMixin)
+    ]
+    for pipe, name, component in own:
+        setattr(pipe, name, type(component).from_config(component.config))
     try:
+        if scheduler is not None:
+            pipeline.scheduler = _named(scheduler, pipeline.scheduler)
         yield
     finally:
+        for pipe, name, component in own:
+            setattr(pipe, name, component)
         for pipe in _with_nested(pipeline):
             pipe.maybe_free_model_hooks()
+
+
+def _named(name: str, own: SchedulerMixin) -> SchedulerMixin:
+    named = SCHEDULERS[name]
+    if named.class_name not in {type(own).__name__, *(kind.__name__ for kind in own.compatibles)}:
+        raise InvalidParams(f"This model can't be run with the scheduler {name}.")
+    return getattr(diffusers, named.class_name).from_config(own.config, **named.options)
 
 
 def _with_nested(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:

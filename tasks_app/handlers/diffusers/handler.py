@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, Progress, Report
+from tasks_app.contracts import (
+    EngineState,
+    GenerationRequest,
+    GenerationResult,
+    LoadOptions,
+    Progress,
+    Report,
+    WarmModel,
+)
 from tasks_app.errors import OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading, memory, snapshots
 from tasks_app.handlers.diffusers.cache import PipelineCache
@@ -40,6 +47,7 @@ class DiffusersHandler:
         dtype: str = "auto",
         max_cached_models: int = 1,
         safety_checker: bool = True,
+        preview_every: int = 0,
     ) -> None:
         self._places = snapshots.Places(
             models_dir=models_dir, hub_cache=hub_cache, offline=offline, endpoint=hub_endpoint
@@ -48,6 +56,7 @@ class DiffusersHandler:
         self._dtype = dtype
         self._max_cached_models = max_cached_models
         self._safety_checker = safety_checker
+        self._preview_every = preview_every
 
     def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
         """Generate the pictures of one request; see `contracts.Handler`.
@@ -65,17 +74,41 @@ class DiffusersHandler:
     def _run(self, request: GenerationRequest, report: Report, *, thrifty: bool) -> GenerationResult:
         started = time.monotonic()
         snapshot = self._fetch(request.model_id, request.revision, report, request.steps)
-        key = request.model_id, snapshot.revision
-        load = partial(self._load, snapshot, thrifty=thrifty)
-        with memory.watched(), PIPELINES.lease(key, load, capacity=self._max_cached_models) as pipeline:
+        lease = self._lease(request.model_id, snapshot, request.options, thrifty=thrifty)
+        with memory.watched(), lease as pipeline:
             loaded = time.monotonic()
-            with clean(pipeline), memory.thrift(pipeline) if thrifty else nullcontext():
-                call = Call(pipeline, request, report)
+            slim = memory.thrift(pipeline) if thrifty else nullcontext()
+            with clean(pipeline, request.scheduler), slim:
+                call = Call(pipeline, request, report, preview_every=self._preview_every)
                 output = call()
         timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
         timings["decoding"] = time.monotonic() - call.denoised
         rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
         return GenerationResult(images=images(output, request.seed), revision=snapshot.revision, timings=rounded)
+
+    def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
+        """Load a model ahead of its first task; see `contracts.Handler`."""
+        snapshot = self._fetch(model_id, revision, lambda progress: None, 0)
+        with memory.watched(), self._lease(model_id, snapshot, options):
+            pass
+
+    def unload(self, model_id: str) -> None:
+        """Evict a model; see `contracts.Handler`."""
+        PIPELINES.evict(lambda key: key[0] == model_id)
+
+    def state(self) -> EngineState:
+        """Say what this process runs on and holds; see `contracts.Handler`."""
+        keys = PIPELINES.keys()
+        loaded = dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys)
+        return memory.state(loading.device_of(self._device), tuple(loaded))
+
+    def _lease(
+        self, model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions, *, thrifty: bool = False
+    ) -> AbstractContextManager[DiffusionPipeline]:
+        key = model_id, snapshot.revision, options
+        # A model that once was too large stays in its thrifty form until it is evicted.
+        chosen = replace(options, offload="model") if thrifty and options.offload == "none" else options
+        return PIPELINES.lease(key, lambda: self._load(snapshot, chosen), capacity=self._max_cached_models)
 
     def pull(self, model_id: str, revision: str, report: Report) -> str:
         """Fetch a model's files; see `contracts.Handler`."""
@@ -94,9 +127,9 @@ class DiffusersHandler:
         report(Progress(phase="loading", total_steps=steps))
         return snapshot
 
-    def _load(self, snapshot: snapshots.Snapshot, *, thrifty: bool) -> DiffusionPipeline:
-        placement = loading.choose(self._device, self._dtype, snapshot.path)
-        return loading.load(snapshot.path, placement, safety_checker=self._safety_checker, offload=thrifty)
+    def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
+        placement = loading.choose(self._device, options.dtype or self._dtype, snapshot.path)
+        return loading.load(snapshot.path, placement, safety_checker=self._safety_checker, offload=options.offload)
 
 
 class _ForwardOnly:

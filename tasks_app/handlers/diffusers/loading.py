@@ -13,6 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from tasks_app.contracts import Offload
 from tasks_app.errors import ModelLoadFailed
 from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
 
@@ -35,18 +36,24 @@ def choose(device: str, dtype: str, folder: Path) -> Placement:
 
     On CUDA diffusion transformers get bfloat16, which they are published in, and all others float16; elsewhere float32.
     """
-    if device == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        device = found.type if found else "cpu"
+    device = device_of(device)
     if dtype == "auto":
         dtype = _half_precision(folder) if device.startswith("cuda") else "float32"
     return Placement(device=device, dtype=getattr(torch, dtype))
 
 
-def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: bool) -> DiffusionPipeline:
+def device_of(device: str) -> str:
+    """Return the device's name, with `auto` made out."""
+    if device != "auto":
+        return device
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else "cpu"
+
+
+def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: Offload) -> DiffusionPipeline:
     """Load the pipeline of a folder: safetensors only, no code but diffusers' own.
 
-    `offload` keeps on an accelerator only what is at work.
+    `offload` keeps on an accelerator only the component that is at work (`model`) or only its layer (`sequential`).
 
     Raises:
         ModelLoadFailed: the files don't make a pipeline.
@@ -59,10 +66,13 @@ def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: b
             f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    if offload and placement.device != "cpu":
+    if offload == "none" or placement.device == "cpu":
+        return pipeline.to(placement.device)
+    if offload == "model":
         pipeline.enable_model_cpu_offload(device=placement.device)
-        return pipeline
-    return pipeline.to(placement.device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=placement.device)
+    return pipeline
 
 
 def _options(folder: Path, placement: Placement, *, safety_checker: bool) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
 from diffusers import DiffusionPipeline
 
+from tasks_app.contracts import EngineState, WarmModel
 from tasks_app.errors import DeviceLost, OutOfMemory
 
 # CUDA has a class of its own for it; the CPU's allocator and Apple's Metal say it in words.
@@ -30,6 +33,17 @@ def watched() -> Iterator[None]:
         if isinstance(error, torch.AcceleratorError):
             raise DeviceLost("The device failed; its worker starts anew.") from error
         raise
+
+
+def state(device: str, warm: tuple[WarmModel, ...]) -> EngineState:
+    """Return the device with its memory in bytes: the accelerator's own; on a CPU what this process uses of it."""
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
+        used, name = total - free, torch.cuda.get_device_name(device)
+    else:
+        used, total = psutil.Process().memory_info().rss, psutil.virtual_memory().total
+        name = platform.processor() or platform.machine()
+    return EngineState(device=device, device_name=name, memory_used=used, memory_total=total, warm=warm)
 
 
 @contextmanager

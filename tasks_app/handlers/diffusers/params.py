@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 from tasks_app.strict import (
     StrictCharField,
     StrictChoiceField,
@@ -20,7 +21,9 @@ MAX_SEED = 2**32 - 1
 
 
 class TextToImageParams(StrictSerializer):
-    """The fields of `params`; the context brings `max_pixels`, `max_images` and `default_model_id`.
+    """The fields of `params`; the context brings `max_pixels`, `max_images`, `default_model_id` and `model_defaults`.
+
+    `model_defaults` are values by field, which go before the defaults here.
 
     Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
@@ -35,9 +38,13 @@ class TextToImageParams(StrictSerializer):
     width = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
     height = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
 
+    scheduler = StrictChoiceField(list(SCHEDULERS), default=None, allow_null=True)
+
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the fields with the server's own limit of pictures."""
+        """Return the fields with the server's own limit of pictures and the model's own defaults."""
         fields = super().get_fields()
+        for name, value in self.context["model_defaults"].items():
+            fields[name].default = value
         many = self.context["max_images"]
         return {**fields, "num_images": StrictIntegerField(min_value=1, max_value=many, default=1)}
 

@@ -30,10 +30,13 @@ export function fill(values) {
 
 const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.name, one.value])));
 
-/** Let sliders and heights follow the values. */
+/** Let what an empty field stands for follow the model, and let sliders follow their fields. */
 function follow() {
+  const defaults = JSON.parse(input("model_id").selectedOptions[0].dataset.defaults);
+  for (const one of findAll("[data-default]", form)) one.placeholder = defaults[one.name] ?? one.dataset.default;
   for (const slider of findAll("[data-slides]", form)) {
-    slider.value = input(slider.dataset.slides).value || slider.defaultValue;
+    const { value: entered, placeholder } = input(slider.dataset.slides);
+    slider.value = entered || placeholder;
     const { min, max, value } = slider;
     slider.style.setProperty("--at", (value - min) / (max - min));
   }

@@ -71,7 +71,7 @@ async function generate(body) {
     const task = await api.submit(body);
     keepTask(task.id);
     follow(task).scrollIntoView({ block: "nearest" });
-    announce(`Queued. ${inLine(task.queue_position)}.`);
+    announce(`Queued. ${inLine(task.queue_position, task.paused)}.`);
   } catch (refusal) {
     form.showRefusal(refusal);
   } finally {

@@ -1,0 +1,133 @@
+"""The admin's first page: the queue, what ended and how quickly, what failed, who works at what, what is warm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.http import urlencode
+
+from tasks_app import registry, statistics
+from tasks_app.admin import cells
+from tasks_app.admin.live import follow
+from tasks_app.models import DiffusionModel, Pause, Status, Task, TaskImage, Worker
+from tasks_app.statistics import WINDOWS, Piece, Window
+
+NEWEST = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One figure with what it means; `hint` says what it is made of."""
+
+    label: str
+    value: str
+    hint: str = ""
+    alarming: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Working:
+    """A worker and the task that it runs, if it does."""
+
+    worker: Worker
+    state: str
+    task: Task | None
+    prompt: str
+    bar: str
+
+
+def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add the dashboard's variables to those of the admin's first page, for people who may see tasks."""
+    if not any(request.user.has_perm(f"tasks_app.{verb}_task") for verb in ("view", "change")):
+        return context
+    names = {window.name: window for window in WINDOWS}
+    window = names.get(request.GET.get("window", ""), WINDOWS[1])
+    pieces = statistics.pieces(window, timezone.now())
+    return context | {
+        "dashboard": True,
+        "title": "Dashboard",
+        "window": window,
+        "windows": WINDOWS,
+        "tiles": list(_tiles(window, pieces)),
+        "series": _series(pieces, window),
+        "failures": _failures(window),
+        "workers": _working(),
+        "warm": _warm(),
+        "newest": _newest(),
+    }
+
+
+def _tiles(window: Window, pieces: list[Piece]) -> Iterable[Tile]:
+    queue = statistics.queue()
+    waiting = "–" if queue.oldest is None else cells.spell(timezone.now() - queue.oldest)
+    succeeded, failed = (sum(getattr(piece, name) for piece in pieces) for name in ("succeeded", "failed"))
+    rate = succeeded / (window.length.total_seconds() / 3600)
+    share = 100 * failed / (succeeded + failed) if succeeded + failed else 0
+    yield Tile(
+        label="Queued", value=f"{queue.queued:,}", hint=f"oldest waits {waiting}" if queue.oldest else "nobody waits"
+    )
+    yield Tile(label="Running", value=f"{queue.running:,}")
+    yield Tile(label="Throughput", value=f"{rate:,.1f}", hint=f"an hour, over {window.name}")
+    yield Tile(label="Succeeded", value=f"{succeeded:,}", hint=f"in {window.name}")
+    yield Tile(label="Failed", value=f"{failed:,}", hint=f"{share:.1f} % in {window.name}", alarming=bool(failed))
+
+
+def _series(pieces: list[Piece], window: Window) -> dict[str, Any]:
+    """Return what the charts are drawn from: a list of values for each line or stack of bars."""
+    spelled = "%a %H:%M" if window.length > timedelta(days=1) else "%H:%M"
+    names = ("succeeded", "failed", "canceled", "run_p50", "run_p95", "wait_p50", "wait_p95")
+    return {
+        "labels": [timezone.localtime(piece.start).strftime(spelled) for piece in pieces],
+        **{name: [getattr(piece, name) for piece in pieces] for name in names},
+    }
+
+
+def _failures(window: Window) -> list[dict[str, Any]]:
+    counts = statistics.failures(window)
+    most = max(counts.values(), default=1)
+    return [
+        {
+            "code": code.replace("_", " "),
+            "count": count,
+            "percent": 100 * count / most,
+            "query": urlencode({"status__exact": Status.FAILED, "error_code": code}),
+        }
+        for code, count in counts.items()
+    ]
+
+
+def _working() -> list[Working]:
+    workers = [worker for worker in registry.workers() if worker.state != registry.State.LEFT]
+    alive = {worker.name for worker in workers if worker.state in registry.ALIVE}
+    tasks = list(Task.objects.filter(status=Status.RUNNING, worker__in=alive))
+    follow(tasks)
+    by_worker = {task.worker: task for task in tasks}
+    return [_at_work(worker, worker.state, by_worker.get(worker.name)) for worker in workers]
+
+
+def _at_work(worker: Worker, state: str, task: Task | None) -> Working:
+    return Working(
+        worker=worker,
+        state=state,
+        task=task,
+        prompt="" if task is None else cells.short_prompt(task),
+        bar="" if task is None else cells.progress_bar(task),
+    )
+
+
+def _warm() -> list[dict[str, Any]]:
+    warm = registry.warm_on()
+    paused = set(Pause.objects.filter(scope=Pause.Scope.MODEL).values_list("target", flat=True))
+    rows = list(DiffusionModel.objects.filter(allowed=True))
+    rows.sort(key=lambda row: (row.model_id not in warm, row.model_id))
+    return [{"row": row, "on": warm.get(row.model_id, []), "paused": row.model_id in paused} for row in rows]
+
+
+def _newest() -> list[dict[str, Any]]:
+    images = TaskImage.objects.select_related("task").order_by("-pk")[:NEWEST]
+    return [{"image": image, "url": cells.thumbnail_url(image), "prompt": cells.prompt(image.task)} for image in images]

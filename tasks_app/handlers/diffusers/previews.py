@@ -1,0 +1,118 @@
+"""Small pictures of latents on their way: a linear map from latent channels to RGB, fitted to each model's own VAE.
+
+The map is found once per pipeline by least squares over what the VAE's encoder makes of a few drawn color fields, so it
+needs no table of model families. The inference thread pays one small copy; drawing is another thread's. Both together
+are kept under a share of the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from PIL import Image
+
+# What copies and drawings may cost of the time that the steps took.
+SHARE = 0.02
+# How long in latent pixels the longer side of a preview is at most.
+SIDE = 64
+FIELDS = 32
+
+_maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictionary()
+
+
+class Previews:
+    """The previews of one call. Only the first picture of a call is shown."""
+
+    def __init__(self, pipeline: DiffusionPipeline, every: int) -> None:
+        """Look at every so-manieth step; 0 looks at none."""
+        self._every = every
+        self._map = latent_map(pipeline) if every else None
+        self._started = time.monotonic()
+        self._spent = 0.0
+
+    def take(self, step: int, latents: Any) -> Callable[[], Image.Image] | None:
+        """Copy the latents (batch, channels, height, width) if it is time to, and return what draws them."""
+        if self._map is None or step % self._every or not self._affordable():
+            return None
+        if latents.ndim != 4 or latents.shape[1] != self._map.shape[0] - 1:
+            return None  # packed or video latents: no map for those
+        began = time.monotonic()
+        small = _shrunk(latents[0].detach()).to("cpu", torch.float32, copy=True)
+        self._spent += time.monotonic() - began
+        return partial(self._draw, small, self._map)
+
+    def _affordable(self) -> bool:
+        return self._spent <= SHARE * (time.monotonic() - self._started)
+
+    def _draw(self, latents: torch.Tensor, latent_map: torch.Tensor) -> Image.Image:
+        began = time.thread_time()
+        channels, height, width = latents.shape
+        rgb = _with_ones(latents.reshape(channels, -1).T) @ latent_map
+        pixels = rgb.clamp(0, 1).mul(255).round().to(torch.uint8).reshape(height, width, 3)
+        image = Image.fromarray(pixels.numpy())
+        self._spent += time.thread_time() - began
+        return image
+
+
+def latent_map(pipeline: DiffusionPipeline) -> torch.Tensor | None:
+    """Return the map (channels + 1, 3) from latents to RGB of 0…1, made at first use; None if there can be none."""
+    if pipeline not in _maps:
+        _maps[pipeline] = _fit(pipeline)
+    return _maps[pipeline]
+
+
+def _fit(pipeline: DiffusionPipeline) -> torch.Tensor | None:
+    vae = getattr(pipeline, "vae", None)
+    if not isinstance(vae, AutoencoderKL):
+        return None
+    fields = _color_fields(8 * pipeline.vae_scale_factor)
+    latents = _encoded(vae, fields, pipeline._execution_device)
+    height, width = latents.shape[-2:]
+    seen = torch.nn.functional.adaptive_avg_pool2d(fields, (height, width))
+    rows, colors = (values.movedim(1, -1).flatten(0, -2) for values in (latents, seen))
+    solution: torch.Tensor = torch.linalg.lstsq(_with_ones(rows), colors, driver="gelsd").solution
+    return solution if bool(solution.isfinite().all()) else None
+
+
+def _encoded(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the latents as a pipeline has them, on the CPU in float32."""
+    dtype = vae.dtype
+    # Some autoencoders overflow in half precision; their pipelines do the same before they decode.
+    upcast = dtype == torch.float16 and vae.config.force_upcast
+    if upcast:
+        vae.to(dtype=torch.float32)
+    with torch.no_grad():
+        latents = vae.encode((2 * pixels - 1).to(device, vae.dtype)).latent_dist.mode()
+    if upcast:
+        vae.to(dtype=dtype)
+    shifted = latents - (vae.config.shift_factor or 0)
+    scaled: torch.Tensor = (shifted * vae.config.scaling_factor).float().cpu()
+    return scaled
+
+
+def _color_fields(side: int) -> torch.Tensor:
+    """Return smooth and flat fields of random colors, (FIELDS, 3, side, side) of 0…1, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(FIELDS, 3, 4, 4, generator=generator)
+    coarse[::2] = coarse[::2, :, :1, :1]
+    coarse = (1.8 * (coarse - 0.5) + 0.5).clamp(0, 1)  # pure colors, too
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
+
+
+def _shrunk(latents: torch.Tensor) -> torch.Tensor:
+    height, width = latents.shape[-2:]
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return latents
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return torch.nn.functional.adaptive_avg_pool2d(latents, size)
+
+
+def _with_ones(rows: torch.Tensor) -> torch.Tensor:
+    return torch.cat([rows, torch.ones(len(rows), 1)], dim=1)

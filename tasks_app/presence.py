@@ -1,0 +1,112 @@
+"""A worker's thread beside its tasks that makes it seen and steered: its row, its pauses, its commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+
+from tasks_app import catalog, errors, execution, pauses, providers, registry
+from tasks_app.models import Pause, WorkerCommand
+from tasks_app.task_types import TEXT_TO_IMAGE
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 2.0
+_IDENTITY: dict[str, Any] = {"host": socket.gethostname(), "version": settings.VERSION}
+
+
+class Tap(Protocol):
+    """What tickets come through: Dramatiq's consumers."""
+
+    def pause(self) -> None:
+        """Let none through."""
+
+    def resume(self) -> None:
+        """Let them through again."""
+
+
+class Presence:
+    """The process as its row shows it."""
+
+    def __init__(self, taps: list[Tap]) -> None:
+        self._taps = taps
+        self._paused = False
+        self._at_work: tuple[WorkerCommand, Future[None]] | None = None
+
+    def run_forever(self, ended: threading.Event, gone: threading.Event) -> None:
+        """Beat until the process goes; once it has been told to end, its taps stay closed and it takes no command."""
+        arrived = False
+        while not gone.is_set():
+            try:
+                if not arrived:
+                    registry.arrive(execution.WORKER, pid=os.getpid(), **_IDENTITY)
+                    catalog.sync()
+                    arrived = True
+                self.beat()
+                if not ended.is_set():
+                    self.obey()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("No beat of the worker: %s", type(error).__name__)
+            finally:
+                connection.close()
+            gone.wait(BEAT_SECONDS)
+
+    def beat(self) -> None:
+        """Write what this process is and holds."""
+        engine = next((handler.state() for handler in providers.started()), None)
+        registry.beat(execution.WORKER, pid=os.getpid(), engine=engine, **_IDENTITY)
+
+    def obey(self) -> None:
+        """Open or close the taps as the pauses say, and go on with the commands."""
+        paused = pauses.is_paused(Pause.Scope.WORKER, execution.WORKER)
+        if paused != self._paused:
+            for tap in self._taps:
+                tap.pause() if paused else tap.resume()
+            self._paused = paused
+        self._settle()
+        if self._at_work is None and (command := registry.take(execution.WORKER)):
+            self._at_work = command, execution.beside_tasks(lambda: _carry_out(command))
+
+    def _settle(self) -> None:
+        if self._at_work is None or not self._at_work[1].done():
+            return
+        command, future = self._at_work
+        self._at_work = None
+        registry.settle(command, error=_reason(future.exception()))
+
+
+def leave() -> None:
+    """Write that this process ended on purpose, if the database can be reached."""
+    try:
+        registry.leave(execution.WORKER)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("The worker's row stays: %s", type(error).__name__)
+    finally:
+        connection.close()
+
+
+def _carry_out(command: WorkerCommand) -> None:
+    handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
+    if command.kind == WorkerCommand.Kind.UNLOAD:
+        handler.unload(command.model_id)
+        return
+    try:
+        model = catalog.resolve(command.model_id)
+        handler.preload(model.model_id, model.revision, catalog.load_options(model.model_id))
+    finally:
+        connection.close()  # this runs in the inference thread, which has no other use for one
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    if isinstance(error, errors.TaskError):
+        return str(error)
+    return f"It failed with an unexpected {type(error).__name__}."

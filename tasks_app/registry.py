@@ -1,0 +1,127 @@
+"""The workers' rows: how each describes itself, whether it lives, and the commands that wait for it.
+
+A worker writes its row every few seconds; one that has been silent for a lease counts as dead. Time is the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Case, Exists, OuterRef, QuerySet, TextChoices, Value, When
+from django.db.models.functions import Now
+
+from tasks_app.contracts import EngineState
+from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    class _Standing(TypedDict):
+        state: str
+
+
+# Rows of workers that have been gone for so long are removed.
+KEPT = timedelta(days=1)
+_DESCRIPTION = ("host", "pid", "version", "device", "device_name", "memory_used", "memory_total", "warm")
+
+
+class State(TextChoices):
+    """How a worker stands; the first two can't be reached any more."""
+
+    LEFT = "left"
+    DEAD = "dead"
+    DRAINING = "draining"
+    PAUSED = "paused"
+    BUSY = "busy"
+    IDLE = "idle"
+
+
+ALIVE = (State.DRAINING, State.PAUSED, State.BUSY, State.IDLE)
+
+
+def workers() -> QuerySet[WithAnnotations[Worker, _Standing]]:
+    """Return all workers, each with its `state`."""
+    running = Task.objects.filter(status=Status.RUNNING, worker=OuterRef("name"))
+    paused = Pause.objects.filter(scope=Pause.Scope.WORKER, target=OuterRef("name"))
+    return Worker.objects.annotate(
+        is_busy=Exists(running),
+        is_paused=Exists(paused),
+        state=Case(
+            When(left_at__isnull=False, then=Value(State.LEFT)),
+            When(seen_at__lt=Now() - timedelta(seconds=settings.LEASE_SECONDS), then=Value(State.DEAD)),
+            When(is_paused=True, is_busy=True, then=Value(State.DRAINING)),
+            When(is_paused=True, then=Value(State.PAUSED)),
+            When(is_busy=True, then=Value(State.BUSY)),
+            default=Value(State.IDLE),
+        ),
+    )
+
+
+def beat(name: str, *, host: str, pid: int, version: str, engine: EngineState | None) -> None:
+    """Write that this worker lives, and what it is; an engine that has not started leaves its columns empty."""
+    values: dict[str, Any] = {"host": host, "pid": pid, "version": version}
+    if engine is not None:
+        values |= {
+            column: getattr(engine, column) for column in ("device", "device_name", "memory_used", "memory_total")
+        }
+        values |= {"warm": [asdict(model) for model in engine.warm]}
+    row = Worker(name=name, started_at=Now(), seen_at=Now(), **values)
+    Worker.objects.bulk_create(
+        [row], update_conflicts=True, unique_fields=["name"], update_fields=[*_DESCRIPTION, "seen_at"]
+    )
+
+
+def arrive(name: str, *, host: str, pid: int, version: str) -> None:
+    """Write that a process begins under this name; what an earlier one of the name left is forgotten."""
+    beat(name, host=host, pid=pid, version=version, engine=None)
+    Worker.objects.filter(name=name).update(started_at=Now(), left_at=None)
+    WorkerCommand.objects.filter(worker=name, ended_at=None).update(
+        taken_at=Now(), ended_at=Now(), error="The worker was started anew before it came to this."
+    )
+
+
+def leave(name: str) -> None:
+    """Write that the worker ended on purpose."""
+    Worker.objects.filter(name=name).update(left_at=Now(), seen_at=Now(), warm=[])
+
+
+def forget() -> None:
+    """Remove the rows of workers that have long been gone."""
+    Worker.objects.filter(seen_at__lt=Now() - KEPT).delete()
+
+
+def order(
+    kind: WorkerCommand.Kind, model_id: str, names: Iterable[str], *, by: User | None = None
+) -> list[WorkerCommand]:
+    """Leave each of these workers a command; those that can't be reached any more get none."""
+    reachable = workers().filter(name__in=names, state__in=ALIVE)
+    return WorkerCommand.objects.bulk_create(
+        WorkerCommand(worker=worker, kind=kind, model_id=model_id, by=by) for worker in reachable
+    )
+
+
+def take(name: str) -> WorkerCommand | None:
+    """Give this worker its oldest open command, once."""
+    for command in WorkerCommand.objects.filter(worker=name, taken_at=None).order_by("id"):
+        if WorkerCommand.objects.filter(pk=command.pk, taken_at=None).update(taken_at=Now()):
+            return command
+    return None
+
+
+def settle(command: WorkerCommand, *, error: str = "") -> None:
+    """Write how a command ended."""
+    WorkerCommand.objects.filter(pk=command.pk).update(ended_at=Now(), error=error)
+
+
+def warm_on() -> dict[str, list[str]]:
+    """Return by model the living workers that hold it."""
+    found: dict[str, list[str]] = {}
+    for worker in workers().filter(state__in=ALIVE):
+        for model in worker.warm:
+            found.setdefault(model["model_id"], []).append(worker.name)
+    return found

@@ -1,0 +1,62 @@
+// The list of tasks: bars move by themselves, rows change and come without a reload, and what is chosen stays chosen.
+
+import { coalesced, fetchPage, follow, showProgress } from "./live.js";
+
+const MOVING = ["thumbnail", "status", "progress", "worker", "duration"];
+const NEWEST_EVERY_MS = 4000;
+
+const form = () => document.getElementById("changelist-form");
+const rows = (root) => [...root.querySelectorAll("[data-task]")].map((row) => row.dataset.task);
+let stop = () => {};
+
+function watch() {
+  stop();
+  const open = [...form().querySelectorAll("[data-live]")].map((bar) => bar.dataset.live);
+  stop = follow(open, {
+    progress: (data) => {
+      const bar = document.querySelector(`[data-live="${data.task}"]`);
+      if (bar) showProgress(bar, data);
+    },
+    moved: refresh,
+  });
+}
+
+const refresh = coalesced(async () => {
+  const page = await fetchPage();
+  const fresh = page?.getElementById("changelist-form");
+  if (!fresh) return;
+  const before = rows(form()).join();
+  const chosen = form().querySelector("input.action-select:checked");
+  if (before !== rows(fresh).join() && !chosen) {
+    form().replaceWith(fresh);
+    window.Actions?.(document.querySelectorAll("tr input.action-select"));
+  } else {
+    replaceCells(page);
+  }
+  watch();
+}, 400);
+
+function replaceCells(page) {
+  for (const id of rows(form())) {
+    for (const name of MOVING) {
+      const fresh = page.getElementById(`${name}-${id}`);
+      if (fresh) document.getElementById(`${name}-${id}`).replaceWith(fresh);
+    }
+  }
+}
+
+// The newest task of all says whether there is something new; only the list's first page shows what is new.
+async function lookForNew() {
+  const answer = await fetch("/task?limit=1").catch(() => null);
+  const [newest] = answer?.ok ? (await answer.json()).results : [];
+  if (newest && known && newest.id !== known) refresh();
+  known = newest?.id ?? known;
+}
+
+let known = null;
+watch();
+const query = new URLSearchParams(location.search);
+if (!["p", "before", "q"].some((name) => query.has(name))) {
+  lookForNew();
+  setInterval(() => document.hidden || lookForNew(), NEWEST_EVERY_MS);
+}

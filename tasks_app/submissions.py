@@ -1,0 +1,113 @@
+"""What somebody asks for -> a task to be: strict, with all wrong fields told at once, and every default resolved.
+
+A default is the request's, else the model's row's, else the parameters' own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from rest_framework import serializers
+
+from tasks_app import catalog, errors, task_types
+from tasks_app.catalog import ResolvedModel
+from tasks_app.contracts import Submission
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details, has_surrogate
+from tasks_app.task_types import TaskType
+
+SEEDS = 2**32
+
+
+class PassedOn(serializers.Field[Any, Any, Any, Any]):
+    """A value that another serializer validates."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return it as it is."""
+        return data
+
+
+class SubmissionSerializer(StrictSerializer):
+    """The body of `POST /task`; every wrong field is reported at once."""
+
+    task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
+    params = PassedOn()
+    priority = StrictIntegerField(min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0)
+
+    _model: ResolvedModel | None = None
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the validated values; `params` by the serializer of its task type and provider."""
+        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            found |= details(error)
+        if isinstance(data, dict) and "params" in data:
+            self._model, wrong_model = _model(data["params"])
+            params = _params_serializer(data, self._model)
+            if params.is_valid() and not wrong_model:
+                values["params"] = params.validated_data
+            else:
+                found["params"] = {**params.errors, **wrong_model}
+        if found:
+            raise serializers.ValidationError(found)
+        return values
+
+    def submission(self) -> Submission:
+        """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
+        values = self.validated_data
+        params = dict(values["params"])
+        provider, requested, seed = params.pop("provider"), params.pop("model_id"), params.pop("seed")
+        model = self._model
+        assert model is not None, "a valid submission has a model"
+        return Submission(
+            task_type=values["task_type"],
+            provider=provider,
+            requested_model_id=requested,
+            model_id=model.model_id,
+            revision=model.revision,
+            params=params,
+            seed=secrets.randbelow(SEEDS) if seed is None else seed,
+            priority=values["priority"],
+        )
+
+
+def params_serializer(
+    entry: TaskType, model_defaults: Mapping[str, Any], **arguments: Any
+) -> serializers.Serializer[Any]:
+    """Return the serializer of an entry's parameters under this server's limits; the arguments are DRF's."""
+    context = {
+        "max_pixels": settings.MAX_PIXELS,
+        "max_images": settings.MAX_IMAGES,
+        "default_model_id": settings.DEFAULT_MODEL_ID,
+        "model_defaults": model_defaults,
+    }
+    serializer: serializers.Serializer[Any] = import_string(entry.params)(context=context, **arguments)
+    return serializer
+
+
+def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> serializers.Serializer[Any]:
+    """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
+    params = data["params"] if isinstance(data["params"], dict) else {}
+    named = data.get("task_type"), params.get("provider", "diffusers")
+    entries = task_types.registered()
+    entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
+    return params_serializer(entry, model.defaults if model else {}, data=data["params"])
+
+
+def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
+    """Return the model that is asked for, or what is wrong with its name."""
+    name = params.get("model_id") if isinstance(params, dict) else None
+    name = settings.DEFAULT_MODEL_ID if name is None else name
+    if not isinstance(name, str) or not name or "\0" in name or has_surrogate(name):
+        return None, {}  # refused by the field itself
+    try:
+        return catalog.resolve(name), {}
+    except errors.ModelNotAllowed as error:
+        return None, {"model_id": [serializers.ErrorDetail(str(error), code=error.code)]}

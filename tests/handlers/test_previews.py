@@ -1,0 +1,83 @@
+"""Previews: what a map makes of latents, when they are taken, and that they change no picture."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from tasks_app.contracts import Progress
+from tasks_app.handlers.diffusers.handler import DiffusersHandler
+from tasks_app.handlers.diffusers.previews import SIDE, Previews, _encoded, latent_map
+from tests.handlers.test_handler import pixels, request
+
+DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
+
+
+@pytest.fixture(scope="module")
+def demo() -> DiffusionPipeline:
+    return DiffusionPipeline.from_pretrained(DEMO, torch_dtype=torch.float32)
+
+
+def latents_of(pipeline: DiffusionPipeline, color: tuple[float, float, float]) -> torch.Tensor:
+    pixels = torch.tensor(color)[None, :, None, None].expand(1, 3, 64, 64)
+    return _encoded(pipeline.vae, pixels, torch.device("cpu"))
+
+
+def drawn(pipeline: DiffusionPipeline, latents: torch.Tensor) -> Any:
+    draw = Previews(pipeline, 1).take(1, latents)
+    assert draw is not None
+    return draw()
+
+
+def test_the_map_tells_colors_apart(demo: DiffusionPipeline) -> None:
+    for channel in range(3):
+        color = [0.1, 0.1, 0.1]
+        color[channel] = 0.9
+        mean = torch.tensor(list(drawn(demo, latents_of(demo, tuple(color))).getdata())).float().mean(0)  # type: ignore[arg-type]
+        assert int(mean.argmax()) == channel
+    white, black = (drawn(demo, latents_of(demo, (value,) * 3)).convert("L").getextrema() for value in (1.0, 0.0))
+    assert white[0] > black[1]
+
+
+def test_the_map_is_made_once(demo: DiffusionPipeline) -> None:
+    assert latent_map(demo) is latent_map(demo)
+
+
+def test_large_latents_are_shrunk_and_keep_their_shape(demo: DiffusionPipeline) -> None:
+    channels = demo.vae.config.latent_channels
+    assert drawn(demo, torch.zeros(2, channels, 4 * SIDE, 2 * SIDE)).size == (SIDE // 2, SIDE)
+
+
+def test_only_every_so_manieth_step_is_looked_at(demo: DiffusionPipeline) -> None:
+    latents = latents_of(demo, (0.5, 0.5, 0.5))
+    assert Previews(demo, 3).take(2, latents) is None
+    assert Previews(demo, 3).take(3, latents) is not None
+    assert Previews(demo, 0).take(3, latents) is None
+
+
+def test_a_preview_that_cost_its_share_of_the_run_is_followed_by_none(demo: DiffusionPipeline) -> None:
+    previews = Previews(demo, 1)
+    latents = torch.zeros(1, demo.vae.config.latent_channels, 512, 512)
+    assert previews.take(1, latents) is not None
+    # No step has taken any time since.
+    assert previews.take(2, latents) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 256, 64), (1, 3, 8, 8), (1, 4, 1, 8, 8)])
+def test_latents_of_another_make_have_no_preview(demo: DiffusionPipeline, shape: tuple[int, ...]) -> None:
+    assert Previews(demo, 1).take(1, torch.zeros(shape)) is None
+
+
+@pytest.mark.parametrize("scheduler", [None, "euler_a", "dpmpp_2m"])
+def test_previews_are_reported_and_change_no_byte_of_the_picture(tmp_path: Path, scheduler: str | None) -> None:
+    shown: list[Progress] = []
+    results = []
+    for every in (0, 1):
+        handler = DiffusersHandler(models_dir=DEMO.parent, hub_cache=tmp_path, device="cpu", preview_every=every)
+        results.append(handler.run(request("demo", steps=4, scheduler=scheduler), shown.append))
+    assert pixels(results[0]) == pixels(results[1])
+    previews = [report.preview for report in shown if report.preview is not None]
+    assert previews
+    assert all(draw().mode == "RGB" for draw in previews)

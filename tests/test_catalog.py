@@ -1,0 +1,100 @@
+"""The models' rows: what requests may name, what names stand for, and what a request gets that leaves things out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_app import catalog
+from tasks_app.contracts import LoadOptions
+from tasks_app.errors import ModelNotAllowed
+from tasks_app.models import DiffusionModel
+
+ALIAS, ALIASED = "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+pytestmark = pytest.mark.django_db
+
+
+def edit(model_id: str, **values: Any) -> None:
+    assert DiffusionModel.objects.filter(model_id=model_id).update(**values)
+
+
+def test_after_a_migrate_every_model_that_the_settings_name_has_a_row() -> None:
+    rows = {row.model_id: row.aliases for row in DiffusionModel.objects.all()}
+    assert rows == {"demo": [], ALIASED: [ALIAS]}
+
+
+def test_rows_that_are_there_stay_as_they_are() -> None:
+    edit("demo", steps=7)
+    DiffusionModel.objects.filter(model_id=ALIASED).delete()
+    catalog.sync()
+    assert catalog.resolve("demo").defaults["steps"] == 7
+    assert DiffusionModel.objects.filter(model_id=ALIASED).exists()
+
+
+def test_a_model_card_says_the_defaults_of_a_new_row(tmp_path: Path, settings: Any) -> None:
+    settings.MODELS_DIR = tmp_path
+    folder = tmp_path / "carded"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    parameters = "inference:\n  parameters:\n    num_inference_steps: 8\n    guidance_scale: 1.5\n"
+    (folder / "README.md").write_text(f"---\nlicense: mit\n{parameters}---\nWords.")
+    catalog.sync()
+    row = DiffusionModel.objects.get(model_id="carded")
+    assert (row.steps, row.guidance_scale, row.license_note) == (8, 1.5, "mit")
+
+
+@pytest.mark.parametrize("name", [ALIAS, ALIASED])
+def test_a_model_that_is_not_allowed_is_refused_under_all_its_names(name: str) -> None:
+    edit(ALIASED, allowed=False)
+    with pytest.raises(ModelNotAllowed):
+        catalog.resolve(name)
+    assert not {ALIAS, ALIASED} & set(catalog.public_names())
+
+
+def test_a_row_for_a_model_of_the_hub_allows_it_under_its_aliases() -> None:
+    with pytest.raises(ModelNotAllowed):
+        catalog.resolve("org/new")
+    DiffusionModel.objects.create(model_id="org/new", aliases=["new", "newest"], revision="abc")
+    for name in ("org/new", "new", "newest"):
+        assert (catalog.resolve(name).model_id, catalog.resolve(name).revision) == ("org/new", "abc")
+    assert {"org/new", "new", "newest"} <= set(catalog.public_names())
+
+
+def test_a_row_whose_folder_is_gone_is_no_model(tmp_path: Path, settings: Any) -> None:
+    settings.MODELS_DIR = tmp_path
+    with pytest.raises(ModelNotAllowed):
+        catalog.resolve("demo")
+    assert "demo" not in catalog.public_names()
+
+
+def test_defaults_are_what_the_row_has_and_nothing_else() -> None:
+    assert catalog.resolve(ALIAS).defaults == {}
+    edit(ALIASED, steps=9, guidance_scale=0, width=64, height=64, scheduler="euler", negative_prompt="rain")
+    assert catalog.resolve(ALIAS).defaults == {
+        "steps": 9,
+        "guidance_scale": 0,
+        "width": 64,
+        "height": 64,
+        "scheduler": "euler",
+        "negative_prompt": "rain",
+    }
+
+
+def test_the_rows_revision_goes_before_the_settings(settings: Any) -> None:
+    settings.ALLOWED_MODELS = [f"{ALIASED}@451"]
+    assert catalog.resolve(ALIAS).revision == "451"
+    edit(ALIASED, revision="c0ffee")
+    assert catalog.resolve(ALIAS).revision == "c0ffee"
+
+
+def test_load_options_are_the_rows() -> None:
+    assert catalog.load_options("unknown") == LoadOptions()
+    edit("demo", dtype="bfloat16", offload="model")
+    assert catalog.load_options("demo") == LoadOptions(dtype="bfloat16", offload="model")
+
+
+def test_plain_names_are_no_patterns(settings: Any) -> None:
+    settings.ALLOWED_MODELS = ["stabilityai/*", "org/one@abc"]
+    assert "stabilityai/*" in catalog.public_names()
+    assert "stabilityai/*" not in catalog.plain_names()
+    assert "org/one" in catalog.plain_names()
