@@ -16,8 +16,13 @@ from tasks_app import execution, lifecycle, progress
 def generate(task_id: str) -> None:
     """Run the best claimable task, unless this worker is to end, and pass the ticket on while there are more."""
     execution.run_next()
+    pass_on(worker=execution.WORKER)
+
+
+def pass_on(*, worker: str = "") -> None:
+    """Send a ticket if none waits and a task does that this worker, or any that is not paused, could take."""
     # Every submission sends a ticket of its own: passing one on beside those would pile them up.
-    if not tickets() and (waiting := lifecycle.claimable(worker=execution.WORKER)):
+    if not tickets() and (waiting := lifecycle.claimable(worker=worker)):
         wake(waiting)
 
 

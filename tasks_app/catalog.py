@@ -18,6 +18,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from tasks_app import parameters
 from tasks_app.contracts import LoadOptions, Offload
 from tasks_app.errors import ModelNotAllowed
 from tasks_app.models import DiffusionModel
@@ -32,12 +33,14 @@ _CARD = {"num_inference_steps": "steps", "guidance_scale": "guidance_scale", "wi
 class ResolvedModel:
     """A folder of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
 
-    `defaults` are parameters of a request that leaves them out.
+    `defaults` are parameters of a request that leaves them out; `max_images` is how many pictures it may ask for, where
+    that is fewer than elsewhere.
     """
 
     model_id: str
     revision: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    max_images: int | None = None
 
 
 def resolve(name: str) -> ResolvedModel:
@@ -126,7 +129,9 @@ def sync_after_migrate(**kwargs: Any) -> None:
 def _by_row(row: DiffusionModel) -> ResolvedModel | None:
     if not row.allowed or not _is_there(row.model_id):
         return None
-    return ResolvedModel(model_id=row.model_id, revision=revision(row), defaults=_defaults(row))
+    return ResolvedModel(
+        model_id=row.model_id, revision=revision(row), defaults=_defaults(row), max_images=row.max_batch
+    )
 
 
 def _defaults(row: DiffusionModel) -> dict[str, Any]:
@@ -170,6 +175,9 @@ def _card(name: str) -> dict[str, Any]:
     if name not in local_models() or not path.is_file():
         return {}
     data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
-    parameters = (data.get("inference") or {}).get("parameters", {})
-    found = {column: parameters[given] for given, column in _CARD.items() if given in parameters}
-    return found | {"license_note": str(data.get("license", ""))}
+    # Many cards say only whether the Hub may run the model: `inference: false`.
+    inference = data.get("inference")
+    given = inference.get("parameters", {}) if isinstance(inference, dict) else {}
+    found = {column: given[name] for name, column in _CARD.items() if name in given}
+    usable = {} if parameters.wrong_defaults(found) else found
+    return usable | {"license_note": str(data.get("license", ""))}

@@ -94,7 +94,7 @@ _WAKE = f"""
 UPDATE {_TABLE} SET woken_at = {_NOW}
 WHERE id IN (
     SELECT id FROM {_TABLE}
-    WHERE {_CLAIMABLE} AND COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %s)
+    WHERE {_CLAIMABLE_BY} AND COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %s)
     ORDER BY {_CLAIM_ORDER} LIMIT %s FOR UPDATE SKIP LOCKED
 )
 RETURNING id
@@ -237,15 +237,15 @@ def delete(task_id: UUID) -> bool:
     return bool(gone)
 
 
-def claimable(*, worker: str) -> UUID | None:
-    """Return the task that this worker would be given next."""
+def claimable(*, worker: str = "") -> UUID | None:
+    """Return the task that this worker would be given next; without a name, any worker that is not paused."""
     rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE_BY} ORDER BY {_CLAIM_ORDER} LIMIT 1", [worker])
     return rows[0][0] if rows else None
 
 
-def wake(*, after_seconds: float, limit: int) -> list[UUID]:
-    """Mark up to `limit` tasks that nobody took for so long as woken, and return them."""
-    return [row[0] for row in _returning(_WAKE, [after_seconds, limit])]
+def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
+    """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
+    return [row[0] for row in _returning(_WAKE, [worker, after_seconds, limit])]
 
 
 def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -6,19 +6,23 @@ import logging
 import os
 import socket
 import threading
+import time
 from concurrent.futures import Future
+from datetime import timedelta
 from typing import Any, Protocol
 
+import psutil
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from tasks_app import catalog, errors, execution, pauses, providers, registry
+from tasks_app import actors, catalog, errors, execution, pauses, providers, registry
 from tasks_app.models import Pause, WorkerCommand
 from tasks_app.task_types import TEXT_TO_IMAGE
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 2.0
+# Several beats fit into a lease, so that one that fails makes nobody look dead.
+BEAT_SECONDS = min(2.0, settings.LEASE_SECONDS / 4)
 _IDENTITY: dict[str, Any] = {"host": socket.gethostname(), "version": settings.VERSION}
 
 
@@ -46,7 +50,7 @@ class Presence:
         while not gone.is_set():
             try:
                 if not arrived:
-                    registry.arrive(execution.WORKER, pid=os.getpid(), **_IDENTITY)
+                    registry.arrive(execution.WORKER, pid=os.getpid(), age=_age(), **_IDENTITY)
                     catalog.sync()
                     arrived = True
                 self.beat()
@@ -70,6 +74,9 @@ class Presence:
             for tap in self._taps:
                 tap.pause() if paused else tap.resume()
             self._paused = paused
+        if paused:
+            # For others: the pause came after this worker had fetched tickets.
+            actors.pass_on()
         self._settle()
         if self._at_work is None and (command := registry.take(execution.WORKER)):
             self._at_work = command, execution.beside_tasks(lambda: _carry_out(command))
@@ -78,8 +85,8 @@ class Presence:
         if self._at_work is None or not self._at_work[1].done():
             return
         command, future = self._at_work
-        self._at_work = None
         registry.settle(command, error=_reason(future.exception()))
+        self._at_work = None
 
 
 def leave() -> None:
@@ -92,13 +99,18 @@ def leave() -> None:
         connection.close()
 
 
+def _age() -> timedelta:
+    return timedelta(seconds=time.time() - psutil.Process().create_time())
+
+
 def _carry_out(command: WorkerCommand) -> None:
-    handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
     if command.kind == WorkerCommand.Kind.UNLOAD:
-        handler.unload(command.model_id)
+        for started in providers.started():
+            started.unload(command.model_id)
         return
     try:
         model = catalog.resolve(command.model_id)
+        handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
         handler.preload(model.model_id, model.revision, catalog.load_options(model.model_id))
     finally:
         connection.close()  # this runs in the inference thread, which has no other use for one

@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Case, Exists, OuterRef, QuerySet, TextChoices, Value, When
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Subquery, TextChoices, Value, When
 from django.db.models.functions import Now
 
 from tasks_app.contracts import EngineState
 from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from django_stubs_ext import WithAnnotations
 
     class _Standing(TypedDict):
         state: str
+        task_id: UUID | None
+
+    class _Ending(TypedDict):
+        outcome: str
 
 
 # Rows of workers that have been gone for so long are removed.
@@ -44,21 +50,40 @@ class State(TextChoices):
 ALIVE = (State.DRAINING, State.PAUSED, State.BUSY, State.IDLE)
 
 
+class Outcome(TextChoices):
+    """How a command stands; the first two may still become another."""
+
+    WAITING = "waiting"
+    UNDER_WAY = "under way"
+    DONE = "done"
+    FAILED = "failed"
+    GONE = "worker gone"
+
+
+OPEN = (Outcome.WAITING, Outcome.UNDER_WAY)
+
+
 def workers() -> QuerySet[WithAnnotations[Worker, _Standing]]:
-    """Return all workers, each with its `state`."""
-    running = Task.objects.filter(status=Status.RUNNING, worker=OuterRef("name"))
+    """Return all workers, each with its `state` and the id of the task that it runs; those that live come first."""
+    # What an earlier process of the same name began is lost, though its lease may not have run out yet.
+    running = Task.objects.filter(
+        status=Status.RUNNING, worker=OuterRef("name"), started_at__gte=OuterRef("started_at")
+    )
     paused = Pause.objects.filter(scope=Pause.Scope.WORKER, target=OuterRef("name"))
-    return Worker.objects.annotate(
-        is_busy=Exists(running),
-        is_paused=Exists(paused),
-        state=Case(
-            When(left_at__isnull=False, then=Value(State.LEFT)),
-            When(seen_at__lt=Now() - timedelta(seconds=settings.LEASE_SECONDS), then=Value(State.DEAD)),
-            When(is_paused=True, is_busy=True, then=Value(State.DRAINING)),
-            When(is_paused=True, then=Value(State.PAUSED)),
-            When(is_busy=True, then=Value(State.BUSY)),
-            default=Value(State.IDLE),
-        ),
+    return (
+        Worker.objects.annotate(task_id=Subquery(running.values("pk")[:1]), is_paused=Exists(paused))
+        .annotate(
+            state=Case(
+                When(left_at__isnull=False, then=Value(State.LEFT)),
+                When(_silent(), then=Value(State.DEAD)),
+                When(is_paused=True, task_id__isnull=False, then=Value(State.DRAINING)),
+                When(is_paused=True, then=Value(State.PAUSED)),
+                When(task_id__isnull=False, then=Value(State.BUSY)),
+                default=Value(State.IDLE),
+            ),
+            is_gone=Case(When(_gone(), then=True), default=False),
+        )
+        .order_by("is_gone", "host", "name")
     )
 
 
@@ -76,12 +101,12 @@ def beat(name: str, *, host: str, pid: int, version: str, engine: EngineState | 
     )
 
 
-def arrive(name: str, *, host: str, pid: int, version: str) -> None:
-    """Write that a process begins under this name; what an earlier one of the name left is forgotten."""
+def arrive(name: str, *, host: str, pid: int, version: str, age: timedelta) -> None:
+    """Write that a process of this age goes by this name; what an earlier one of the name left is forgotten."""
     beat(name, host=host, pid=pid, version=version, engine=None)
-    Worker.objects.filter(name=name).update(started_at=Now(), left_at=None)
+    Worker.objects.filter(name=name).update(started_at=Now() - age, left_at=None)
     WorkerCommand.objects.filter(worker=name, ended_at=None).update(
-        taken_at=Now(), ended_at=Now(), error="The worker was started anew before it came to this."
+        taken_at=Now(), ended_at=Now(), error="The worker was started anew before it had done this."
     )
 
 
@@ -91,8 +116,9 @@ def leave(name: str) -> None:
 
 
 def forget() -> None:
-    """Remove the rows of workers that have long been gone."""
-    Worker.objects.filter(seen_at__lt=Now() - KEPT).delete()
+    """Remove the rows of workers that have long been gone; a paused one stays, so that people see what is paused."""
+    paused = Pause.objects.filter(scope=Pause.Scope.WORKER).values("target")
+    Worker.objects.filter(seen_at__lt=Now() - KEPT).exclude(name__in=paused).delete()
 
 
 def order(
@@ -102,6 +128,19 @@ def order(
     reachable = workers().filter(name__in=names, state__in=ALIVE)
     return WorkerCommand.objects.bulk_create(
         WorkerCommand(worker=worker, kind=kind, model_id=model_id, by=by) for worker in reachable
+    )
+
+
+def commands() -> QuerySet[WithAnnotations[WorkerCommand, _Ending]]:
+    """Return all commands, each with its `outcome`, the latest first."""
+    return WorkerCommand.objects.select_related("by").annotate(
+        outcome=Case(
+            When(~Q(error=""), then=Value(Outcome.FAILED)),
+            When(ended_at__isnull=False, then=Value(Outcome.DONE)),
+            When(_gone("worker__"), then=Value(Outcome.GONE)),
+            When(taken_at__isnull=False, then=Value(Outcome.UNDER_WAY)),
+            default=Value(Outcome.WAITING),
+        )
     )
 
 
@@ -125,3 +164,11 @@ def warm_on() -> dict[str, list[str]]:
         for model in worker.warm:
             found.setdefault(model["model_id"], []).append(worker.name)
     return found
+
+
+def _silent(prefix: str = "") -> Q:
+    return Q(**{f"{prefix}seen_at__lt": Now() - timedelta(seconds=settings.LEASE_SECONDS)})
+
+
+def _gone(prefix: str = "") -> Q:
+    return Q(**{f"{prefix}left_at__isnull": False}) | _silent(prefix)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid5
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -16,25 +17,10 @@ from tasks_app.contracts import Submission
 from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
 
 
-def submit(submission: Submission, *, retried_from: Task | None = None) -> Task:
+def submit(submission: Submission) -> Task:
     """Create a queued task and wake a worker for it once the row is committed."""
-    deadline = settings.TASK_DEADLINE_SECONDS
-    task = Task.objects.create(
-        task_type=submission.task_type,
-        provider=submission.provider,
-        requested_model_id=submission.requested_model_id,
-        model_id=submission.model_id,
-        revision=submission.revision,
-        params=dict(submission.params),
-        seed=submission.seed,
-        priority=submission.priority,
-        total_steps=submission.params["steps"],
-        max_attempts=settings.MAX_ATTEMPTS,
-        deadline=None if deadline is None else Now() + timedelta(seconds=deadline),
-        retried_from=retried_from,
-    )
-    # Robust: a ticket that can't be sent must not turn a committed row into an error.
-    transaction.on_commit(lambda: actors.wake(task.pk), robust=True)
+    task = Task.objects.create(**_row(submission))
+    _wake(task.pk)
     return task
 
 
@@ -46,21 +32,26 @@ def cancel(task_id: UUID) -> bool:
     return status is not None
 
 
-def retry(task: Task) -> Task:
-    """Queue the same request again as a new task; the old row stays as it is."""
-    return submit(
-        Submission(
-            task_type=task.task_type,
-            provider=task.provider,
-            requested_model_id=task.requested_model_id,
-            model_id=task.model_id,
-            revision=task.revision,
-            params=task.params,
-            seed=task.seed,
-            priority=task.priority,
-        ),
-        retried_from=task,
+def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
+    """Queue the same request again as a new task; the old row stays as it is.
+
+    The new task's id is made of the key, so that the same retry twice, even at the same moment, is one task; False with
+    the task when it was there before.
+    """
+    submission = Submission(
+        task_type=task.task_type,
+        provider=task.provider,
+        requested_model_id=task.requested_model_id,
+        model_id=task.model_id,
+        revision=task.revision,
+        params=task.params,
+        seed=task.seed,
+        priority=task.priority,
     )
+    values = {**_row(submission), "retried_from": task}
+    new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
+    _wake(new.pk)
+    return new, created
 
 
 def reprioritize(task_id: UUID, priority: int) -> bool:
@@ -88,9 +79,9 @@ def pause(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bo
 def resume(scope: Pause.Scope, target: str = "") -> bool:
     """End a pause and wake a worker for what waited; False when there was none."""
     resumed = pauses.resume(scope, target)
-    waiting = lifecycle.claimable(worker=target if scope == Pause.Scope.WORKER else "")
+    waiting = lifecycle.claimable()
     if resumed and waiting:
-        transaction.on_commit(lambda: actors.wake(waiting), robust=True)
+        _wake(waiting)
     return resumed
 
 
@@ -99,3 +90,25 @@ def command(
 ) -> list[WorkerCommand]:
     """Ask workers to load a model or to give it up; returns what was left for those that can be reached."""
     return registry.order(kind, model_id, workers, by=by)
+
+
+def _row(submission: Submission) -> dict[str, Any]:
+    deadline = settings.TASK_DEADLINE_SECONDS
+    return {
+        "task_type": submission.task_type,
+        "provider": submission.provider,
+        "requested_model_id": submission.requested_model_id,
+        "model_id": submission.model_id,
+        "revision": submission.revision,
+        "params": dict(submission.params),
+        "seed": submission.seed,
+        "priority": submission.priority,
+        "total_steps": submission.params["steps"],
+        "max_attempts": settings.MAX_ATTEMPTS,
+        "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
+    }
+
+
+def _wake(task_id: UUID) -> None:
+    # Robust: a ticket that can't be sent must not turn a committed row into an error.
+    transaction.on_commit(lambda: actors.wake(task_id), robust=True)

@@ -6,19 +6,16 @@ A default is the request's, else the model's row's, else the parameters' own.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.utils.module_loading import import_string
 from rest_framework import serializers
 
-from tasks_app import catalog, errors, task_types
+from tasks_app import catalog, errors, parameters, task_types
 from tasks_app.catalog import ResolvedModel
 from tasks_app.contracts import Submission
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details, has_surrogate
-from tasks_app.task_types import TaskType
 
 SEEDS = 2**32
 
@@ -78,27 +75,16 @@ class SubmissionSerializer(StrictSerializer):
         )
 
 
-def params_serializer(
-    entry: TaskType, model_defaults: Mapping[str, Any], **arguments: Any
-) -> serializers.Serializer[Any]:
-    """Return the serializer of an entry's parameters under this server's limits; the arguments are DRF's."""
-    context = {
-        "max_pixels": settings.MAX_PIXELS,
-        "max_images": settings.MAX_IMAGES,
-        "default_model_id": settings.DEFAULT_MODEL_ID,
-        "model_defaults": model_defaults,
-    }
-    serializer: serializers.Serializer[Any] = import_string(entry.params)(context=context, **arguments)
-    return serializer
-
-
 def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> serializers.Serializer[Any]:
     """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
     params = data["params"] if isinstance(data["params"], dict) else {}
     named = data.get("task_type"), params.get("provider", "diffusers")
     entries = task_types.registered()
     entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
-    return params_serializer(entry, model.defaults if model else {}, data=data["params"])
+    defaults = {} if model is None else model.defaults
+    fewer = None if model is None else model.max_images
+    max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
+    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images)
 
 
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:

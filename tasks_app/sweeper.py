@@ -45,7 +45,7 @@ def wake_for_lost_tickets(*, after_seconds: float) -> None:
     Every idle worker does so for another task, so that together they send as many as can be used.
     """
     if not execution.busy():
-        for task_id in lifecycle.wake(after_seconds=after_seconds, limit=1):
+        for task_id in lifecycle.wake(worker=execution.WORKER, after_seconds=after_seconds, limit=1):
             actors.wake(task_id)
 
 

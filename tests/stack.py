@@ -1,7 +1,9 @@
 """A web server and a worker as real processes, on the test run's own PostgreSQL, Redis and directories."""
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -119,6 +121,26 @@ def running(logs: Path, env: Mapping[str, str]) -> Iterator[Stack]:
     """Run a web server and a worker."""
     with part(logs / "worker.log", env, "manage.py", "rundramatiq") as worker, serving(logs, env) as (api, web):
         yield Stack(api=api, web=web, worker=worker, logs=logs)
+
+
+@contextmanager
+def worker(logs: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker that writes its log to a file; kill what is left of it."""
+    with (logs / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "rundramatiq"],
+            cwd=ROOT,
+            env=environment(**variables),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _status(api: httpx2.Client) -> int:

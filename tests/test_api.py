@@ -1,5 +1,6 @@
 """The API's contract, field by field."""
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,10 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from PIL import Image
 
-from tasks_app import lifecycle, progress, services
-from tasks_app.contracts import Claim, StoredImage
+from tasks_app import lifecycle, progress, services, storage
+from tasks_app.contracts import Claim, GeneratedImage, StoredImage
 from tasks_app.models import Task
 
 MakeTask = Callable[..., Task]
@@ -444,6 +446,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
     assert shown == {
         "index": 0,
         "url": f"http://testserver/task/{task.pk}/images/0",
+        "thumbnail_url": f"http://testserver/task/{task.pk}/images/0/thumbnail",
         "seed": 7,
         "width": 32,
         "height": 24,
@@ -460,6 +463,21 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
     assert client.get(shown["url"], headers={"if-none-match": '"ab"'}).status_code == 304
     default_storage.delete(name)
     assert client.get(shown["url"]).status_code == 404
+
+
+def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeTask) -> None:
+    task = claimed()
+    picture = GeneratedImage(seed=1, image=Image.new("RGB", (640, 320), "red"))
+    stored = storage.store(Claim(task_id=task.pk, attempt=1), [picture])
+    lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
+    url = client.get(f"/task/{task.pk}").json()["images"][0]["thumbnail_url"]
+    answer = client.get(url)
+    assert (answer["Content-Type"], "immutable" in answer["Cache-Control"]) == ("image/webp", True)
+    with Image.open(io.BytesIO(answer.content)) as small:
+        assert (small.format, small.size) == ("WEBP", (256, 128))
+    assert client.get(url, headers={"if-none-match": answer["ETag"]}).status_code == 304
+    storage.discard(stored)
+    assert client.get(url).status_code == 404
 
 
 def test_the_list_has_cursor_pages_newest_first(client: Client, make_task: MakeTask) -> None:

@@ -10,9 +10,9 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle
+from tasks_app import lifecycle, pauses
 from tasks_app.contracts import Claim, Progress, StoredImage
-from tasks_app.models import Status, Task, TaskImage
+from tasks_app.models import Pause, Status, Task, TaskImage
 
 MakeTask = Callable[..., Task]
 
@@ -281,10 +281,17 @@ def test_a_passed_deadline_fails_queued_and_running_tasks(claimed: MakeTask, mak
 
 def test_waking_takes_each_task_once_until_it_waited_again(make_task: MakeTask) -> None:
     tasks = [make_task(), make_task()]
-    assert lifecycle.wake(after_seconds=60, limit=1) == []
-    assert lifecycle.wake(after_seconds=0, limit=1) == [tasks[0].pk]
+    assert lifecycle.wake(worker="w", after_seconds=60, limit=1) == []
+    assert lifecycle.wake(worker="w", after_seconds=0, limit=1) == [tasks[0].pk]
     Task.objects.update(created_at=Now() - timedelta(minutes=5))
-    assert lifecycle.wake(after_seconds=60, limit=5) == [tasks[1].pk]
+    assert lifecycle.wake(worker="w", after_seconds=60, limit=5) == [tasks[1].pk]
+
+
+def test_a_paused_worker_wakes_nobody(make_task: MakeTask) -> None:
+    task = make_task()
+    pauses.pause(Pause.Scope.WORKER, "w")
+    assert lifecycle.wake(worker="w", after_seconds=0, limit=1) == []
+    assert lifecycle.wake(worker="another", after_seconds=0, limit=1) == [task.pk]
 
 
 def test_queue_positions_follow_the_claim_order(make_task: MakeTask, claimed: MakeTask) -> None:

@@ -1,18 +1,20 @@
 """Submitting, canceling and retrying, with real tickets in Redis."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import dramatiq
 import pytest
 import redis
-from django.db import transaction
+from django.db import connection, transaction
 
 from tasks_app import actors, lifecycle, progress, services
 from tasks_app.contracts import Claim, Submission
-from tasks_app.models import Status, Task
+from tasks_app.models import Pause, Status, Task
 from tests.conftest import PARAMS
 
 QUEUE = "dramatiq:generate"
@@ -97,10 +99,67 @@ def test_a_retry_is_a_new_task_with_the_same_request(claimed: Callable[..., Task
     old = claimed(seed=99, priority=-2)
     lifecycle.fail(Claim(task_id=old.pk, attempt=1), code="internal", message="")
     before = Task.objects.filter(pk=old.pk).values().get()
-    new = Task.objects.get(pk=services.retry(old).pk)
+    made, created = services.retry(old, key=uuid4())
+    assert created
+    new = Task.objects.get(pk=made.pk)
     assert (new.status, new.seed, new.params, new.priority) == (Status.QUEUED, 99, old.params, -2)
     assert (new.retried_from_id, new.attempt) == (old.pk, 0)
     assert Task.objects.filter(pk=old.pk).values().get() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_retry_at_the_same_moment_is_one_task(claimed: Callable[..., Task]) -> None:
+    old, key, start = claimed(), uuid4(), threading.Barrier(4)
+    lifecycle.fail(Claim(task_id=old.pk, attempt=1), code="internal", message="")
+    made: list[tuple[Task, bool]] = []
+
+    def retry() -> None:
+        start.wait()
+        made.append(services.retry(old, key=key))
+        connection.close()
+
+    threads = [threading.Thread(target=retry) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(created for _, created in made) == [False, False, False, True]
+    assert len({task.pk for task, _ in made}) == Task.objects.filter(retried_from=old).count() == 1
+
+
+def test_only_a_queued_task_gets_another_priority(make_task: Callable[..., Task], claimed: Callable[..., Task]) -> None:
+    running, queued = claimed(), make_task()
+    assert services.reprioritize(queued.pk, 7)
+    assert not services.reprioritize(running.pk, 7)
+    assert dict(Task.objects.values_list("pk", "priority")) == {queued.pk: 7, running.pk: 0}
+
+
+def test_only_an_ended_task_is_deleted(claimed: Callable[..., Task]) -> None:
+    task = claimed()
+    assert not services.delete(task)
+    lifecycle.fail(Claim(task_id=task.pk, attempt=1), code="internal", message="")
+    # The caller's copy is from before the end.
+    assert not services.delete(task)
+    task.refresh_from_db()
+    assert services.delete(task)
+    assert not Task.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("scope", "target"), [(Pause.Scope.QUEUE, ""), (Pause.Scope.MODEL, "demo"), (Pause.Scope.WORKER, "w")]
+)
+def test_whoever_resumes_wakes_a_worker_if_something_waits(
+    make_task: Callable[..., Task], scope: Pause.Scope, target: str
+) -> None:
+    services.pause(scope, target)
+    services.resume(scope, target)
+    assert tickets() == []
+    task = make_task()
+    services.pause(scope, target)
+    assert services.resume(scope, target)
+    assert not services.resume(scope, target)
+    assert tickets() == [str(task.pk)]
 
 
 @pytest.mark.django_db(transaction=True)

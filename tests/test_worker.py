@@ -2,11 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import dramatiq
@@ -14,8 +11,7 @@ import pytest
 
 from tasks_app import actors, execution
 from tasks_app.models import Status, Task
-from tests import stack
-from tests.stack import until
+from tests.stack import until, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
@@ -24,26 +20,6 @@ MakeTask = Callable[..., Task]
 @pytest.fixture(autouse=True)
 def _empty_queue() -> None:
     dramatiq.get_broker().flush_all()
-
-
-@contextmanager
-def worker(tmp_path: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker that writes its log to a file; kill what is left of it."""
-    with (tmp_path / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "rundramatiq"],
-            cwd=stack.ROOT,
-            env=stack.environment(**variables),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def row(task: Task) -> Task:

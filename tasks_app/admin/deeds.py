@@ -3,38 +3,72 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
-from tasks_app import services
+from django import forms
+from django.contrib.admin.models import CHANGE, DELETION
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
+
+from tasks_app import errors, services
 from tasks_app.models import TERMINAL, Status, Task
+
+# What a confirmation's form holds.
+Given = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of a deed. `task` is the one to look at next; `log` is empty when nothing moved."""
+    """What came of a deed. `task` is the one to look at next, if there is one; `log` is empty when nothing moved."""
 
-    task: Task
+    task: Task | None
     said: str
     log: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deed:
-    """Something that people can do to tasks, once they have confirmed it."""
+    """Something that people can do to tasks, once they have confirmed it.
+
+    `form` is what the confirmation asks for; `flag` says how the admin's log files it.
+    """
 
     name: str
     title: str
     icon: str
-    danger: bool
     effect: str
     no_effect: str
     statuses: frozenset[str]
-    perform: Callable[[Task], Result]
+    perform: Callable[[Task, Given], Result]
+    form: type[forms.Form] = forms.Form
+    permission: str = "tasks_app.change_task"
+    flag: int = CHANGE
+    danger: bool = False
 
     def applies(self, task: Task) -> bool:
         """Say whether the deed would move the task as it stands."""
         return task.status in self.statuses
+
+
+class OnceForm(forms.Form):
+    """Names the confirmation, so that submitting it twice does once what it says."""
+
+    key = forms.UUIDField(initial=uuid4, widget=forms.HiddenInput)
+
+
+class PriorityForm(forms.Form):
+    """Asks for the new priority."""
+
+    priority = forms.IntegerField(
+        min_value=-10,
+        max_value=10,
+        initial=0,
+        label="New priority",
+        help_text="From -10 to 10; the highest runs first.",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
 
 
 def summary(results: Iterable[Result]) -> str:
@@ -43,7 +77,7 @@ def summary(results: Iterable[Result]) -> str:
     return (", ".join(f"{count} {said}" for said, count in counts.items()) or "No task was chosen") + "."
 
 
-def _cancel(task: Task) -> Result:
+def _cancel(task: Task, given: Given) -> Result:
     if not services.cancel(task.pk):
         return Result(task=task, said="had already ended")
     task.refresh_from_db(fields=["status"])
@@ -52,11 +86,32 @@ def _cancel(task: Task) -> Result:
     return Result(task=task, said="asked to stop at the next step", log="Asked to stop.")
 
 
-def _retry(task: Task) -> Result:
+def _reprioritize(task: Task, given: Given) -> Result:
+    priority = given["priority"]
+    if not services.reprioritize(task.pk, priority):
+        return Result(task=task, said="not moved, because it waits no more")
+    return Result(
+        task=task, said=f"given priority {priority}", log=f"Priority changed from {task.priority} to {priority}."
+    )
+
+
+def _retry(task: Task, given: Given) -> Result:
     if task.status not in TERMINAL:
         return Result(task=task, said="not queued again, because it has not ended")
-    new = services.retry(task)
+    new, created = services.retry(task, key=given["key"])
+    if not created:
+        return Result(task=new, said="had been queued again by this very confirmation")
     return Result(task=new, said="queued again as a new task", log=f"Queued again as {new.pk}.")
+
+
+def _remove(task: Task, given: Given) -> Result:
+    try:
+        deleted = services.delete(task)
+    except errors.StorageFailed:
+        return Result(task=task, said="not deleted, because a picture's file could not be removed")
+    if not deleted:
+        return Result(task=task, said="not deleted, because it has not ended")
+    return Result(task=None, said="deleted with its pictures", log="Deleted with its pictures.")
 
 
 CANCEL = Deed(
@@ -69,14 +124,37 @@ CANCEL = Deed(
     statuses=frozenset({Status.QUEUED, Status.RUNNING}),
     perform=_cancel,
 )
+REPRIORITIZE = Deed(
+    name="reprioritize",
+    title="Reprioritize",
+    icon="low_priority",
+    effect="Queued tasks move to another place in the queue; of the same priority, the oldest runs first.",
+    no_effect="waits no more",
+    statuses=frozenset({Status.QUEUED}),
+    perform=_reprioritize,
+    form=PriorityForm,
+)
 RETRY = Deed(
     name="retry",
     title="Retry",
     icon="replay",
-    danger=False,
     effect="The same request, with the same seed, joins the queue as a new task. The old one stays as it is.",
     no_effect="has not ended yet",
     statuses=frozenset(TERMINAL),
     perform=_retry,
+    form=OnceForm,
 )
-DEEDS = (CANCEL, RETRY)
+# Not named `delete`: that address is Django's own, which knows of no files.
+REMOVE = Deed(
+    name="remove",
+    title="Delete",
+    icon="delete",
+    danger=True,
+    effect="The task, its pictures and their files are removed for good. The admin's log keeps who did it.",
+    no_effect="has not ended yet",
+    statuses=frozenset(TERMINAL),
+    perform=_remove,
+    permission="tasks_app.delete_task",
+    flag=DELETION,
+)
+DEEDS = (CANCEL, REPRIORITIZE, RETRY, REMOVE)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+
+from tasks_app import progress
 from tasks_app.admin.cells import SMALL, badge, duration, image_url, moment, progress_bar, prompt, spell
 from tasks_app.admin.deeds import DEEDS
 from tasks_app.admin.live import follow
+from tasks_app.contracts import Event
 from tasks_app.models import TERMINAL, Phase, Task, TaskImage
 
 # How wide in pixels small pictures are enlarged to: one alone, and several of which two fit side by side.
@@ -36,6 +40,19 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Something that happened to the task, as its event stream tells it."""
+
+    at: datetime
+    text: str
+
+    @property
+    def clock(self) -> str:
+        """The time of day to the millisecond."""
+        return timezone.localtime(self.at).isoformat(timespec="milliseconds")[11:23]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A picture in full. `shown_width` is in pixels; None leaves it to the page."""
 
@@ -47,12 +64,15 @@ class Picture:
 def context(task: Task) -> dict[str, Any]:
     """Return the variables of the page's template; a running task is brought up to date."""
     live = follow([task]).get(task.pk, {})
+    trail = progress.trails([task.pk], after="0-0").get(task.pk)
     return {
         "task": task,
         "prompt": prompt(task),
         "badge": badge(task),
         "progress_bar": progress_bar(task),
         "remaining": _remaining(live),
+        "preview": trail and trail.preview and trail.preview.data,
+        "events": list(_events(trail.since)) if trail else [],
         "pictures": list(_pictures(task)),
         "parameters": list(_parameters(task)),
         "times": list(_times(task)),
@@ -70,6 +90,20 @@ def _remaining(live: dict[str, Any]) -> str:
         return f"{live['bytes_done'] / 1e6:.0f} of {live['bytes_total'] / 1e6:.0f} MB"
     seconds = live.get("eta_seconds")
     return "" if seconds is None else f"about {spell(timedelta(seconds=seconds))} left"
+
+
+def _events(events: Iterable[Event]) -> Iterator[Moment]:
+    """Return when the status and the phase changed; what lies between are steps."""
+    phase = None
+    for event in events:
+        at = datetime.fromtimestamp(int(event.entry.partition("-")[0]) / 1000, tz=UTC)
+        if event.name == "status":
+            phase = None
+            attempt = event.data.get("attempt")
+            yield Moment(at=at, text=str(event.data["status"]) + (f", attempt {attempt}" if attempt else ""))
+        elif event.data.get("phase") != phase:
+            phase = event.data.get("phase")
+            yield Moment(at=at, text=str(phase))
 
 
 def _pictures(task: Task) -> Iterator[Picture]:

@@ -87,7 +87,7 @@ class Migration(migrations.Migration):
                     "max_batch",
                     models.PositiveSmallIntegerField(
                         blank=True,
-                        help_text="How many pictures one call may make; empty: as many as a request may ask for.",
+                        help_text="How many pictures a request may ask for; empty: the server's own limit.",
                         null=True,
                     ),
                 ),

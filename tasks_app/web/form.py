@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, submissions, task_types
+from tasks_app import catalog, parameters
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
 
@@ -48,7 +48,7 @@ PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST
 
 def form() -> Form:
     """Return the form as this server's limits and models make it."""
-    fields = submissions.params_serializer(task_types.TEXT_TO_IMAGE, {}).fields
+    fields = parameters.fields()
     numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
     prompt, scheduler = fields["prompt"], fields["scheduler"]
     assert isinstance(prompt, serializers.CharField)

@@ -1,6 +1,7 @@
 """Addresses of the admin's pages, and what tests read from them."""
 
 from collections.abc import Callable
+from uuid import uuid4
 
 from django.test import Client
 
@@ -9,7 +10,7 @@ from tasks_app.models import Task
 
 MakeTask = Callable[..., Task]
 LIST = "/admin/tasks_app/task/"
-DEEDS = ["cancel", "retry"]
+DEEDS = ["cancel", "reprioritize", "retry", "remove"]
 
 
 def claim_of(task: Task) -> Claim:
@@ -22,6 +23,11 @@ def url_of(task: Task) -> str:
 
 def deed_url(task: Task, deed: str) -> str:
     return f"{LIST}{task.pk}/{deed}/"
+
+
+def given(deed: str) -> dict[str, object]:
+    """Return what people fill into the deed's confirmation, or find in it."""
+    return {"retry": {"key": str(uuid4())}, "reprioritize": {"priority": "5"}}.get(deed, {})
 
 
 def body(client: Client, url: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from tasks_app import progress
 from tasks_app.models import Task
 from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, url_of
 
@@ -57,7 +58,8 @@ def test_every_status_has_its_page_and_offers_what_fits(
     for status, task in one_of_each().items():
         page = body(admin_client, url_of(task))
         offered = {deed for deed in DEEDS if deed_url(task, deed) in page}
-        assert offered == ({"cancel"} if status in {"queued", "running"} else {"retry"})
+        expected = {"queued": {"cancel", "reprioritize"}, "running": {"cancel"}}
+        assert offered == expected.get(status, {"retry", "remove"})
 
 
 def test_only_a_page_whose_task_has_not_ended_follows_it(
@@ -75,3 +77,32 @@ def test_the_history_says_who_did_what(admin_client: Client, make_task: MakeTask
     page = body(admin_client, f"{LIST}{task.pk}/history/")
     assert "Canceled." in page
     assert "admin" in page
+
+
+def test_the_page_tells_when_status_and_phase_changed(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed()
+    progress.publish(task.pk, "status", {"status": "running", "attempt": 1})
+    for phase, step in (("loading", 0), ("denoising", 0), ("denoising", 1), ("denoising", 2), ("decoding", 4)):
+        progress.publish(task.pk, "progress", {"attempt": 1, "phase": phase, "step": step, "total_steps": 4})
+    events = body(admin_client, url_of(task)).split("<h2>Events</h2>")[1].split("</ol>")[0]
+    told = re.findall(r"<time[^>]*>\d\d:\d\d:\d\d\.\d+</time><span>([^<]*)</span>", events)
+    assert told == ["running, attempt 1", "loading", "denoising", "decoding"]
+
+
+def test_the_latest_preview_of_a_running_task_is_shown(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed()
+    assert 'id="task-preview" hidden' in body(admin_client, url_of(task))
+    for step in (2, 4):
+        data = {"attempt": 1, "step": step, "total_steps": 9, "width": 8, "height": 4, "src": f"data:image/webp,{step}"}
+        progress.publish(task.pk, "preview", data)
+    page = body(admin_client, url_of(task))
+    assert 'src="data:image/webp,4"' in page
+    assert "step 4 of 9" in page
+
+
+def test_without_redis_the_page_shows_what_the_rows_say(admin_client: Client, claimed: MakeTask) -> None:
+    task = claimed()
+    progress.leave_alone(TimeoutError())
+    page = body(admin_client, url_of(task))
+    assert "<h2>Events</h2>" not in page
+    assert "a-worker:1" in page

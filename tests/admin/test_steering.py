@@ -1,16 +1,20 @@
 """Deeds: asked about, confirmed by a POST, logged, and refused to whoever lacks permission."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
 from tasks_app.models import Status, Task
-from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, messages, states, url_of
+from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, given, messages, states, url_of
 
 
 def test_tasks_can_be_neither_added_nor_changed_nor_deleted(admin_client: Client, make_task: MakeTask) -> None:
@@ -87,7 +91,7 @@ def test_a_confirmed_retry_queues_the_same_request_again(
     admin_client: Client, admin_user: User, failed: MakeTask
 ) -> None:
     task = failed()
-    response = admin_client.post(deed_url(task, "retry"))
+    response = admin_client.post(deed_url(task, "retry"), given("retry"))
     new = Task.objects.get(retried_from=task)
     assert response.headers["Location"] == url_of(new)
     assert (new.status, new.params, new.seed) == (Status.QUEUED, task.params, task.seed)
@@ -98,7 +102,7 @@ def test_a_confirmed_retry_queues_the_same_request_again(
 
 def test_a_task_that_has_not_ended_is_not_retried(admin_client: Client, claimed: MakeTask) -> None:
     task = claimed()
-    said = messages(admin_client, deed_url(task, "retry"), {})
+    said = messages(admin_client, deed_url(task, "retry"), given("retry"))
     assert said == ["1 not queued again, because it has not ended."]
     assert Task.objects.count() == 1
     assert not LogEntry.objects.exists()
@@ -122,7 +126,7 @@ def test_retrying_many_queues_one_new_task_for_each_that_ended(
     admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
 ) -> None:
     tasks = one_of_each()
-    data = {"task": [str(task.pk) for task in tasks.values()]}
+    data = {"task": [str(task.pk) for task in tasks.values()], **given("retry")}
     said = messages(admin_client, f"{LIST}retry/", data)[0]
     assert "3 queued again as a new task" in said
     assert "2 not queued again, because it has not ended" in said
@@ -133,10 +137,118 @@ def test_retrying_many_queues_one_new_task_for_each_that_ended(
 def test_retried_tasks_queue_in_the_order_in_which_they_came(admin_client: Client, failed: MakeTask) -> None:
     now = timezone.now()
     tasks = [failed(created_at=now - timedelta(hours=hours)) for hours in (2, 3, 1)]
-    admin_client.post(f"{LIST}retry/", {"task": [str(task.pk) for task in tasks]})
+    admin_client.post(f"{LIST}retry/", {"task": [str(task.pk) for task in tasks], **given("retry")})
     retries = Task.objects.filter(status=Status.QUEUED).order_by("retried_from__created_at")
     queued = [entry.change_message for entry in LogEntry.objects.order_by("pk")]
     assert queued == [f"Queued again as {task.pk}." for task in retries]
+
+
+def test_a_confirmation_submitted_twice_retries_once(admin_client: Client, failed: MakeTask) -> None:
+    task, other, form = failed(), failed(), given("retry")
+    first, second = (admin_client.post(deed_url(task, "retry"), form) for _ in range(2))
+    new = Task.objects.get(retried_from=task)
+    assert first.headers["Location"] == second.headers["Location"] == url_of(new)
+    data = {"task": [str(task.pk), str(other.pk)], **form}
+    said = messages(admin_client, f"{LIST}retry/", data)[-1]
+    assert set(said.rstrip(".").split(", ")) == {
+        "1 queued again as a new task",
+        "1 had been queued again by this very confirmation",
+    }
+    assert LogEntry.objects.count() == 2
+    # Another confirmation is another wish.
+    admin_client.post(deed_url(task, "retry"), given("retry"))
+    assert Task.objects.filter(retried_from=task).count() == 2
+
+
+def test_each_confirmation_of_a_retry_has_a_key_of_its_own(admin_client: Client, failed: MakeTask) -> None:
+    url = deed_url(failed(), "retry")
+    keys = [re.search(r'name="key" value="([^"]+)"', body(admin_client, url)) for _ in range(2)]
+    assert len({key and key.group(1) for key in keys} - {None}) == 2
+
+
+def test_a_retry_without_its_key_is_asked_about_again(admin_client: Client, failed: MakeTask) -> None:
+    assert "This field is required" in admin_client.post(deed_url(failed(), "retry")).content.decode()
+    assert Task.objects.count() == 1
+
+
+def test_a_confirmed_priority_moves_queued_tasks_alone(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    tasks = one_of_each()
+    data = {"task": [str(task.pk) for task in tasks.values()], "priority": "-3"}
+    said = messages(admin_client, f"{LIST}reprioritize/", data)[0]
+    assert set(said.rstrip(".").split(", ")) >= {"1 given priority -3", "4 not moved"}
+    moved = Task.objects.get(priority=-3)
+    assert moved == tasks["queued"]
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.change_message) == (str(moved.pk), "Priority changed from 0 to -3.")
+
+
+@pytest.mark.parametrize("priority", ["11", "-11", "", "high", "1.5"])
+def test_a_priority_that_cannot_be_is_told_at_its_field(
+    admin_client: Client, make_task: MakeTask, priority: str
+) -> None:
+    task = make_task()
+    for url, more in ((deed_url(task, "reprioritize"), {}), (f"{LIST}reprioritize/", {"task": [str(task.pk)]})):
+        page = admin_client.post(url, {"priority": priority, **more}).content.decode()
+        assert 'role="alert"' in page
+        assert f'name="task" value="{task.pk}"' in page
+    task.refresh_from_db()
+    assert task.priority == 0
+
+
+def test_a_deleted_task_goes_with_its_files_and_the_log_keeps_who_did_it(
+    admin_client: Client, admin_user: User, succeeded: MakeTask
+) -> None:
+    task = succeeded(images=2)
+    names = [image.file.name for image in task.images.all()]
+    for name in names:
+        default_storage.save(name, ContentFile(b"PNG"))
+    said = messages(admin_client, deed_url(task, "remove"), {})
+    assert said == ["1 deleted with its pictures."]
+    assert not Task.objects.exists()
+    assert not any(default_storage.exists(name) for name in names)
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id, entry.action_flag) == (admin_user, str(task.pk), DELETION)
+
+
+def test_deleting_many_leaves_what_has_not_ended(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    tasks = one_of_each()
+    said = messages(admin_client, f"{LIST}remove/", {"task": [str(task.pk) for task in tasks.values()]})[0]
+    assert "3 deleted with its pictures" in said
+    assert "2 not deleted, because it has not ended" in said
+    assert set(states().values()) == {Status.QUEUED, Status.RUNNING}
+    assert LogEntry.objects.count() == 3
+
+
+def test_a_task_whose_files_cannot_be_removed_stays(admin_client: Client, succeeded: MakeTask) -> None:
+    task = succeeded()
+    folder = Path(default_storage.path(str(task.images.get().file)))
+    folder.mkdir(parents=True)  # a directory where a file should be can't be unlinked
+    (folder / "in the way").touch()
+    said = messages(admin_client, deed_url(task, "remove"), {})
+    assert said == ["1 not deleted, because a picture's file could not be removed."]
+    assert Task.objects.filter(pk=task.pk).exists()
+    assert not LogEntry.objects.exists()
+
+
+def test_whoever_deletes_twice_is_told_that_the_task_is_gone(admin_client: Client, failed: MakeTask) -> None:
+    task = failed()
+    admin_client.post(deed_url(task, "remove"))
+    said = messages(admin_client, deed_url(task, "remove"), {})
+    assert "Perhaps it was deleted?" in said[-1]
+
+
+def test_whoever_may_change_but_not_delete_tasks_cannot_delete(staff: Callable[..., Client], failed: MakeTask) -> None:
+    task = failed()
+    client = staff("change_task")
+    assert deed_url(task, "retry") in body(client, url_of(task))
+    assert deed_url(task, "remove") not in body(client, url_of(task))
+    assert "remove_chosen" not in body(client, LIST)
+    assert client.post(deed_url(task, "remove")).status_code == 403
+    assert Task.objects.filter(pk=task.pk).exists()
 
 
 def test_after_many_the_list_comes_back_with_its_filters(admin_client: Client, make_task: MakeTask) -> None:
@@ -180,11 +292,11 @@ def test_whoever_may_only_look_cannot_act(staff: Callable[..., Client], make_tas
     ended, queued = failed(), make_task()
     client = staff("view_task")
     assert "cancel_chosen" not in body(client, LIST)
-    for task, deed in ((queued, "cancel"), (ended, "retry")):
+    for task, deed in ((queued, "cancel"), (queued, "reprioritize"), (ended, "retry"), (ended, "remove")):
         assert deed_url(task, deed) not in body(client, url_of(task))
         assert client.get(deed_url(task, deed)).status_code == 403
-        assert client.post(deed_url(task, deed)).status_code == 403
-        assert client.post(f"{LIST}{deed}/", {"task": [str(task.pk)]}).status_code == 403
+        assert client.post(deed_url(task, deed), given(deed)).status_code == 403
+        assert client.post(f"{LIST}{deed}/", {"task": [str(task.pk)], **given(deed)}).status_code == 403
         data = {"action": f"{deed}_chosen", "_selected_action": [str(task.pk)], "index": "0"}
         assert 'name="task"' not in client.post(LIST, data, follow=True).content.decode()
     assert states() == {str(ended.pk): Status.FAILED, str(queued.pk): Status.QUEUED}

@@ -105,13 +105,15 @@ def test_the_newest_pictures_come_with_the_page(client: Client, finish_task: Fin
 
 
 @pytest.mark.django_db
-def test_a_task_shows_four_pictures_at_most_and_small_ones_with_sharp_pixels(
+def test_a_task_shows_four_pictures_at_most_large_ones_as_thumbnails_and_small_ones_with_sharp_pixels(
     client: Client, finish_task: FinishTask
 ) -> None:
     finish_task(images=6)
     finish_task(images=1, side=256)
     images = [image for image in render(client)[1].of("img") if "loading" in image]
     assert [image.get("class") for image in images] == [None, *["small"] * 4]
+    thumbnails = [str(image["src"]).endswith("/thumbnail") for image in images]
+    assert thumbnails == [True, *[False] * 4]
 
 
 @pytest.mark.django_db

@@ -7,17 +7,24 @@ const NEWEST_EVERY_MS = 4000;
 
 const form = () => document.getElementById("changelist-form");
 const rows = (root) => [...root.querySelectorAll("[data-task]")].map((row) => row.dataset.task);
+const bar = (id) => document.querySelector(`[data-live="${id}"]`);
+let followed = new Set();
 let stop = () => {};
 
+// One stream for all rows; a new one only when there are rows that it does not know.
 function watch() {
+  const open = [...form().querySelectorAll("[data-live]")].map((each) => each.dataset.live);
+  if (followed.size && open.every((id) => followed.has(id))) return;
   stop();
-  const open = [...form().querySelectorAll("[data-live]")].map((bar) => bar.dataset.live);
+  followed = new Set(open);
   stop = follow(open, {
-    progress: (data) => {
-      const bar = document.querySelector(`[data-live="${data.task}"]`);
-      if (bar) showProgress(bar, data);
+    progress: (data) => bar(data.task) && showProgress(bar(data.task), data),
+    status: (data) => bar(data.task) && bar(data.task).dataset.status !== data.status && refresh(),
+    done: () => refresh(),
+    lost: () => {
+      followed = new Set();
+      refresh();
     },
-    moved: refresh,
   });
 }
 
@@ -29,7 +36,8 @@ const refresh = coalesced(async () => {
   const chosen = form().querySelector("input.action-select:checked");
   if (before !== rows(fresh).join() && !chosen) {
     form().replaceWith(fresh);
-    window.Actions?.(document.querySelectorAll("tr input.action-select"));
+    const boxes = form().querySelectorAll("tr input.action-select");
+    if (boxes.length) window.Actions(boxes, { parent: form().closest(".result-list-wrapper") });
   } else {
     replaceCells(page);
   }

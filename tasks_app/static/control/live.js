@@ -2,35 +2,27 @@
 
 const RETRY_MS = 5000;
 
-// Follow tasks until each has ended. `on` maps the names of events to functions of their data; `on.moved` is called
-// when a task's status changed, so that the page can be fetched anew. Returns a function that ends it.
+// Follow tasks until each has ended. `on` has functions of the data of `status`, `progress`, `preview` and `done`.
+// When the stream can't be had (a task may have been deleted) `on.lost` is called after a while, or it is tried again.
+// Returns a function that ends it.
 export function follow(ids, on) {
   const open = new Set(ids);
   let source = null;
   let timer = null;
 
   const connect = () => {
-    const query = new URLSearchParams([...open].map((id) => ["task", id]));
-    source = new EventSource(`/events?${query}`);
-    for (const name of ["progress", "preview"]) {
-      source.addEventListener(name, (event) => on[name]?.(JSON.parse(event.data)));
+    source = new EventSource(`/events?${new URLSearchParams([...open].map((id) => ["task", id]))}`);
+    for (const name of ["status", "progress", "preview", "done"]) {
+      source.addEventListener(name, (event) => {
+        const data = JSON.parse(event.data);
+        if (name === "done") open.delete(data.task);
+        if (!open.size) source.close();
+        on[name]?.(data);
+      });
     }
-    let first = new Set();
-    source.addEventListener("status", (event) => {
-      const data = JSON.parse(event.data);
-      on.status?.(data);
-      // The first one of each task says what the page shows already.
-      if (first.has(data.task)) on.moved?.(data);
-      first.add(data.task);
-    });
-    source.addEventListener("done", (event) => {
-      const data = JSON.parse(event.data);
-      open.delete(data.task);
-      on.moved?.(data);
-      if (!open.size) source.close();
-    });
+    // A browser comes back by itself, but not after an answer that was an error.
     source.addEventListener("error", () => {
-      if (source.readyState === EventSource.CLOSED && open.size) timer = setTimeout(connect, RETRY_MS);
+      if (source.readyState === EventSource.CLOSED && open.size) timer = setTimeout(on.lost ?? connect, RETRY_MS);
     });
   };
 
@@ -44,8 +36,6 @@ export function follow(ids, on) {
 // Show a progress event in the bar of its task.
 export function showProgress(bar, data) {
   bar.setAttribute("aria-valuenow", data.percent);
-  bar.classList.remove("task-queued");
-  bar.classList.add("task-running");
   bar.classList.toggle("task-busy", data.phase !== "denoising");
   bar.querySelector(".task-bar > div").style.width = `${data.percent}%`;
   const [steps, phase] = bar.querySelectorAll(".task-steps span");
@@ -71,12 +61,15 @@ export function coalesced(work, pauseMs) {
   const run = async () => {
     if (busy) return;
     busy = true;
-    while (wanted) {
-      wanted = false;
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      await work();
+    try {
+      while (wanted) {
+        wanted = false;
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+        await work();
+      }
+    } finally {
+      busy = false;
     }
-    busy = false;
   };
   return () => {
     wanted = true;

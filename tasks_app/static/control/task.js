@@ -31,15 +31,16 @@ function showRemaining(data) {
   }
 }
 
+const bar = () => page().querySelector(".task-progress");
 const live = page().dataset.live;
 if (live) {
   follow([live], {
     progress: (data) => {
-      const bar = page().querySelector("[data-live].task-progress");
-      if (bar) showProgress(bar, data);
+      showProgress(bar(), data);
       showRemaining(data);
     },
     preview: showPreview,
-    moved: refresh,
+    status: (data) => bar().dataset.status !== data.status && refresh(),
+    done: refresh,
   });
 }

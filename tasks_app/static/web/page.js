@@ -36,8 +36,7 @@ function follow(task) {
 /** Put the finished tile where the working one is; the last preview fades out over it. */
 async function finish(task) {
   const { element } = working.get(task.id);
-  const tile = gallery.tile(task);
-  tile.classList.add("large");
+  const tile = gallery.tile(task, { large: true });
   // Decoded first, so that nothing flashes.
   await Promise.allSettled(findAll("img", tile).map((image) => image.decode()));
   const hadFocus = element.contains(document.activeElement);

@@ -1,0 +1,41 @@
+"""The parameters of a task type, as the serializer that its provider brings takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from rest_framework import serializers
+
+from tasks_app.task_types import TEXT_TO_IMAGE, TaskType
+
+
+def serializer(
+    entry: TaskType, data: Any, *, defaults: Mapping[str, Any], max_images: int
+) -> serializers.Serializer[Any]:
+    """Return the serializer of these parameters; `defaults` go before its own."""
+    context = {
+        "max_pixels": settings.MAX_PIXELS,
+        "max_images": max_images,
+        "default_model_id": settings.DEFAULT_MODEL_ID,
+        "model_defaults": defaults,
+    }
+    found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)
+    return found
+
+
+def wrong_defaults(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return by name what is wrong with values that shall stand in for parameters of a request."""
+    checked = _serializer({"prompt": "any", **values})
+    return {} if checked.is_valid() else {name: [str(why) for why in found] for name, found in checked.errors.items()}
+
+
+def fields() -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
+    """Return the fields of the parameters, for their bounds, choices and defaults."""
+    return _serializer({}).fields
+
+
+def _serializer(data: Mapping[str, Any]) -> serializers.Serializer[Any]:
+    return serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=settings.MAX_IMAGES)

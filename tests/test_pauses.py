@@ -1,0 +1,73 @@
+"""Pauses: rows that claims look at."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+
+from tasks_app import lifecycle, pauses
+from tasks_app.models import Pause, Task
+
+MakeTask = Callable[..., Task]
+QUEUE, MODEL, WORKER = Pause.Scope.QUEUE, Pause.Scope.MODEL, Pause.Scope.WORKER
+
+
+def claimed_by(worker: str) -> Task | None:
+    return lifecycle.claim(worker=worker, lease_seconds=30)
+
+
+def test_a_pause_says_who_began_it_and_a_second_one_changes_nothing(admin_user: User) -> None:
+    assert pauses.pause(QUEUE, by=admin_user)
+    assert not pauses.pause(QUEUE)
+    assert Pause.objects.get().by == admin_user
+    assert pauses.is_paused(QUEUE)
+    assert pauses.resume(QUEUE)
+    assert not pauses.resume(QUEUE)
+    assert not pauses.is_paused(QUEUE)
+
+
+def test_a_paused_queue_gives_nothing_away(make_task: MakeTask) -> None:
+    make_task()
+    pauses.pause(QUEUE)
+    assert lifecycle.claimable() is None
+    assert claimed_by("w") is None
+    pauses.resume(QUEUE)
+    assert claimed_by("w") is not None
+
+
+def test_a_paused_model_lets_other_models_pass(make_task: MakeTask) -> None:
+    make_task(model_id="slow", priority=5)
+    other = make_task(model_id="fast")
+    pauses.pause(MODEL, "slow")
+    first = claimed_by("w")
+    assert first == other
+    assert claimed_by("w") is None
+
+
+def test_a_paused_worker_gets_nothing_and_others_do(make_task: MakeTask) -> None:
+    task = make_task()
+    pauses.pause(WORKER, "one")
+    assert claimed_by("one") is None
+    assert lifecycle.claimable(worker="one") is None
+    assert lifecycle.claimable() == task.pk
+    assert claimed_by("two") == task
+
+
+def test_only_a_queued_task_is_held_by_a_pause_of_its_own(make_task: MakeTask, claimed: MakeTask) -> None:
+    running, queued = claimed(model_id="slow"), make_task(model_id="slow")
+    pauses.pause(MODEL, "slow")
+    pauses.pause(MODEL, "fast")
+    pauses.pause(WORKER, "slow")
+    assert pauses.holds(queued, pauses.active())
+    assert not pauses.holds(running, pauses.active())
+    pauses.resume(MODEL, "slow")
+    assert not pauses.holds(queued, pauses.active())
+    pauses.pause(QUEUE)
+    assert pauses.holds(queued, pauses.active())
+
+
+@pytest.mark.parametrize(("scope", "target"), [(QUEUE, "demo"), (MODEL, ""), (WORKER, ""), ("room", "x")])
+def test_the_database_refuses_pauses_that_mean_nothing(db: None, scope: str, target: str) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Pause.objects.create(scope=scope, target=target)

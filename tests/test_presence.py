@@ -1,0 +1,286 @@
+"""A worker seen and steered: in this process with taps that are counted, and as real processes."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dramatiq
+import pytest
+from django.conf import settings
+
+from tasks_app import actors, execution, pauses, presence, providers, registry, services
+from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
+from tasks_app.registry import Outcome, State
+from tests.stack import until, worker
+from tests.test_services import tickets
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MakeTask = Callable[..., Task]
+WORKER = Pause.Scope.WORKER
+QUICK = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_SECONDS": "0.2", "WAKE_SECONDS": "2"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue() -> Iterator[None]:
+    dramatiq.get_broker().flush_all()
+    yield
+    dramatiq.get_broker().flush_all()
+
+
+class Tap:
+    """A consumer that counts."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def pause(self) -> None:
+        self.said.append("pause")
+
+    def resume(self) -> None:
+        self.said.append("resume")
+
+
+@pytest.fixture
+def tap() -> Tap:
+    return Tap()
+
+
+@pytest.fixture
+def seen(tap: Tap) -> presence.Presence:
+    """Return this process as a worker."""
+    registry.arrive(execution.WORKER, pid=os.getpid(), age=presence._age(), **presence._IDENTITY)
+    return presence.Presence([tap])
+
+
+def settled(seen: presence.Presence) -> WorkerCommand:
+    """Let the worker go on until its command has ended."""
+
+    def look() -> WorkerCommand:
+        seen.obey()
+        return WorkerCommand.objects.get()
+
+    return until(look, lambda command: command.ended_at)
+
+
+def test_taps_close_once_with_the_pause_and_open_once_after_it(seen: presence.Presence, tap: Tap) -> None:
+    seen.obey()
+    pauses.pause(WORKER, execution.WORKER)
+    seen.obey()
+    seen.obey()
+    assert tap.said == ["pause"]
+    pauses.resume(WORKER, execution.WORKER)
+    seen.obey()
+    seen.obey()
+    assert tap.said == ["pause", "resume"]
+
+
+def test_a_paused_worker_passes_one_ticket_on_to_others_and_no_more(
+    seen: presence.Presence, make_task: MakeTask
+) -> None:
+    task, _ = make_task(), make_task()
+    pauses.pause(WORKER, execution.WORKER)
+    for _ in range(5):
+        seen.obey()
+    assert tickets() == [str(task.pk)]
+
+
+def test_a_paused_worker_sends_no_ticket_while_the_queue_is_paused(
+    seen: presence.Presence, make_task: MakeTask
+) -> None:
+    make_task()
+    pauses.pause(WORKER, execution.WORKER)
+    pauses.pause(Pause.Scope.QUEUE)
+    seen.obey()
+    assert tickets() == []
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let commands reach the fake provider's engine."""
+    engine = providers.handler("text-to-image", "fake")
+    monkeypatch.setattr(providers, "_handlers", {("text-to-image", "diffusers"): engine})
+    return engine
+
+
+def test_a_preload_reaches_the_engine_and_the_row(seen: presence.Presence, fake_engine: Any) -> None:
+    services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
+    assert settled(seen).error == ""
+    seen.beat()
+    assert registry.warm_on() == {"demo": [execution.WORKER]}
+    WorkerCommand.objects.all().delete()
+    services.command(WorkerCommand.Kind.UNLOAD, "demo", [execution.WORKER])
+    assert settled(seen).error == ""
+    seen.beat()
+    assert registry.warm_on() == {}
+
+
+def test_a_model_that_is_not_allowed_is_refused_in_words(seen: presence.Presence, fake_engine: Any) -> None:
+    services.command(WorkerCommand.Kind.PRELOAD, "nobody/knows", [execution.WORKER])
+    assert settled(seen).error.startswith("This server does not allow this model.")
+
+
+def test_an_unexpected_error_is_told_without_its_text(
+    seen: presence.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr(fake_engine, "preload", explode)
+    services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
+    assert settled(seen).error == "It failed with an unexpected RuntimeError."
+
+
+def test_unloading_where_no_engine_has_started_starts_none(
+    seen: presence.Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "_handlers", {})
+    services.command(WorkerCommand.Kind.UNLOAD, "demo", [execution.WORKER])
+    assert settled(seen).error == ""
+    assert providers.started() == []
+
+
+def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(seen: presence.Presence) -> None:
+    ended, gone = threading.Event(), threading.Event()
+    ended.set()
+    before = Worker.objects.get().seen_at
+    thread = threading.Thread(target=seen.run_forever, args=[ended, gone])
+    thread.start()
+    # Arriving settles what waited before.
+    arrived = until(lambda: Worker.objects.get().seen_at, lambda now: now > before)
+    services.command(WorkerCommand.Kind.UNLOAD, "demo", [execution.WORKER])
+    until(lambda: Worker.objects.get().seen_at, lambda now: now > arrived)
+    gone.set()
+    thread.join()
+    assert registry.commands().get().outcome == Outcome.WAITING
+
+
+# --- Real workers ----------------------------------------------------------------------------------------------------
+
+
+def row(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def submitted(make_task: MakeTask, prompt: str, steps: int = 4, **fields: Any) -> Task:
+    task = make_task(params={"prompt": prompt, "steps": steps}, **fields)
+    actors.wake(task.pk)
+    return task
+
+
+def state_of(name: str) -> str:
+    found = registry.workers().filter(name=name).first()
+    return "" if found is None else found.state
+
+
+def until_state(name: str, state: State, *, patience: float = 60) -> None:
+    until(lambda: state_of(name), lambda now: now == state, patience=patience)
+
+
+def test_a_paused_queue_holds_a_task_until_it_is_resumed_and_then_it_runs_at_once(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    services.pause(Pause.Scope.QUEUE)
+    with worker(tmp_path, WORKER_NAME="one"):
+        until_state("one", State.IDLE)
+        task = submitted(make_task, "pace 0")
+        # The worker has seen the ticket, and let the task lie.
+        until(actors.tickets, lambda waiting: not waiting)
+        assert row(task).status == Status.QUEUED
+        services.resume(Pause.Scope.QUEUE)
+        resumed = time.monotonic()
+        until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
+        assert time.monotonic() - resumed < settings.WAKE_SECONDS
+
+
+def test_a_pause_outlasts_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path, WORKER_NAME="one") as process:
+        until_state("one", State.IDLE)
+        services.pause(WORKER, "one")
+        until_state("one", State.PAUSED)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+    assert state_of("one") == State.LEFT
+    with worker(tmp_path, WORKER_NAME="one"):
+        until_state("one", State.PAUSED)
+        task = submitted(make_task, "pace 0")
+        services.resume(WORKER, "one")
+        until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
+
+
+def test_a_drained_worker_finishes_its_task_and_another_one_has_the_next(make_task: MakeTask, tmp_path: Path) -> None:
+    with worker(tmp_path, WORKER_NAME="one", **QUICK):
+        first = submitted(make_task, "pace 0.05", 60)
+        until(lambda: row(first), lambda now: now.step > 0)
+        services.pause(WORKER, "one")
+        assert state_of("one") == State.DRAINING
+        second = submitted(make_task, "pace 0")
+        ended = until(lambda: row(first), lambda now: now.finished_at)
+        assert (ended.status, ended.worker, ended.attempt) == (Status.SUCCEEDED, "one", 1)
+        until_state("one", State.PAUSED)
+        assert row(second).status == Status.QUEUED
+        with worker(tmp_path, WORKER_NAME="two", **QUICK):
+            taken = until(lambda: row(second), lambda now: now.finished_at)
+    assert (taken.status, taken.worker, taken.attempt) == (Status.SUCCEEDED, "two", 1)
+
+
+def test_a_paused_worker_swallows_no_tickets_and_sends_none_in_a_loop(make_task: MakeTask, tmp_path: Path) -> None:
+    services.pause(WORKER, "one")
+    with worker(tmp_path, WORKER_NAME="one", **{**QUICK, "WAKE_SECONDS": "0.2"}):
+        until_state("one", State.PAUSED)
+        tasks = [submitted(make_task, "pace 0") for _ in range(5)]
+        # As many beats and sweeps as would let tickets pile up, or be eaten up.
+        for _ in range(6):
+            seen_at = Worker.objects.get().seen_at
+            until(lambda seen_at=seen_at: Worker.objects.get().seen_at, lambda now, before=seen_at: now > before)
+        assert 1 <= actors.tickets() <= len(tasks)
+        assert {row(task).attempt for task in tasks} == {0}
+
+
+def test_a_killed_worker_is_shown_dead_within_a_lease_and_never_as_busy(
+    make_task: MakeTask, tmp_path: Path, settings: Any
+) -> None:
+    lease = settings.LEASE_SECONDS = float(QUICK["LEASE_SECONDS"])
+    with worker(tmp_path, WORKER_NAME="one", **QUICK) as process:
+        task = submitted(make_task, "pace 0.05", 400)
+        until(lambda: row(task), lambda now: now.step > 0)
+        until_state("one", State.BUSY)
+        os.killpg(process.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        until_state("one", State.DEAD, patience=lease + 1)
+        assert time.monotonic() - killed < lease + 0.5
+        assert row(task).status == Status.RUNNING
+
+
+def test_a_stopped_worker_has_left_at_once(tmp_path: Path) -> None:
+    with worker(tmp_path, WORKER_NAME="one") as process:
+        until_state("one", State.IDLE)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    assert state_of("one") == State.LEFT
+
+
+def test_a_preload_makes_the_model_warm_and_its_first_task_loads_nothing(make_task: MakeTask, tmp_path: Path) -> None:
+    def done(kind: WorkerCommand.Kind, model_id: str) -> str:
+        (ordered,) = services.command(kind, model_id, ["one"])
+        ended = until(lambda: registry.commands().get(pk=ordered.pk), lambda command: command.ended_at)
+        return str(ended.error or ended.outcome)
+
+    with worker(tmp_path, WORKER_NAME="one"):
+        until_state("one", State.IDLE)
+        assert done(WorkerCommand.Kind.PRELOAD, "demo") == Outcome.DONE
+        until(registry.warm_on, lambda warm: warm == {"demo": ["one"]})
+        task = submitted(make_task, "a red house", provider="diffusers")
+        ended = until(lambda: row(task), lambda now: now.finished_at)
+        assert ended.status == Status.SUCCEEDED, ended.error_message
+        assert ended.timings["loading"] < 0.1
+        assert done(WorkerCommand.Kind.UNLOAD, "demo") == Outcome.DONE
+        until(registry.warm_on, lambda warm: warm == {})
+        error = done(WorkerCommand.Kind.PRELOAD, settings.DEFAULT_MODEL_ID)
+        assert "is not on this server and can't be fetched: this server works offline" in error
+        again = submitted(make_task, "a red house", provider="diffusers")
+        ended = until(lambda: row(again), lambda now: now.finished_at)
+        assert ended.timings["loading"] > 10 * row(task).timings["loading"]
