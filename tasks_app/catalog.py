@@ -80,11 +80,12 @@ def plain_names() -> list[str]:
     return _ids(public_names())
 
 
-def defaults_by_name() -> dict[str, dict[str, Any]]:
-    """Return for every plain name the defaults that its model's row has."""
+def defaults() -> dict[str, dict[str, Any]]:
+    """Return every public name that is no pattern, with the parameters that its model stands in for."""
     rows = list(DiffusionModel.objects.all())
-    named = {name: _defaults(row) for row in rows for name in (*row.aliases, row.model_id)}
-    return {name: named.get(settings.MODEL_ALIASES.get(name, name), {}) for name in _ids(_names(rows))}
+    by_name = {name: row for row in rows for name in (row.model_id, *row.aliases)}
+    found = ((name, by_name.get(settings.MODEL_ALIASES.get(name, name))) for name in _ids(_names(rows)))
+    return {name: {} if row is None else _defaults(row) for name, row in found}
 
 
 def local_models() -> set[str]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.stack import ROOT
 
@@ -33,6 +33,8 @@ MAX_SHOT_BYTES = 400_000
 DESKTOP = {"width": 1400, "height": 860}
 PHONE = {"width": 360, "height": 760}
 LOADED = "Array.from(document.images).every(image => image.complete) && document.fonts.status === 'loaded'"
+# Two cores are shared by browser, web server, worker and databases.
+expect.set_options(timeout=20_000)
 SERIOUS = {"serious", "critical"}
 
 

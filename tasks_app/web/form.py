@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
 from tasks_app import catalog, parameters
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from tasks_app.strict import StrictFloatField, StrictIntegerField
+from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberInput:
-    """A number to be entered; one without a value is left to the server or the model."""
+    """A number to be entered. One that is left empty gets the default, which the model may say or the server draw."""
 
     name: str
     minimum: float
     maximum: float
     step: float
-    value: float | None
-
-
-# Fields of the form that a model may have defaults of its own for.
-SHOWN = ("steps", "guidance_scale", "width", "height", "negative_prompt")
-PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, value=0)
+    default: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A model to choose; `defaults` are what the fields have until somebody changes them, as JSON."""
+class ModelOption:
+    """A model to be chosen; `defaults` are its own, as JSON."""
 
     name: str
     chosen: bool
@@ -43,43 +37,42 @@ class Choice:
 class Form:
     """Everything that the form's template asks for."""
 
-    models: list[Choice]
+    models: list[ModelOption]
+    schedulers: list[str]
     max_prompt: int | None
-    negative_prompt: str
     numbers: dict[str, NumberInput]
+
+
+PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, default=0)
 
 
 def form() -> Form:
     """Return the form as this server's limits and models make it."""
     fields = parameters.fields()
-    common = {name: fields[name].default for name in SHOWN}
-    models = {name: common | _shown(own) for name, own in catalog.defaults_by_name().items()}
-    chosen = models.get(settings.DEFAULT_MODEL_ID, common)
-    numbers = [
-        _number(field, chosen) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)
-    ]
-    prompt = fields["prompt"]
+    numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
+    prompt, scheduler = fields["prompt"], fields["scheduler"]
     assert isinstance(prompt, serializers.CharField)
+    assert isinstance(scheduler, StrictChoiceField)
     return Form(
-        models=[
-            Choice(name=name, chosen=name == settings.DEFAULT_MODEL_ID, defaults=json.dumps(own))
-            for name, own in models.items()
-        ],
+        models=_models(),
+        schedulers=scheduler.choices,
         max_prompt=prompt.max_length,
-        negative_prompt=str(chosen["negative_prompt"]),
         numbers={number.name: number for number in [*numbers, PRIORITY]},
     )
 
 
-def _shown(defaults: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in defaults.items() if name in SHOWN}
+def _models() -> list[ModelOption]:
+    return [
+        ModelOption(name=name, chosen=name == settings.DEFAULT_MODEL_ID, defaults=json.dumps(defaults))
+        for name, defaults in catalog.defaults().items()
+    ]
 
 
-def _number(field: StrictIntegerField | StrictFloatField, defaults: dict[str, Any]) -> NumberInput:
+def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:
     return NumberInput(
         name=str(field.field_name),
         minimum=field.min_value,
         maximum=field.max_value,
         step=field.multiple_of if isinstance(field, StrictIntegerField) else 0.5,
-        value=defaults.get(str(field.field_name), field.default),
+        default=field.default,
     )

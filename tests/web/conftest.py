@@ -32,7 +32,9 @@ def visit(stack: Stack, transactional_db: None, open_page: OpenPage) -> Callable
 
     def open_it(path: str = "/", **options: Any) -> Watched:
         watched = open_page(str(stack.api.base_url), **options)
-        watched.page.goto(path)
+        answer = watched.page.goto(path)
+        assert answer is not None
+        assert answer.ok, answer.text()
         watched.page.wait_for_selector("#composer [type=submit]:enabled")
         return watched
 

@@ -1,18 +1,15 @@
 """From an empty page to a finished picture, in a real browser, through the real parts."""
 
-import base64
-import io
 import json
 import re
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tasks_app import progress
+from tasks_app import services
+from tasks_app.models import DiffusionModel, Pause
 from tests.browser import PHONE, Watched
 from tests.stack import Stack
 
@@ -67,17 +64,6 @@ def wait_for_steps(tile: Locator) -> None:
     expect(tile.locator(".state")).to_contain_text(re.compile(r"Step [1-9]"), timeout=PATIENCE_MS)
 
 
-def draw_preview(color: str) -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), color).save(buffer, "WEBP")
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def publish_preview(task: dict[str, Any], color: str, *, step: int) -> None:
-    data = {"attempt": 1, "step": step, "total_steps": 150, "width": 16, "height": 16, "src": draw_preview(color)}
-    progress.publish(UUID(task["id"]), "preview", data)
-
-
 def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) -> None:
     page = visit().page
     expect(page.locator("#empty")).to_be_visible()
@@ -96,23 +82,24 @@ def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) ->
     assert len(set(seen["bar"])) >= 3, seen
     assert seen["bar"] == sorted(seen["bar"])
     assert [text for text in seen["texts"] if text.startswith("Step ")]
+    assert seen["previews"]
     assert page.evaluate("localStorage['diffusers-handler:tasks']") == "[]"
     assert stack.get(task)["params"]["seed"] == 3
 
 
 def test_the_picture_forms_from_previews_and_the_finished_one_takes_their_place(visit: Visit) -> None:
     page = visit().page
-    task = generate(page, "a beach", **LONG)
-    tile = working(page, task)
-    wait_for_steps(tile)
-    publish_preview(task, "red", step=1)
-    expect(tile.locator(".preview")).to_have_attribute("src", draw_preview("red"))
-    publish_preview(task, "blue", step=2)
-    newest = tile.locator(".preview").last
-    expect(newest).to_have_attribute("src", draw_preview("blue"))
-    assert newest.evaluate("image => getComputedStyle(image).filter").startswith("blur(")
+    page.evaluate(WATCH)
+    task = generate(page, "a beach", steps=60, num_images=4)
+    preview = working(page, task).locator(".preview").last
+    expect(preview).to_be_visible(timeout=PATIENCE_MS)
+    assert preview.evaluate("image => image.naturalWidth") > 0
+    assert preview.evaluate("image => getComputedStyle(image).filter").startswith("blur(")
     expect(finished(page, task).locator("img:not(.leaving)")).to_have_count(4, timeout=PATIENCE_MS)
     expect(page.locator(".preview, .leaving")).to_have_count(0)
+    seen = page.evaluate("window.seen")["previews"]
+    assert len(set(seen)) >= 2
+    assert all(source.startswith("data:image/webp;base64,") for source in seen)
 
 
 def test_tasks_share_one_stream_and_tell_their_place_in_line(visit: Visit) -> None:
@@ -164,6 +151,36 @@ def test_after_a_reload_a_running_task_is_followed_to_its_end(visit: Visit) -> N
     assert page.input_value("#prompt") == "a beach"
     assert page.input_value("#steps") == "150"
     expect(finished(page, task).locator("img:not(.leaving)")).to_have_count(4, timeout=PATIENCE_MS)
+
+
+def test_what_is_left_empty_is_the_models_and_is_said_so(visit: Visit, stack: Stack) -> None:
+    DiffusionModel.objects.update_or_create(model_id="demo", defaults={"steps": 3, "negative_prompt": "fog"})
+    page = visit().page
+    assert page.evaluate("[steps, negative_prompt, guidance_scale].map(field => field.placeholder)") == [
+        "3",
+        "fog",
+        "7.5",
+    ]
+    assert page.input_value("[data-slides=steps]") == "3"
+    page.select_option("#model_id", "runwayml/stable-diffusion-v1-5")
+    expect(page.locator("#steps")).to_have_attribute("placeholder", "30")
+    page.select_option("#model_id", "demo")
+    page.fill("#prompt", "a beach")
+    with page.expect_response("**/task") as answered:
+        page.keyboard.press("Control+Enter")
+    params = answered.value.json()["params"]
+    assert (params["steps"], params["negative_prompt"], params["guidance_scale"]) == (3, "fog", 7.5)
+    assert (params["scheduler"], params["width"]) == (None, None)
+
+
+def test_a_paused_queue_is_said_to_be(visit: Visit) -> None:
+    services.pause(Pause.Scope.QUEUE)
+    page = visit().page
+    task = generate(page, "a beach", steps=2)
+    state = working(page, task).locator(".state")
+    expect(state).to_contain_text("Next in line · paused")
+    services.resume(Pause.Scope.QUEUE)
+    expect(finished(page, task)).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_a_task_that_failed_says_why(visit: Visit, stack: Stack) -> None:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tasks_app.models import Task
-from tests.browser import PHONE, Watched
+from tests.browser import PHONE, Watched, widths
 from tests.web.conftest import FinishTask
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.django_db(transaction=True)]
@@ -56,6 +56,17 @@ def test_the_wall_goes_on_by_its_button_and_by_one_that_can_be_tried_again(
     button.press("Enter")
     expect(page.locator(TILES)).to_have_count(30)
     expect(page.locator(f"{TILES} a").nth(24)).to_be_focused()
+
+
+def test_large_pictures_are_thumbnails_on_the_wall_and_whole_in_the_viewer(
+    visit: Visit, finish_task: FinishTask
+) -> None:
+    tasks = [finish_task(side=512) for _ in range(25)]
+    page = visit(viewport={"width": 1400, "height": 3000}).page
+    expect(page.locator(TILES)).to_have_count(25)
+    assert set(widths(page, f"{TILES} img")) == {256}
+    open_tile(page, tasks[0])
+    assert widths(page, "#viewer-picture") == [512]
 
 
 def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_task: FinishTask) -> None:

@@ -16,14 +16,15 @@ export function announce(text) {
 /** Pictures up to this side are enlarged with their pixels as squares. */
 const SMALL = 128;
 
-/** Make the <img> of a task's picture. The path alone: the host in a URL may be one behind a proxy. */
-export function picture(image, alt = "") {
+/** Make the <img> of a task's picture, in small unless it is to be shown `large`. */
+export function picture(image, alt, { large = false } = {}) {
   const img = new Image(image.width, image.height);
-  img.src = pathOf(image);
+  img.src = large || isSmall(image) ? pathOf(image) : new URL(image.thumbnail_url).pathname;
   img.alt = alt;
   img.classList.toggle("small", isSmall(image));
   return img;
 }
 
 export const isSmall = (image) => Math.max(image.width, image.height) <= SMALL;
+/** The path alone: the host in a URL may be one behind a proxy. */
 export const pathOf = (image) => new URL(image.url).pathname;

@@ -24,36 +24,19 @@ export function fill(values) {
     const value = String(values[one.name] ?? "");
     if (one.tagName !== "SELECT" || [...one.options].some((option) => option.value === value)) one.value = value;
   }
-  known = defaults();
   follow();
   keep();
-}
-
-const defaults = () => JSON.parse(input("model_id").selectedOptions[0]?.dataset.defaults ?? "{}");
-let known = defaults();
-
-/** Give fields that still have the former model's defaults those of the chosen one. */
-function takeDefaults() {
-  const chosen = defaults();
-  for (const [name, value] of Object.entries(chosen)) {
-    if (isSame(input(name), known[name])) input(name).value = String(value ?? "");
-  }
-  known = chosen;
-  follow();
-  keep();
-}
-
-function isSame(one, value) {
-  if (one.value === String(value ?? "")) return true;
-  return isNumber(one) && one.value !== "" && value != null && Number(one.value) === value;
 }
 
 const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.name, one.value])));
 
-/** Let sliders and heights follow the values. */
+/** Let what an empty field stands for follow the model, and let sliders follow their fields. */
 function follow() {
+  const defaults = JSON.parse(input("model_id").selectedOptions[0].dataset.defaults);
+  for (const one of findAll("[data-default]", form)) one.placeholder = defaults[one.name] ?? one.dataset.default;
   for (const slider of findAll("[data-slides]", form)) {
-    slider.value = input(slider.dataset.slides).value || slider.defaultValue;
+    const { value: entered, placeholder } = input(slider.dataset.slides);
+    slider.value = entered || placeholder;
     const { min, max, value } = slider;
     slider.style.setProperty("--at", (value - min) / (max - min));
   }
@@ -112,7 +95,6 @@ export function start(generate) {
     follow();
     keep();
   });
-  input("model_id").addEventListener("change", takeDefaults);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     clear();

@@ -23,14 +23,15 @@ export async function taskOf(id) {
 }
 
 /** Make the tile of a finished task. */
-export function tile(task) {
+export function tile(task, { large = false } = {}) {
   known.set(task.id, task);
   const made = stamp("tile");
   made.dataset.task = task.id;
+  made.classList.toggle("large", large);
   const box = find(".pictures", made);
   box.dataset.count = task.images.length;
   box.replaceChildren(
-    ...task.images.slice(0, SHOWN).map((image, index) => picture(image, index === 0 ? task.params.prompt : "")),
+    ...task.images.slice(0, SHOWN).map((image, at) => picture(image, at === 0 ? task.params.prompt : "", { large })),
   );
   find(".prompt", made).textContent = task.params.prompt;
   find("a", made).href = pathOf(task.images[0]);

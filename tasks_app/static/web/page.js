@@ -36,8 +36,7 @@ function follow(task) {
 /** Put the finished tile where the working one is; the last preview fades out over it. */
 async function finish(task) {
   const { element } = working.get(task.id);
-  const tile = gallery.tile(task);
-  tile.classList.add("large");
+  const tile = gallery.tile(task, { large: true });
   // Decoded first, so that nothing flashes.
   await Promise.allSettled(findAll("img", tile).map((image) => image.decode()));
   const hadFocus = element.contains(document.activeElement);
@@ -71,7 +70,7 @@ async function generate(body) {
     const task = await api.submit(body);
     keepTask(task.id);
     follow(task).scrollIntoView({ block: "nearest" });
-    announce(`Queued. ${inLine(task.queue_position)}.`);
+    announce(`Queued. ${inLine(task.queue_position, task.paused)}.`);
   } catch (refusal) {
     form.showRefusal(refusal);
   } finally {

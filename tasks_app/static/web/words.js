@@ -13,9 +13,9 @@ export function left(seconds) {
   return seconds < 90 ? `${Math.round(seconds)} s left` : `${Math.round(seconds / 60)} min left`;
 }
 
-export function inLine(position) {
-  if (position == null) return "Waiting";
-  return position === 1 ? "Next in line" : `${ordinal(position)} in line`;
+export function inLine(position, paused = false) {
+  const place = position == null ? "Waiting" : position === 1 ? "Next in line" : `${ordinal(position)} in line`;
+  return paused ? `${place} · paused` : place;
 }
 
 const size = (bytes) => (bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);

@@ -11,6 +11,8 @@ export class Working {
   #task;
   #attempt = 0;
   #half = false;
+  #paused = false;
+  #position = null;
 
   /** Of `hooks`, `done(task)` hears of success, `ended()` of any other end, `again(task)` and `dismiss()` of clicks. */
   constructor(task, hooks) {
@@ -53,11 +55,14 @@ export class Working {
     this.#say(text);
   }
 
-  status({ status, queue_position: position }) {
+  /** Take a status. Only a whole task says whether it is paused; a place in line that changes says that it isn't. */
+  status({ status, queue_position: position, paused = this.#paused && position === this.#position }) {
+    this.#paused = paused;
+    this.#position = position;
     if (status === "queued") {
       this.#forgetPreviews();
       this.#half = false;
-      this.#fill(0, inLine(position));
+      this.#fill(0, inLine(position, paused));
     }
     // A stream that is opened anew says it again; the bar stays where it is.
     if (status === "running" && this.element.dataset.status !== "running") this.#fill(null, "Starting");
