@@ -68,7 +68,7 @@ def timed_callbacks(cost: Cost) -> Iterator[None]:
         original(self, *arguments)
         cost.callbacks += time.perf_counter() - began
 
-    Call._stepped = stepped  # type: ignore[method-assign]
+    Call._stepped = stepped  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from django.db import connection
 from tasks_app import lifecycle, progress, services
 from tasks_app.api.sse import MAX_TASKS
 from tasks_app.contracts import Claim, Progress, StoredImage
-from tasks_app.models import Task
+from tasks_app.models import Pause, Task
 from tests import stack as stacks
 from tests.chaos.processes import Child
 from tests.listeners import Listener
@@ -100,7 +100,7 @@ def test_from_the_queue_to_the_picture_everything_is_told_once(api: httpx2.Clien
     assert not stream.is_alive()
     queued, running, *steps, succeeded, image, done = stream.named("status", "progress", "image", "done")
     assert (stream.status, stream.retry) == (200, 2000)
-    assert queued.data == {"task": str(task.pk), "status": "queued", "attempt": 0, "queue_position": 1}
+    assert queued.data == {"task": str(task.pk), "status": "queued", "attempt": 0, "queue_position": 1, "paused": False}
     assert running.data == {"task": str(task.pk), "status": "running", "attempt": 1}
     assert [one.data["step"] for one in steps] == [1, 2, 3, 4]
     assert succeeded.data == {"task": str(task.pk), "status": "succeeded", "attempt": 1}
@@ -233,6 +233,17 @@ def test_a_cancel_of_a_queued_task_ends_its_stream(api: httpx2.Client, make_task
         assert api.post(f"/task/{task.pk}/cancel").status_code == 200
         stream.join(10)
     assert [one.data["status"] for one in stream.named("status", "done")] == ["queued", "canceled", "canceled"]
+
+
+def test_a_pause_is_told_to_whoever_watches_what_waits_for_it(api: httpx2.Client, make_task: MakeTask) -> None:
+    task, other = make_task(), make_task(model_id="other")
+    with listen(api, task) as stream, listen(api, other) as unmoved:
+        until(lambda: stream.named("status"), lambda seen: seen and not seen[-1].data["paused"])
+        services.pause(Pause.Scope.MODEL, task.model_id)
+        until(lambda: stream.named("status"), lambda seen: seen[-1].data["paused"])
+        services.resume(Pause.Scope.MODEL, task.model_id)
+        until(lambda: stream.named("status"), lambda seen: not seen[-1].data["paused"])
+    assert [one.data["paused"] for one in unmoved.named("status")] == [False]
 
 
 def test_places_in_the_queue_are_told_as_they_change(api: httpx2.Client, make_task: MakeTask) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connections
 
-from tasks_app import lifecycle, progress
+from tasks_app import lifecycle, pauses, progress
 from tasks_app.models import Status, Task
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -25,21 +25,27 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """A task at one moment: its row, and live progress where that is ahead; no status when the row is gone."""
+    """A task at one moment: its row, and live progress where that is ahead; no status when the row is gone.
+
+    `paused` says that it waits for a pause of the queue or of its model to end.
+    """
 
     task_id: UUID
     status: Status | None = None
     attempt: int = 0
     progress: dict[str, object] | None = None
     queue_position: int | None = None
+    paused: bool = False
 
 
 def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
-    """Return the tasks' states, with one query, another one if some are queued, and one question to Redis."""
-    fields = ("status", "attempt", "phase", "step", "total_steps")
+    """Return the tasks' states, with one query, two more if some are queued, and one question to Redis."""
+    fields = ("status", "attempt", "phase", "step", "total_steps", "model_id")
     tasks = list(Task.objects.filter(pk__in=task_ids).only(*fields))
     live = progress.ahead(tasks)
-    positions = lifecycle.queue_positions([task.pk for task in tasks if task.status == Status.QUEUED])
+    queued = [task.pk for task in tasks if task.status == Status.QUEUED]
+    positions = lifecycle.queue_positions(queued)
+    active = pauses.active() if queued else set()
     found = {
         task.pk: State(
             task_id=task.pk,
@@ -47,6 +53,7 @@ def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
             attempt=task.attempt,
             progress=live.get(task.pk) or progress.recorded(task) if task.status == Status.RUNNING else None,
             queue_position=positions.get(task.pk),
+            paused=pauses.holds(task, active),
         )
         for task in tasks
     }

@@ -53,7 +53,7 @@ class Account:
         self._stage = _NOWHERE
         self._place = _NOWHERE
         self._progress: Mapping[str, Any] = {}
-        self._queue_position: int | None = None
+        self._waiting: Mapping[str, Any] | None = None
         self._preview = _NOWHERE
 
     def of_event(self, event: Event) -> list[bytes]:
@@ -85,7 +85,8 @@ class Account:
         entry, self._covered = self._covered, ""
         if state.progress is not None:
             return self._of_progress(state.progress, entry, ahead_only=True)
-        return self._of_status(Status.QUEUED, state.attempt, entry, queue_position=state.queue_position)
+        waiting = {"queue_position": state.queue_position, "paused": state.paused}
+        return self._of_status(Status.QUEUED, state.attempt, entry, waiting=waiting)
 
     def of_end(self, task: Mapping[str, Any]) -> list[bytes]:
         """Tell how a task ended, given its JSON."""
@@ -94,17 +95,16 @@ class Account:
         return [*status, *images, frame("done", self._id, task)]
 
     def _of_status(
-        self, status: str, attempt: int, entry: str = "", *, queue_position: int | None = None
+        self, status: str, attempt: int, entry: str = "", *, waiting: Mapping[str, Any] | None = None
     ) -> list[bytes]:
         stage = (attempt, _RANKS[Status(status)])
-        moved = queue_position is not None and queue_position != self._queue_position
+        moved = waiting is not None and waiting != self._waiting
         if stage < self._stage or (stage == self._stage and not moved):
             return []
         if stage > self._stage:
             self._stage, self._place = stage, _NOWHERE
-        self._queue_position = queue_position
-        more = {} if queue_position is None else {"queue_position": queue_position}
-        return [frame("status", self._id, {"status": status, "attempt": attempt, **more}, entry=entry)]
+        self._waiting = waiting
+        return [frame("status", self._id, {"status": status, "attempt": attempt, **(waiting or {})}, entry=entry)]
 
     def _of_progress(self, data: Mapping[str, Any], entry: str, *, ahead_only: bool = False) -> list[bytes]:
         # The status comes first, if nobody told it.
