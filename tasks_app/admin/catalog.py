@@ -121,9 +121,9 @@ class CatalogAdmin(PreloadingAdmin):
             "Defaults of a request that leaves them out",
             {
                 "fields": (
-                    ("steps", "guidance_scale", "scheduler"),
+                    ("steps", "guidance_scale"),
                     ("width", "height"),
-                    "negative_prompt",
+                    ("scheduler", "negative_prompt"),
                 )
             },
         ),
@@ -182,7 +182,8 @@ class CatalogAdmin(PreloadingAdmin):
     def name(self, model: DiffusionModel) -> str:
         """Show its name, and by what other names requests find it."""
         address = reverse("admin:tasks_app_diffusionmodel_change", args=[model.pk])
-        also = format_html_join("", '<small class="steer-more">{}</small>', [(alias,) for alias in model.aliases])
+        small = '<small class="steer-more" title="{0}">{0}</small>'
+        also = format_html_join("", small, [(alias,) for alias in model.aliases])
         return format_html('<a class="text-link" href="{}">{}</a>{}', address, model.model_id, also)
 
     @admin.display(description="access")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from playwright.sync_api import Page, expect
+from django.contrib.auth.models import Group, User
+from playwright.sync_api import Locator, Page, expect
 
 from tests import stack as stacks
 from tests.admin.pages import LIST
@@ -44,15 +44,20 @@ def visit(stack: Stack, open_page: OpenPage) -> Callable[[str], Page]:  # noqa: 
     User.objects.create_superuser(NAME, password=PASSWORD)
 
     def open_it(path: str) -> Page:
-        watched = open_page(str(stack.api.base_url))
-        watched.page.goto(f"/admin/login/?next={path}")
-        watched.page.fill("[name=username]", NAME)
-        watched.page.fill("[name=password]", PASSWORD)
-        watched.page.press("[name=password]", "Enter")
-        watched.page.wait_for_url(f"**{path}")
-        return watched.page
+        page = open_page(str(stack.api.base_url)).page
+        log_in(page, NAME, path)
+        return page
 
     return open_it
+
+
+def log_in(page: Page, name: str, path: str) -> None:
+    """Log in as people do, on the way to a page."""
+    page.goto(f"/admin/login/?next={path}")
+    page.fill("[name=username]", name)
+    page.fill("[name=password]", PASSWORD)
+    page.press("[name=password]", "Enter")
+    page.wait_for_url(f"**{path}")
 
 
 def pace(stack: Stack, seconds: float, steps: int, **more: Any) -> dict[str, Any]:
@@ -60,13 +65,13 @@ def pace(stack: Stack, seconds: float, steps: int, **more: Any) -> dict[str, Any
     return stack.post(f"pace {seconds}", provider="fake", steps=steps, **more)
 
 
-def steps_of(page: Page, task: dict[str, Any]) -> int:
-    text = page.locator(f"#progress-{task['id']} .task-steps span").first.text_content()
+def steps_of(place: Locator) -> int:
+    text = place.locator(".task-steps span").first.text_content()
     assert text is not None
     return int(text.partition("/")[0])
 
 
-def cell(page: Page, name: str, task: dict[str, Any]) -> Any:
+def cell(page: Page, name: str, task: dict[str, Any]) -> Locator:
     return page.locator(f"#{name}-{task['id']}")
 
 
@@ -78,7 +83,7 @@ def test_the_list_shows_new_tasks_moving_bars_and_outcomes_without_a_reload(
     task = pace(stack, 0.1, 100)
     expect(cell(page, "status", task)).to_have_text(re.compile("running", re.I), timeout=PATIENCE_MS)
     for last in (0, 30, 60):
-        until(lambda: steps_of(page, task), lambda step, last=last: last < step < 100)
+        until(lambda: steps_of(cell(page, "progress", task)), lambda step, last=last: last < step < 100)
     expect(cell(page, "status", task)).to_have_text(re.compile("succeeded", re.I), timeout=PATIENCE_MS)
     expect(cell(page, "thumbnail", task).locator("img")).to_be_visible()
     assert page.evaluate("window.sameDocument")
@@ -92,7 +97,7 @@ def test_a_hundred_rows_move_over_one_connection(stack: Stack, visit: Callable[[
     page.on("request", lambda request: streams.append(request.url) if "/events" in request.url else None)
     page.reload()
     expect(page.locator("[data-live]")).to_have_count(100)
-    until(lambda: steps_of(page, first), lambda step: step > 2)
+    until(lambda: steps_of(cell(page, "progress", first)), lambda step: step > 2)
     assert len(streams) == 1
     assert all(task["id"] in streams[0] for task in [first, *tasks])
     stack.api.post(f"/task/{first['id']}/cancel")
@@ -150,3 +155,24 @@ def test_a_task_is_cloned_with_edits(stack: Stack, visit: Callable[[str], Page])
     (clone,) = [each for each in stack.api.get("/task").json()["results"] if each["id"] != task["id"]]
     assert (clone["params"]["steps"], clone["params"]["seed"]) == (4, 5)
     expect(page.locator("#task-page")).to_contain_text("4/4", timeout=PATIENCE_MS)
+
+
+def test_a_viewer_sees_it_move_and_cannot_act(stack: Stack, open_page: OpenPage) -> None:  # noqa: F811
+    viewer = User.objects.create_user("viewer", password=PASSWORD, is_staff=True)
+    viewer.groups.add(Group.objects.get(name="viewers"))
+    task = pace(stack, 0.1, LONG)
+    watched = open_page(str(stack.api.base_url))
+    watched.expected.append("403")
+    page = watched.page
+    log_in(page, "viewer", f"{LIST}{task['id']}/change/")
+    until(lambda: steps_of(page.locator("#task-page")), lambda step: step > 3)
+    for act in ("Cancel", "Retry", "Clone", "Delete", "Priority"):
+        expect(page.get_by_role("link", name=re.compile(act))).to_have_count(0)
+    for address in ("cancel/", "clone/"):
+        answer = page.goto(f"{LIST}{task['id']}/{address}")
+        assert answer is not None
+        assert answer.status == 403
+    page.goto(LIST)
+    expect(page.locator("input.action-select")).to_have_count(0)
+    assert stack.get(task)["status"] == "running"
+    stack.api.post(f"/task/{task['id']}/cancel")
