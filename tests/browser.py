@@ -4,6 +4,7 @@ A conftest takes the fixtures in by importing them. A page fails its test when i
 anybody but its server for anything.
 """
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.stack import ROOT
+from tests.stack import ROOT, until
 
 FLAGS = [
     "--no-sandbox",
@@ -32,7 +33,13 @@ SHOTS = ROOT / "docs" / "screenshots"
 MAX_SHOT_BYTES = 400_000
 DESKTOP = {"width": 1400, "height": 860}
 PHONE = {"width": 360, "height": 760}
-LOADED = "Array.from(document.images).every(image => image.complete) && document.fonts.status === 'loaded'"
+# Every picture in sight, or that was asked for, has come; and nothing fades or moves any more but what always does.
+LOADED = """
+Array.from(document.images).filter(image => image.loading !== "lazy" || image.getBoundingClientRect().top < innerHeight)
+  .every(image => image.complete)
+  && document.fonts.status === "loaded"
+  && document.getAnimations().every(one => one.effect.getComputedTiming().iterations === Infinity)
+"""
 # Two cores are shared by browser, web server, worker and databases.
 expect.set_options(timeout=20_000)
 SERIOUS = {"serious", "critical"}
@@ -98,17 +105,23 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         watched.page.context.close()
 
 
+def wait_until_loaded(page: Page) -> None:
+    """Wait for what the page shows; by hand, as Playwright's own way needs a policy that lets strings be run."""
+    until(lambda: page.evaluate(LOADED), bool)
+
+
 def widths(page: Page, selector: str) -> list[int]:
     """Return how wide in pixels the pictures' files are; 0 is one that did not load."""
-    page.wait_for_function(LOADED)
+    wait_until_loaded(page)
     found: list[int] = page.locator(selector).evaluate_all("all => all.map(image => image.naturalWidth)")
     return found
 
 
 def shoot(page: Page, name: str) -> None:
     """Keep what the viewport shows as a picture for the docs."""
-    page.wait_for_function(LOADED)
-    page.screenshot(path=SHOTS / name)
+    wait_until_loaded(page)
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture.save(SHOTS / name, optimize=True)
     scale: float = page.evaluate("devicePixelRatio")
     assert page.viewport_size is not None
     check_shot(name, round(page.viewport_size["width"] * scale))

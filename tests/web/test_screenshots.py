@@ -34,9 +34,9 @@ def draw_all(stack: Stack) -> None:
 
 def start_long(page: Page, stack: Stack) -> dict[str, Any]:
     """Generate something that is well under way, with something behind it in line."""
-    task = generate(page, "a red house", steps=150, seed=2, num_images=8)
-    generate(page, "a beach", steps=30, seed=5, num_images=1)
-    page.fill("#num_images", "1")
+    task = generate(page, "a red house", steps=150, seed=2, num_images=4)
+    generate(page, "a beach", steps=25, seed="", num_images=1)
+    page.fill("#prompt", "a red house")
     until(lambda: stack.get(task), lambda now: now["progress"]["step"] >= UNDER_WAY)
     return task
 
