@@ -35,8 +35,10 @@ class Clients:
     async def _open(self, paths: Sequence[str]) -> list[asyncio.Task[None]]:
         begun = [asyncio.Event() for _ in paths]
         readers = [asyncio.create_task(self._read(path, told)) for path, told in zip(paths, begun, strict=True)]
-        for told in begun:
+        for told, reader in zip(begun, readers, strict=True):
             await told.wait()
+            if reader.done():
+                reader.result()
         return readers
 
     async def _close(self, readers: Sequence[asyncio.Task[None]]) -> None:
@@ -48,6 +50,8 @@ class Clients:
         reader, writer = await asyncio.open_connection(*self._address)
         try:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._address[0]}\r\n\r\n".encode())
+            status = await reader.readline()
+            assert b" 200 " in status, status
             async for line in reader:
                 if not line.startswith(b"data: "):
                     continue
@@ -57,4 +61,5 @@ class Clients:
                 elif sent is not None or "queue_position" in line.decode():
                     begun.set()  # by the snapshot, which tells of earlier
         finally:
+            begun.set()
             writer.close()

@@ -187,7 +187,10 @@ def _card(name: str) -> dict[str, Any]:
     path = settings.MODELS_DIR / name / "README.md"
     if name not in local_models() or not path.is_file():
         return {}
-    data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    text = path.read_text()
+    if not text.startswith("---"):
+        return {}  # a card without front matter, which the library would complain about
+    data: dict[str, Any] = ModelCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
     # Many cards say only whether the Hub may run the model: `inference: false`.
     inference = data.get("inference")
     given = inference.get("parameters", {}) if isinstance(inference, dict) else {}

@@ -6,7 +6,6 @@ every report to Redis, beats the row's heart, and tells the run to stop when the
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import queue
@@ -17,19 +16,17 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
-from tasks_app import catalog, errors, lifecycle, previews, progress, providers, storage
-from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, percent
+from tasks_app import catalog, errors, lifecycle, storage
+from tasks_app.contracts import GenerationResult, Progress
 from tasks_app.inference import InferenceThread
 from tasks_app.models import Status, Task
+from tasks_app.run import Run, Stop, publish_preview, publish_progress, publish_status
 from tasks_app.strict import printable
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -42,65 +39,6 @@ EXIT_HUNG = 75
 
 
 Answer = TypeVar("Answer")
-
-
-class Stop(enum.Enum):
-    """Why a run was told to end."""
-
-    FENCED = enum.auto()
-    CANCELED = enum.auto()
-    TIMED_OUT = enum.auto()
-    DRAINED = enum.auto()
-
-
-class Run:
-    """One claimed task while it runs; `report` and `generate` belong to the inference thread."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.claim = Claim(task_id=task.pk, attempt=task.attempt)
-        self.options = _persist(lambda: catalog.load_options(task.model_id))
-        self.latest = Progress(phase="loading", total_steps=task.total_steps)
-        self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
-        self.stop_reason: Stop | None = None
-        self.moved_at = time.monotonic()
-        self._first_step: tuple[float, int] | None = None
-
-    def generate(self) -> GenerationResult:
-        """Let the handler run the request."""
-        handler = providers.handler(self.task.task_type, self.task.provider)
-        result = handler.run(_request(self.task, self.options), self.report)
-        if not result.images:
-            raise errors.Internal("The model made no picture.")
-        return result
-
-    def report(self, progress: Progress) -> None:
-        """Take a report; raises RunStopped when the run is to end."""
-        self.reports.put(progress)
-        if _hurrying.is_set():
-            self.stop(Stop.DRAINED)
-        if self.stop_reason is not None:
-            raise errors.RunStopped
-
-    def stop(self, reason: Stop) -> None:
-        """Tell the run to end at its next report; the first reason counts."""
-        self.stop_reason = self.stop_reason or reason
-
-    def hangs(self) -> bool:
-        """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""
-        latest = self.latest
-        loading = latest.phase == "loading" and latest.bytes_done == latest.bytes_total
-        return not loading and time.monotonic() - self.moved_at > settings.HANG_SECONDS
-
-    def eta_seconds(self) -> float | None:
-        """Return how long the remaining steps will take at the pace of those before."""
-        now, step = time.monotonic(), self.latest.step
-        if self._first_step is None and step:
-            self._first_step = now, step
-        if self._first_step is None or step == self._first_step[1]:
-            return None
-        since, first = self._first_step
-        return round((now - since) / (step - first) * (self.latest.total_steps - step), 1)
 
 
 _inference = InferenceThread()
@@ -145,10 +83,11 @@ def drain(grace_seconds: float) -> None:
 
 def run(task: Task) -> None:
     """Run one claimed task to its outcome."""
-    this = Run(task)
+    options = _persist(lambda: catalog.load_options(task.model_id))
+    this = Run(task, options, _hurrying)
     _runs.add(this)
     try:
-        _publish_status(this, Status.RUNNING)
+        publish_status(this, Status.RUNNING)
         future = _inference.submit(this.generate)
         future.add_done_callback(lambda _: this.reports.put(None))
         _supervise(this)
@@ -169,10 +108,10 @@ def _supervise(run: Run) -> None:
         new_phase = report.phase != run.latest.phase
         if report != run.latest:
             run.latest, run.moved_at = report, time.monotonic()
-            _publish_progress(run)
+            publish_progress(run)
             # Of previews that wait, only the last is worth drawing.
             if report.preview is not None and run.reports.empty():
-                _publish_preview(run, report.preview)
+                publish_preview(run, report.preview)
         elif run.hangs():
             _end_process(EXIT_HUNG, f"Task {run.claim.task_id}: no step for {settings.HANG_SECONDS} s.")
         if new_phase or time.monotonic() >= next_beat:
@@ -206,7 +145,7 @@ def _settle(run: Run, future: Future[GenerationResult]) -> None:
         outcome = _failed(run, error)
     logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
     if outcome:
-        _publish_status(run, outcome)
+        publish_status(run, outcome)
     if isinstance(error, errors.DeviceLost):
         _end_process(EXIT_DEVICE_LOST, "The device is lost.")
 
@@ -220,7 +159,7 @@ def _end_process(status: int, reason: str) -> NoReturn:
 def _save(run: Run, result: GenerationResult) -> Status | None:
     started = time.monotonic()
     run.latest = Progress(phase="saving", step=run.task.total_steps, total_steps=run.task.total_steps)
-    _publish_progress(run)
+    publish_progress(run)
     _beat(run)
     if run.stop_reason:
         return _stopped(run)
@@ -274,34 +213,3 @@ def _persist(write: Callable[[], Answer]) -> Answer:
             logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
             connection.close()
             time.sleep(DATABASE_RETRY_SECONDS)
-
-
-def _request(task: Task, options: LoadOptions) -> GenerationRequest:
-    return GenerationRequest(
-        model_id=task.model_id, revision=task.revision, seed=task.seed, options=options, **task.params
-    )
-
-
-def _publish_progress(run: Run) -> None:
-    latest = run.latest
-    data: dict[str, Any] = {
-        "attempt": run.claim.attempt,
-        "phase": latest.phase,
-        "step": latest.step,
-        "total_steps": latest.total_steps,
-        "percent": percent(latest.step, latest.total_steps),
-        "eta_seconds": run.eta_seconds() if latest.phase == "denoising" else None,
-    }
-    if latest.bytes_done is not None:
-        data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}
-    progress.publish(run.claim.task_id, "progress", data)
-
-
-def _publish_preview(run: Run, draw: Callable[[], Image]) -> None:
-    latest = run.latest
-    data = {"attempt": run.claim.attempt, "step": latest.step, "total_steps": latest.total_steps}
-    progress.publish(run.claim.task_id, "preview", data | previews.encode(draw()))
-
-
-def _publish_status(run: Run, status: Status) -> None:
-    progress.publish(run.claim.task_id, "status", {"status": status, "attempt": run.claim.attempt})

@@ -13,10 +13,12 @@ import pytest
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from PIL import Image
 
 from tasks_app import errors, execution, lifecycle, progress
-from tasks_app.contracts import GenerationRequest, Progress, Report
-from tasks_app.models import Status, Task
+from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
+from tasks_app.models import DiffusionModel, Status, Task
+from tasks_app.run import Run
 from tests.fake import handler as fake
 
 MakeTask = Callable[..., Task]
@@ -283,10 +285,42 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
 
 
 def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
-    run = execution.Run(make_task(params={"steps": 10}))
+    run = Run(make_task(params={"steps": 10}), LoadOptions(), threading.Event())
     run.latest = Progress(phase="denoising", step=1, total_steps=10)
     assert run.eta_seconds() is None
     assert run._first_step is not None
     run._first_step = run._first_step[0] - 2, 1
     run.latest = Progress(phase="denoising", step=5, total_steps=10)
     assert run.eta_seconds() == pytest.approx(2.5, abs=0.1)
+
+
+def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed: MakeTask, behave: Behave) -> None:
+    drawn: list[int] = []
+    shown = threading.Event()
+
+    def show(request: GenerationRequest, report: Report) -> None:
+        for step in range(1, 4):
+            report(Progress(phase="denoising", step=step, total_steps=4, preview=lambda step=step: draw(step)))
+        assert shown.wait(10)
+
+    def draw(step: int) -> Image.Image:
+        drawn.append(step)
+        if step == 3:
+            shown.set()
+        return Image.new("RGB", (8, 4), (step, 0, 0))
+
+    task = claimed(params={"prompt": behave("a preview", show)})
+    execution.run(task)
+    trail = progress.trails([task.pk])[task.pk]
+    assert trail.preview is not None
+    assert drawn[-1] == 3
+    data = trail.preview.data
+    assert (data["attempt"], data["step"], data["total_steps"]) == (1, drawn[-1], 4)
+    assert (data["width"], data["height"], data["src"][:23]) == (8, 4, "data:image/webp;base64,")
+
+
+def test_how_a_model_is_loaded_is_its_rows_to_say(claimed: MakeTask, behave: Behave) -> None:
+    seen: list[LoadOptions] = []
+    DiffusionModel.objects.filter(model_id="demo").update(dtype="bfloat16", offload="model")
+    execution.run(claimed(params={"prompt": behave("options", lambda request, report: seen.append(request.options))}))
+    assert seen == [LoadOptions(dtype="bfloat16", offload="model")]

@@ -115,6 +115,24 @@ def test_what_is_published_reaches_those_who_watch_the_task_and_nobody_else() ->
     run(check)
 
 
+def test_once_the_subscription_stands_the_rows_are_looked_at_without_delay(
+    make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "POLL_SECONDS", 3600)
+    task = make_task()
+
+    async def check(hub: Hub) -> None:
+        async with hub.watch([task.pk]) as watcher:
+            await first(watcher, lambda notice: isinstance(notice, State))
+            await reading(lifecycle.claim, worker="a-worker:1", lease_seconds=30)
+            await reading(progress.publish, task.pk, "status", {"status": "queued"})
+            told = await first(watcher, lambda notice: isinstance(notice, State))
+            assert isinstance(told, State)
+            assert told.status == "running"
+
+    run(check)
+
+
 def test_the_poll_tells_changes_once_and_ends_until_nobody_watches(
     make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 from project.embedded import DATABASE
 from tests import stack
 from tests.chaos.servers import Postgres, Redis
+from tests.listeners import Listener
 from tests.stack import Stack, until
 
 pytestmark = pytest.mark.chaos
@@ -103,6 +104,45 @@ def test_while_redis_is_down_a_running_task_finishes_and_shows_the_rows_progress
     assert world.stack.api.get("/readyz").json()["redis"] == "does not answer"
     world.redis.start()
     assert world.stack.finish(queued)["status"] == "succeeded"
+
+
+def steps(stream: Listener) -> list[int]:
+    return [one.data["step"] for one in stream.named("progress")]
+
+
+def test_while_redis_is_down_an_open_stream_shows_the_rows_progress_and_the_end(world: World) -> None:
+    running = world.post("pace 0.2", steps=60)
+    with Listener(world.stack.api, f"/task/{running['id']}/events") as stream:
+        before = until(lambda: steps(stream), len)[-1]
+        world.redis.end(signal.SIGKILL)
+        until(lambda: steps(stream), lambda seen: seen[-1] > before + 5)
+        with Listener(world.stack.api, f"/task/{running['id']}/events") as late:
+            until(lambda: steps(late), len)
+        world.redis.start()
+        # Once Redis is back, each step is told again, under its entry's id.
+        until(lambda: stream.named("progress"), lambda seen: seen[-1].id and seen[-1].data["step"] > before + 8)
+        world.redis.end(signal.SIGKILL)
+        try:
+            stream.join(60)
+        finally:
+            world.redis.start()
+    assert steps(stream) == sorted(set(steps(stream)))
+    assert stream.names[-3:] == ["status", "image", "done"]
+
+
+def test_while_postgresql_is_down_an_open_stream_stays_and_tells_the_end_afterwards(world: World) -> None:
+    running = world.post("pace 0.1", steps=30)
+    with Listener(world.stack.api, f"/task/{running['id']}/events") as stream:
+        until(lambda: steps(stream), len)
+        world.postgres.end(signal.SIGINT)
+        try:
+            until(lambda: steps(stream), lambda seen: seen[-1] == 30)
+            assert stream.is_alive()
+            assert Listener(world.stack.api, f"/task/{running['id']}/events").status == 503
+        finally:
+            world.postgres.start()
+        stream.join(60)
+    assert stream.names[-3:] == ["status", "image", "done"]
 
 
 def test_when_redis_forgets_everything_nothing_is_lost(world: World) -> None:

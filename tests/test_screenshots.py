@@ -4,17 +4,21 @@
 """
 
 import io
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
+from tasks_app.models import Task
 from tests import stack as stacks
-from tests.browser import SHOTS, OpenPage, check_shot, chromium, open_page, shoot, widths  # noqa: F401 - fixtures
+from tests.browser import PHONE, SHOTS, OpenPage, check_shot, chromium, open_page, shoot, widths  # noqa: F401 - fixtures
 from tests.stack import Stack, until
 
 pytestmark = [pytest.mark.screenshots, pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
@@ -145,3 +149,59 @@ def test_the_page_of_a_task_shows_its_pictures(stack: Stack, admin: Page) -> Non
     for known in (task["id"], HOUSE, "25/25", *(f"seed {image['seed']}" for image in task["images"])):
         assert known in text
     shoot_whole(admin, "admin-task.png")
+
+
+def past(prompts: list[str]) -> None:
+    """Fill the last day with sample tasks, which no worker ran, for the charts to show something."""
+    chance, now = random.Random(1), timezone.now()
+    codes = ["out_of_memory", "model_unavailable", "model_unavailable", "internal", "timed_out"]
+    tasks = []
+    for number in range(900):
+        created = now - timedelta(hours=24 * chance.random() ** 1.3, minutes=3)
+        started = created + timedelta(seconds=chance.expovariate(1 / 3))
+        finished = started + timedelta(seconds=1.5 + chance.expovariate(1 / 1.2))
+        status = chance.choices(["succeeded", "failed", "canceled"], [90, 6, 4])[0]
+        code = {"failed": chance.choice(codes), "canceled": "canceled"}.get(status, "")
+        params = {"prompt": chance.choice(prompts), "negative_prompt": "", "steps": 25, "guidance_scale": 4.0}
+        tasks.append(
+            Task(
+                task_type="text-to-image",
+                provider="diffusers",
+                requested_model_id="demo",
+                model_id="demo",
+                params=params,
+                seed=number,
+                status=status,
+                step=25 if status == "succeeded" else 0,
+                total_steps=25,
+                attempt=1,
+                worker="gpu-1",
+                error_code=code,
+                created_at=created,
+                started_at=started,
+                finished_at=finished,
+            )
+        )
+    Task.objects.bulk_create(tasks)
+
+
+def test_the_dashboard_shows_the_queue_the_workers_and_the_last_day(stack: Stack, admin: Page) -> None:
+    past(list(SEEDS))
+    for prompt in SEEDS:
+        succeed(stack, draw(stack, prompt))
+    with one_running_one_canceled_one_queued(stack):
+        for scheme in ("light", "dark"):
+            admin.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            admin.goto("/admin/")
+            assert widths(admin, ".dash-pictures img") == [32] * len(SEEDS)
+            expect(admin.locator(".dash-workers .task-running")).to_be_visible()
+            shoot_whole(admin, f"admin-dashboard{'' if scheme == 'light' else '-dark'}.png")
+
+
+def test_a_running_task_shows_its_picture_forming_on_a_phone(stack: Stack, admin: Page) -> None:
+    with one_running_one_canceled_one_queued(stack):
+        (running,) = stack.api.get("/task?status=running").json()["results"]
+        admin.set_viewport_size(PHONE)
+        admin.goto(f"{TASKS}{running['id']}/change/")
+        expect(admin.locator("#task-preview img")).to_be_visible(timeout=60_000)
+        shoot(admin, "admin-task-phone.png")

@@ -16,26 +16,15 @@ from django.db import connection
 
 from tasks_app import lifecycle, progress, services
 from tasks_app.api.sse import MAX_TASKS
-from tasks_app.contracts import Claim, Progress, StoredImage
 from tasks_app.models import Pause, Task
 from tests import stack as stacks
+from tests.acting import Worker
 from tests.chaos.processes import Child
 from tests.listeners import Listener
 from tests.stack import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
-IMAGE = StoredImage(
-    index=0,
-    name="a.png",
-    content_type="image/png",
-    seed=7,
-    width=32,
-    height=32,
-    sha256="0" * 64,
-    flagged=False,
-    black=False,
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,35 +36,6 @@ def api(
         environment = stacks.environment(STREAM_HEARTBEAT_SECONDS="0.5")
     with stacks.serving(tmp_path_factory.mktemp("logs"), environment) as (client, _):
         yield client
-
-
-class Worker:
-    """Does to one task what a worker does."""
-
-    def __init__(self, task: Task) -> None:
-        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
-        assert claimed is not None
-        assert claimed.pk == task.pk
-        self.claim = Claim(task_id=task.pk, attempt=claimed.attempt)
-        self.say("status", status="running")
-
-    def say(self, event: str, **data: Any) -> None:
-        progress.publish(self.claim.task_id, event, {"attempt": self.claim.attempt, **data})
-
-    def step(self, step: int) -> None:
-        self.say("progress", phase="denoising", step=step, total_steps=4, percent=25 * step, eta_seconds=None)
-
-    def preview(self, step: int) -> None:
-        self.say("preview", step=step, total_steps=4, width=8, height=8, src="data:image/webp;base64,AAAA")
-
-    def beat(self, step: int) -> None:
-        report = Progress(phase="denoising", step=step, total_steps=4)
-        assert lifecycle.heartbeat(self.claim, report, lease_seconds=30)
-
-    def succeed(self, *, quietly: bool = False) -> None:
-        assert lifecycle.succeed(self.claim, [IMAGE], revision="x", timings={}, size={"width": 32, "height": 32})
-        if not quietly:
-            self.say("status", status="succeeded")
 
 
 def listen(api: httpx2.Client, *tasks: Task, after: str | None = None) -> Listener:
@@ -194,11 +154,8 @@ def test_what_redis_never_told_is_found_in_the_rows(api: httpx2.Client, make_tas
     task = make_task()
     with listen(api, task) as stream:
         until(lambda: stream.names, len)
-        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
-        assert claimed is not None
+        worker = Worker(task, quietly=True)
         until(lambda: stream.named("status"), lambda seen: seen[-1].data["status"] == "running")
-        worker = Worker.__new__(Worker)
-        worker.claim = Claim(task_id=task.pk, attempt=1)
         worker.beat(3)
         until(lambda: stream.named("progress"), lambda seen: seen and seen[-1].data["step"] == 3)
         worker.succeed(quietly=True)

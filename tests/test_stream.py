@@ -74,6 +74,7 @@ def test_a_download_moves_within_its_step() -> None:
     told = Told()
     told.event("progress", **progress(1, 0, "loading", bytes_done=1))
     assert told.event("progress", **progress(1, 0, "loading", bytes_done=2)) == [("progress", 0, "1-2")]
+    assert told.event("progress", entry=1, **progress(1, 0, "loading", bytes_done=1)) == []
     assert told.state(Status.RUNNING, 1, progress=progress(1, 0, "loading")) == []
 
 

@@ -11,8 +11,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from tasks_app import registry, statistics
-from tasks_app.admin import cells
+from tasks_app import pauses, registry, statistics
+from tasks_app.admin import cells, pausing
 from tasks_app.admin.live import follow
 from tasks_app.models import DiffusionModel, Pause, Status, Task, TaskImage, Worker
 from tasks_app.statistics import WINDOWS, Piece, Window
@@ -59,6 +59,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "workers": _working(),
         "warm": _warm(),
         "newest": _newest(),
+        "pause": pausing.offer(request, Pause.Scope.QUEUE, "", paused=pauses.is_paused(Pause.Scope.QUEUE)),
     }
 
 

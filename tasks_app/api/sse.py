@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks_app.api.negotiation import AnyAccepted
+from tasks_app.api.states import known, waiting
 from tasks_app.api.stream import Stream
-from tasks_app.models import Task
 
 MAX_TASKS = 200
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -52,8 +52,8 @@ def _task_ids(texts: Sequence[str]) -> list[UUID]:
 
 
 def _stream(request: Request, task_ids: Sequence[UUID]) -> HttpResponseBase:
-    known = set(Task.objects.filter(pk__in=task_ids).values_list("pk", flat=True))
-    if unknown := [str(task_id) for task_id in task_ids if task_id not in known]:
+    found = waiting(known, task_ids)
+    if unknown := [str(task_id) for task_id in task_ids if task_id not in found]:
         raise NotFound(f"There is no task {', '.join(unknown)}.")
     if request.method == "HEAD":
         return HttpResponse(headers=HEADERS)

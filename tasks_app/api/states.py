@@ -60,6 +60,11 @@ def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
     return {task_id: found.get(task_id) or State(task_id=task_id) for task_id in task_ids}
 
 
+def known(task_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of the tasks that there are."""
+    return set(Task.objects.filter(pk__in=task_ids).values_list("pk", flat=True))
+
+
 async def reading(
     read: Callable[_Parameters, _Answer], *args: _Parameters.args, **kwargs: _Parameters.kwargs
 ) -> _Answer:
@@ -69,6 +74,14 @@ async def reading(
         OperationalError, InterfaceError: the database is away.
     """
     return await sync_to_async(_closing, thread_sensitive=False, executor=_readers)(partial(read, *args, **kwargs))
+
+
+def waiting(read: Callable[_Parameters, _Answer], *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
+    """Do the same from a thread that may wait.
+
+    When hundreds of clients come back at once, they queue here, and not for the pool's connections, which are for all.
+    """
+    return _readers.submit(_closing, partial(read, *args, **kwargs)).result()
 
 
 def _closing(read: Callable[[], _Answer]) -> _Answer:

@@ -79,6 +79,7 @@ def test_a_keyboard_user_keeps_the_link_that_was_reached(page: Page, stack: Stac
     page.locator("text=Pause …").focus()
     table = page.locator("#result_list").element_handle()
     page.wait_for_function("table => !table.isConnected", arg=table, timeout=SOON_MS)
+    assert page.evaluate("document.activeElement.tagName") == "A"
     assert "Pause" in page.evaluate("document.activeElement.textContent")
 
 
@@ -104,7 +105,7 @@ def test_nothing_is_in_the_way_of_anybody(page: Page, scheme: Any) -> None:
         task_type="x", provider="x", requested_model_id="demo", model_id="demo", params={}, seed=1
     )
     page.emulate_media(color_scheme=scheme)
-    for address in (f"{WORKERS}gpu-a/change/", f"{LIST}{task.pk}/reprioritize/"):
+    for address in (WORKERS, f"{WORKERS}gpu-a/change/", f"{LIST}{task.pk}/reprioritize/"):
         page.goto(address)
         found = [violation for violation in violations(page) if "steer-" in violation or "queue-banner" in violation]
         assert found == []

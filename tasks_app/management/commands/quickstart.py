@@ -18,18 +18,18 @@ from typing import Any
 import httpx2
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 
 from project import embedded
 from project.keeper import Kept
+from tasks_app.management.client import Json, Server, every
 
 MODEL = "demo"
 PROMPT = "a red house"
 START_PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.1
+TEND_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 ADMIN = "admin"
-BAR = "{desc:>10} {bar:40} {n_fmt}/{total_fmt} steps [{elapsed}]"
 
 
 class Command(BaseCommand):
@@ -69,8 +69,8 @@ class Command(BaseCommand):
         api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
         _until_ready(api, web)
         self.stdout.write(f"The web server answers. The default model here is the small demo model, “{MODEL}”.")
-        task = self._first_picture(api, prompt, worker)
-        self._report(api, task)
+        server = Server(api)
+        self._report(server, self._first_picture(server, prompt, worker))
         if not once:
             self._serve(web, worker)
 
@@ -84,33 +84,20 @@ class Command(BaseCommand):
         elif "already taken" not in done.stderr:
             raise CommandError(done.stderr.strip())
 
-    def _first_picture(self, api: httpx2.Client, prompt: str, worker: Restarted) -> dict[str, Any]:
-        params = {"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 4}
-        answer = api.post("/task", json={"task_type": "text-to-image", "params": params})
-        if answer.status_code != 201:
-            raise CommandError(answer.json()["error"]["message"])
-        task: dict[str, Any] = answer.json()
+    def _first_picture(self, server: Server, prompt: str, worker: Restarted) -> Json:
+        task = server.post({"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 4})
         self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
-        with tqdm(total=params["steps"], disable=None, bar_format=BAR) as bar:
-            while task["finished_at"] is None:
-                worker.tend()
-                time.sleep(POLL_SECONDS)
-                task = api.get(f"/task/{task['id']}").json()
-                bar.set_description_str(task["progress"]["phase"] or task["status"], refresh=False)
-                bar.n = task["progress"]["step"]
-                bar.refresh()
-        if task["status"] != "succeeded":
-            raise CommandError(f"The task {task['status']}: {task['error']['message']}")
-        return task
+        with every(TEND_SECONDS, worker.tend):
+            return server.follow(task)
 
-    def _report(self, api: httpx2.Client, task: dict[str, Any]) -> None:
+    def _report(self, server: Server, task: Json) -> None:
         image = task["images"][0]
         path = settings.VAR_DIR / "first-picture.png"
-        path.write_bytes(api.get(image["url"]).raise_for_status().content)
+        server.save(image, path)
         self.stdout.write(f"Picture  {path}  ({image['width']}×{image['height']}, seed {image['seed']})")
         self.stdout.write(f"         {image['url']}")
         self.stdout.write(f"Task     {task['urls']['self']}")
-        self.stdout.write(f"Admin    {api.base_url}/admin/tasks_app/task/{task['id']}/change/")
+        self.stdout.write(f"Admin    {server.api.base_url}/admin/tasks_app/task/{task['id']}/change/")
 
     def _serve(self, web: Kept, worker: Restarted) -> None:
         self.stdout.write("Serving until Ctrl-C.")

@@ -1,0 +1,109 @@
+"""`manage.py generate "a prompt"`: post to a running server, follow the task, save its pictures."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from django.core.management.base import BaseCommand, CommandError
+
+from tasks_app.management.client import Json, Server
+
+URL = "http://127.0.0.1:8000"
+# What the API calls by this path is given by this option.
+OPTIONS = {
+    "params.prompt": "prompt",
+    "params.negative_prompt": "--negative",
+    "params.model_id": "--model",
+    "params.steps": "--steps",
+    "params.guidance_scale": "--guidance",
+    "params.seed": "--seed",
+    "params.num_images": "--count",
+    "params.width": "--size",
+    "params.height": "--size",
+    "params": "--size",
+    "priority": "--priority",
+}
+EXIT_INTERRUPTED = 130
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,5})[x×]([0-9]{1,5})", text)
+    if found is None:
+        raise ArgumentTypeError("must be WIDTHxHEIGHT in pixels, as in 512x512")
+    return int(found[1]), int(found[2])
+
+
+class Command(BaseCommand):
+    """Make pictures on a running server, from a terminal."""
+
+    help = "Makes pictures on a running server and saves them; Ctrl-C leaves the task running."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options; what is not given is left to the server."""
+        parser.add_argument("prompt", nargs="?", help="what to draw")
+        parser.add_argument("--watch", metavar="ID", help="follow this task instead of posting one")
+        parser.add_argument("--model", help="a model that the server allows")
+        parser.add_argument("--negative", metavar="PROMPT", help="what not to draw")
+        parser.add_argument("--steps", type=int)
+        parser.add_argument("--guidance", type=float)
+        parser.add_argument("--seed", type=int, help="the same seed makes the same picture")
+        parser.add_argument("--count", type=int, help="how many pictures")
+        parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels")
+        parser.add_argument("--priority", type=int, default=0)
+        parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
+        parser.add_argument("--url", default=URL, help=f"the server ({URL})")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Post, follow and save; the pictures' paths are what is printed."""
+        if bool(options["prompt"]) == bool(options["watch"]):
+            raise CommandError("Give either a prompt or --watch ID.")
+        task: Json | None = None
+        with httpx2.Client(base_url=options["url"], timeout=10) as api:
+            try:
+                server = Server(api, options=OPTIONS)
+                task = self._task(server, options)
+                self._finish(server, task, options["out"])
+            except KeyboardInterrupt:
+                self.stderr.write(_left_running(task, options["url"]) if task else "", str)
+                raise SystemExit(EXIT_INTERRUPTED) from None
+
+    def _task(self, server: Server, options: dict[str, Any]) -> Json:
+        if options["watch"]:
+            return server.get(options["watch"])
+        return server.post(_params(options), priority=options["priority"])
+
+    def _finish(self, server: Server, task: Json, folder: Path) -> None:
+        self.stderr.write(f"Task {task['id']}, seed {task['params']['seed']}", str)
+        for image in server.follow(task)["images"]:
+            path = folder / f"{task['id']}-{image['index']}.png"
+            server.save(image, path)
+            self.stdout.write(str(path))
+
+
+def _params(options: dict[str, Any]) -> Json:
+    width, height = options["size"] or (None, None)
+    params = {
+        "prompt": options["prompt"],
+        "negative_prompt": options["negative"],
+        "model_id": options["model"],
+        "steps": options["steps"],
+        "guidance_scale": options["guidance"],
+        "seed": options["seed"],
+        "num_images": options["count"],
+        "width": width,
+        "height": height,
+    }
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _left_running(task: Json, url: str) -> str:
+    there = "" if url == URL else f" --url {url}"
+    return (
+        f"\nThe task goes on. Watch it:\n  manage.py generate --watch {task['id']}{there}"
+        f"\nor cancel it:\n  curl -X POST {task['urls']['cancel']}"
+    )

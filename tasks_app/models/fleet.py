@@ -1,0 +1,139 @@
+"""What tasks run with and on: models and workers, and what is paused or commanded."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class DiffusionModel(models.Model):
+    """A model that people may ask for: how it is loaded, and what a request that doesn't say gets."""
+
+    class Offload(models.TextChoices):
+        """What leaves the accelerator while it is not at work."""
+
+        NONE = "none", "nothing"
+        MODEL = "model", "components at rest"
+        SEQUENTIAL = "sequential", "layers at rest"
+
+    class Dtype(models.TextChoices):
+        """How precisely a model computes; empty is the server's setting."""
+
+        FLOAT32 = "float32"
+        FLOAT16 = "float16"
+        BFLOAT16 = "bfloat16"
+
+    model_id = models.CharField(
+        "model", max_length=255, unique=True, help_text="A folder of MODELS_DIR or an id on the Hub."
+    )
+    aliases = ArrayField(
+        models.CharField(max_length=255),
+        default=list,
+        blank=True,
+        help_text="Other names that requests may use, separated by commas.",
+    )
+    revision = models.CharField(max_length=255, blank=True, help_text="A commit to stay at; empty is the newest.")
+    allowed = models.BooleanField(default=True, help_text="Requests for a model that is not allowed are refused.")
+    license_note = models.TextField(blank=True, help_text="For the people who run this server.")
+
+    steps = models.PositiveSmallIntegerField(null=True, blank=True)
+    guidance_scale = models.FloatField(null=True, blank=True)
+    width = models.PositiveSmallIntegerField(null=True, blank=True, help_text="In pixels, together with the height.")
+    height = models.PositiveSmallIntegerField(null=True, blank=True)
+    scheduler = models.CharField(max_length=32, blank=True)
+    negative_prompt = models.TextField(blank=True)
+
+    dtype = models.CharField(max_length=16, choices=Dtype, blank=True, help_text="Empty: the server's setting.")
+    offload = models.CharField(max_length=16, choices=Offload, default=Offload.NONE)
+    max_batch = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="How many pictures a request may ask for; empty: the server's own limit."
+    )
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("model_id",)
+        verbose_name = "model"
+
+    def __str__(self) -> str:
+        return self.model_id
+
+
+class Pause(models.Model):
+    """Something that nobody claims tasks from, or with, until it is resumed."""
+
+    class Scope(models.TextChoices):
+        """What is paused; all but the whole queue has a target."""
+
+        QUEUE = "queue"
+        MODEL = "model"
+        WORKER = "worker"
+
+    scope = models.CharField(max_length=16, choices=Scope)
+    target = models.CharField(max_length=255, blank=True, help_text="The model's or the worker's name.")
+    since = models.DateTimeField(db_default=Now())
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["scope", "target"], name="pause_unique"),
+            models.CheckConstraint(
+                condition=(Q(scope="queue", target="")) | (Q(scope__in=["model", "worker"]) & ~Q(target="")),
+                name="pause_target_fits_scope",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.target}".strip()
+
+
+class Worker(models.Model):
+    """A process that runs tasks, as it last described itself; `registry` writes it and says whether it lives."""
+
+    name = models.CharField(primary_key=True, max_length=255)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=64, help_text="Of the service.")
+    device = models.CharField(max_length=32, blank=True, help_text="Empty until its engine has started.")
+    device_name = models.CharField(max_length=255, blank=True)
+    memory_used = models.PositiveBigIntegerField(null=True, blank=True, help_text="In bytes.")
+    memory_total = models.PositiveBigIntegerField(null=True, blank=True)
+    warm = models.JSONField(default=list, blank=True, help_text="The models that are loaded, with their revisions.")
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    left_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("host", "name")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WorkerCommand(models.Model):
+    """Something that one worker is to do between its tasks."""
+
+    class Kind(models.TextChoices):
+        """What is to be done with a model."""
+
+        PRELOAD = "preload"
+        UNLOAD = "unload"
+
+    worker = models.ForeignKey(Worker, on_delete=models.CASCADE, related_name="commands")
+    kind = models.CharField(max_length=16, choices=Kind)
+    model_id = models.CharField(max_length=255)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(db_default=Now())
+    taken_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+        indexes = (models.Index(fields=["worker", "id"], condition=Q(taken_at=None), name="worker_command_open"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.model_id}"

@@ -1,0 +1,114 @@
+"""One claimed task while it runs: what the inference thread reports, why it is to stop, and what watchers are told."""
+
+from __future__ import annotations
+
+import enum
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from tasks_app import errors, previews, progress, providers
+from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, percent
+from tasks_app.models import Status, Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Stop(enum.Enum):
+    """Why a run was told to end."""
+
+    FENCED = enum.auto()
+    CANCELED = enum.auto()
+    TIMED_OUT = enum.auto()
+    DRAINED = enum.auto()
+
+
+class Run:
+    """One claimed task while it runs; `report` and `generate` belong to the inference thread."""
+
+    def __init__(self, task: Task, options: LoadOptions, hurrying: threading.Event) -> None:
+        """`hurrying` is set when the process has no more time for any run."""
+        self.task = task
+        self.claim = Claim(task_id=task.pk, attempt=task.attempt)
+        self._options = options
+        self._hurrying = hurrying
+        self.latest = Progress(phase="loading", total_steps=task.total_steps)
+        self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+        self.stop_reason: Stop | None = None
+        self.moved_at = time.monotonic()
+        self._first_step: tuple[float, int] | None = None
+
+    def generate(self) -> GenerationResult:
+        """Let the handler run the request."""
+        handler = providers.handler(self.task.task_type, self.task.provider)
+        result = handler.run(_request(self.task, self._options), self.report)
+        if not result.images:
+            raise errors.Internal("The model made no picture.")
+        return result
+
+    def report(self, progress: Progress) -> None:
+        """Take a report; raises RunStopped when the run is to end."""
+        self.reports.put(progress)
+        if self._hurrying.is_set():
+            self.stop(Stop.DRAINED)
+        if self.stop_reason is not None:
+            raise errors.RunStopped
+
+    def stop(self, reason: Stop) -> None:
+        """Tell the run to end at its next report; the first reason counts."""
+        self.stop_reason = self.stop_reason or reason
+
+    def hangs(self) -> bool:
+        """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""
+        latest = self.latest
+        loading = latest.phase == "loading" and latest.bytes_done == latest.bytes_total
+        return not loading and time.monotonic() - self.moved_at > settings.HANG_SECONDS
+
+    def eta_seconds(self) -> float | None:
+        """Return how long the remaining steps will take at the pace of those before."""
+        now, step = time.monotonic(), self.latest.step
+        if self._first_step is None and step:
+            self._first_step = now, step
+        if self._first_step is None or step == self._first_step[1]:
+            return None
+        since, first = self._first_step
+        return round((now - since) / (step - first) * (self.latest.total_steps - step), 1)
+
+
+def publish_progress(run: Run) -> None:
+    """Tell how far it is."""
+    latest = run.latest
+    data: dict[str, Any] = {
+        "attempt": run.claim.attempt,
+        "phase": latest.phase,
+        "step": latest.step,
+        "total_steps": latest.total_steps,
+        "percent": percent(latest.step, latest.total_steps),
+        "eta_seconds": run.eta_seconds() if latest.phase == "denoising" else None,
+    }
+    if latest.bytes_done is not None:
+        data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}
+    progress.publish(run.claim.task_id, "progress", data)
+
+
+def publish_preview(run: Run, draw: Callable[[], Image]) -> None:
+    """Draw what it looks like so far, and show it."""
+    latest = run.latest
+    data = {"attempt": run.claim.attempt, "step": latest.step, "total_steps": latest.total_steps}
+    progress.publish(run.claim.task_id, "preview", data | previews.encode(draw()))
+
+
+def publish_status(run: Run, status: Status) -> None:
+    """Tell where it stands, or where it went."""
+    progress.publish(run.claim.task_id, "status", {"status": status, "attempt": run.claim.attempt})
+
+
+def _request(task: Task, options: LoadOptions) -> GenerationRequest:
+    return GenerationRequest(
+        model_id=task.model_id, revision=task.revision, seed=task.seed, options=options, **task.params
+    )

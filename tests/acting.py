@@ -1,0 +1,42 @@
+"""A worker that does only what the test says."""
+
+from typing import Any
+
+from PIL import Image
+
+from tasks_app import lifecycle, progress, storage
+from tasks_app.contracts import Claim, GeneratedImage, Progress
+from tasks_app.models import Task
+
+
+class Worker:
+    """Does to one task what a worker does."""
+
+    def __init__(self, task: Task, *, quietly: bool = False) -> None:
+        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+        assert claimed is not None
+        assert claimed.pk == task.pk
+        self.pictures = task.params["num_images"]
+        self.claim = Claim(task_id=task.pk, attempt=claimed.attempt)
+        if not quietly:
+            self.say("status", status="running")
+
+    def say(self, event: str, **data: Any) -> None:
+        progress.publish(self.claim.task_id, event, {"attempt": self.claim.attempt, **data})
+
+    def step(self, step: int) -> None:
+        self.say("progress", phase="denoising", step=step, total_steps=4, percent=25 * step, eta_seconds=None)
+
+    def preview(self, step: int) -> None:
+        self.say("preview", step=step, total_steps=4, width=8, height=8, src="data:image/webp;base64,AAAA")
+
+    def beat(self, step: int) -> None:
+        report = Progress(phase="denoising", step=step, total_steps=4)
+        assert lifecycle.heartbeat(self.claim, report, lease_seconds=30)
+
+    def succeed(self, *, quietly: bool = False) -> None:
+        drawn = [GeneratedImage(seed=7 + index, image=Image.new("RGB", (32, 32))) for index in range(self.pictures)]
+        images = storage.store(self.claim, drawn)
+        assert lifecycle.succeed(self.claim, images, revision="x", timings={}, size={"width": 32, "height": 32})
+        if not quietly:
+            self.say("status", status="succeeded")

@@ -1,0 +1,267 @@
+"""`manage.py generate` against a real web server, while the test does to the task what a worker would."""
+
+import http.server
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from PIL import Image
+
+from tasks_app import lifecycle, services
+from tasks_app.management import client
+from tasks_app.models import Task
+from tests import stack as stacks
+from tests.acting import Worker
+from tests.stack import ROOT, free_port, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture(scope="module")
+def api(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx2.Client]:
+    """Run a web server for all tests of this module."""
+    with django_db_blocker.unblock():
+        environment = stacks.environment()
+    with stacks.serving(tmp_path_factory.mktemp("logs"), environment) as (running, _):
+        yield running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a command printed."""
+
+    output: str
+    errors: str
+
+
+def generate(url: Any, *arguments: str) -> Done:
+    output, errors = StringIO(), StringIO()
+    call_command("generate", *arguments, f"--url={url}", stdout=output, stderr=errors)
+    return Done(output=output.getvalue(), errors=errors.getvalue())
+
+
+def posted() -> Task:
+    """Wait for the task that a command posts."""
+    return until(lambda: Task.objects.first(), bool)  # type: ignore[return-value]
+
+
+def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.Client, tmp_path: Path) -> None:
+    options = ["--model=demo", "--negative=blue", "--steps=4", "--guidance=3.5", "--seed=7", "--count=2"]
+    options += ["--size=64x32", "--priority=3", f"--out={tmp_path / 'new'}"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(generate, api.base_url, "a house", *options)
+        task = posted()
+        Worker(task).succeed()
+        done = running.result(30)
+    assert (task.seed, task.priority, task.requested_model_id) == (7, 3, "demo")
+    assert task.params == {
+        "prompt": "a house",
+        "negative_prompt": "blue",
+        "steps": 4,
+        "guidance_scale": 3.5,
+        "width": 64,
+        "height": 32,
+        "num_images": 2,
+    }
+    paths = [tmp_path / "new" / f"{task.pk}-{index}.png" for index in range(2)]
+    assert done.output.splitlines() == [str(path) for path in paths]
+    assert done.errors == f"Task {task.pk}, seed 7\n"
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+
+
+def test_what_is_not_given_is_left_to_the_server(api: httpx2.Client, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(generate, api.base_url, "a house", f"--out={tmp_path}")
+        task = posted()
+        Worker(task).succeed()
+        running.result(30)
+    assert (task.params["steps"], task.params["num_images"], task.priority) == (30, 1, 0)
+
+
+def test_refused_input_names_each_option_and_what_is_wrong(api: httpx2.Client) -> None:
+    with pytest.raises(CommandError) as refused:
+        generate(api.base_url, "a house", "--steps=0", "--count=99", "--size=33x32", "--model=no/such", "--priority=11")
+    lines = str(refused.value).splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"--steps", "--count", "--size", "--model", "--priority"}
+    assert not Task.objects.exists()
+
+
+def test_a_task_that_exists_can_be_watched(api: httpx2.Client, make_task: MakeTask, tmp_path: Path) -> None:
+    Worker(task := make_task()).succeed()
+    done = generate(api.base_url, f"--watch={task.pk}", f"--out={tmp_path}")
+    assert done.output == f"{tmp_path / str(task.pk)}-0.png\n"
+
+
+def test_a_task_that_does_not_succeed_says_why(api: httpx2.Client, make_task: MakeTask) -> None:
+    failed = make_task()
+    lifecycle.fail(Worker(failed).claim, code="internal", message="It broke.")
+    with pytest.raises(CommandError, match=r"failed: It broke\."):
+        generate(api.base_url, f"--watch={failed.pk}")
+    services.cancel((canceled := make_task()).pk)
+    with pytest.raises(CommandError, match="canceled"):
+        generate(api.base_url, f"--watch={canceled.pk}")
+
+
+def test_what_can_not_be_followed_is_told_in_words(api: httpx2.Client) -> None:
+    with pytest.raises(CommandError, match="no such thing"):
+        generate(api.base_url, f"--watch={uuid4()}")
+    with pytest.raises(CommandError, match="quickstart"):
+        generate(f"http://127.0.0.1:{free_port()}", "a house")
+    for arguments in ([], ["a house", f"--watch={uuid4()}"]):
+        with pytest.raises(CommandError, match="either"):
+            generate(api.base_url, *arguments)
+    with pytest.raises(CommandError, match="512x512"):
+        generate(api.base_url, "a house", "--size=big")
+
+
+def started(api: httpx2.Client, task: Task, out: Path, **streams: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "manage.py", "generate", f"--watch={task.pk}", f"--out={out}", f"--url={api.base_url}"]
+    return subprocess.Popen(command, cwd=ROOT, env=stacks.environment(), **streams)
+
+
+def test_ctrl_c_leaves_the_task_running_and_says_what_can_be_done(
+    api: httpx2.Client, make_task: MakeTask, tmp_path: Path
+) -> None:
+    worker = Worker(task := make_task())
+    process = started(api, task, tmp_path, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    with process.stderr:
+        assert b"Task" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+    assert process.wait(10) == 130
+    assert f"--watch {task.pk} --url {api.base_url}" in said
+    assert f"{api.base_url}/task/{task.pk}/cancel" in said
+    assert "Traceback" not in said
+    worker.beat(2)  # it still runs, and nobody asked to cancel it
+    task.refresh_from_db()
+    assert task.cancel_requested_at is None
+
+
+def test_in_a_terminal_a_bar_shows_place_phase_steps_and_the_time_left(
+    api: httpx2.Client, make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = make_task()
+    here, there = pty.openpty()
+    termios.tcsetwinsize(there, (24, 80))
+    process = started(api, task, tmp_path, stdout=there, stderr=there)
+    os.close(there)
+    shown = ""
+
+    def until_shown(pattern: str) -> None:
+        nonlocal shown
+        while not re.search(pattern, shown):
+            shown += os.read(here, 4096).decode()
+
+    until_shown(r"queued, no\. 1 .*0/4 steps")
+    worker = Worker(task)
+    worker.say("progress", phase="loading", step=0, total_steps=4, eta_seconds=None, bytes_done=1, bytes_total=4)
+    until_shown(r"loading 25 %")
+    worker.say("progress", phase="denoising", step=2, total_steps=4, eta_seconds=3.2)
+    until_shown(r"denoising .*2/4 steps \[.*, 3 s left\]")
+    worker.succeed()
+    until_shown(rf"succeeded .*4/4 steps(?s:.*){task.pk}-0\.png")
+    assert process.wait(10) == 0
+    os.close(here)
+
+
+class Faulty(http.server.BaseHTTPRequestHandler):
+    """A server whose streams break or can't be had."""
+
+    protocol_version = "HTTP/1.1"
+    streams: list[str]
+    asked: list[str]
+    task: dict[str, Any]
+
+    def do_GET(self) -> None:
+        if not self.path.endswith("/events"):
+            self.asked.append("")
+            if self.asked.count("") > 3:
+                self.task.update(status="succeeded", finished_at="now")
+            return self.answer(200, "application/json", json.dumps(self.task))
+        self.asked.append(self.headers.get("Last-Event-ID", "none"))
+        text = self.streams.pop(0) if self.streams else ""
+        if text == "refused":
+            return self.answer(502, "text/html", "Bad gateway")
+        return self.answer(200, "text/event-stream", text)
+
+    def answer(self, status: int, content_type: str, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def event(name: str, entry: str, **data: Any) -> str:
+    return f"id: {entry}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+@contextmanager
+def faulty(*streams: str) -> Iterator[tuple[str, list[str]]]:
+    """Serve a task that succeeds once it has been asked for often enough; yield the address and what was asked."""
+    progress = {"phase": "denoising", "step": 1, "total_steps": 4, "eta_seconds": None}
+    task = {"id": "x", "status": "running", "finished_at": None, "images": [], "params": {"seed": 7}}
+    asked: list[str] = []
+    values = {"streams": list(streams), "asked": asked, "task": {**task, "progress": progress}}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Faulty,), values)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.fixture
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PAUSE_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("_hurry")
+def test_a_stream_that_breaks_is_taken_up_where_it_broke() -> None:
+    end = {"id": "x", "status": "succeeded", "images": [], "progress": {"step": 4}, "params": {"seed": 7}}
+    first = event("status", "5-0", status="running")
+    with faulty(first, first.replace("5-0", "6-0"), event("done", "7-0", **end)) as (url, asked):
+        generate(url, "--watch=x")
+    assert asked == ["", "none", "", "5-0", "", "6-0"]
+
+
+@pytest.mark.usefixtures("_hurry")
+def test_where_streams_can_not_be_had_the_task_is_asked_for() -> None:
+    with faulty("refused") as (url, asked):
+        generate(url, "--watch=x")
+    assert asked == ["", "none", "", "", ""]
+
+
+@pytest.mark.usefixtures("_hurry")
+def test_a_server_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.5)
+    with faulty(event("status", "5-0", status="running")) as (url, _), httpx2.Client(base_url=url) as api:
+        server = client.Server(api)
+        task = server.get("x")
+    with httpx2.Client(base_url=url) as api, pytest.raises(CommandError, match="No server answers"):
+        client.Server(api).follow(task)
