@@ -144,6 +144,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "tasks_app.api.exceptions.DatabaseAwayMiddleware",
 ]
 TEMPLATES: list[dict[str, Any]] = [
     {

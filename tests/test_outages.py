@@ -19,6 +19,7 @@ import httpx2
 import pytest
 
 from project.embedded import DATABASE
+from tasks_app.api.exceptions import AWAY
 from tests import stack
 from tests.chaos.servers import Postgres, Redis
 from tests.listeners import Listener
@@ -170,6 +171,8 @@ def test_while_postgresql_is_down_the_web_says_so_and_a_worker_holds_its_result(
         ):
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
             assert int(answer.headers["Retry-After"]) > 0
+        page = status_of(world, "GET", "/")
+        assert (page.status_code, page.text, page.headers["Retry-After"]) == (503, AWAY, "5")
         assert status_of(world, "GET", "/healthz").status_code == 200
         assert status_of(world, "GET", "/readyz").status_code == 503
         held = "the outcome is held"

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
+from django.utils.deprecation import MiddlewareMixin
 from django.views import defaults
 from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
 from rest_framework.response import Response
@@ -20,6 +21,7 @@ from tasks_app.api.shapes import error_body
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+AWAY = "The service can't reach its database; try again."
 
 
 def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
@@ -44,8 +46,20 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
 def unavailable(error: Exception) -> Response:
     """Return the answer while the database is away."""
     logger.warning("The database is away: %s", type(error).__name__)
-    answer = error_body("unavailable", "The service can't reach its database; try again.", retryable=True)
+    answer = error_body("unavailable", AWAY, retryable=True)
     return Response(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class DatabaseAwayMiddleware(MiddlewareMixin):
+    """What the API's views answer while the database is away, for pages: in words that people read."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer 503 for an error of the connection; leave every other one alone."""
+        if not isinstance(exception, OperationalError | InterfaceError):
+            return None
+        logger.warning("The database is away: %s", type(exception).__name__)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return HttpResponse(AWAY, status=503, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
