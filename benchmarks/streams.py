@@ -12,15 +12,14 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from benchmarks.clients import Clients
 from benchmarks.publisher import TOTAL_STEPS
 from benchmarks.world import NAME, World, world
 from tests import stack
@@ -120,31 +119,46 @@ def post(world: World, number: int) -> list[float]:
     return times
 
 
-def publishing(world: World, task_ids: Sequence[UUID]) -> Any:
-    """Run the publisher, and wait until it publishes."""
+@contextmanager
+def publishing(world: World, task_ids: Sequence[UUID]) -> Iterator[None]:
+    """Run the publisher; it publishes when the block begins."""
     from tasks_app import progress
 
-    exits = ExitStack()
     arguments = ["-m", "benchmarks.publisher", *map(str, task_ids)]
-    exits.enter_context(stack.part(world.directory / "publisher.log", world.env, *arguments))
-    stack.until(lambda: progress.client.exists(progress.progress_key(task_ids[-1])), bool)
-    return exits
+    with stack.part(world.directory / "publisher.log", world.env, *arguments):
+        stack.until(lambda: progress.client.exists(progress.progress_key(task_ids[-1])), bool)
+        yield
 
 
-def observe(world: World, clients: Clients, idle: Sequence[UUID], *, busy: bool, extent: Extent, seen: Seen) -> None:
+@contextmanager
+def watching(world: World, task_ids: Sequence[UUID], found: Path) -> Iterator[None]:
+    """Keep a stream of each task open; all have begun when the block does."""
+    found.unlink(missing_ok=True)
+    url = world.api.base_url
+    paths = [f"/task/{task_id}/events" for task_id in task_ids]
+    arguments = ["-m", "benchmarks.clients", url.host, str(url.port), str(found), *paths]
+    with stack.part(world.directory / "clients.log", world.env, *arguments):
+        stack.until(found.exists, bool)
+        yield
+
+
+def observe(world: World, idle: Sequence[UUID], *, busy: bool, extent: Extent, seen: Seen) -> None:
     """Bring one situation about, post, and look."""
     active = running(ACTIVE) if busy else []
-    watched = [*idle, *(active if idle else [])]
+    deliveries = world.directory / "deliveries.txt"
     with ExitStack() as exits:
         if busy:
             exits.enter_context(publishing(world, active))
-        exits.enter_context(clients.watching([f"/task/{task_id}/events" for task_id in watched]))
+        if idle:
+            exits.enter_context(watching(world, [*idle, *active], deliveries))
         post(world, extent.settling)
-        clients.deliveries.clear()
+        settled_at = time.time()
         seen.posts += post(world, extent.posts)
-        seen.deliveries += clients.deliveries
         assert world.web.command is not None
         seen.held.append(held(world.web.command))
+    if idle:
+        lines = [line.split() for line in deliveries.read_text().splitlines()[1:]]
+        seen.deliveries += [float(late) for sent, late in lines if float(sent) >= settled_at]
     forget(active)
 
 
@@ -157,14 +171,13 @@ def forget(task_ids: Sequence[UUID]) -> None:
 
 def measure(world: World, extent: Extent) -> dict[str, Seen]:
     """Go through all situations again and again, each round beginning with another one."""
-    clients = Clients(world.api.base_url.host, world.api.base_url.port or 80)
     found = {name: Seen() for name in SITUATIONS}
     idle = queued(IDLE, priority=0)
     for number in range(extent.rounds):
         names = list(SITUATIONS)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             streams, busy = SITUATIONS[name]
-            observe(world, clients, idle[:streams], busy=busy, extent=extent, seen=found[name])
+            observe(world, idle[:streams], busy=busy, extent=extent, seen=found[name])
     return found
 
 
