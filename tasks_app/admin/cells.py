@@ -99,9 +99,10 @@ def label(text: str, kind: str) -> str:
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": kind})
 
 
-def progress_bar(task: Task) -> str:
+def progress_bar(task: Task, *, paused: bool = False) -> str:
     """Render the share of steps done, and what the task is busy with; scripts find what is still to move."""
-    context = {"task": task, "percent": percent(task.step, task.total_steps), "live": task.status not in TERMINAL}
+    done = percent(task.step, task.total_steps)
+    context = {"task": task, "percent": done, "live": task.status not in TERMINAL, "paused": paused}
     return render_to_string("admin/tasks_app/task/cells/progress.html", context)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from tasks_app import progress
+from tasks_app import pauses, progress
 from tasks_app.admin.cells import SMALL, badge, duration, image_url, moment, progress_bar, prompt, spell
 from tasks_app.admin.deeds import DEEDS
 from tasks_app.admin.live import follow
@@ -69,7 +69,7 @@ def context(task: Task) -> dict[str, Any]:
         "task": task,
         "prompt": prompt(task),
         "badge": badge(task),
-        "progress_bar": progress_bar(task),
+        "progress_bar": progress_bar(task, paused=pauses.holds(task, pauses.active())),
         "remaining": _remaining(live),
         "preview": trail and trail.preview and trail.preview.data,
         "events": list(_events(trail.since)) if trail else [],

@@ -9,6 +9,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from playwright.sync_api import Locator, Page, expect
 
+from tasks_app import services
+from tasks_app.models import Pause
 from tests import stack as stacks
 from tests.admin.pages import LIST
 from tests.browser import OpenPage, chromium, open_page  # noqa: F401 - fixtures
@@ -177,3 +179,16 @@ def test_a_viewer_sees_it_move_and_cannot_act(stack: Stack, open_page: OpenPage)
     expect(page.locator("input.action-select")).to_have_count(0)
     assert stack.get(task)["status"] == "running"
     stack.api.post(f"/task/{task['id']}/cancel")
+
+
+def test_a_pause_appears_on_an_open_list_and_goes_again(stack: Stack, visit: Callable[[str], Page]) -> None:
+    busy = pace(stack, 0.3, LONG)
+    pace(stack, 0, 1)
+    page = visit(LIST)
+    banner = page.locator("#queue-banner")
+    expect(banner).not_to_contain_text("paused")
+    services.pause(Pause.Scope.QUEUE)
+    expect(banner).to_contain_text("The queue is paused", timeout=PATIENCE_MS)
+    services.resume(Pause.Scope.QUEUE)
+    expect(banner).not_to_contain_text("paused", timeout=PATIENCE_MS)
+    stack.api.post(f"/task/{busy['id']}/cancel")

@@ -7,8 +7,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tasks_app import progress
-from tasks_app.models import Task
+from tasks_app import pauses, progress
+from tasks_app.models import Pause, Task
 from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, url_of
 
 
@@ -106,3 +106,10 @@ def test_without_redis_the_page_shows_what_the_rows_say(admin_client: Client, cl
     page = body(admin_client, url_of(task))
     assert "<h2>Events</h2>" not in page
     assert "a-worker:1" in page
+
+
+def test_a_queued_task_says_that_it_is_paused(admin_client: Client, make_task: MakeTask) -> None:
+    task = make_task()
+    assert "<span>paused</span>" not in body(admin_client, url_of(task))
+    pauses.pause(Pause.Scope.MODEL, task.model_id)
+    assert "<span>paused</span>" in body(admin_client, url_of(task))

@@ -1,6 +1,6 @@
 // The dashboard: figures, workers and pictures come anew every few seconds, and the charts move on with them.
 
-import { fetchPage } from "./live.js";
+import { fetchPage, replaceBanner } from "./live.js";
 
 const EVERY_MS = 3000;
 const GREEN = "oklch(0.68 0.17 150)";
@@ -59,8 +59,10 @@ const showAll = () => charts.forEach((each) => show(each, series()));
 
 async function refresh() {
   if (document.hidden) return;
-  const fresh = (await fetchPage())?.getElementById("dash-now");
+  const page = await fetchPage();
+  const fresh = page?.getElementById("dash-now");
   if (!fresh) return;
+  replaceBanner(page);
   document.getElementById("dash-now").replaceWith(fresh);
   showAll();
 }

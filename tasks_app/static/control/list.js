@@ -1,6 +1,6 @@
 // The list of tasks: bars move by themselves, rows change and come without a reload, and what is chosen stays chosen.
 
-import { coalesced, fetchPage, follow, showProgress } from "./live.js";
+import { coalesced, fetchPage, follow, replaceBanner, showProgress } from "./live.js";
 
 const MOVING = ["thumbnail", "status", "progress", "worker", "duration"];
 const NEWEST_EVERY_MS = 2000;
@@ -8,6 +8,7 @@ const NEWEST_EVERY_MS = 2000;
 const form = () => document.getElementById("changelist-form");
 const rows = (root) => [...root.querySelectorAll("[data-task]")].map((row) => row.dataset.task);
 const bar = (id) => document.querySelector(`[data-live="${id}"]`);
+const paused = new Map();
 let followed = new Set();
 let stop = () => {};
 
@@ -19,7 +20,11 @@ function watch() {
   followed = new Set(open);
   stop = follow(open, {
     progress: (data) => bar(data.task) && showProgress(bar(data.task), data),
-    status: (data) => bar(data.task) && bar(data.task).dataset.status !== data.status && refresh(),
+    status: (data) => {
+      if (bar(data.task) && bar(data.task).dataset.status !== data.status) refresh();
+      if (paused.has(data.task) && paused.get(data.task) !== data.paused) refresh();
+      paused.set(data.task, data.paused);
+    },
     done: () => refresh(),
     lost: () => {
       followed = new Set();
@@ -32,6 +37,7 @@ const refresh = coalesced(async () => {
   const page = await fetchPage();
   const fresh = page?.getElementById("changelist-form");
   if (!fresh) return;
+  replaceBanner(page);
   const before = rows(form()).join();
   const chosen = form().querySelector("input.action-select:checked");
   if (before !== rows(fresh).join() && !chosen) {

@@ -54,6 +54,12 @@ export async function fetchPage() {
   }
 }
 
+// Show on this page what a fresh one says above all else: whether the queue is paused.
+export function replaceBanner(page) {
+  const fresh = page.getElementById("queue-banner");
+  if (fresh) document.getElementById("queue-banner")?.replaceWith(fresh);
+}
+
 // Return a function that calls `work` soon, and never twice at the same time: calls in between count as one.
 export function coalesced(work, pauseMs) {
   let wanted = false;
