@@ -209,7 +209,7 @@ def test_an_outage_of_redis_may_last_for_hours(settings: Any, monkeypatch: pytes
     async def check(hub: Hub) -> None:
         hub._failures = 5000  # as one every five seconds adds up
         async with hub.watch([uuid4()]) as watcher:
-            await first(watcher, lambda notice: isinstance(notice, State))
+            assert await watcher.take(PATIENCE_SECONDS)
             assert not watcher.closed
 
     run(check)
