@@ -6,9 +6,11 @@ rows there are to begin with, and by patterns which models of the Hub need no ro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, cast
 
 from django.conf import settings
@@ -17,11 +19,14 @@ from django.db.models import Q
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from yaml import YAMLError
 
 from tasks_app import parameters
 from tasks_app.contracts import LoadOptions, Offload
 from tasks_app.errors import ModelNotAllowed
 from tasks_app.models import DiffusionModel
+
+logger = logging.getLogger(__name__)
 
 # The columns that stand in for parameters which a request leaves out.
 DEFAULTS = ("steps", "guidance_scale", "width", "height", "scheduler", "negative_prompt")
@@ -185,15 +190,25 @@ def _ids(rules: Iterable[str]) -> list[str]:
 def _card(name: str) -> dict[str, Any]:
     """Return what a local model's card says of its own defaults and licence."""
     path = settings.MODELS_DIR / name / "README.md"
-    if name not in local_models() or not path.is_file():
+    data = _front_matter(path) if name in local_models() and path.is_file() else {}
+    if not data:
         return {}
-    text = path.read_text()
-    if not text.startswith("---"):
-        return {}  # a card without front matter, which the library would complain about
-    data: dict[str, Any] = ModelCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
     # Many cards say only whether the Hub may run the model: `inference: false`.
     inference = data.get("inference")
     given = inference.get("parameters", {}) if isinstance(inference, dict) else {}
     found = {column: given[name] for name, column in _CARD.items() if name in given}
     usable = {} if parameters.wrong_defaults(found) else found
     return usable | {"license_note": str(data.get("license", ""))}
+
+
+def _front_matter(path: Path) -> dict[str, Any]:
+    """Return what a card says in its front matter; one that can't be read must stop neither a migrate nor a worker."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.startswith("---"):
+            return {}  # a card without front matter, which the library would complain about
+        found: dict[str, Any] = ModelCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, YAMLError) as error:
+        logger.warning("The card of the model %s can't be read (%s).", path.parent.name, type(error).__name__)
+        return {}
+    return found

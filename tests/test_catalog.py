@@ -81,6 +81,24 @@ def test_names_that_are_taken_are_known_with_their_models(
     assert catalog.holders(names, besides=row.pk if row else 0) == expected
 
 
+@pytest.mark.parametrize(
+    "card",
+    [b"---\nlicense: [a\n---\n", b"---\na: b: c\n---\n", b"---\njust words\n---\n", b"---\nlicense: \xff\n---\n"],
+    ids=["unclosed", "not YAML", "no mapping", "not UTF-8"],
+)
+def test_a_card_that_cannot_be_read_leaves_its_model_without_defaults(
+    tmp_path: Path, settings: Any, card: bytes
+) -> None:
+    settings.MODELS_DIR = tmp_path
+    folder = tmp_path / "carded"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    (folder / "README.md").write_bytes(card)
+    catalog.sync()
+    row = DiffusionModel.objects.get(model_id="carded")
+    assert (row.steps, row.license_note) == (None, "")
+
+
 @pytest.mark.parametrize("name", [ALIAS, ALIASED])
 def test_a_model_that_is_not_allowed_is_refused_under_all_its_names(name: str) -> None:
     edit(ALIASED, allowed=False)

@@ -200,3 +200,16 @@ def test_without_redis_the_rows_are_watched_all_the_same(
             assert (running.status, running.attempt) == ("running", 1)
 
     run(check)
+
+
+def test_an_outage_of_redis_may_last_for_hours(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "POLL_SECONDS", 0.05)
+    settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+
+    async def check(hub: Hub) -> None:
+        hub._failures = 5000  # as one every five seconds adds up
+        async with hub.watch([uuid4()]) as watcher:
+            assert await watcher.take(PATIENCE_SECONDS)
+            assert not watcher.closed
+
+    run(check)

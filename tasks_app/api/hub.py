@@ -30,6 +30,8 @@ MAX_WAITING = 1000
 # A subscription that is silent for so long is asked whether it lives, and given up if it stays silent.
 SILENCE_SECONDS = 15.0
 _BACKOFF = ExponentialBackoff(cap=5.0, base=0.25)
+# From this one on the pauses between two tries grow no more.
+MOST_FAILURES = 5
 
 Notice = Event | State
 
@@ -160,7 +162,8 @@ class Hub:
             except (redis.RedisError, TimeoutError) as error:
                 logger.warning("No live events: %s", type(error).__name__)
             self._tried.set()
-            self._failures += 1
+            # Bounded: redis-py computes the power before the cap, which overflows after an hour and a half of outage.
+            self._failures = min(self._failures + 1, MOST_FAILURES)
             await asyncio.sleep(_BACKOFF.compute(self._failures))
 
     async def _listen(self) -> None:
