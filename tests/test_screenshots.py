@@ -164,7 +164,7 @@ def test_six_prompts_become_six_pictures(stack: Stack) -> None:
     drawn = {prompt: stack.picture(succeed(stack, task)) for prompt, task in tasks.items()}
     assert len(set(drawn.values())) == len(SEEDS)
     pictures = {prompt: Image.open(io.BytesIO(data)).convert("RGB") for prompt, data in drawn.items()}
-    assert {picture.size for picture in pictures.values()} == {(32, 32)}
+    assert {picture.size for picture in pictures.values()} == {(64, 64)}
     whole = sheet(pictures)
     whole.save(SHOTS / "pictures.png", optimize=True)
     check_shot("pictures.png", whole.width)
@@ -179,7 +179,7 @@ def test_the_list_shows_tasks_of_every_status(stack: Stack, browser: Browser) ->
         succeed(stack, task)
     with one_running_one_canceled_one_queued(stack):
         browser.page.goto(TASKS)
-        assert browser.widths("img.task-thumb") == [32] * len(drawn)
+        assert browser.widths("img.task-thumb") == [64] * len(drawn)
         browser.shoot("admin-list.png")
         shown = [text.strip().lower() for text in browser.page.locator("[id^=status-]").all_text_contents()]
         assert shown[:3] == ["queued", "canceled", "running"]
@@ -192,7 +192,7 @@ def test_the_list_shows_tasks_of_every_status(stack: Stack, browser: Browser) ->
 def test_the_page_of_a_task_shows_its_pictures(stack: Stack, browser: Browser) -> None:
     task = succeed(stack, draw(stack, HOUSE, num_images=4))
     browser.page.goto(f"{TASKS}{task['id']}/change/")
-    assert browser.widths(".task-pictures img") == [32] * 4
+    assert browser.widths(".task-pictures img") == [64] * 4
     text = browser.page.inner_text("#task-page")
     for known in (task["id"], HOUSE, "25/25", *(f"seed {image['seed']}" for image in task["images"])):
         assert known in text

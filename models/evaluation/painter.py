@@ -36,7 +36,7 @@ class Painter:
 
 def load(folder: Path, guidance: float | None = None) -> Painter:
     """Load a model with the defaults of its card's front matter; a card without one needs a guidance."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     card = folder / "README.md"
     front = ModelCard.load(card).data.to_dict() if card.exists() else {}

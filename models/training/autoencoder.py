@@ -73,7 +73,7 @@ def train(drawings: Drawings, folder: Path, *, steps: int, seed: int, device: st
     loop.run(loss_of)
     model.eval().requires_grad_(False)
     latents = encode(model, drawings, device=device, count=4096)
-    _standardise(model, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
+    standardise(model, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
     return model
 
 
@@ -87,7 +87,7 @@ def encode(model: AutoencoderKL, drawings: Drawings, *, device: str, count: int 
 
 
 @torch.no_grad()
-def _standardise(model: AutoencoderKL, mean: torch.Tensor, std: torch.Tensor) -> None:
+def standardise(model: AutoencoderKL, mean: torch.Tensor, std: torch.Tensor) -> None:
     """Build a shift and a scale for each channel into the 1×1 convolutions beside the latents.
 
     Stable Diffusion pipelines know only one factor for all channels, and no shift.

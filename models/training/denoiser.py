@@ -12,8 +12,8 @@ from models.training.autoencoder import LATENT_CHANNELS
 from models.training.loop import Loop
 from models.training.words import LENGTH
 
-BATCH = 64
-PEAK = 1e-3
+BATCH = 32
+PEAK = 8e-4
 WIDTH = 128
 EMPTY_SHARE = 0.1
 GAMMA = 5.0
@@ -111,7 +111,7 @@ def train(
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     ema = EMAModel(parameters, decay=EMA_DECAY, use_ema_warmup=True, power=0.75, foreach=True)
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     loop = Loop(
         name="UNet and text encoder",
         steps=steps,
