@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from models.training import autoencoder, denoiser, words
-from models.training.dataset import draw_all
+from models.training.dataset import Drawings, draw_all
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,6 +22,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _latents(vae: AutoencoderKL, drawings: Drawings, kept: Path, *, device: str) -> torch.Tensor:
+    """Return the drawings' latents, from a file if they were made before: on a CPU that takes minutes."""
+    if not kept.exists():
+        torch.save(autoencoder.encode(vae, drawings, device=device), kept)
+    return torch.load(kept, weights_only=True)
+
+
 def main() -> None:
     """Train what is not trained yet, and write the model."""
     asked = _arguments()
@@ -29,7 +36,7 @@ def main() -> None:
     drawings = draw_all(asked.seed, asked.pictures)
     common = {"seed": asked.seed, "device": asked.device}
     vae = autoencoder.train(drawings, asked.work, steps=asked.autoencoder_steps, **common)
-    latents = autoencoder.encode(vae, drawings, device=asked.device)
+    latents = _latents(vae, drawings, asked.work / "latents.pt", device=asked.device)
     tokenizer = words.learn(drawings.captions)
     trained = denoiser.train(latents, drawings.captions, tokenizer, asked.work, steps=asked.steps, **common)
     pipeline = StableDiffusionPipeline(

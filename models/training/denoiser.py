@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -109,6 +110,8 @@ def train(
     """Train UNet and text encoder, or go on with them, and return the mean of their last steps."""
     torch.manual_seed(seed)
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
+    # On so few positions PyTorch's fused attention takes a third of a CPU's step; this computes the same.
+    unet.set_attn_processor(AttnProcessor())
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     ema = EMAModel(parameters, decay=EMA_DECAY, use_ema_warmup=True, power=0.75, foreach=True)
     optimizer = torch.optim.AdamW(parameters, lr=PEAK, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
