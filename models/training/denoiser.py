@@ -133,7 +133,8 @@ def train(
         prompts = torch.where(torch.rand(BATCH, 1, generator=random) < EMPTY_SHARE, empty, words[chosen])
         clean = latents[chosen].float()
         noise = torch.randn(clean.shape, generator=random)
-        times = torch.randint(len(weight), (BATCH,), generator=random)
+        # One from each part of the schedule: less left to chance than with any BATCH of them.
+        times = ((torch.arange(BATCH) + torch.rand(BATCH, generator=random)) * len(weight) / BATCH).long()
         noisy, aim = schedule.add_noise(clean, noise, times), schedule.get_velocity(clean, noise, times)
         with torch.autocast(device, dtype=torch.bfloat16):
             states = text_encoder(prompts.to(device)).last_hidden_state
