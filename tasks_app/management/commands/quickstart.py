@@ -85,7 +85,7 @@ class Command(BaseCommand):
             raise CommandError(done.stderr.strip())
 
     def _first_picture(self, api: httpx2.Client, prompt: str, worker: Restarted) -> dict[str, Any]:
-        params = {"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 4}
+        params = {"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 3}
         answer = api.post("/task", json={"task_type": "text-to-image", "params": params})
         if answer.status_code != 201:
             raise CommandError(answer.json()["error"]["message"])
