@@ -71,7 +71,7 @@ class Stack:
         body = {
             "task_type": "text-to-image",
             "priority": priority,
-            "params": {"model_id": "demo", "prompt": prompt, "guidance_scale": 4, **params},
+            "params": {"model_id": "demo", "prompt": prompt, "guidance_scale": 3, **params},
         }
         answer = self.api.post(path, json=body)
         assert answer.status_code == 201, answer.text

@@ -90,7 +90,7 @@ def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(var: Path) -
     path = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Picture"))
     with Image.open(path) as picture:
         picture.load()
-        assert (picture.format, picture.size) == ("PNG", (32, 32))
+        assert (picture.format, picture.size) == ("PNG", (64, 64))
     assert_nothing_runs(var, port)
 
 

@@ -45,7 +45,7 @@ def test_a_prompt_becomes_a_picture(stack: Stack) -> None:
     task = stack.finish(stack.post("a house at sunset", steps=8, seed=3))
     assert (task["status"], task["error"], task["attempt"]) == ("succeeded", None, 1)
     assert task["progress"] == {"phase": None, "step": 8, "total_steps": 8, "percent": 100, "eta_seconds": None}
-    assert (task["params"]["width"], task["params"]["height"], task["model"]["revision"]) == (32, 32, "local")
+    assert (task["params"]["width"], task["params"]["height"], task["model"]["revision"]) == (64, 64, "local")
     assert {"loading", "denoising", "decoding", "saving"} == task["timings"].keys()
     (image,) = task["images"]
     answer = stack.api.get(image["url"])
@@ -53,7 +53,7 @@ def test_a_prompt_becomes_a_picture(stack: Stack) -> None:
     assert hashlib.sha256(answer.content).hexdigest() == image["sha256"]
     with Image.open(io.BytesIO(answer.content)) as picture:
         picture.load()
-        assert (picture.format, picture.size) == ("PNG", (32, 32))
+        assert (picture.format, picture.size) == ("PNG", (64, 64))
 
 
 def test_a_seed_means_the_same_bytes_and_another_prompt_another_picture(stack: Stack) -> None:

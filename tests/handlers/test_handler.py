@@ -89,7 +89,7 @@ def test_every_step_and_phase_is_reported_in_order(handler: DiffusersHandler, mo
         ("decoding", 4),
     ]
     assert {report.total_steps for report in reports} == {4}
-    assert result.images[0].image.size == ((32, 32) if model_id == "demo" else (16, 16))
+    assert result.images[0].image.size == ((64, 64) if model_id == "demo" else (16, 16))
     assert {"loading", "denoising", "decoding"} == result.timings.keys()
 
 

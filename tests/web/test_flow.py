@@ -38,7 +38,7 @@ new MutationObserver((changes) => {
 def write(page: Page, prompt: str, **numbers: Any) -> None:
     """Fill the form."""
     page.fill("#prompt", prompt)
-    for name, value in {"guidance_scale": 4, **numbers}.items():
+    for name, value in {"guidance_scale": 3, **numbers}.items():
         page.fill(f"#{name}", str(value))
 
 
@@ -75,7 +75,7 @@ def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) ->
     picture = finished(page, task).get_by_role("img", name="a red house")
     expect(picture).to_be_visible(timeout=PATIENCE_MS)
     expect(working(page, task)).to_have_count(0)
-    assert picture.evaluate("image => [image.complete, image.naturalWidth]") == [True, 32]
+    assert picture.evaluate("image => [image.complete, image.naturalWidth]") == [True, 64]
     assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
     expect(page.get_by_role("status")).to_have_text("Finished: 1 picture of a red house")
     seen = page.evaluate("window.seen")

@@ -85,7 +85,7 @@ class Command(BaseCommand):
             raise CommandError(done.stderr.strip())
 
     def _first_picture(self, server: Server, prompt: str, worker: Restarted) -> Json:
-        task = server.post({"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 4})
+        task = server.post({"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 3})
         self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
         with every(TEND_SECONDS, worker.tend):
             return server.follow(task)
