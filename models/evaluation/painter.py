@@ -1,6 +1,7 @@
 """The model under measure, as its card says that it is used."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -54,7 +55,7 @@ def same_bytes(painter: Painter) -> bool:
     return first == again != other
 
 
-def _seconds(times: int, work: object) -> float:
+def _seconds(times: int, work: Callable[[], object]) -> float:
     taken = []
     for _ in range(times):
         start = time.perf_counter()
