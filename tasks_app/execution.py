@@ -81,6 +81,12 @@ def drain(grace_seconds: float) -> None:
     _draining.set()
 
 
+def end_process(status: int, reason: str) -> NoReturn:
+    """End at once: the inference thread can't be stopped, and a claim that is still held ends with its lease."""
+    logger.critical("%s The worker ends with %s.", reason, status)
+    os._exit(status)
+
+
 def run(task: Task) -> None:
     """Run one claimed task to its outcome."""
     options = _persist(lambda: catalog.load_options(task.model_id))
@@ -113,7 +119,7 @@ def _supervise(run: Run) -> None:
             if report.preview is not None and run.reports.empty():
                 publish_preview(run, report.preview)
         elif run.hangs():
-            _end_process(EXIT_HUNG, f"Task {run.claim.task_id}: no step for {settings.HANG_SECONDS} s.")
+            end_process(EXIT_HUNG, f"Task {run.claim.task_id}: no step for {settings.HANG_SECONDS} s.")
         if new_phase or time.monotonic() >= next_beat:
             next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
             _beat(run)
@@ -147,13 +153,7 @@ def _settle(run: Run, future: Future[GenerationResult]) -> None:
     if outcome:
         publish_status(run, outcome)
     if isinstance(error, errors.DeviceLost):
-        _end_process(EXIT_DEVICE_LOST, "The device is lost.")
-
-
-def _end_process(status: int, reason: str) -> NoReturn:
-    """End at once: the inference thread can't be stopped, and a claim that is still held ends with its lease."""
-    logger.critical("%s The worker ends with %s.", reason, status)
-    os._exit(status)
+        end_process(EXIT_DEVICE_LOST, "The device is lost.")
 
 
 def _save(run: Run, result: GenerationResult) -> Status | None:

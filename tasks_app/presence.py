@@ -39,13 +39,15 @@ class Tap(Protocol):
 class Presence:
     """The process as its row shows it."""
 
-    def __init__(self, taps: list[Tap]) -> None:
+    def __init__(self, taps: list[Tap], ended: threading.Event) -> None:
+        """Take what tickets come through; from when `ended` is set it stays closed, and no command is taken."""
         self._taps = taps
+        self._ended = ended
         self._paused = False
         self._at_work: tuple[WorkerCommand, Future[None]] | None = None
 
-    def run_forever(self, ended: threading.Event, gone: threading.Event) -> None:
-        """Beat until the process goes; once it has been told to end, its taps stay closed and it takes no command."""
+    def run_forever(self, gone: threading.Event) -> None:
+        """Beat until the process goes."""
         arrived = False
         while not gone.is_set():
             try:
@@ -54,7 +56,7 @@ class Presence:
                     catalog.sync()
                     arrived = True
                 self.beat()
-                if not ended.is_set():
+                if not self._ended.is_set():
                     self.obey()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("No beat of the worker: %s", type(error).__name__)
@@ -71,8 +73,7 @@ class Presence:
         """Open or close the taps as the pauses say, and go on with the commands."""
         paused = pauses.is_paused(Pause.Scope.WORKER, execution.WORKER)
         if paused != self._paused:
-            for tap in self._taps:
-                tap.pause() if paused else tap.resume()
+            self._turn_taps(paused)
             self._paused = paused
         if paused:
             # For others: the pause came after this worker had fetched tickets.
@@ -81,12 +82,22 @@ class Presence:
         if self._at_work is None and (command := registry.take(execution.WORKER)):
             self._at_work = command, execution.beside_tasks(lambda: _carry_out(command))
 
+    def _turn_taps(self, paused: bool) -> None:
+        for tap in self._taps:
+            tap.pause() if paused else tap.resume()
+            if self._ended.is_set():
+                tap.pause()  # the process was told to end, and closed it, just before it was opened here
+
     def _settle(self) -> None:
         if self._at_work is None or not self._at_work[1].done():
             return
         command, future = self._at_work
-        registry.settle(command, error=_reason(future.exception()))
+        error = future.exception()
+        registry.settle(command, error=_reason(error))
         self._at_work = None
+        if isinstance(error, errors.DeviceLost):
+            # Else the next task would be the one to find out, and fail.
+            execution.end_process(execution.EXIT_DEVICE_LOST, "The device is lost.")
 
 
 def leave() -> None:

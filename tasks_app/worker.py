@@ -5,13 +5,18 @@ Dramatiq's broker is made while Django loads its apps, so the app's modules are 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import dramatiq
 from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 PARENT_CHECK_SECONDS = 1.0
 
@@ -28,13 +33,13 @@ class WorkerMiddleware(dramatiq.Middleware):
 
         ended = threading.Event()
         _drain_at_sigterm(worker, ended)
-        seen = presence.Presence(list(worker.consumers.values()))
-        for target, arguments in (
-            (sweeper.run_forever, [ended]),
-            (seen.run_forever, [ended, self._gone]),
-            (_end_with_parent, [os.getppid(), ended]),
+        seen = presence.Presence(list(worker.consumers.values()), ended)
+        for work in (
+            partial(sweeper.run_forever, ended),
+            partial(seen.run_forever, self._gone),
+            partial(_end_with_parent, os.getppid(), ended),
         ):
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+            threading.Thread(target=_vital, args=[work, ended], daemon=True).start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Say that the worker has gone."""
@@ -42,6 +47,17 @@ class WorkerMiddleware(dramatiq.Middleware):
 
         self._gone.set()
         presence.leave()
+
+
+def _vital(work: Callable[[], None], ended: threading.Event) -> None:
+    """Do what the worker can't be without: an error that ends it drains the worker, and its supervisor starts anew."""
+    try:
+        work()
+    except BaseException:
+        if not ended.is_set():
+            logger.critical("A thread of the worker has died; the worker ends.")
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise
 
 
 def _drain_at_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:

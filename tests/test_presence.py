@@ -12,7 +12,7 @@ import dramatiq
 import pytest
 from django.conf import settings
 
-from tasks_app import actors, execution, pauses, presence, providers, registry, services
+from tasks_app import actors, errors, execution, pauses, presence, providers, registry, services
 from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
 from tasks_app.registry import Outcome, State
 from tests.stack import until, worker
@@ -50,10 +50,16 @@ def tap() -> Tap:
 
 
 @pytest.fixture
-def seen(tap: Tap) -> presence.Presence:
+def ended() -> threading.Event:
+    """Return what is set when this process is told to end."""
+    return threading.Event()
+
+
+@pytest.fixture
+def seen(tap: Tap, ended: threading.Event) -> presence.Presence:
     """Return this process as a worker."""
     registry.arrive(execution.WORKER, pid=os.getpid(), age=presence._age(), **presence._IDENTITY)
-    return presence.Presence([tap])
+    return presence.Presence([tap], ended)
 
 
 def settled(seen: presence.Presence) -> WorkerCommand:
@@ -143,11 +149,39 @@ def test_unloading_where_no_engine_has_started_starts_none(
     assert providers.started() == []
 
 
-def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(seen: presence.Presence) -> None:
-    ended, gone = threading.Event(), threading.Event()
+def test_a_tap_that_is_opened_while_the_process_is_told_to_end_is_closed_again(
+    seen: presence.Presence, tap: Tap, ended: threading.Event
+) -> None:
+    pauses.pause(WORKER, execution.WORKER)
+    seen.obey()
+    pauses.resume(WORKER, execution.WORKER)
+    ended.set()
+    seen.obey()
+    assert tap.said[-1] == "pause"
+
+
+def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
+    seen: presence.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+
+    def lose(*_: object) -> None:
+        raise errors.DeviceLost("The device failed; its worker starts anew.")
+
+    monkeypatch.setattr(fake_engine, "preload", lose)
+    monkeypatch.setattr(execution, "end_process", lambda status, reason: ends.append(status))
+    services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
+    assert settled(seen).error == "The device failed; its worker starts anew."
+    assert ends == [execution.EXIT_DEVICE_LOST]
+
+
+def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(
+    seen: presence.Presence, ended: threading.Event
+) -> None:
+    gone = threading.Event()
     ended.set()
     before = Worker.objects.get().seen_at
-    thread = threading.Thread(target=seen.run_forever, args=[ended, gone])
+    thread = threading.Thread(target=seen.run_forever, args=[gone])
     thread.start()
     # Arriving settles what waited before.
     arrived = until(lambda: Worker.objects.get().seen_at, lambda now: now > before)

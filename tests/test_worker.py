@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tasks_app import actors, execution
 from tasks_app.models import Status, Task
+from tasks_app.worker import _vital
 from tests.stack import until, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,6 +124,27 @@ def test_a_lost_device_fails_its_task_and_ends_the_worker(make_task: MakeTask, t
         task = submitted(make_task, "lose", 4)
         assert process.wait(timeout=30) == execution.EXIT_DEVICE_LOST
     assert (row(task).status, row(task).error_code) == (Status.FAILED, "internal")
+
+
+def test_a_thread_that_dies_of_an_error_takes_its_worker_along_and_one_that_is_to_end_does_not() -> None:
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    ended = threading.Event()
+
+    def die() -> None:
+        raise ValueError("as the test wants it")
+
+    try:
+        ended.set()
+        with pytest.raises(ValueError, match="as the test"):
+            _vital(die, ended)
+        assert not told.is_set()
+        ended.clear()
+        with pytest.raises(ValueError, match="as the test"):
+            _vital(die, ended)
+        assert told.wait(timeout=5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_when_its_child_dies_the_master_ends_too_and_says_so(make_task: MakeTask, tmp_path: Path) -> None:
