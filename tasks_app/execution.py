@@ -96,15 +96,18 @@ def run(task: Task) -> None:
         publish_status(this, Status.RUNNING)
         future = _inference.submit(this.generate)
         future.add_done_callback(lambda _: this.reports.put(None))
-        _supervise(this)
+        _supervise(this, future)
         _settle(this, future)
     finally:
         _runs.discard(this)
 
 
-def _supervise(run: Run) -> None:
+def _supervise(run: Run, future: Future[GenerationResult]) -> None:
     next_beat = 0.0
     while True:
+        if run.is_to_stop():
+            # Before it begins, behind a preload, it reports nothing that could be stopped; what has begun goes on.
+            future.cancel()
         try:
             report = run.reports.get(timeout=max(0.0, next_beat - time.monotonic()))
         except queue.Empty:
@@ -142,7 +145,7 @@ def _beat(run: Run) -> None:
 
 
 def _settle(run: Run, future: Future[GenerationResult]) -> None:
-    error = future.exception()
+    error = errors.RunStopped() if future.cancelled() else future.exception()
     if error is None:
         outcome = _save(run, future.result())
     elif isinstance(error, errors.RunStopped):

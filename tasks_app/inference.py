@@ -23,7 +23,7 @@ class InferenceThread:
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
 
     def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
-        """Queue a call and return its future."""
+        """Queue a call and return its future, which can be canceled until the call begins."""
         with self._starting:
             if not self._thread.is_alive():
                 self._thread.start()
@@ -38,6 +38,8 @@ class InferenceThread:
 
 
 def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
     try:
         result = call()
     except BaseException as error:  # noqa: BLE001 - a future carries whatever its call raised

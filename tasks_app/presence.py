@@ -40,7 +40,7 @@ class Presence:
     """The process as its row shows it."""
 
     def __init__(self, taps: list[Tap], ended: threading.Event) -> None:
-        """Take what tickets come through; once `ended` is set, the taps stay closed and no command is taken."""
+        """Take what tickets come through; from when `ended` is set it stays closed, and no command is taken."""
         self._taps = taps
         self._ended = ended
         self._paused = False

@@ -88,7 +88,10 @@ def workers() -> QuerySet[WithAnnotations[Worker, _Standing]]:
 
 
 def beat(name: str, *, host: str, pid: int, version: str, engine: EngineState | None) -> None:
-    """Write that this worker lives, and what it is; an engine that has not started leaves its columns empty."""
+    """Write that this worker lives, and what it is; an engine that has not started leaves its columns empty.
+
+    Another process of the name may have left since: while they overlap, as in a restart, the one that lives counts.
+    """
     values: dict[str, Any] = {"host": host, "pid": pid, "version": version}
     if engine is not None:
         values |= {
@@ -97,14 +100,14 @@ def beat(name: str, *, host: str, pid: int, version: str, engine: EngineState | 
         values |= {"warm": [asdict(model) for model in engine.warm]}
     row = Worker(name=name, started_at=Now(), seen_at=Now(), **values)
     Worker.objects.bulk_create(
-        [row], update_conflicts=True, unique_fields=["name"], update_fields=[*_DESCRIPTION, "seen_at"]
+        [row], update_conflicts=True, unique_fields=["name"], update_fields=[*_DESCRIPTION, "seen_at", "left_at"]
     )
 
 
 def arrive(name: str, *, host: str, pid: int, version: str, age: timedelta) -> None:
     """Write that a process of this age goes by this name; what an earlier one of the name left is forgotten."""
     beat(name, host=host, pid=pid, version=version, engine=None)
-    Worker.objects.filter(name=name).update(started_at=Now() - age, left_at=None)
+    Worker.objects.filter(name=name).update(started_at=Now() - age)
     WorkerCommand.objects.filter(worker=name, ended_at=None).update(
         taken_at=Now(), ended_at=Now(), error="The worker was started anew before it had done this."
     )

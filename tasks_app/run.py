@@ -54,10 +54,14 @@ class Run:
     def report(self, progress: Progress) -> None:
         """Take a report; raises RunStopped when the run is to end."""
         self.reports.put(progress)
+        if self.is_to_stop():
+            raise errors.RunStopped
+
+    def is_to_stop(self) -> bool:
+        """Return whether somebody or the process wants the run to end."""
         if self._hurrying.is_set():
             self.stop(Stop.DRAINED)
-        if self.stop_reason is not None:
-            raise errors.RunStopped
+        return self.stop_reason is not None
 
     def stop(self, reason: Stop) -> None:
         """Tell the run to end at its next report; the first reason counts."""

@@ -19,6 +19,8 @@ from django.conf import settings
 logger = logging.getLogger(__name__)
 
 PARENT_CHECK_SECONDS = 1.0
+# How long the last beat may take, as while the database is away.
+LAST_BEAT_SECONDS = 5.0
 
 
 class WorkerMiddleware(dramatiq.Middleware):
@@ -34,19 +36,24 @@ class WorkerMiddleware(dramatiq.Middleware):
         ended = threading.Event()
         _drain_at_sigterm(worker, ended)
         seen = presence.Presence(list(worker.consumers.values()), ended)
-        for work in (
-            partial(sweeper.run_forever, ended),
-            partial(seen.run_forever, self._gone),
-            partial(_end_with_parent, os.getppid(), ended),
-        ):
-            threading.Thread(target=_vital, args=[work, ended], daemon=True).start()
+        _start(partial(sweeper.run_forever, ended), ended)
+        _start(partial(_end_with_parent, os.getppid(), ended), ended)
+        self._beats = _start(partial(seen.run_forever, self._gone), ended)
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Say that the worker has gone."""
         from tasks_app import presence
 
         self._gone.set()
+        # A beat after this would say that the worker is there.
+        self._beats.join(LAST_BEAT_SECONDS)
         presence.leave()
+
+
+def _start(work: Callable[[], None], ended: threading.Event) -> threading.Thread:
+    thread = threading.Thread(target=_vital, args=[work, ended], daemon=True)
+    thread.start()
+    return thread
 
 
 def _vital(work: Callable[[], None], ended: threading.Event) -> None:

@@ -20,6 +20,7 @@ from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
 from tasks_app.models import DiffusionModel, Status, Task
 from tasks_app.run import Run
 from tests.fake import handler as fake
+from tests.stack import until
 
 MakeTask = Callable[..., Task]
 Behave = Callable[[str, Callable[[GenerationRequest, Report], None]], str]
@@ -210,6 +211,45 @@ def failing(error: Exception) -> Callable[[GenerationRequest, Report], None]:
         raise error
 
     return fail
+
+
+@contextmanager
+def waiting_behind_a_call(task: Task) -> Iterator[None]:
+    """Let the task be claimed while something else, as a preload, has the inference thread."""
+    free = threading.Event()
+    execution.beside_tasks(free.wait)
+    running = threading.Thread(target=in_its_own_connection, args=[execution.run_next])
+    running.start()
+    try:
+        until(lambda: ended(task).status, lambda status: status == Status.RUNNING)
+        yield
+    finally:
+        free.set()
+        running.join()
+
+
+def in_its_own_connection(call: Callable[[], object]) -> None:
+    try:
+        call()
+    finally:
+        connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_does_not_wait_for_a_run_that_has_not_begun(make_task: MakeTask) -> None:
+    task = make_task()
+    with waiting_behind_a_call(task):
+        lifecycle.cancel(task.pk)
+        until(lambda: ended(task).status, lambda status: status == Status.CANCELED, patience=5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> None:
+    task = make_task()
+    with waiting_behind_a_call(task):
+        execution.drain(0)
+        until(lambda: ended(task).status, lambda status: status == Status.QUEUED, patience=5)
+    assert ended(task).losses == 0
 
 
 def test_an_error_of_ours_fails_the_task_with_its_code_and_message(make_task: MakeTask, behave: Behave) -> None:

@@ -177,6 +177,14 @@ def test_what_a_worker_did_not_come_to_is_shown_as_such(go: Callable[[str], None
     assert outcomes() == [Outcome.GONE, Outcome.GONE]
 
 
+def test_a_worker_that_beats_is_there_though_another_of_its_name_has_left() -> None:
+    arrive("one")
+    registry.leave("one")
+    assert states() == {"one": State.LEFT}
+    registry.beat("one", engine=None, **IDENTITY)
+    assert states() == {"one": State.IDLE}
+
+
 def test_a_new_process_does_not_carry_out_what_was_meant_for_the_one_before() -> None:
     arrive("one")
     registry.order(PRELOAD, "demo", ["one"])

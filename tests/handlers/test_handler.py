@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ from diffusers import (
 from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, Progress
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading
+from tasks_app.handlers.diffusers.call import Call
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 from tests import tiny
@@ -236,6 +237,17 @@ def test_a_pipeline_that_cannot_be_stopped_is_refused(handler: DiffusersHandler,
     as_class(NoCallback)
     with pytest.raises(InvalidParams, match="stopped"):
         run(handler, request())
+
+
+def test_so_is_one_without_a_scheduler_of_its_own() -> None:
+    class Composed:
+        """As UnCLIP is: its schedulers have other names."""
+
+        def __call__(self, prompt: str, generator: Any = None) -> Any:
+            raise AssertionError("must not be called")
+
+    with pytest.raises(InvalidParams, match="stopped"):
+        Call(cast(DiffusionPipeline, Composed()), request(), lambda progress: None, preview_every=0)()
 
 
 def test_a_pipeline_with_the_legacy_callback_reports_its_steps(handler: DiffusersHandler, as_class: Any) -> None:

@@ -1,5 +1,6 @@
 """Previews: what a map makes of latents, when they are taken, and that they change no picture."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,20 @@ def test_the_map_tells_colors_apart(demo: DiffusionPipeline) -> None:
         assert int(mean.argmax()) == channel
     white, black = (drawn(demo, latents_of(demo, (value,) * 3)).convert("L").getextrema() for value in (1.0, 0.0))
     assert white[0] > black[1]
+
+
+def test_an_autoencoder_that_fails_while_upcast_is_as_precise_as_before(
+    demo: DiffusionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    vae = copy.deepcopy(demo.vae).to(torch.float16)
+    vae.register_to_config(force_upcast=True)
+    monkeypatch.setattr(vae, "encode", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        _encoded(vae, torch.zeros(1, 3, 64, 64), torch.device("cpu"))
+    assert vae.dtype == torch.float16
 
 
 def test_the_map_is_made_once(demo: DiffusionPipeline) -> None:

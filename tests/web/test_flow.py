@@ -154,12 +154,14 @@ def test_after_a_reload_a_running_task_is_followed_to_its_end(visit: Visit) -> N
 
 
 def test_what_is_left_empty_is_the_models_and_is_said_so(visit: Visit, stack: Stack) -> None:
-    DiffusionModel.objects.update_or_create(model_id="demo", defaults={"steps": 3, "negative_prompt": "fog"})
+    DiffusionModel.objects.update_or_create(
+        model_id="demo", defaults={"steps": 3, "negative_prompt": "fog", "guidance_scale": 2.5}
+    )
     page = visit().page
     assert page.evaluate("[steps, negative_prompt, guidance_scale].map(field => field.placeholder)") == [
         "3",
         "fog",
-        "7.5",
+        "2.5",
     ]
     assert page.input_value("[data-slides=steps]") == "3"
     page.select_option("#model_id", "runwayml/stable-diffusion-v1-5")
@@ -169,7 +171,7 @@ def test_what_is_left_empty_is_the_models_and_is_said_so(visit: Visit, stack: St
     with page.expect_response("**/task") as answered:
         page.keyboard.press("Control+Enter")
     params = answered.value.json()["params"]
-    assert (params["steps"], params["negative_prompt"], params["guidance_scale"]) == (3, "fog", 7.5)
+    assert (params["steps"], params["negative_prompt"], params["guidance_scale"]) == (3, "fog", 2.5)
     assert (params["scheduler"], params["width"]) == (None, None)
 
 

@@ -38,9 +38,10 @@ class Call:
 
     def __call__(self) -> Any:
         """Run the pipeline and return its output."""
+        arguments = self._arguments()  # refuses pipelines that have no scheduler, too
         self._watch_scheduler()
         self._report(Progress(phase="denoising", total_steps=self._request.steps))
-        return self._pipeline(**self._arguments())
+        return self._pipeline(**arguments)
 
     def _watch_scheduler(self) -> None:
         """Keep what the scheduler expects the picture to become: a preview of the noisy latents shows mostly noise."""

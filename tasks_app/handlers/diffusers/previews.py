@@ -87,10 +87,12 @@ def _encoded(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> 
     upcast = dtype == torch.float16 and vae.config.force_upcast
     if upcast:
         vae.to(dtype=torch.float32)
-    with torch.no_grad():
-        latents = vae.encode((2 * pixels - 1).to(device, vae.dtype)).latent_dist.mode()
-    if upcast:
-        vae.to(dtype=dtype)
+    try:
+        with torch.no_grad():
+            latents = vae.encode((2 * pixels - 1).to(device, vae.dtype)).latent_dist.mode()
+    finally:
+        if upcast:
+            vae.to(dtype=dtype)
     shifted = latents - (vae.config.shift_factor or 0)
     scaled: torch.Tensor = (shifted * vae.config.scaling_factor).float().cpu()
     return scaled
