@@ -56,6 +56,16 @@ def test_an_autoencoder_that_fails_while_upcast_is_as_precise_as_before(
     assert vae.dtype == torch.float16
 
 
+def test_latents_are_normalized_as_the_pipelines_of_such_an_autoencoder_do(demo: DiffusionPipeline) -> None:
+    vae, pixels = copy.deepcopy(demo.vae), torch.rand(1, 3, 64, 64)
+    plain = _encoded(vae, pixels, torch.device("cpu"))
+    channels, scale = vae.config.latent_channels, vae.config.scaling_factor
+    # As Playground 2.5 has them.
+    vae.register_to_config(latents_mean=[-1.5] * channels, latents_std=[8.0] * channels)
+    normalized = _encoded(vae, pixels, torch.device("cpu"))
+    assert torch.allclose(normalized, (plain / scale + 1.5) * scale / 8, atol=1e-5)
+
+
 def test_the_map_is_made_once(demo: DiffusionPipeline) -> None:
     assert latent_map(demo) is latent_map(demo)
 

@@ -93,9 +93,15 @@ def _encoded(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> 
     finally:
         if upcast:
             vae.to(dtype=dtype)
-    shifted = latents - (vae.config.shift_factor or 0)
-    scaled: torch.Tensor = (shifted * vae.config.scaling_factor).float().cpu()
-    return scaled
+    return _normalized(latents.float().cpu(), vae.config)
+
+
+def _normalized(latents: torch.Tensor, config: Any) -> torch.Tensor:
+    shifted = latents - (config.shift_factor or 0)
+    if config.latents_mean is not None and config.latents_std is not None:
+        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std))
+        shifted = (latents - mean) / std
+    return shifted * float(config.scaling_factor)
 
 
 def _color_fields(side: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
+from django.db import OperationalError, ProgrammingError
 from tqdm import tqdm
 
 from tasks_app import catalog, errors, providers
@@ -39,13 +39,13 @@ class Command(BaseCommand):
 
 
 def _resolve(name: str) -> catalog.ResolvedModel:
-    """Return the model by its row; where there is no database yet, by the settings."""
+    """Return the model by its row; where there is no database or no table yet, by the settings."""
     try:
         return catalog.resolve(name)
-    except OperationalError:
+    except (OperationalError, ProgrammingError):
         model = catalog.by_settings(name)
         if model is None:
-            raise errors.ModelNotAllowed("The settings do not allow this model, and no database answers.") from None
+            raise errors.ModelNotAllowed("The settings do not allow this model, and no database says more.") from None
         return model
 
 
