@@ -38,7 +38,8 @@ LOADED = """
 Array.from(document.images).filter(image => image.loading !== "lazy" || image.getBoundingClientRect().top < innerHeight)
   .every(image => image.complete)
   && document.fonts.status === "loaded"
-  && document.getAnimations().every(one => one.effect.getComputedTiming().iterations === Infinity)
+  && document.getAnimations().every(one => one.effect.getComputedTiming().iterations === Infinity
+    || one.effect.target.closest("[role=progressbar]"))
 """
 # Two cores are shared by browser, web server, worker and databases.
 expect.set_options(timeout=20_000)

@@ -83,7 +83,8 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
 def test_models_can_be_chosen_by_name_but_not_by_pattern(client: Client, settings: Any) -> None:
     settings.DEFAULT_MODEL_ID = "demo"
     settings.ALLOWED_MODELS = ["org/one@abc", "org/*", "other/[ab]?"]
-    DiffusionModel.objects.update_or_create(model_id="demo", defaults={"steps": 12, "negative_prompt": 'a "fog"'})
+    own = {"steps": 12, "guidance_scale": None, "negative_prompt": 'a "fog"'}
+    DiffusionModel.objects.update_or_create(model_id="demo", defaults=own)
     page = render(client)[1]
     options = {
         option["data-defaults"]: "selected" in option for option in page.of("option") if "data-defaults" in option
