@@ -37,10 +37,10 @@ def _create_permissions(apps, using):
     # Django makes them after all migrations, which is too late; and it makes none for an app without a models module,
     # which the apps of a migration don't have.
     config = apps.get_app_config("tasks_app")
-    missing = config.models_module
-    config.models_module = missing or True
+    own = getattr(config, "models_module", None)
+    config.models_module = own or True
     create_permissions(config, apps=apps, using=using, verbosity=0)
-    config.models_module = missing
+    config.models_module = own
 
 
 class Migration(migrations.Migration):
