@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.stack import ROOT
 
 MOST_MIB = 200
@@ -12,6 +14,7 @@ MOST_THREADS = 20
 POOL = 16
 
 
+@pytest.mark.soak
 def test_five_hundred_streams_cost_little_memory_no_threads_and_no_connections(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     command = [sys.executable, "-m", "benchmarks.streams", "--short", "--json", str(found)]
