@@ -1,0 +1,85 @@
+"""What the admin is called and what its sidebar offers; unfold brings its own fonts and scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import reverse_lazy
+
+_TASKS = reverse_lazy("admin:tasks_app_task_changelist")
+
+
+def _entry(title: str, icon: str, model: str) -> dict[str, Any]:
+    link = reverse_lazy(f"admin:tasks_app_{model}_changelist")
+    needed = [f"tasks_app.{verb}_{model}" for verb in ("view", "change")]
+    return {
+        "title": title,
+        "icon": icon,
+        "link": link,
+        "permission": lambda request: any(map(request.user.has_perm, needed)),
+    }
+
+
+def _tab(title: str, status: str) -> dict[str, Any]:
+    return {"title": title, "link": lambda request: f"{_TASKS}?status__exact={status}"}
+
+
+UNFOLD = {
+    "SITE_TITLE": "Diffusers Handler",
+    "SITE_HEADER": "Diffusers Handler",
+    "SITE_SUBHEADER": "Text to image",
+    "SITE_SYMBOL": "image",
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "tasks_app.admin.dashboard.context",
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Work",
+                "items": [
+                    {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
+                    _entry("Tasks", "photo_library", "task"),
+                ],
+            },
+            {
+                "title": "Engine",
+                "separator": True,
+                "items": [
+                    _entry("Workers", "memory", "worker"),
+                    _entry("Models", "deployed_code", "diffusionmodel"),
+                    _entry("Pauses", "pause_circle", "pause"),
+                ],
+            },
+            {
+                "title": "Access",
+                "separator": True,
+                "items": [
+                    {
+                        "title": "Users",
+                        "icon": "person",
+                        "link": reverse_lazy("admin:auth_user_changelist"),
+                        "permission": lambda request: request.user.has_perm("auth.view_user"),
+                    },
+                    {
+                        "title": "Groups",
+                        "icon": "group",
+                        "link": reverse_lazy("admin:auth_group_changelist"),
+                        "permission": lambda request: request.user.has_perm("auth.view_group"),
+                    },
+                ],
+            },
+        ],
+    },
+    "TABS": [
+        {
+            "models": ["tasks_app.task"],
+            "items": [
+                {"title": "All", "link": _TASKS, "active": lambda request: "status__exact" not in request.GET},
+                _tab("Queued", "queued"),
+                _tab("Running", "running"),
+                _tab("Succeeded", "succeeded"),
+                _tab("Failed", "failed"),
+                _tab("Canceled", "canceled"),
+            ],
+        }
+    ],
+}
