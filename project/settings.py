@@ -66,6 +66,8 @@ class Environment(BaseSettings):
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
     STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
 
+    METRICS_TOKEN: str | None = None
+
 
 def _read_environment() -> Environment:
     try:
@@ -109,10 +111,10 @@ SECRET_KEY = _secret_key()
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = _names(env.ALLOWED_HOSTS)
 CSRF_TRUSTED_ORIGINS = _names(env.CSRF_TRUSTED_ORIGINS)
-# With HTTPS, plain requests are redirected and cookies stay on it; the probes of a load balancer are let through.
+# With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 # Whether HSTS covers subdomains and preload lists is for the owner of the domain to say, at the proxy.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "project.urls"
@@ -243,6 +245,9 @@ MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
+
+# --- What the service tells of itself ---------------------------------------------------------------------------------
+METRICS_TOKEN = env.METRICS_TOKEN
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]

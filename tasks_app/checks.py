@@ -43,6 +43,14 @@ def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
     return [Warning("ALLOWED_MODELS: `*` lets whoever can post fill this disk.", hint=hint, id="tasks_app.W001")]
 
 
+@register(Tags.security, deploy=True)
+def check_metrics(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of metrics that whoever reaches the server can read."""
+    if settings.METRICS_TOKEN:
+        return []
+    return [Warning("METRICS_TOKEN: unset, so /metrics is open to everybody.", id="tasks_app.W002")]
+
+
 def _module_exists(name: str) -> bool:
     try:
         return find_spec(name) is not None

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, lifecycle, pauses, progress, registry, storage
+from tasks_app import actors, lifecycle, outcomes, pauses, registry, storage
 from tasks_app.contracts import Submission
 from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
 
@@ -28,7 +28,7 @@ def cancel(task_id: UUID) -> bool:
     """Cancel a queued task, or ask the worker of a running one to; False when it had ended before."""
     status = lifecycle.cancel(task_id)
     if status == Status.CANCELED:
-        progress.publish(task_id, "status", {"status": status})
+        outcomes.tell(task_id, status)
     return status is not None
 
 
