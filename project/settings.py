@@ -6,6 +6,7 @@ which `manage.py quickstart` or `manage.py services` start.
 
 import secrets
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from project import embedded
+from project import embedded, logs, sentry
 from project.sidebar import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -67,6 +68,8 @@ class Environment(BaseSettings):
     STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
 
     METRICS_TOKEN: str | None = None
+    LOG_FORMAT: Literal["auto", "json", "console"] = "auto"
+    SENTRY_DSN: str | None = None
 
 
 def _read_environment() -> Environment:
@@ -248,6 +251,10 @@ STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
 
 # --- What the service tells of itself ---------------------------------------------------------------------------------
 METRICS_TOKEN = env.METRICS_TOKEN
+LOGGING = logs.config(as_json=env.LOG_FORMAT == "json" or (env.LOG_FORMAT == "auto" and not DEBUG))
+SENTRY_DSN = env.SENTRY_DSN
+if SENTRY_DSN and find_spec("sentry_sdk"):  # without the package a check says so
+    sentry.start(SENTRY_DSN, VERSION)
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
@@ -268,16 +275,4 @@ DRAMATIQ_BROKER = {
         "django_dramatiq.middleware.DbConnectionsMiddleware",
         "tasks_app.worker.WorkerMiddleware",
     ],
-}
-
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {
-        "tasks_app": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        # Django's own configuration shows the traceback of a 500 to nobody but in debug mode.
-        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
-    },
 }

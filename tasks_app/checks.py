@@ -34,6 +34,15 @@ def check_default_model(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+@register()
+def check_sentry(**kwargs: Any) -> list[CheckMessage]:
+    """Check that what SENTRY_DSN asks for is installed."""
+    if settings.SENTRY_DSN is None or _module_exists("sentry_sdk"):
+        return []
+    hint = "Install the extra: `uv sync --extra sentry`."
+    return [Error("SENTRY_DSN: is set, but sentry-sdk is not installed.", hint=hint, id="tasks_app.E004")]
+
+
 @register(Tags.security, deploy=True)
 def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a server that loads whatever model somebody asks for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -16,10 +17,13 @@ from tasks_app import actors, lifecycle, outcomes, pauses, registry, storage
 from tasks_app.contracts import Submission
 from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
 
+logger = logging.getLogger(__name__)
+
 
 def submit(submission: Submission) -> Task:
     """Create a queued task and wake a worker for it once the row is committed."""
     task = Task.objects.create(**_row(submission))
+    _log_queued(task)
     _wake(task.pk)
     return task
 
@@ -50,6 +54,8 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
     )
     values = {**_row(submission), "retried_from": task}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
+    if created:
+        _log_queued(new)
     _wake(new.pk)
     return new, created
 
@@ -107,6 +113,11 @@ def _row(submission: Submission) -> dict[str, Any]:
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
     }
+
+
+def _log_queued(task: Task) -> None:
+    # The one line that has both ids, the request's and the task's.
+    logger.info("Task %s: queued with %s.", task.pk, task.model_id, extra={"task": str(task.pk)})
 
 
 def _wake(task_id: UUID) -> None:

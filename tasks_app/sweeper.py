@@ -32,7 +32,7 @@ def sweep() -> list[tuple[UUID, Status]]:
         moved = lifecycle.expire_leases()
         moved += [(task_id, Status.FAILED) for task_id in lifecycle.time_out()]
     for task_id, status in moved:
-        logger.warning("Task %s: swept, now %s.", task_id, status)
+        logger.warning("Task %s: swept, now %s.", task_id, status, extra={"task": str(task_id)})
         outcomes.tell(task_id, status)
         if status == Status.QUEUED:
             actors.wake(task_id)

@@ -21,6 +21,10 @@ from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
+for library in (diffusers_logging, transformers_logging):
+    # Through the process's own formatter.
+    library.disable_default_handler()
+    library.enable_propagation()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,7 @@ def _manage(*arguments: str) -> None:
 
 def _start(stack: ExitStack, log: str, *arguments: str) -> Kept:
     # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
-    environment = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL} | os.environ
+    environment = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL, "LOG_FORMAT": "console"} | os.environ
     with open(settings.VAR_DIR / log, "ab") as output:
         part = Kept(_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
     stack.callback(part.stop)
