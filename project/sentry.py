@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 def start(dsn: str, release: str) -> None:
     """Report errors from now on: those of views, and whatever is logged as an error.
 
+    Without the package nothing is reported, and a check says so.
+
     Raises:
         ImproperlyConfigured: the DSN is none.
     """
+    if find_spec("sentry_sdk") is None:
+        return
     import sentry_sdk
     from sentry_sdk.integrations.django import DjangoIntegration
     from sentry_sdk.utils import BadDsn

@@ -6,7 +6,6 @@ which `manage.py quickstart` or `manage.py services` start.
 
 import secrets
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +51,15 @@ class Environment(BaseSettings):
     PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
     WORKER_NAME: str | None = None
 
+    API_AUTH: Literal["required", "optional"] = "required"
+    API_KEY: str | None = None
+    RATE_PER_MINUTE: int | None = Field(default=600, ge=1)
+    MAX_QUEUED_PER_KEY: int | None = Field(default=1000, ge=1)
+    MAX_RUNNING_PER_KEY: int | None = Field(default=None, ge=1)
+    MAX_WAIT_SECONDS: float = Field(default=60, ge=0)
+    SIGNED_URL_SECONDS: int = Field(default=3600, gt=0)
+    IDEMPOTENCY_HOURS: float = Field(default=24, gt=0)
+
     MAX_PIXELS: int = Field(default=2048 * 2048, ge=32 * 32)
     MAX_IMAGES: int = Field(default=8, ge=1)
     MAX_BODY_BYTES: int = Field(default=256 * 1024, ge=1024)
@@ -66,7 +74,6 @@ class Environment(BaseSettings):
     TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
     STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
-
     METRICS_TOKEN: str | None = None
     LOG_FORMAT: Literal["auto", "json", "console"] = "auto"
     SENTRY_DSN: str | None = None
@@ -137,6 +144,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "knox",
     "tasks_app",
     "django_dramatiq",
 ]
@@ -198,10 +206,15 @@ STORAGES = {
 }
 
 # --- The API ---------------------------------------------------------------------------------------------------------
-# Neither sessions nor forms: JSON in, JSON out.
+# No forms: JSON in, JSON out.
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "tasks_app.api.authentication.KeyAuthentication",
+        "tasks_app.api.authentication.SignedUrlAuthentication",
+        "tasks_app.api.authentication.StaffAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.api.authentication.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.throttles.KeyThrottle"],
     "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "tasks_app.api.exceptions.handle",
@@ -209,6 +222,18 @@ REST_FRAMEWORK = {
     # What concerns an object as a whole is told under the object's own path.
     "NON_FIELD_ERRORS_KEY": "",
 }
+KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
+# Knox's own migrations would make a table for the model that takes this one's place.
+MIGRATION_MODULES = {"knox": None}
+REST_KNOX = {"TOKEN_MODEL": KNOX_TOKEN_MODEL, "TOKEN_PREFIX": "dh_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
+API_AUTH = env.API_AUTH
+API_KEY = env.API_KEY
+RATE_PER_MINUTE = env.RATE_PER_MINUTE
+MAX_QUEUED_PER_KEY = env.MAX_QUEUED_PER_KEY
+MAX_RUNNING_PER_KEY = env.MAX_RUNNING_PER_KEY
+MAX_WAIT_SECONDS = env.MAX_WAIT_SECONDS
+SIGNED_URL_SECONDS = env.SIGNED_URL_SECONDS
+IDEMPOTENCY_HOURS = env.IDEMPOTENCY_HOURS
 MAX_BODY_BYTES = env.MAX_BODY_BYTES
 MAX_PIXELS = env.MAX_PIXELS
 MAX_IMAGES = env.MAX_IMAGES
@@ -233,9 +258,13 @@ PROVIDERS = {
     }
 }
 
-# --- Workers ---------------------------------------------------------------------------------------------------------
+# --- Workers, and what the service tells of itself -------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
+LOGGING = logs.config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
+if SENTRY_DSN:
+    sentry.start(SENTRY_DSN, VERSION)
 
 # --- The life of a task ----------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS
@@ -248,13 +277,6 @@ MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
-
-# --- What the service tells of itself ---------------------------------------------------------------------------------
-METRICS_TOKEN = env.METRICS_TOKEN
-LOGGING = logs.config(as_json=env.LOG_FORMAT == "json" or (env.LOG_FORMAT == "auto" and not DEBUG))
-SENTRY_DSN = env.SENTRY_DSN
-if SENTRY_DSN and find_spec("sentry_sdk"):  # without the package a check says so
-    sentry.start(SENTRY_DSN, VERSION)
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]

@@ -19,7 +19,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, Progress
+from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, ModelUse, Progress
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading
 from tasks_app.handlers.diffusers.call import Call
