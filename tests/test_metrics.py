@@ -163,7 +163,7 @@ def test_with_a_token_nobody_reads_without_it(client: Client, db: None, settings
     for wrong in ("Bearer a-toke", "a-token", "Bearer é"):
         answer = client.get("/metrics", headers={"Authorization": wrong})
         assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
-        assert answer.json()["error"]["code"] == "not_authenticated"
+        assert answer.json()["error"]["code"] == "unauthorized"
     assert scrape(client, Authorization="Bearer a-token")
 
 

@@ -87,8 +87,8 @@ def test_a_views_error_arrives_once_without_what_the_client_sent(
     task = make_task()
     Path(settings.MEDIA_ROOT, "a-folder").mkdir(parents=True, exist_ok=True)
     TaskImage.objects.create(task=task, index=0, attempt=1, file="a-folder", seed=1, width=8, height=8)
-    headers = {"Authorization": "Bearer a-hushed-key", "Cookie": "sessionid=a-hushed-cookie", "X-Own": "hushed"}
-    answer = stack.api.get(f"/task/{task.pk}/images/0?signature=a-hushed-signature&who=hushed", headers=headers)
+    headers = {"Cookie": "other=a-hushed-cookie", "X-Own": "hushed"}
+    answer = stack.api.get(f"/task/{task.pk}/images/0?secret=a-hushed-secret&who=hushed", headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     until(lambda: receiver.events("IsADirectoryError"), bool)
     stack.finish(stack.post(PROMPT, provider="fake"))  # whatever else there was to send has been sent by then

@@ -17,7 +17,7 @@ from tasks_app.metrics import exposition
 async def metrics(request: HttpRequest) -> HttpResponse:
     """Answer with all metrics in Prometheus' text format."""
     if not _allowed(request):
-        answer = error_body("not_authenticated", "Send METRICS_TOKEN as a bearer token.")
+        answer = error_body("unauthorized", "Send METRICS_TOKEN as a bearer token.")
         return JsonResponse(answer, status=401, headers={"WWW-Authenticate": "Bearer"})
     return HttpResponse(await sync_to_async(exposition)(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
