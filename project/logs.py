@@ -61,7 +61,8 @@ def config(*, as_json: bool) -> dict[str, Any]:
             # 4xx are answers like others, and have their line as every request does.
             "django": {"handlers": [], "level": "WARNING", "propagate": True},
             "django.request": {"level": "ERROR"},
-            "django.security.DisallowedHost": {"level": "CRITICAL"},
+            # What clients do wrong, such as asking for another host, with a traceback each.
+            "django.security": {"level": "CRITICAL"},
             "uvicorn": {"handlers": [], "level": "INFO", "propagate": True},
             # Its lines show queries and know no request's id: `api/requests.py` writes a line for each request.
             "uvicorn.access": {"handlers": [], "propagate": False},

@@ -154,6 +154,14 @@ def test_requests_that_never_reach_django_are_told_too(stack: Stack) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_a_client_does_wrong_leaves_its_line_and_no_traceback(stack: Stack) -> None:
+    answer = stack.api.get("/task", headers={"Host": "elsewhere"})
+    assert answer.status_code == 400
+    told = until(lambda: those(stack, "web", request_id=answer.headers["X-Request-ID"]), bool)
+    assert [(line["event"], "exception" in line) for line in told] == [("GET /task: 400", False)]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_what_libraries_log_goes_through_the_same_formatter(stack: Stack) -> None:
     assert [line for line in lines(stack, "web") if line["logger"].startswith("uvicorn") and line["level"] == "info"]
     assert [line for line in lines(stack, "worker") if line["logger"].startswith("dramatiq")]

@@ -167,6 +167,12 @@ def test_with_a_token_nobody_reads_without_it(client: Client, db: None, settings
     assert scrape(client, Authorization="Bearer a-token")
 
 
+def test_over_plain_http_it_is_not_redirected(client: Client, db: None, settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/task").status_code == 301
+    assert scrape(client)
+
+
 def test_it_is_read_and_nothing_else(client: Client, db: None) -> None:
     assert client.head("/metrics").status_code == 200
     answer = client.post("/metrics")
