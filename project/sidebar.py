@@ -53,6 +53,7 @@ UNFOLD = {
                 "title": "Access",
                 "separator": True,
                 "items": [
+                    _entry("API keys", "key", "apikey"),
                     {
                         "title": "Users",
                         "icon": "person",

@@ -16,6 +16,8 @@ from django.db.models.functions import Now
 from tasks_app.contracts import Caller, Limits
 from tasks_app.models import ApiKey, Scope
 
+# What a key may do unless somebody says otherwise.
+USUAL = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
 # Said at most so often, since it is a write.
 USE_NOTED_SECONDS = 60
 

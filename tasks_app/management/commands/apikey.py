@@ -13,8 +13,6 @@ from django.utils import timezone
 from tasks_app import keys
 from tasks_app.models import ApiKey, Scope
 
-USUAL = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
-
 
 class Command(BaseCommand):
     """Make, list and revoke keys."""
@@ -27,7 +25,7 @@ class Command(BaseCommand):
         create = verbs.add_parser("create", help="make a key and print it, this once")
         create.add_argument("name", help="what it is for")
         create.add_argument("--owner", required=True, help="whose: a user's name")
-        usual = f"again for each ({', '.join(USUAL)})"
+        usual = f"again for each ({', '.join(keys.USUAL)})"
         create.add_argument("--scope", action="append", choices=Scope.values, help=usual)
         create.add_argument("--days", type=int, help="how long it is good (for ever)")
         create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
@@ -52,7 +50,7 @@ class Command(BaseCommand):
         key, token = keys.create(
             user=owner,
             name=options["name"],
-            scopes=[Scope(scope) for scope in options["scope"] or USUAL],
+            scopes=[Scope(scope) for scope in options["scope"] or keys.USUAL],
             expires_in=None if days is None else timedelta(days=days),
             max_queued=options["max_queued"],
             max_running=options["max_running"],
