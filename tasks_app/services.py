@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, lifecycle, pauses, progress, registry, storage
-from tasks_app.contracts import Submission
-from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
+from tasks_app import actors, deliveries, lifecycle, pauses, progress, registry, storage
+from tasks_app.contracts import Submission, Webhook
+from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
 
 
 def submit(submission: Submission) -> Task:
@@ -47,6 +47,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         params=task.params,
         seed=task.seed,
         priority=task.priority,
+        webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
     )
     values = {**_row(submission), "retried_from": task}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
@@ -85,6 +86,11 @@ def resume(scope: Pause.Scope, target: str = "") -> bool:
     return resumed
 
 
+def send_again(delivery: WebhookDelivery) -> bool:
+    """Have a webhook delivered once more, now; False while it is being sent."""
+    return deliveries.send_again(delivery.pk)
+
+
 def command(
     kind: WorkerCommand.Kind, model_id: str, workers: Iterable[str], *, by: User | None = None
 ) -> list[WorkerCommand]:
@@ -106,7 +112,14 @@ def _row(submission: Submission) -> dict[str, Any]:
         "total_steps": submission.params["steps"],
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
+        **_told(submission.webhook),
     }
+
+
+def _told(webhook: Webhook | None) -> dict[str, Any]:
+    if webhook is None:
+        return {}
+    return {"webhook_url": webhook.url, "webhook_events": list(webhook.events), "webhook_due": True}
 
 
 def _wake(task_id: UUID) -> None:

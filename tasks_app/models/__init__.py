@@ -11,6 +11,7 @@ from tasks_app.models.tasks import (
     TaskAttempt,
     TaskImage,
 )
+from tasks_app.models.webhooks import WebhookDelivery
 
 __all__ = [
     "HIGHEST_PRIORITY",
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "TaskAttempt",
     "TaskImage",
+    "WebhookDelivery",
     "Worker",
     "WorkerCommand",
 ]
