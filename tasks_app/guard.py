@@ -100,7 +100,7 @@ def allowed(address: Address, networks: Iterable[Network] = ()) -> bool:
         address = address.ipv4_mapped
     if any(address in network for network in networks):
         return True
-    if not address.is_global or address.is_multicast or address.is_reserved or any(address in net for net in _NEVER):
+    if not address.is_global or address.is_multicast or any(address in net for net in _NEVER):
         return False
     return isinstance(address, IPv4Address) or (address in _UNICAST_6 and address.scope_id is None)
 

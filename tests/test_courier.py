@@ -103,7 +103,8 @@ def test_a_slow_receiver_holds_up_no_other(ended: Callable[[str], Task]) -> None
         waiting = ended(slow.url())
         slow.next()
         assert settled(ended(fast.url())).state == State.DELIVERED
-        assert WebhookDelivery.objects.get(task=waiting).state == State.SENDING
+        meanwhile = WebhookDelivery.objects.get(task=waiting)
+        assert (meanwhile.state, meanwhile.attempts) == (State.SENDING, 1)
         release.set()
         assert settled(waiting).state == State.DELIVERED
 

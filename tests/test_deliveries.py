@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from tasks_app import deliveries, lifecycle, services
@@ -244,6 +244,30 @@ def test_what_is_under_way_is_not_sent_beside_it(due: Callable[..., Delivery]) -
     taken()
     assert not deliveries.send_again(delivery.pk)
     assert deliveries.take() is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_another_sender_is_taking_is_passed_by_and_not_waited_for(due: Callable[..., Delivery]) -> None:
+    first, second = due(next_at=Now() - timedelta(minutes=1)), due()
+    taking, release = threading.Event(), threading.Event()
+
+    def another() -> None:
+        with transaction.atomic():
+            assert taken().pk == first.pk
+            taking.set()
+            release.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    taking.wait(30)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = 2000")
+            assert taken().pk == second.pk
+    finally:
+        release.set()
+        thread.join(30)
 
 
 def in_threads(number: int, work: Callable[[], None]) -> None:
