@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, deliveries, lifecycle, pauses, progress, registry, storage
-from tasks_app.contracts import Submission, Webhook
+from tasks_app import actors, admission, deliveries, lifecycle, pauses, progress, registry, storage
+from tasks_app.contracts import Caller, Once, Submission, Webhook
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
 
 
-def submit(submission: Submission) -> Task:
-    """Create a queued task and wake a worker for it once the row is committed."""
-    task = Task.objects.create(**_row(submission))
-    _wake(task.pk)
-    return task
+def submit(submission: Submission, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
+    """Create a queued task and wake a worker for it once the row is committed.
+
+    With `once`, the task that the same request made before is returned instead, and False.
+
+    Raises:
+        KeyReused: the name in `once` was used for another request.
+        LimitExceeded: as many of the caller's tasks as may wait do so already.
+    """
+    task_id = uuid4()
+    with transaction.atomic():
+        before = None if once is None else admission.first(once, caller, task_id)
+        if before is not None:
+            return before, False
+        admission.make_room(caller)
+        told = replace(submission, webhook=submission.webhook or caller.webhook)
+        task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(told))
+        _wake(task.pk)
+    return task, True
 
 
 def cancel(task_id: UUID) -> bool:
@@ -49,7 +64,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         priority=task.priority,
         webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
     )
-    values = {**_row(submission), "retried_from": task}
+    values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
     _wake(new.pk)
     return new, created

@@ -13,8 +13,8 @@ from rest_framework import serializers
 
 from tasks_app import catalog, errors, guard, parameters, task_types, webhooks
 from tasks_app.catalog import ResolvedModel
-from tasks_app.contracts import Submission, Webhook
-from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, TERMINAL
+from tasks_app.contracts import Caller, Submission, Webhook
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
 from tasks_app.strict import (
     StrictCharField,
     StrictChoiceField,
@@ -50,7 +50,7 @@ class WebhookUrlField(StrictCharField):
 class EventsField(serializers.ListField):
     """Ends of a task, at least one."""
 
-    child = StrictChoiceField(list(TERMINAL))
+    child = StrictChoiceField(WebhookEvent.values)
     default_error_messages = {"not_a_list": "Must be a list.", "empty": "Must not be empty."}
 
     def __init__(self, **kwargs: Any) -> None:
@@ -61,11 +61,11 @@ class WebhookSerializer(StrictSerializer):
     """Who is told how the task ended."""
 
     url = WebhookUrlField()
-    events = EventsField(default=list(TERMINAL))
+    events = EventsField(default=WebhookEvent.values)
 
 
 class SubmissionSerializer(StrictSerializer):
-    """The body of `POST /task`; every wrong field is reported at once."""
+    """The body of `POST /task`; every wrong field is reported at once. The context may bring the `caller`."""
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
@@ -94,8 +94,10 @@ class SubmissionSerializer(StrictSerializer):
         return values
 
     def validate_webhook(self, webhook: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Refuse what could not be signed."""
-        if webhook is not None and settings.WEBHOOK_SECRET is None:
+        """Refuse what could not be signed: a key has a secret of its own, the others share the server's."""
+        caller: Caller | None = self.context.get("caller")
+        has_key = caller is not None and caller.key_id is not None
+        if webhook is not None and not has_key and settings.WEBHOOK_SECRET is None:
             raise serializers.ValidationError("This server has no WEBHOOK_SECRET to sign with.", code="unsigned")
         return webhook
 

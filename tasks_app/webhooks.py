@@ -23,8 +23,9 @@ def policy() -> Policy:
 
 def letter(delivery: WebhookDelivery) -> Letter | None:
     """Return what is to be sent now; None when the task or the secret is gone."""
-    task = Task.objects.filter(pk=delivery.task_id).prefetch_related("images").first()
-    secret = task and settings.WEBHOOK_SECRET
+    tasks = Task.objects.select_related("key").prefetch_related("images")
+    task = tasks.filter(pk=delivery.task_id).first()
+    secret = task and (task.key.webhook_secret if task.key else settings.WEBHOOK_SECRET)
     if not task or not secret:
         return None
     body = {"type": f"task.{delivery.event}", "timestamp": task.finished_at, "data": _data(task)}

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from standardwebhooks.webhooks import Webhook
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from tasks_app import deliveries, lifecycle, webhooks
+from tasks_app import deliveries, keys, lifecycle, webhooks
 from tasks_app.contracts import Claim, Letter
-from tasks_app.models import TERMINAL, Task, WebhookDelivery
+from tasks_app.models import TERMINAL, ApiKey, Scope, Task, WebhookDelivery
 from tests.acting import Worker
 
 MakeTask = Callable[..., Task]
@@ -92,8 +94,31 @@ def test_the_letter_is_signed_and_bears_the_same_id_and_content_in_every_attempt
     assert first.content == second.content
 
 
+def test_the_letter_of_a_keys_task_is_signed_with_the_keys_own_secret(watched: Task) -> None:
+    key, _ = keys.create(user=User.objects.create(username="owner"), name="bot", scopes=[Scope.SUBMIT])
+    Task.objects.update(key=key)
+    lifecycle.cancel(watched.pk)
+    found = letter()
+    assert Webhook(key.webhook_secret).verify(found.content, dict(found.headers))["type"] == "task.canceled"
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(found.content, dict(found.headers))
+
+
 def test_without_a_secret_there_is_nothing_to_send(watched: Task, settings: Any) -> None:
     lifecycle.cancel(watched.pk)
     deliveries.enqueue()
     settings.WEBHOOK_SECRET = None
     assert webhooks.letter(WebhookDelivery.objects.get()) is None
+
+
+def test_a_key_that_is_made_with_a_webhook_says_what_signs_it_and_a_wrong_url_makes_none(
+    db: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    User.objects.create(username="owner")
+    call_command("apikey", "create", "bot", "--owner=owner", "--webhook=https://hooks.example/")
+    key = ApiKey.objects.get()
+    assert key.webhook_url == "https://hooks.example/"
+    assert key.webhook_secret in capsys.readouterr().err
+    with pytest.raises(CommandError, match="--webhook: Must begin with https://"):
+        call_command("apikey", "create", "other", "--owner=owner", "--webhook=http://hooks.example/")
+    assert ApiKey.objects.count() == 1

@@ -25,7 +25,7 @@ def grant(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tasks_app", "0005_groups"),
+        ("tasks_app", "0006_keys"),
     ]
 
     operations = [

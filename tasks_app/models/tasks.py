@@ -74,10 +74,18 @@ class Task(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
-
     webhook_url = models.TextField(blank=True, help_text="Who is told how it ended.")
     webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
     webhook_due = models.BooleanField(default=False, help_text="Its end has not been made a delivery yet.")
+    key = models.ForeignKey(
+        "tasks_app.ApiKey",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_index=False,
+        related_name="tasks",
+        help_text="The API key that it came with.",
+    )
     retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
 
     class Meta:
@@ -97,6 +105,8 @@ class Task(models.Model):
             models.Index(F("status"), F("created_at").desc(), F("id").desc(), name="task_newest_of_status"),
             models.Index(F("model_id"), F("created_at").desc(), F("id").desc(), name="task_newest_of_model"),
             models.Index(F("worker"), F("created_at").desc(), F("id").desc(), name="task_newest_of_worker"),
+            models.Index(F("key"), F("created_at").desc(), F("id").desc(), name="task_newest_of_key"),
+            models.Index(fields=["key", "status"], condition=~_ended, name="task_open_of_key"),
             models.Index(
                 F("error_code"),
                 F("created_at").desc(),

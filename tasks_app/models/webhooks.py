@@ -8,7 +8,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from tasks_app.models.tasks import TERMINAL, Task
+from tasks_app.models.keys import WebhookEvent
+from tasks_app.models.tasks import Task
 
 
 class WebhookDelivery(models.Model):
@@ -24,7 +25,7 @@ class WebhookDelivery(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False, help_text="The same in every attempt.")
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="deliveries")
-    event = models.CharField(max_length=16, choices=[(status.value, status.label) for status in TERMINAL])
+    event = models.CharField(max_length=16, choices=WebhookEvent)
     url = models.TextField()
     state = models.CharField(max_length=16, choices=State, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Since somebody last asked for it.")
@@ -49,7 +50,7 @@ class WebhookDelivery(models.Model):
             models.CheckConstraint(
                 condition=Q(state__in=["pending", "sending", "delivered", "failed"]), name="delivery_state_known"
             ),
-            models.CheckConstraint(condition=Q(event__in=list(TERMINAL)), name="delivery_event_known"),
+            models.CheckConstraint(condition=Q(event__in=WebhookEvent.values), name="delivery_event_known"),
         )
 
     def __str__(self) -> str:

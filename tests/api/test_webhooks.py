@@ -1,13 +1,17 @@
 """The field `webhook` of `POST /task`."""
 
 import json
+from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app.models import Task
+from tasks_app import keys, services
+from tasks_app.models import ApiKey, Scope, Task
 
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house"}}
 URL = "https://hooks.example/x?y=z"
@@ -18,8 +22,10 @@ def _secret(settings: Any, db: None) -> None:
     settings.WEBHOOK_SECRET = "whsec_" + "A" * 32
 
 
-def post(client: Client, webhook: Any) -> Any:
-    return client.post("/task", json.dumps({**BODY, "webhook": webhook}), content_type="application/json")
+def post(client: Client, webhook: Any, *, token: str = "") -> Any:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    body = json.dumps({**BODY, "webhook": webhook})
+    return client.post("/task", body, content_type="application/json", headers=headers)
 
 
 def told(task: dict[str, Any]) -> tuple[str, list[str], bool]:
@@ -111,3 +117,48 @@ def test_nobody_learns_anothers_webhook_from_a_task(client: Client) -> None:
     answer = post(client, {"url": URL})
     assert URL not in answer.content.decode()
     assert URL not in client.get(f"/task/{answer.json()['id']}").content.decode()
+
+
+@pytest.fixture
+def key(db: None) -> Callable[..., tuple[ApiKey, str]]:
+    """Return a factory of keys and what they are sent as."""
+
+    def make(**fields: Any) -> tuple[ApiKey, str]:
+        owner, _ = User.objects.get_or_create(username="owner")
+        return keys.create(user=owner, name=str(uuid4()), scopes=[Scope.READ, Scope.SUBMIT], **fields)
+
+    return make
+
+
+def test_a_key_signs_with_a_secret_of_its_own_and_needs_none_of_the_servers(
+    client: Client, settings: Any, key: Callable[..., tuple[ApiKey, str]]
+) -> None:
+    settings.WEBHOOK_SECRET = None
+    _, token = key()
+    assert told(post(client, {"url": URL}, token=token).json())[0] == URL
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, ("https://hooks.example/key", ["failed"], True)),
+        ({"url": URL}, (URL, ["succeeded", "failed", "canceled"], True)),
+    ],
+)
+def test_a_task_without_a_webhook_has_its_keys(
+    client: Client, key: Callable[..., tuple[ApiKey, str]], own: Any, expected: tuple[str, list[str], bool]
+) -> None:
+    _, token = key(webhook_url="https://hooks.example/key", webhook_events=["failed"])
+    task = post(client, own, token=token).json()
+    assert told(task) == expected
+    services.cancel(task["id"])
+    again, _ = services.retry(Task.objects.get(pk=task["id"]), key=uuid4())
+    assert told({"id": again.pk}) == expected
+
+
+def test_a_keys_webhook_that_names_no_events_is_told_of_all(
+    client: Client, key: Callable[..., tuple[ApiKey, str]]
+) -> None:
+    _, token = key(webhook_url="https://hooks.example/key")
+    assert told(post(client, None, token=token).json())[1] == ["succeeded", "failed", "canceled"]
+    assert told(post(client, None).json()) == ("", [], False)
