@@ -176,7 +176,7 @@ def _rows(delivery: WebhookDelivery) -> list[Row]:
         Row(label="Answer", value=_answer(delivery)),
         Row(label="Created", value=cells.moment(delivery.created_at)),
         Row(label="Last tried", value=cells.moment(delivery.last_at)),
-        Row(label="Tried again", value=_next(delivery) if delivery.state == State.PENDING else "–"),
+        Row(label="Next try", value=_next(delivery) if delivery.state == State.PENDING else "–"),
     ]
 
 
