@@ -38,6 +38,7 @@ UNFOLD = {
                 "items": [
                     {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
                     _entry("Tasks", "photo_library", "task"),
+                    _entry("Webhooks", "webhook", "webhookdelivery"),
                 ],
             },
             {

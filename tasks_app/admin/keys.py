@@ -15,7 +15,7 @@ from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from tasks_app import keys
+from tasks_app import errors, guard, keys, webhooks
 from tasks_app.admin import cells, log
 from tasks_app.models import ApiKey, Scope, WebhookEvent
 
@@ -38,9 +38,8 @@ class KeyForm(ApiKeyForm):
     scopes = forms.TypedMultipleChoiceField(
         choices=Scope.choices, coerce=Scope, widget=UnfoldAdminCheckboxSelectMultipleWidget(), initial=keys.USUAL
     )
-    webhook_url = forms.URLField(
+    webhook_url = forms.CharField(
         required=False,
-        assume_scheme="https",
         max_length=2000,
         widget=UnfoldAdminTextInputWidget(),
         help_text="Told of this key's tasks that name no webhook.",
@@ -55,6 +54,16 @@ class KeyForm(ApiKeyForm):
     class Meta:
         model = ApiKey
         fields = ("name", "user", "scopes", "expiry", *_LIMITS, *_WEBHOOK)
+
+    def clean_webhook_url(self) -> str:
+        """Refuse what this server would never call."""
+        url: str = self.cleaned_data["webhook_url"]
+        try:
+            if url:
+                guard.parse(url, webhooks.policy())
+        except errors.DestinationRefused as error:
+            raise forms.ValidationError(str(error)) from None
+        return url
 
 
 @admin.register(ApiKey)

@@ -64,6 +64,7 @@ def test_an_expiry_is_kept(admin_client: Client, owner: User) -> None:
         ({"user": ""}, "user"),
         ({"max_queued": "-1"}, "max_queued"),
         ({"webhook_url": "nonsense"}, "webhook_url"),
+        ({"webhook_url": "https://127.0.0.1/"}, "webhook_url"),
     ],
 )
 def test_a_wrong_field_is_named(admin_client: Client, owner: User, changes: dict[str, Any], wrong: str) -> None:

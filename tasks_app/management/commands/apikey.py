@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from tasks_app import keys
+from tasks_app import guard, keys, webhooks
+from tasks_app.errors import DestinationRefused
 from tasks_app.models import ApiKey, Scope
 
 
@@ -31,6 +32,7 @@ class Command(BaseCommand):
         create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
         create.add_argument("--max-running", type=int, help="how many of its tasks may run")
         create.add_argument("--rate", type=int, help="how many requests it may make in a minute")
+        create.add_argument("--webhook", default="", help="the URL that is told how its tasks ended")
         verbs.add_parser("list", help="print all keys, but for what they are")
         revoke = verbs.add_parser("revoke", help="end a key now")
         revoke.add_argument("id", type=int, help="as `list` shows it")
@@ -55,9 +57,12 @@ class Command(BaseCommand):
             max_queued=options["max_queued"],
             max_running=options["max_running"],
             rate_per_minute=options["rate"],
+            webhook_url=_webhook(options["webhook"]),
         )
         self.stderr.write(f"Key {key.pk}, of {owner}: {', '.join(key.scopes)}. It is shown only now:", str)
         self.stdout.write(token)
+        if key.webhook_url:
+            self.stderr.write(f"Its webhooks are signed with {key.webhook_secret}", str)
 
     def _list(self, options: dict[str, Any]) -> None:
         for key in ApiKey.objects.select_related("user"):
@@ -70,3 +75,12 @@ class Command(BaseCommand):
         if key is None or not keys.revoke(key):
             raise CommandError("There is no such key, or it has ended.")
         self.stdout.write(f"{key} has ended.")
+
+
+def _webhook(url: str) -> str:
+    if url:
+        try:
+            guard.parse(url, webhooks.policy())
+        except DestinationRefused as error:
+            raise CommandError(f"--webhook: {error}") from None
+    return url
