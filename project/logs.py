@@ -16,7 +16,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 EXTRAS = ("task", "method", "path", "status", "seconds")
 # What nobody may read in a log, and what stands there instead.
 _SECRETS = (
-    (re.compile(r"\b(hf_|dh_)[A-Za-z0-9]{8,}"), r"\1…"),
+    (re.compile(r"\b(hf_|dh_|whsec_)[A-Za-z0-9+/]{8,}"), r"\1…"),
     (re.compile(r"(?i)\b(bearer|basic|token)(:?\s+)(?=\S*\d)[\w.~+/=-]{8,}"), r"\1\2…"),
     (re.compile(r"(?i)([?&][\w-]*(?:key|token|sig|signature|secret|password|credential)[\w-]*=)[^&\s\"'#]+"), r"\1…"),
     (re.compile(r"(\w://[^:@/\s]*:)[^@/\s]+@"), r"\1…@"),

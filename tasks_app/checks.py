@@ -57,7 +57,16 @@ def check_metrics(**kwargs: Any) -> list[CheckMessage]:
     """Warn of metrics that whoever reaches the server can read."""
     if settings.METRICS_TOKEN:
         return []
-    return [Warning("METRICS_TOKEN: unset, so /metrics is open to everybody.", id="tasks_app.W002")]
+    return [Warning("METRICS_TOKEN: unset, so /metrics is open to everybody.", id="tasks_app.W003")]
+
+
+@register(Tags.security, deploy=True)
+def check_api_auth(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of a server that whoever reaches it may use."""
+    if settings.API_AUTH == "required":
+        return []
+    hint = "Set API_AUTH=required; `manage.py apikey create` makes keys."
+    return [Warning("API_AUTH: whoever reaches this server may use it.", hint=hint, id="tasks_app.W002")]
 
 
 def _module_exists(name: str) -> bool:
