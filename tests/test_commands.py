@@ -190,6 +190,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "pictures.example.org",
     "HTTPS": "true",
     "METRICS_TOKEN": "a-token",
+    "API_AUTH": "required",
 }
 
 
