@@ -57,6 +57,10 @@ class Environment(BaseSettings):
     DEVICE: str = "auto"
     DTYPE: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     MAX_CACHED_MODELS: int = Field(default=1, ge=1)
+    MAX_CACHED_BYTES: int | None = Field(default=None, ge=1)
+    IDLE_UNLOAD_SECONDS: float | None = Field(default=None, gt=0)
+    WARM_MODELS: str = ""
+    WARM_PREFERENCE_SECONDS: float = Field(default=10, ge=0)
     SAFETY_CHECKER: bool = True
     PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
     WORKER_NAME: str | None = None
@@ -255,7 +259,7 @@ MODELS_DIR = env.MODELS_DIR
 ALLOWED_MODELS = _names(env.ALLOWED_MODELS)
 # Public name -> where it lives now. The first one was taken off the Hub by its owner.
 MODEL_ALIASES = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
-PROVIDERS = {
+PROVIDERS: dict[str, dict[str, Any]] = {
     "diffusers": {
         "models_dir": MODELS_DIR,
         "hub_cache": env.HF_HOME / "hub",
@@ -264,6 +268,7 @@ PROVIDERS = {
         "device": env.DEVICE,
         "dtype": env.DTYPE,
         "max_cached_models": env.MAX_CACHED_MODELS,
+        "max_cached_bytes": env.MAX_CACHED_BYTES,
         "safety_checker": env.SAFETY_CHECKER,
         "preview_every": env.PREVIEW_EVERY_STEPS,
     }
@@ -271,6 +276,9 @@ PROVIDERS = {
 
 # --- Workers, and what the service tells of itself -------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
+WARM_MODELS = _names(env.WARM_MODELS)
+WARM_PREFERENCE_SECONDS = env.WARM_PREFERENCE_SECONDS
+IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
 LOGGING = logs.config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")

@@ -35,6 +35,15 @@ def check_default_model(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_warm_models(**kwargs: Any) -> list[CheckMessage]:
+    """Check that the models which are loaded ahead find room beside one another."""
+    if len(settings.WARM_MODELS) <= settings.PROVIDERS["diffusers"]["max_cached_models"]:
+        return []
+    hint = "Raise MAX_CACHED_MODELS, or name fewer."
+    return [Warning("WARM_MODELS: more than MAX_CACHED_MODELS keeps loaded.", hint=hint, id="tasks_app.W004")]
+
+
+@register()
 def check_sentry(**kwargs: Any) -> list[CheckMessage]:
     """Check that what SENTRY_DSN asks for is installed."""
     if settings.SENTRY_DSN is None or _module_exists("sentry_sdk"):

@@ -121,6 +121,17 @@ class WarmModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a worker holds when it claims, and for how many seconds it has held just that."""
+
+    models: frozenset[WarmModel] = frozenset()
+    seconds: float = 0.0
+
+
+NOTHING_HELD = Held()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelUse:
     """How often a process loaded a model, and how often it found it loaded."""
 
@@ -171,6 +182,9 @@ class Handler(Protocol):
 
     def unload(self, model_id: str) -> None:
         """Give up the memory that a model takes."""
+
+    def unload_idle(self, seconds: float) -> None:
+        """Give up the memory of models that nobody has used for so long."""
 
     def state(self) -> EngineState:
         """Say what the engine runs on and holds; may be called at any time from any thread."""

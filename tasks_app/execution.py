@@ -28,6 +28,7 @@ from tasks_app.inference import InferenceThread
 from tasks_app.models import Status, Task
 from tasks_app.run import Run, Stop, publish_preview, publish_progress, publish_status
 from tasks_app.strict import printable
+from tasks_app.warmth import Warmth
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ Answer = TypeVar("Answer")
 
 
 _inference = InferenceThread()
+_warmth = Warmth()
 _runs: set[Run] = set()
 _draining = threading.Event()
 _hurrying = threading.Event()
@@ -53,7 +55,7 @@ def run_next() -> bool:
     """Claim the best task and run it to its outcome; False when there was none to claim."""
     if _draining.is_set():
         return False
-    task = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS)
+    task = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=_warmth.look())
     if task is None:
         return False
     with bound_contextvars(task=str(task.pk), attempt=task.attempt):

@@ -11,7 +11,7 @@ once the row has another attempt, or has ended, the write moves nothing. Time is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,38 +20,22 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from tasks_app import errors
-from tasks_app.contracts import Beat, Claim, Progress, StoredImage
-from tasks_app.models import TERMINAL, ApiKey, Pause, Status, Task, TaskAttempt, TaskImage
+from tasks_app import errors, scheduling
+from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, StoredImage
+from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt, TaskImage
 
 _TABLE = Task._meta.db_table
 _ATTEMPTS = TaskAttempt._meta.db_table
-_NOW = "statement_timestamp()"
-_PAUSES = Pause._meta.db_table
-_KEYS = ApiKey._meta.db_table
-_CLAIMABLE = f"""
-status = 'queued' AND (deadline IS NULL OR deadline > {_NOW}) AND NOT EXISTS (
-    SELECT FROM {_PAUSES} AS pause WHERE pause.scope = 'queue' OR (pause.scope = 'model' AND pause.target = model_id)
-) AND (key_id IS NULL OR key_id NOT IN (
-    SELECT key.id FROM {_KEYS} AS key JOIN {_TABLE} AS running ON running.key_id = key.id AND running.status = 'running'
-    GROUP BY key.id HAVING count(*) >= COALESCE(key.max_running, %s::integer)
-))
-"""
-# Given by `_who`: how many tasks of a key may run, and the worker's name.
-_CLAIMABLE_BY = (
-    f"{_CLAIMABLE} AND NOT EXISTS (SELECT FROM {_PAUSES} AS own WHERE own.scope = 'worker' AND own.target = %s)"
-)
-_CLAIM_ORDER = "priority DESC, created_at, id"
+_NOW = scheduling.NOW
+_BY_AGE = "priority DESC, created_at, id"
 
 _CLAIM = f"""
-WITH best AS MATERIALIZED (
-    SELECT id FROM {_TABLE}
-    WHERE {_CLAIMABLE_BY}
-    ORDER BY {_CLAIM_ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED
+{scheduling.LINE}, best AS MATERIALIZED (
+    {scheduling.best("1")}
 ), claimed AS (
     UPDATE {_TABLE} AS task
-    SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %s,
-        lease_until = {_NOW} + make_interval(secs => %s), started_at = {_NOW}, updated_at = {_NOW}
+    SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %(worker)s,
+        lease_until = {_NOW} + make_interval(secs => %(lease_seconds)s), started_at = {_NOW}, updated_at = {_NOW}
     FROM best
     WHERE task.id = best.id AND task.status = 'queued'
     RETURNING task.*
@@ -95,14 +79,14 @@ WITH gone AS MATERIALIZED (
 SELECT id, status FROM moved
 """
 
+_CLAIMABLE = f"{scheduling.LINE} SELECT id FROM line ORDER BY place LIMIT 1"
+
+_WAITED = f"COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %(after_seconds)s)"
 _WAKE = f"""
-UPDATE {_TABLE} SET woken_at = {_NOW}
-WHERE id IN (
-    SELECT id FROM {_TABLE}
-    WHERE {_CLAIMABLE_BY} AND COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %s)
-    ORDER BY {_CLAIM_ORDER} LIMIT %s FOR UPDATE SKIP LOCKED
+{scheduling.LINE}, best AS MATERIALIZED (
+    {scheduling.best("%(limit)s", _WAITED)}
 )
-RETURNING id
+UPDATE {_TABLE} AS task SET woken_at = {_NOW} FROM best WHERE task.id = best.id RETURNING task.id
 """
 
 # One place is counted, many are numbered in one pass: with 21,000 rows in the queue one costs 5 ms so, and 18 ms
@@ -119,17 +103,18 @@ WHERE task.id = ANY(%s) AND task.status = 'queued'
 
 _POSITIONS = f"""
 SELECT id, place FROM (
-    SELECT id, row_number() OVER (ORDER BY {_CLAIM_ORDER}) AS place FROM {_TABLE} WHERE status = 'queued'
+    SELECT id, row_number() OVER (ORDER BY {_BY_AGE}) AS place FROM {_TABLE} WHERE status = 'queued'
 ) AS queue
 WHERE id = ANY(%s)
 """
 
 
-def claim(*, worker: str, lease_seconds: float) -> Task | None:
-    """Give the best queued task to this worker; None when nothing is claimable."""
+def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> Task | None:
+    """Give this worker, which holds these models, its best queued task; None when nothing is claimable."""
+    parameters = scheduling.parameters(worker, held) | {"lease_seconds": lease_seconds}
     while True:
         with transaction.atomic():
-            task = next(iter(Task.objects.raw(_CLAIM, [*_who(worker), worker, lease_seconds])), None)
+            task = next(iter(Task.objects.raw(_CLAIM, parameters)), None)
             if task is None or not _one_too_many(task):
                 return task
             # Another worker took one of the same key at the same moment; the next try sees that.
@@ -249,25 +234,25 @@ def delete(task_id: UUID) -> bool:
 
 
 def claimable(*, worker: str = "") -> UUID | None:
-    """Return the task that this worker would be given next; without a name, any worker that is not paused."""
-    rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE_BY} ORDER BY {_CLAIM_ORDER} LIMIT 1", _who(worker))
+    """Return a task that this worker could be given; without a name, any worker that is not paused."""
+    rows = _returning(_CLAIMABLE, scheduling.parameters(worker, NOTHING_HELD))
     return rows[0][0] if rows else None
 
 
 def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
     """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
-    return [row[0] for row in _returning(_WAKE, [*_who(worker), after_seconds, limit])]
+    waited = {"after_seconds": after_seconds, "limit": limit}
+    return [row[0] for row in _returning(_WAKE, scheduling.parameters(worker, NOTHING_HELD) | waited)]
 
 
 def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return, for those of the tasks that are queued, how many are claimed up to and including each."""
+    """Return, for those of the tasks that are queued, the place of each by priority and age.
+
+    Turns and warm models let some go ahead of that.
+    """
     if not task_ids:
         return {}
     return dict(_returning(_POSITION if len(task_ids) == 1 else _POSITIONS, [list(task_ids)]))
-
-
-def _who(worker: str) -> list[Any]:
-    return [settings.MAX_RUNNING_PER_KEY, worker]
 
 
 def _one_too_many(task: Task) -> bool:
@@ -303,7 +288,7 @@ def _canceled(when: str) -> dict[str, str]:
     return {"error_code": errors.Canceled.code, "error_message": f"The task was canceled {when}."}
 
 
-def _returning(sql: str, parameters: Sequence[Any]) -> list[Any]:
+def _returning(sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())

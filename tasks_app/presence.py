@@ -9,15 +9,15 @@ import threading
 import time
 from concurrent.futures import Future
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import psutil
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from tasks_app import actors, catalog, errors, execution, pauses, providers, registry
+from tasks_app import actors, catalog, errors, execution, pauses, providers, registry, warmth
 from tasks_app.models import Pause, WorkerCommand
-from tasks_app.task_types import TEXT_TO_IMAGE
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Presence:
         self._ended = ended
         self._paused = False
         self._at_work: tuple[WorkerCommand, Future[None]] | None = None
+        self._unloading: Future[None] | None = None
 
     def run_forever(self, gone: threading.Event) -> None:
         """Beat until the process goes."""
@@ -54,6 +55,7 @@ class Presence:
                 if not arrived:
                     registry.arrive(execution.WORKER, pid=os.getpid(), age=_age(), **_IDENTITY)
                     catalog.sync()
+                    _warm_up()
                     arrived = True
                 self.beat()
                 if not self._ended.is_set():
@@ -70,7 +72,7 @@ class Presence:
         registry.beat(execution.WORKER, pid=os.getpid(), engine=engine, **_IDENTITY)
 
     def obey(self) -> None:
-        """Open or close the taps as the pauses say, and go on with the commands."""
+        """Open or close the taps as the pauses say, go on with the commands, and give up what nobody uses."""
         paused = pauses.is_paused(Pause.Scope.WORKER, execution.WORKER)
         if paused != self._paused:
             self._turn_taps(paused)
@@ -79,6 +81,7 @@ class Presence:
             # For others: the pause came after this worker had fetched tickets.
             actors.pass_on()
         self._settle()
+        self._unload_idle()
         if self._at_work is None and (command := registry.take(execution.WORKER)):
             self._at_work = command, execution.beside_tasks(lambda: _carry_out(command))
 
@@ -95,9 +98,12 @@ class Presence:
         error = future.exception()
         registry.settle(command, error=_reason(error))
         self._at_work = None
-        if isinstance(error, errors.DeviceLost):
-            # Else the next task would be the one to find out, and fail.
-            execution.end_process(execution.EXIT_DEVICE_LOST, "The device is lost.")
+        _end_if_lost(error)
+
+    def _unload_idle(self) -> None:
+        seconds = settings.IDLE_UNLOAD_SECONDS
+        if seconds is not None and (self._unloading is None or self._unloading.done()):
+            self._unloading = execution.beside_tasks(partial(warmth.unload_idle, seconds))
 
 
 def leave() -> None:
@@ -116,15 +122,31 @@ def _age() -> timedelta:
 
 def _carry_out(command: WorkerCommand) -> None:
     if command.kind == WorkerCommand.Kind.UNLOAD:
-        for started in providers.started():
-            started.unload(command.model_id)
+        warmth.unload(command.model_id)
+    else:
+        warmth.load(command.model_id)
+
+
+def _warm_up() -> None:
+    """Load the models that the settings want warm, before the first task if that comes later."""
+    for model_id in settings.WARM_MODELS:
+        future = execution.beside_tasks(partial(warmth.load, model_id))
+        future.add_done_callback(partial(_tell, model_id))
+
+
+def _tell(model_id: str, loaded: Future[None]) -> None:
+    error = loaded.exception()
+    if error is None:
+        logger.info("The model %s is loaded.", model_id)
         return
-    try:
-        model = catalog.resolve(command.model_id)
-        handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
-        handler.preload(model.model_id, model.revision, catalog.load_options(model.model_id))
-    finally:
-        connection.close()  # this runs in the inference thread, which has no other use for one
+    logger.warning("WARM_MODELS: %s was not loaded: %s", model_id, _reason(error))
+    _end_if_lost(error)
+
+
+def _end_if_lost(error: BaseException | None) -> None:
+    if isinstance(error, errors.DeviceLost):
+        # Else the next task would be the one to find out, and fail.
+        execution.end_process(execution.EXIT_DEVICE_LOST, "The device is lost.")
 
 
 def _reason(error: BaseException | None) -> str:

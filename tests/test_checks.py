@@ -59,6 +59,13 @@ def test_a_server_that_allows_everything_is_warned_of(settings: Any) -> None:
     assert [message.id for message in checks.check_allowed_models()] == ["tasks_app.W001"]
 
 
+def test_more_warm_models_than_stay_loaded_are_warned_of(settings: Any) -> None:
+    settings.WARM_MODELS = ["demo"]
+    assert checks.check_warm_models() == []
+    settings.WARM_MODELS = ["demo", "org/other"]
+    assert [message.id for message in checks.check_warm_models()] == ["tasks_app.W004"]
+
+
 def test_a_sentry_without_its_package_is_told(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.SENTRY_DSN = "https://key@sentry.example.org/1"
     assert checks.check_sentry() == []

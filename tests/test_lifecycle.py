@@ -10,8 +10,8 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, pauses
-from tasks_app.contracts import Claim, Progress, StoredImage
+from tasks_app import lifecycle, pauses, scheduling
+from tasks_app.contracts import NOTHING_HELD, Claim, Progress, StoredImage
 from tasks_app.models import Pause, Status, Task, TaskImage
 
 MakeTask = Callable[..., Task]
@@ -332,7 +332,7 @@ def test_the_database_refuses_rows_that_must_never_be(make_task: MakeTask, field
 def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("EXPLAIN " + lifecycle._CLAIM, [None, "w", "w", 30])
+        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30}
+        cursor.execute("EXPLAIN " + lifecycle._CLAIM, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
-    assert "task_claim" in plan
-    assert "Sort" not in plan
+    assert "task_lane" in plan

@@ -140,6 +140,26 @@ def test_an_unexpected_error_is_told_without_its_text(
     assert settled(seen).error == "It failed with an unexpected RuntimeError."
 
 
+def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
+    seen: presence.Presence, fake_engine: Any, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_engine.warm.clear()
+    settings.WARM_MODELS = ["nobody/knows", "demo"]
+    gone = threading.Event()
+    thread = threading.Thread(target=seen.run_forever, args=[gone])
+    thread.start()
+    try:
+        until(registry.warm_on, lambda warm: warm == {"demo": [execution.WORKER]})
+        settings.IDLE_UNLOAD_SECONDS = 60.0
+        until(registry.warm_on, lambda warm: warm == {})
+        assert fake_engine.idle_for == 60
+    finally:
+        gone.set()
+        thread.join()
+    assert "WARM_MODELS: nobody/knows was not loaded: This server does not allow this model." in caplog.text
+    assert "The model demo is loaded." in caplog.text
+
+
 def test_unloading_where_no_engine_has_started_starts_none(
     seen: presence.Presence, monkeypatch: pytest.MonkeyPatch
 ) -> None:

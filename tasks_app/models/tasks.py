@@ -10,7 +10,7 @@ from django.contrib.postgres.search import SearchVector
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.fields.json import KT
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 
 class Status(models.TextChoices):
@@ -36,6 +36,8 @@ LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
 _ended = Q(status__in=TERMINAL)
 _running = Q(status=Status.RUNNING)
+# All tasks without a key are one owner's.
+_owner = Coalesce(F("key"), 0, output_field=models.BigIntegerField())
 
 
 class Task(models.Model):
@@ -95,6 +97,17 @@ class Task(models.Model):
             models.Index(
                 F("priority").desc(), F("created_at"), F("id"), condition=Q(status=Status.QUEUED), name="task_claim"
             ),
+            models.Index(
+                _owner,
+                F("model_id"),
+                F("revision"),
+                F("priority").desc(),
+                F("created_at"),
+                F("id"),
+                condition=Q(status=Status.QUEUED),
+                name="task_lane",
+            ),
+            models.Index(_owner, F("started_at").desc(), condition=Q(started_at__isnull=False), name="task_served"),
             models.Index(fields=["id"], condition=_running, name="task_running"),
             models.Index(
                 fields=["deadline"],

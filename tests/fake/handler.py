@@ -59,6 +59,7 @@ WORDS: dict[str, Behaviour] = {"pace": paced, "fail": fail, "poison": poison, "h
 class FakeHandler:
     def __init__(self) -> None:
         self.warm: dict[str, str] = {}
+        self.idle_for: float | None = None
 
     def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
         behave = behaviours.get(request.prompt) or WORDS.get(request.prompt.split()[0], steps)
@@ -76,6 +77,11 @@ class FakeHandler:
 
     def unload(self, model_id: str) -> None:
         self.warm.pop(model_id, None)
+
+    def unload_idle(self, seconds: float) -> None:
+        """Have used nothing for long enough."""
+        self.idle_for = seconds
+        self.warm.clear()
 
     def state(self) -> EngineState:
         warm = tuple(WarmModel(model_id=model_id, revision=revision) for model_id, revision in self.warm.items())

@@ -10,8 +10,9 @@ from tasks_app.handlers.diffusers.cache import PipelineCache
 
 
 class Pipeline:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, size: int = 0) -> None:
         self.name = name
+        self.size = size
         self.itself = self  # a cycle, as real pipelines have
 
 
@@ -107,3 +108,71 @@ def test_clearing_keeps_what_is_leased() -> None:
     with cache.lease("a", lambda: Pipeline("a"), capacity=2):
         cache.clear()
         assert cache.keys() == ["a"]
+
+
+def sized(cache: PipelineCache, name: str, size: int, *, max_bytes: int = 100) -> None:
+    with cache.lease(name, lambda: Pipeline(name, size), capacity=10, max_bytes=max_bytes):
+        pass
+
+
+def by_bytes() -> PipelineCache:
+    return PipelineCache(size_of=lambda pipeline: pipeline.size)
+
+
+def test_the_least_recently_used_go_until_the_bytes_fit() -> None:
+    cache = by_bytes()
+    for name, size in (("a", 30), ("b", 30), ("c", 30), ("a", 30), ("d", 50)):
+        sized(cache, name, size)
+    # Without b there are still 110.
+    assert cache.keys() == ["a", "d"]
+
+
+def test_a_pipeline_that_is_too_large_alone_is_kept_alone_until_the_next() -> None:
+    cache = by_bytes()
+    sized(cache, "a", 30)
+    sized(cache, "huge", 500)
+    assert cache.keys() == ["huge"]
+    sized(cache, "b", 30)
+    assert cache.keys() == ["b"]
+
+
+def test_for_a_pipeline_whose_size_is_known_room_is_made_before_it_is_loaded() -> None:
+    cache = by_bytes()
+    sized(cache, "a", 80)
+    sized(cache, "b", 80)
+    beside: list[list[str]] = []
+
+    def load() -> Pipeline:
+        beside.append(cache.keys())
+        return Pipeline("a", 80)
+
+    with cache.lease("a", load, capacity=10, max_bytes=100):
+        pass
+    assert beside == [[]]
+
+
+def test_a_leased_pipeline_is_not_evicted_for_its_bytes() -> None:
+    cache = by_bytes()
+    with cache.lease("a", lambda: Pipeline("a", 80), capacity=10, max_bytes=100):
+        sized(cache, "b", 80)
+        assert cache.keys() == ["a", "b"]
+
+
+def test_what_nobody_used_for_so_long_goes_but_not_what_is_leased() -> None:
+    cache = PipelineCache()
+
+    def unused_for(seconds: float, name: str) -> None:
+        cache._entries[name].used_at -= seconds
+
+    for name in ("a", "b"):
+        use(cache, name)
+        unused_for(100, name)
+    use(cache, "b")
+    cache.evict_idle(50)
+    assert cache.keys() == ["b"]
+    with cache.lease("b", pytest.fail, capacity=1):
+        unused_for(100, "b")
+        cache.evict_idle(50)
+        assert cache.keys() == ["b"]
+    cache.evict_idle(50)
+    assert cache.keys() == ["b"]

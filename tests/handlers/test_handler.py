@@ -21,7 +21,7 @@ from diffusers import (
 
 from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, ModelUse, Progress
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
-from tasks_app.handlers.diffusers import loading
+from tasks_app.handlers.diffusers import loading, memory
 from tasks_app.handlers.diffusers.call import Call
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
@@ -191,6 +191,29 @@ def test_the_setting_bounds_how_many_models_stay(models: Path, tmp_path: Path) -
     two = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
     run(two, request("sd"))
     assert PIPELINES.keys() == [key("sdxl"), key("sd")]
+
+
+def test_models_are_evicted_by_the_bytes_of_their_weights(models: Path, tmp_path: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(models / "sd")
+    weights = 4 * sum(part.num_parameters() for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder))
+    size = memory.size_of(pipeline)
+    # Beside them there are some positions.
+    assert weights <= size < 1.01 * weights
+    for room, kept in ((size, ["sdxl"]), (100 * size, ["sd", "sdxl"])):
+        handler = DiffusersHandler(
+            models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2, max_cached_bytes=room
+        )
+        for model_id in ("sd", "sdxl"):
+            run(handler, request(model_id, steps=1))
+        assert PIPELINES.keys() == [key(model_id) for model_id in kept]
+
+
+def test_a_model_that_is_idle_is_given_up(handler: DiffusersHandler) -> None:
+    run(handler, request(steps=1))
+    handler.unload_idle(3600)
+    assert [model.model_id for model in handler.state().warm] == ["sd"]
+    handler.unload_idle(0)
+    assert handler.state().warm == ()
 
 
 def test_each_model_gets_its_own_pipeline_class_in_float32_on_the_cpu(handler: DiffusersHandler) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -15,33 +16,47 @@ from typing import Any
 class _Entry:
     pipeline: Any = None
     users: int = 0
+    used_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class PipelineCache:
     """Least recently used goes first; a pipeline that is leased or waited for never goes."""
 
-    def __init__(self, on_evict: Callable[[], None] = lambda: None) -> None:
-        """`on_evict` is called when pipelines have been dropped, to give the device its memory back."""
+    def __init__(
+        self, *, on_evict: Callable[[], None] = lambda: None, size_of: Callable[[Any], int] = lambda pipeline: 0
+    ) -> None:
+        """`on_evict` is called when pipelines have been dropped, to give the device its memory back.
+
+        `size_of` says how many bytes a pipeline takes.
+        """
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._guard = threading.Lock()
         self._loads: Counter[Hashable] = Counter()
         self._hits: Counter[Hashable] = Counter()
+        self._sizes: dict[Hashable, int] = {}
         self._on_evict = on_evict
+        self._size_of = size_of
 
     @contextmanager
-    def lease(self, key: Hashable, load: Callable[[], Any], *, capacity: int) -> Iterator[Any]:
+    def lease(
+        self, key: Hashable, load: Callable[[], Any], *, capacity: int, max_bytes: int | None = None
+    ) -> Iterator[Any]:
         """Hold the pipeline of this key alone; it is loaded if nobody did so before.
 
-        Others are evicted first, until with this one at most `capacity` are kept, as far as they are free.
+        Others are evicted, as far as they are free, until with this one at most `capacity` and `max_bytes` are kept:
+        before it is loaded, and again after its first load, before which nobody knows its size. It is kept itself,
+        however large.
         """
         entry = self._enter(key)
         try:
             with entry.lock:
                 found = entry.pipeline is not None
                 if not found:
-                    self._make_room(capacity)
+                    self._make_room(capacity, max_bytes)
                     entry.pipeline = load()
+                    self._sizes[key] = self._size_of(entry.pipeline)
+                    self._make_room(capacity, max_bytes)
                 self._count(key, found=found)
                 yield entry.pipeline
         finally:
@@ -66,6 +81,12 @@ class PipelineCache:
         with self._guard:
             self._drop([key for key, entry in self._entries.items() if not entry.users and wanted(key)])
 
+    def evict_idle(self, seconds: float) -> None:
+        """Evict what is free and has been for so long."""
+        with self._guard:
+            since = time.monotonic() - seconds
+            self._drop([key for key, entry in self._entries.items() if not entry.users and entry.used_at <= since])
+
     def _enter(self, key: Hashable) -> _Entry:
         with self._guard:
             entry = self._entries.setdefault(key, _Entry())
@@ -80,14 +101,20 @@ class PipelineCache:
     def _leave(self, key: Hashable, entry: _Entry) -> None:
         with self._guard:
             entry.users -= 1
+            entry.used_at = time.monotonic()
             if entry.pipeline is None and not entry.users:
                 del self._entries[key]
 
-    def _make_room(self, capacity: int) -> None:
+    def _make_room(self, capacity: int, max_bytes: int | None) -> None:
         with self._guard:
-            free = [key for key, entry in self._entries.items() if not entry.users]
-            surplus = len(self._entries) - capacity
-            self._drop(free[: max(0, surplus)])
+            kept = {key: self._sizes.get(key, 0) for key in self._entries}
+            dropped = []
+            for key in [key for key, entry in self._entries.items() if not entry.users]:
+                if len(kept) <= capacity and (max_bytes is None or sum(kept.values()) <= max_bytes):
+                    break
+                del kept[key]
+                dropped.append(key)
+            self._drop(dropped)
 
     def _drop(self, keys: list[Hashable]) -> None:
         for key in keys:

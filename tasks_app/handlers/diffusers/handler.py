@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from diffusers import DiffusionPipeline
@@ -32,7 +33,12 @@ def _empty_device_cache() -> None:
         torch.accelerator.empty_cache()
 
 
-PIPELINES = PipelineCache(on_evict=_empty_device_cache)
+PIPELINES = PipelineCache(on_evict=_empty_device_cache, size_of=memory.size_of)
+
+
+class _Room(TypedDict):
+    capacity: int
+    max_bytes: int | None
 
 
 class DiffusersHandler:
@@ -48,6 +54,7 @@ class DiffusersHandler:
         device: str = "auto",
         dtype: str = "auto",
         max_cached_models: int = 1,
+        max_cached_bytes: int | None = None,
         safety_checker: bool = True,
         preview_every: int = 0,
     ) -> None:
@@ -56,7 +63,7 @@ class DiffusersHandler:
         )
         self._device = device
         self._dtype = dtype
-        self._max_cached_models = max_cached_models
+        self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
         self._safety_checker = safety_checker
         self._preview_every = preview_every
 
@@ -98,6 +105,10 @@ class DiffusersHandler:
         """Evict a model; see `contracts.Handler`."""
         PIPELINES.evict(lambda key: key[0] == model_id)
 
+    def unload_idle(self, seconds: float) -> None:
+        """Evict what nobody has used for so long; see `contracts.Handler`."""
+        PIPELINES.evict_idle(seconds)
+
     def state(self) -> EngineState:
         """Say what this process runs on and holds; see `contracts.Handler`."""
         keys = PIPELINES.keys()
@@ -110,7 +121,7 @@ class DiffusersHandler:
         key = model_id, snapshot.revision, options
         # A model that once was too large stays in its thrifty form until it is evicted.
         chosen = replace(options, offload="model") if thrifty and options.offload == "none" else options
-        return PIPELINES.lease(key, lambda: self._load(snapshot, chosen), capacity=self._max_cached_models)
+        return PIPELINES.lease(key, lambda: self._load(snapshot, chosen), **self._room)
 
     def pull(self, model_id: str, revision: str, report: Report) -> str:
         """Fetch a model's files; see `contracts.Handler`."""

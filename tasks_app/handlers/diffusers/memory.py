@@ -46,6 +46,13 @@ def state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUse, ...]) 
     return EngineState(device=device, device_name=name, memory_used=used, memory_total=total, warm=warm, uses=uses)
 
 
+def size_of(pipeline: DiffusionPipeline) -> int:
+    """Return the bytes of a pipeline's parameters and buffers, each counted once."""
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = {id(tensor): tensor for part in modules for tensor in (*part.parameters(), *part.buffers())}
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 @contextmanager
 def thrift(pipeline: DiffusionPipeline) -> Iterator[None]:
     """Let a pipeline use as little memory as it can, at the price of time."""

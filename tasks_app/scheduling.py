@@ -1,0 +1,94 @@
+"""The order in which a worker claims: SQL for `lifecycle`, which alone runs it.
+
+    1. priority
+    2. turns between owners: whoever has the fewest tasks running, then, after 3, whoever was last given one longest ago
+    3. a model that the worker holds, unless that would pass the first in line over for too long
+    4. age
+
+An owner is an API key; all tasks without one have the same owner. Queued tasks of one owner, model and revision form a
+lane, in which they stand by priority and age. Only the heads of lanes are compared, and each is found by one step in
+the index `task_lane`: a claim costs as much as there are lanes, however many tasks stand in them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from tasks_app.contracts import Held
+from tasks_app.models import ApiKey, Pause, Task
+
+_TABLE = Task._meta.db_table
+NOW = "statement_timestamp()"
+# Written as in the indexes `task_lane` and `task_served`; no key has the id 0.
+_OWNER = "COALESCE(key_id, 0)"
+_LANE = f"{_OWNER}, model_id, revision"
+_IN_LANE = "priority DESC, created_at, id"
+_WAITING = f"status = 'queued' AND (deadline IS NULL OR deadline > {NOW})"
+_HEAD = f"SELECT id, {_OWNER} AS owner, model_id, revision, priority, created_at FROM {_TABLE} WHERE {_WAITING}"
+
+# What opens each statement that looks for tasks: CTEs of which the last is `line`, the lanes that the worker may take
+# from by their `place`. The parameters are those of `parameters`.
+LINE = f"""
+WITH RECURSIVE lane AS (
+    ({_HEAD} ORDER BY {_LANE}, {_IN_LANE} LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM lane CROSS JOIN LATERAL (
+        {_HEAD} AND ({_LANE}) > (lane.owner, lane.model_id, lane.revision) ORDER BY {_LANE}, {_IN_LANE} LIMIT 1
+    ) AS next
+), busy AS MATERIALIZED (
+    SELECT {_OWNER} AS owner, count(*) AS tasks FROM {_TABLE} WHERE status = 'running' GROUP BY 1
+), turns AS MATERIALIZED (
+    SELECT lane.*, COALESCE(busy.tasks, 0) AS running, row_number() OVER (
+        ORDER BY lane.priority DESC, COALESCE(busy.tasks, 0),
+            (SELECT max(started_at) FROM {_TABLE} WHERE {_OWNER} = lane.owner) NULLS FIRST, lane.created_at, lane.id
+    ) AS turn
+    FROM lane LEFT JOIN busy ON busy.owner = lane.owner LEFT JOIN {ApiKey._meta.db_table} AS key ON key.id = lane.owner
+    WHERE NOT EXISTS (
+        SELECT FROM {Pause._meta.db_table} AS pause
+        WHERE pause.scope = 'queue' OR (pause.scope = 'model' AND pause.target = lane.model_id)
+            OR (pause.scope = 'worker' AND pause.target = %(worker)s)
+    ) AND (
+        lane.owner > 0 AND COALESCE(busy.tasks, 0) >= COALESCE(key.max_running, %(max_running)s::integer)
+    ) IS NOT TRUE
+), line AS MATERIALIZED (
+    SELECT id, owner, model_id, revision, row_number() OVER (
+        ORDER BY priority DESC, running, (EXISTS (
+            SELECT FROM unnest(%(models)s::text[], %(revisions)s::text[]) AS held (model_id, revision)
+            WHERE held.model_id = turns.model_id AND turns.revision IN ('', held.revision)
+        ) AND NOT (
+            SELECT %(held_seconds)s >= %(patience)s AND created_at <= {NOW} - make_interval(secs => %(patience)s)
+            FROM turns WHERE turn = 1
+        )) DESC, turn
+    ) AS place
+    FROM turns
+)
+"""
+
+
+def best(limit: str, condition: str = "true") -> str:
+    """Return the query, to stand after `LINE`, that locks the first so many tasks of the line and gives their ids.
+
+    A lane whose head another worker has locked gives its next; of lanes that stand behind, nothing is locked.
+    """
+    return f"""
+        SELECT free.id FROM (SELECT * FROM line ORDER BY place) AS line CROSS JOIN LATERAL (
+            SELECT id FROM {_TABLE}
+            WHERE {_WAITING} AND ({_LANE}) = (line.owner, line.model_id, line.revision) AND {condition}
+            ORDER BY {_IN_LANE} LIMIT {limit} FOR UPDATE SKIP LOCKED
+        ) AS free
+        ORDER BY line.place LIMIT {limit}
+    """
+
+
+def parameters(worker: str, held: Held) -> dict[str, Any]:
+    """Return the parameters of `LINE` for a worker; one without a name is any that is not paused."""
+    return {
+        "worker": worker,
+        "max_running": settings.MAX_RUNNING_PER_KEY,
+        "models": [model.model_id for model in held.models],
+        "revisions": [model.revision for model in held.models],
+        "held_seconds": held.seconds,
+        "patience": settings.WARM_PREFERENCE_SECONDS,
+    }

@@ -1,0 +1,53 @@
+"""Which models this process holds: what it tells the claim of them, loads ahead, and gives up."""
+
+from __future__ import annotations
+
+import time
+
+from django.db import connection
+
+from tasks_app import catalog, providers
+from tasks_app.contracts import Held, WarmModel
+from tasks_app.task_types import TEXT_TO_IMAGE
+
+
+class Warmth:
+    """What the process's engines hold, and since when just that."""
+
+    def __init__(self) -> None:
+        self._models: frozenset[WarmModel] = frozenset()
+        self._since = time.monotonic()
+
+    def look(self) -> Held:
+        """Return what they hold now; the time counts from the first look at it, so not while it was being loaded."""
+        models = frozenset(model for engine in providers.started() for model in engine.state().warm)
+        if models != self._models:
+            self._models, self._since = models, time.monotonic()
+        return Held(models=models, seconds=time.monotonic() - self._since)
+
+
+def load(model_id: str) -> None:
+    """Load a model as its tasks would; for the inference thread.
+
+    Raises:
+        TaskError: with the reason why it can't be loaded.
+    """
+    try:
+        model = catalog.resolve(model_id)
+        options = catalog.load_options(model.model_id)
+    finally:
+        connection.close()  # the inference thread has no other use for one
+    engine = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
+    engine.preload(model.model_id, model.revision, options)
+
+
+def unload(model_id: str) -> None:
+    """Give up what a model takes; for the inference thread."""
+    for engine in providers.started():
+        engine.unload(model_id)
+
+
+def unload_idle(seconds: float) -> None:
+    """Give up what nobody has used for so long; for the inference thread."""
+    for engine in providers.started():
+        engine.unload_idle(seconds)
