@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from tasks_app.api.shapes import error_body
+from tasks_app.api.shapes import error_body, shaped
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
@@ -33,7 +33,7 @@ def bounded(application: Application) -> Application:
             return await application(scope, receive, send)
         message = await _read(receive, settings.MAX_BODY_BYTES)
         if message is None:
-            return await _refuse(send)
+            return await _refuse(scope["path"], send)
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
         headers.append((b"content-length", str(len(message.get("body", b""))).encode()))
         return await application({**scope, "headers": headers}, _replay(message, receive), send)
@@ -65,8 +65,8 @@ def _replay(message: Message, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(send: Send) -> None:
-    content = json.dumps(error_body("body_too_large", too_large())).encode()
+async def _refuse(path: str, send: Send) -> None:
+    content = json.dumps(shaped(path, 413, error_body("body_too_large", too_large()))).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),

@@ -1,6 +1,6 @@
 """The API's URLs; each answers with and without a trailing slash, so that nobody's POST is redirected."""
 
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 
 from tasks_app.api import health, sse, views
 
@@ -18,6 +18,7 @@ urlpatterns = [
     re_path(
         rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
+    path("", include("tasks_app.api.facades.urls")),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

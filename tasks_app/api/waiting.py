@@ -53,13 +53,9 @@ async def settle(answer: HttpResponseBase) -> None:
     wait: Wait = answer.wait  # type: ignore[attr-defined]
     try:
         await _end_of(wait)
-        newer = await reading(_renewed, wait)
+        await reading(_renew, answer, wait)
     except DATABASE_AWAY:
         return
-    if newer is not None:
-        answer.data, answer.status_code = newer.data, newer.status_code
-        answer.content = answer.rendered_content
-        answer["Content-Length"] = str(len(answer.content))
 
 
 async def _end_of(wait: Wait) -> None:
@@ -78,6 +74,14 @@ def _is_end(notice: Notice) -> bool:
     return notice.data.get("status") in TERMINAL
 
 
-def _renewed(wait: Wait) -> Response | None:
+def _renew(answer: Response, wait: Wait) -> None:
+    """Make the answer anew, if its task is still there; also its bytes, which may be many."""
     task = Task.objects.prefetch_related("images").filter(pk=wait.task_id).first()
-    return None if task is None else wait.renew(task)
+    if task is None:
+        return
+    newer = wait.renew(task)
+    answer.data, answer.status_code = newer.data, newer.status_code
+    for name, value in newer.items():
+        answer[name] = value
+    answer.content = answer.rendered_content
+    answer["Content-Length"] = str(len(answer.content))
