@@ -93,7 +93,7 @@ def test_progress_and_preview_are_seen_and_the_interrupt_reaches_only_one_s_own(
     assert (seen["state"]["job_count"], seen["state"]["sampling_steps"]) == (1, 150)
     with Image.open(io.BytesIO(base64.b64decode(seen["current_image"]))) as preview:
         preview.load()
-    assert mine.custom_get("progress?skip_current_image=true")["current_image"] is None
+    assert mine.custom_get("progress?skip_current_image=true", baseurl=True)["current_image"] is None
 
     assert other.get_progress()["state"]["job_count"] == 0
     assert other.interrupt() == {}
@@ -170,6 +170,18 @@ def test_fields_that_nobody_knows_may_ask_for_nothing(guarded: str, make_key: Ma
     assert refused.json()["errors"] == "new_thing: Unknown field."
 
 
+def test_what_no_utf8_can_carry_is_no_crash(guarded: str, make_key: MakeKey) -> None:
+    odd = b'{"prompt": "x", "comments": "\\ud800", "alwayson_scripts": {"\\ud800": {"args": [1]}}, '
+    odd += b'"override_settings": {"\\ud800": 1}, "scheduler": "\\ud800", "sampler_name": "\\ud800", "\\ud800": 1}'
+    with httpx2.Client(base_url=guarded, auth=("anything", make_key())) as raw:
+        headers = {"Content-Type": "application/json"}
+        answer = raw.post("/sdapi/v1/txt2img", content=odd, headers=headers)
+        assert raw.post("/sdapi/v1/options", content=b'{"\\ud800": 1}', headers=headers).status_code == 422
+    assert answer.status_code == 422
+    named = {detail["loc"][-1] for detail in answer.json()["detail"]}
+    assert named == {"alwayson_scripts", "override_settings", "scheduler", "sampler_name", "\\ud800"}
+
+
 def test_the_key_is_the_password(guarded: str, make_key: MakeKey) -> None:
     assert client(guarded, make_key()).util_get_current_model() == "demo"
     assert client(guarded).get_options()["error"] == "unauthorized"
@@ -185,7 +197,7 @@ def test_options_that_can_t_be_changed_are_refused(guarded: str, make_key: MakeK
     assert "does not allow" in mine.set_options({"sd_model_checkpoint": "x"})["errors"]
     assert "name of a model" in mine.set_options({"sd_model_checkpoint": 5})["errors"]
     assert mine.set_options({"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}) == {}
-    assert mine.custom_get("reactor/models") == {
+    assert mine.custom_get("reactor/models", baseurl=True) == {
         "error": "not_found",
         "detail": "There is no such thing here.",
         "body": "",

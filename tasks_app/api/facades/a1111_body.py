@@ -47,7 +47,7 @@ class OptionsField(serializers.Field[Any, Any, Any, Any]):
             self.fail("invalid")
         changed = [name for name, value in data.items() if name != MODEL and not _is_idle(name, value)]
         if changed:
-            self.fail("unsupported", names=", ".join(sorted(changed)))
+            self.fail("unsupported", names=printable(", ".join(sorted(changed))))
         return data
 
 
@@ -66,7 +66,7 @@ class ScriptsField(serializers.Field[Any, Any, Any, Any]):
             self.fail("invalid")
         wanted = [name for name, script in data.items() if _asks(script)]
         if wanted:
-            self.fail("unsupported", names=", ".join(sorted(wanted)))
+            self.fail("unsupported", names=printable(", ".join(sorted(wanted))))
         return data
 
 

@@ -21,16 +21,16 @@ def pictures(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
         OSError: the storage doesn't give a picture.
     """
     images = list(task.images.all())
-    effective = _effective(task, images[0])
+    effective = _effective(sent, task, images[0])
     wanted = sent.get("send_images") is not False
     return {
         "images": [content(image) for image in images] if wanted else [],
-        "parameters": {**sent, **effective},
-        "info": json.dumps(_info(sent, task, images, effective)),
+        "parameters": effective,
+        "info": json.dumps(_info(task, images, effective)),
     }
 
 
-def _effective(task: Task, image: TaskImage) -> dict[str, Any]:
+def _effective(sent: Mapping[str, Any], task: Task, image: TaskImage) -> dict[str, Any]:
     return {
         "prompt": task.params["prompt"],
         "negative_prompt": task.params["negative_prompt"],
@@ -40,10 +40,12 @@ def _effective(task: Task, image: TaskImage) -> dict[str, Any]:
         "cfg_scale": task.params["guidance_scale"],
         "width": image.width,
         "height": image.height,
+        "batch_size": sent.get("batch_size") or 1,
+        "n_iter": sent.get("n_iter") or 1,
     }
 
 
-def _info(sent: Mapping[str, Any], task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> dict[str, Any]:
+def _info(task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> dict[str, Any]:
     seeds = [image.seed for image in images]
     return {
         **effective,
@@ -53,7 +55,6 @@ def _info(sent: Mapping[str, Any], task: Task, images: list[TaskImage], effectiv
         "subseed": seeds[0],
         "all_subseeds": seeds,
         "subseed_strength": 0,
-        "batch_size": sent.get("batch_size") or 1,
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": task.requested_model_id,
