@@ -28,7 +28,7 @@ def ask(chunks: list[bytes], headers: list[tuple[bytes, bytes]] | None = None) -
     async def send(message: Message) -> None:
         got.append(message)
 
-    asyncio.run(bounded(application)({"type": "http", "headers": headers or []}, receive, send))
+    asyncio.run(bounded(application)({"type": "http", "path": "/task", "headers": headers or []}, receive, send))
     return seen, [*got, *waiting]
 
 
@@ -63,5 +63,5 @@ def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
     async def receive() -> Message:
         return waiting.pop(0)
 
-    asyncio.run(bounded(application)({"type": "http", "headers": []}, receive, receive))
+    asyncio.run(bounded(application)({"type": "http", "path": "/task", "headers": []}, receive, receive))
     assert seen == [{"type": "http.disconnect"}]

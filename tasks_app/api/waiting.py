@@ -81,7 +81,5 @@ def _renew(answer: Response, wait: Wait) -> None:
         return
     newer = wait.renew(task)
     answer.data, answer.status_code = newer.data, newer.status_code
-    for name, value in newer.items():
-        answer[name] = value
     answer.content = answer.rendered_content
     answer["Content-Length"] = str(len(answer.content))

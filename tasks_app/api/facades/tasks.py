@@ -30,8 +30,6 @@ STATUSES = {
     errors.OutOfMemory.code: 503,
     errors.TimedOut.code: 504,
 }
-# The openai package sends again whatever failed by the server's fault, and each time would be a task of its own.
-NOT_AGAIN = {"x-should-retry": "false"}
 
 
 class Unavailing(serializers.Field[Any, Any, Any, Any]):
@@ -94,10 +92,11 @@ def given(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 def run(request: Request, submission: Submission, succeeded: Callable[[Task], Any]) -> Response:
     """Queue the task and answer once it has ended, with what `succeeded` makes of it or with what went wrong."""
     task, _ = services.submit(submission, caller=caller(request), once=once(request))
-    wait = Wait(
-        task_id=task.pk, seconds=settings.FACADE_WAIT_SECONDS, renew=partial(_outcome, request, succeeded=succeeded)
-    )
-    return hold(_late(request, task), wait)
+    answer = _late(request, task)
+    # The openai package sends again whatever fails by the server's fault, and each time would be a task of its own.
+    answer["x-should-retry"] = "false"
+    renew = partial(_outcome, request, succeeded=succeeded)
+    return hold(answer, Wait(task_id=task.pk, seconds=settings.FACADE_WAIT_SECONDS, renew=renew))
 
 
 def content(image: TaskImage) -> str:
@@ -128,4 +127,4 @@ def _late(request: Request, task: Task) -> Response:
 
 def _refused(request: Request, status: int, code: str, message: str) -> Response:
     body = error_body(code, message, retryable=errors.RETRYABLE.get(code, False))
-    return Response(shaped(request.path, status, body), status=status, headers=NOT_AGAIN)
+    return Response(shaped(request.path, status, body), status=status)
