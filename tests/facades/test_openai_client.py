@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from tasks_app.models import Scope, Task
+from tasks_app.models import Scope, Task, TaskImage
 from tests.stack import Stack, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
@@ -74,15 +74,17 @@ def test_a_picture_is_embedded_when_that_is_asked_for(api: OpenAI) -> None:
 
 
 def test_the_same_idempotency_key_waits_for_the_same_task(api: OpenAI) -> None:
-    named = {"Idempotency-Key": "once"}
-    answers = [
-        api.images.generate(
-            prompt="a beach", response_format="b64_json", extra_body={"steps": 1}, extra_headers=named
-        ).data
-        for _ in range(2)
-    ]
-    assert answers[0] == answers[1]
-    assert Task.objects.count() == 1
+    def ask() -> Any:
+        named = {"Idempotency-Key": "once"}
+        body = {"steps": 1, "response_format": "b64_json"}
+        return api.images.generate(prompt="a beach", extra_body=body, extra_headers=named).data
+
+    assert ask() == ask()
+    image = TaskImage.objects.get()
+    image.file.delete(save=False)
+    with pytest.raises(openai.InternalServerError, match="could not be read") as refusal:
+        ask()
+    assert (refusal.value.status_code, refusal.value.code) == (500, "storage_failed")
 
 
 def test_models_are_listed_and_found(api: OpenAI) -> None:

@@ -66,12 +66,12 @@ class Progress(APIView):
 
     def get(self, request: Request) -> Response:
         """Tell how far the caller's newest running task is, else its newest that waits."""
-        tasks = list(_open(request))
-        if not tasks:
+        tasks = _open(request)
+        task = tasks.filter(status=Status.RUNNING).first() or tasks.first()
+        if task is None:
             return Response(at_rest())
-        task = next((task for task in tasks if task.status == Status.RUNNING), tasks[0])
         skipped = request.query_params.get("skip_current_image", "").lower() in ("true", "1")
-        return Response(underway(task, len(tasks), with_picture=not skipped))
+        return Response(underway(task, tasks.count(), with_picture=not skipped))
 
 
 class Interrupt(APIView):
