@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -44,6 +45,7 @@ def test_two_pictures_come_as_addresses_that_need_no_key(api: OpenAI, make_key: 
     task = Task.objects.get()
     assert (task.key and task.key.name, task.seed, task.params["steps"]) == ("a client", 7, 2)
     assert answer.created == int(task.finished_at.timestamp())
+    assert "django.request" not in (stack.logs / "web.log").read_text(), "an answer that is held is no error"
 
 
 def test_a_picture_is_embedded_when_that_is_asked_for(api: OpenAI) -> None:
@@ -129,9 +131,19 @@ def test_a_task_that_fails_is_an_error_with_its_words(api: OpenAI) -> None:
 
 def test_a_client_that_goes_away_leaves_its_task_running(api: OpenAI) -> None:
     with pytest.raises(openai.APITimeoutError):
-        api.images.generate(prompt="a beach", extra_body={"steps": 100}, timeout=0.3)
+        api.images.generate(prompt="a beach", extra_body={"steps": 40}, timeout=0.3)
     assert Task.objects.get().status in ("queued", "running")
     until(lambda: Task.objects.get().status, lambda status: status == "succeeded")
+
+
+def test_a_task_that_is_deleted_meanwhile_is_told(api: OpenAI) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(api.images.generate, prompt="a beach", extra_body={"steps": 150})
+        until(Task.objects.exists, bool)
+        Task.objects.all().delete()
+        with pytest.raises(openai.InternalServerError) as refusal:
+            asked.result()
+    assert (refusal.value.status_code, refusal.value.code) == (503, "unavailable")
 
 
 def test_without_a_key_or_its_scope_nothing_is_made(guarded: str, make_key: MakeKey) -> None:

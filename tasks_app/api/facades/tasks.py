@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from tasks_app import errors, services
 from tasks_app.api.authentication import caller
+from tasks_app.api.exceptions import AWAY
 from tasks_app.api.idempotency import once
 from tasks_app.api.shapes import error_body, shaped
 from tasks_app.api.waiting import Wait, hold
@@ -92,11 +93,14 @@ def given(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 def run(request: Request, submission: Submission, succeeded: Callable[[Task], Any]) -> Response:
     """Queue the task and answer once it has ended, with what `succeeded` makes of it or with what went wrong."""
     task, _ = services.submit(submission, caller=caller(request), once=once(request))
-    answer = _late(request, task)
+    wait = Wait(
+        task_id=task.pk,
+        seconds=settings.FACADE_WAIT_SECONDS,
+        renew=partial(_outcome, request, succeeded=succeeded),
+        lost=_refused(request, 503, "unavailable", AWAY),
+    )
     # The openai package sends again whatever fails by the server's fault, and each time would be a task of its own.
-    answer["x-should-retry"] = "false"
-    renew = partial(_outcome, request, succeeded=succeeded)
-    return hold(answer, Wait(task_id=task.pk, seconds=settings.FACADE_WAIT_SECONDS, renew=renew))
+    return hold(Response(status=202, headers={"x-should-retry": "false"}), wait)
 
 
 def content(image: TaskImage) -> str:
