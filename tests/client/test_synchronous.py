@@ -113,13 +113,13 @@ def test_a_stream_tells_everything_to_the_end(client: Client, make_task: MakeTas
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, client: Client, make_task: MakeTask) -> None:
     proxy = Proxy(int(url.rpartition(":")[2].rstrip("/")))
     task = make_task()
+    worker = Worker(task)
+    worker.step(1)
     with (
         closing(proxy),
         Client(f"http://127.0.0.1:{proxy.port}") as broken,
         heard(broken, str(task.pk)) as events,
     ):
-        worker = Worker(task)
-        worker.step(1)
         next_step(events, 1)
         proxy.cut()
         worker.step(2)
@@ -127,7 +127,6 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, client: Clien
         worker.succeed()
         told = rest(events)
     steps = [event.progress.step for event in told if event.progress]
-    print([(e.name, e.id, e.data.get("step"), e.data.get("status")) for e in told])
     assert (steps, told[-1].name) == ([2, 3], "done")
 
 
