@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from diffusers_handler_client import Client
@@ -29,3 +30,8 @@ def client(url: str) -> Iterator[Client]:
 def row(task: Any) -> Task:
     """Return the row of the client's task."""
     return Task.objects.get(pk=task.id)
+
+
+def port_of(url: str) -> int:
+    """Return the port of an address."""
+    return urlsplit(url).port or 0

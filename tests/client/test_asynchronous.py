@@ -14,6 +14,7 @@ from tasks_app import lifecycle
 from tasks_app.models import Task
 from tests.acting import Worker
 from tests.chaos.proxy import Proxy
+from tests.client.conftest import port_of
 
 Result = TypeVar("Result")
 MakeTask = Callable[..., Task]
@@ -53,7 +54,7 @@ def test_a_prompt_is_submitted_followed_and_saved(url: str, make_task: MakeTask,
 
 
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, make_task: MakeTask) -> None:
-    proxy = Proxy(int(url.rpartition(":")[2].rstrip("/")))
+    proxy = Proxy(port_of(url))
     row = make_task()
     worker = Worker(row)
     worker.step(1)

@@ -1,4 +1,4 @@
-"""The examples of the client's README, run as they stand against web server, worker and the demo model."""
+"""The examples of the client's README and the one of the root's, run as they stand against web server, worker and the demo model."""
 
 import re
 import subprocess
@@ -15,7 +15,9 @@ from tests.stack import ROOT, Stack
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ADDRESS = "http://127.0.0.1:8000"
-FIRST, ASYNCHRONOUS = re.findall(r"```python\n(.*?)```", (ROOT / "client" / "README.md").read_text(), re.DOTALL)
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+FIRST, ASYNCHRONOUS = EXAMPLE.findall((ROOT / "client" / "README.md").read_text())
+(SHORT,) = EXAMPLE.findall((ROOT / "README.md").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,9 @@ def test_the_asynchronous_example_makes_both_pictures(stack: Stack, tmp_path: Pa
     lines = run(stack, ASYNCHRONOUS, tmp_path)
     assert [line.partition(" ")[0] for line in lines] == ["succeeded", "succeeded"]
     assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+def test_the_short_example_saves_its_picture(stack: Stack, tmp_path: Path) -> None:
+    (line,) = run(stack, SHORT, tmp_path)
+    (picture,) = (tmp_path / "pictures").iterdir()
+    assert picture.name in line

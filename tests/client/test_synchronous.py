@@ -4,19 +4,21 @@ import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from diffusers_handler_client import ApiError, Client, Event, TaskFailed, WaitTimeout
+from django.contrib.auth.models import User
 from PIL import Image
 
-from tasks_app import lifecycle
-from tasks_app.models import Task
+from tasks_app import keys, lifecycle
+from tasks_app.models import Scope, Task
 from tests.acting import Worker
-from tests.chaos.proxy import Proxy
-from tests.client.conftest import row
+from tests.chaos.proxy import Proxy, Rule
+from tests.client.conftest import port_of, row
 from tests.stack import until
 
 MakeTask = Callable[..., Task]
@@ -71,6 +73,44 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
     assert (plain.params["steps"], plain.params["num_images"], plain.priority) == (25, 1, 0)
 
 
+def test_a_submission_whose_answer_got_lost_is_one_task(url: str, db: None) -> None:
+    proxy = Proxy(port_of(url))
+    lost = proxy.arm(Rule(requests=(b"POST /task",)))
+    with closing(proxy), Client(f"http://127.0.0.1:{proxy.port}") as client:
+        task = client.submit("a house", model="demo")
+    assert lost.fired.is_set()
+    assert [str(row.pk) for row in Task.objects.all()] == [task.id]
+
+
+def test_another_submission_under_the_same_key_is_refused(client: Client) -> None:
+    first = client.submit("a house", model="demo", seed=1, idempotency_key="mine")
+    assert client.submit("a house", model="demo", seed=1, idempotency_key="mine").id == first.id
+    with pytest.raises(ApiError) as refused:
+        client.submit("another house", model="demo", idempotency_key="mine")
+    assert refused.value.status == 422
+
+
+def test_with_wait_the_answer_is_the_end(client: Client) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(client.submit, "a house", model="demo", wait=30)
+        Worker(until(Task.objects.first, bool)).succeed()
+        assert waited.result(20).succeeded
+
+
+def test_a_key_sees_its_own_tasks_and_a_wrong_one_is_refused(url: str, make_task: MakeTask, admin_user: User) -> None:
+    other = make_task()
+    _, token = keys.create(user=admin_user, name="tests", scopes=[Scope.READ, Scope.SUBMIT])
+    with Client(url, token) as client:
+        task = client.submit("a house", model="demo")
+        assert [listed.id for listed in client.list()] == [task.id]
+        with pytest.raises(ApiError) as foreign:
+            client.get(str(other.pk))
+        assert foreign.value.code == "not_found"
+    with Client(url, "dh_wrong") as client, pytest.raises(ApiError) as refused:
+        client.get(task)
+    assert (refused.value.status, refused.value.code) == (401, "unauthorized")
+
+
 def test_a_refusal_names_every_bad_field(client: Client) -> None:
     with pytest.raises(ApiError) as refused:
         client.submit("", model="demo", steps=0, params={"sampler": "x"})
@@ -111,7 +151,7 @@ def test_a_stream_tells_everything_to_the_end(client: Client, make_task: MakeTas
 
 
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, client: Client, make_task: MakeTask) -> None:
-    proxy = Proxy(int(url.rpartition(":")[2].rstrip("/")))
+    proxy = Proxy(port_of(url))
     task = make_task()
     worker = Worker(task)
     worker.step(1)
@@ -131,7 +171,7 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, client: Clien
 
 
 def test_a_stream_ends_when_the_service_does_not_come_back(url: str, make_task: MakeTask) -> None:
-    proxy = Proxy(int(url.rpartition(":")[2].rstrip("/")))
+    proxy = Proxy(port_of(url))
     with Client(f"http://127.0.0.1:{proxy.port}", retries=1) as client:
         stream = client.stream(str(make_task().pk))
         assert next(stream).data["status"] == "queued"
