@@ -1,4 +1,4 @@
-"""The examples of the client's README and the one of the root's, run as they stand against web server, worker and the demo model."""
+"""The examples of both READMEs, run as they stand against web server, worker and the demo model."""
 
 import re
 import subprocess
