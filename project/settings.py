@@ -11,13 +11,23 @@ from typing import Annotated, Any, Literal
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from project import embedded
+from project import embedded, logs, sentry
 from project.sidebar import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# As standardwebhooks.com has it: 24 to 64 bytes in base64.
+SIGNING_KEY = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _listed(value: Any) -> Any:
+    return _names(value) if isinstance(value, str) else value
 
 
 class Environment(BaseSettings):
@@ -75,6 +85,14 @@ class Environment(BaseSettings):
     TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
     STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
+    METRICS_TOKEN: str | None = None
+    LOG_FORMAT: Literal["auto", "json", "console"] = "auto"
+    SENTRY_DSN: str | None = None
+
+    PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")
+    WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY)
+    WEBHOOK_ALLOW_HTTP: bool = False
+    WEBHOOK_PRIVATE_NETWORKS: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
 
 
 def _read_environment() -> Environment:
@@ -83,10 +101,6 @@ def _read_environment() -> Environment:
     except ValidationError as error:
         lines = [f"  {detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
         raise ImproperlyConfigured("\n".join(["The environment has wrong values:", *lines])) from None
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _secret_key() -> str:
@@ -119,10 +133,10 @@ SECRET_KEY = _secret_key()
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = _names(env.ALLOWED_HOSTS)
 CSRF_TRUSTED_ORIGINS = _names(env.CSRF_TRUSTED_ORIGINS)
-# With HTTPS, plain requests are redirected and cookies stay on it; the probes of a load balancer are let through.
+# With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 # Whether HSTS covers subdomains and preload lists is for the owner of the domain to say, at the proxy.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "project.urls"
@@ -257,9 +271,13 @@ PROVIDERS = {
     }
 }
 
-# --- Workers ---------------------------------------------------------------------------------------------------------
+# --- Workers, and what the service tells of itself -------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
+LOGGING = logs.config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
+if SENTRY_DSN:
+    sentry.start(SENTRY_DSN, VERSION)
 
 # --- The life of a task ----------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS
@@ -272,6 +290,12 @@ MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
+
+# --- Webhooks --------------------------------------------------------------------------------------------------------
+PUBLIC_URL = env.PUBLIC_URL
+WEBHOOK_SECRET = env.WEBHOOK_SECRET
+WEBHOOK_ALLOW_HTTP = env.WEBHOOK_ALLOW_HTTP or DEBUG
+WEBHOOK_PRIVATE_NETWORKS = env.WEBHOOK_PRIVATE_NETWORKS
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
@@ -292,16 +316,4 @@ DRAMATIQ_BROKER = {
         "django_dramatiq.middleware.DbConnectionsMiddleware",
         "tasks_app.worker.WorkerMiddleware",
     ],
-}
-
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {
-        "tasks_app": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        # Django's own configuration shows the traceback of a 500 to nobody but in debug mode.
-        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
-    },
 }

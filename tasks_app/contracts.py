@@ -121,6 +121,15 @@ class WarmModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelUse:
+    """How often a process loaded a model, and how often it found it loaded."""
+
+    model_id: str
+    loads: int
+    hits: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineState:
     """What an engine runs on and holds.
 
@@ -132,6 +141,7 @@ class EngineState:
     memory_used: int
     memory_total: int
     warm: tuple[WarmModel, ...]
+    uses: tuple[ModelUse, ...] = ()
 
 
 class Handler(Protocol):
@@ -198,6 +208,14 @@ class StoredImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Who is told how a task ended, and of which ends."""
+
+    url: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """A task to be: everything validated and resolved."""
 
@@ -209,6 +227,23 @@ class Submission:
     params: Mapping[str, Any]
     seed: int
     priority: int
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What a webhook's receiver is sent."""
+
+    content: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of a delivery: the status, if there was one, and what went wrong in words, if something did."""
+
+    status: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,3 +270,4 @@ class Caller:
     scopes: frozenset[str]
     key_id: int | None = None
     limits: Limits = Limits()
+    webhook: Webhook | None = None

@@ -16,6 +16,8 @@ from types import FrameType
 import dramatiq
 from django.conf import settings
 
+from project import logs
+
 logger = logging.getLogger(__name__)
 
 PARENT_CHECK_SECONDS = 1.0
@@ -29,14 +31,21 @@ class WorkerMiddleware(dramatiq.Middleware):
     def __init__(self) -> None:
         self._gone = threading.Event()
 
+    def after_process_boot(self, broker: dramatiq.Broker) -> None:
+        """Let every line of the log say which worker writes it."""
+        from tasks_app import execution
+
+        logs.of_process(worker=execution.WORKER)
+
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start what a worker does beside its tasks; called in the process's main thread."""
-        from tasks_app import presence, sweeper
+        from tasks_app import courier, presence, sweeper
 
         ended = threading.Event()
         _drain_at_sigterm(worker, ended)
         seen = presence.Presence(list(worker.consumers.values()), ended)
         _start(partial(sweeper.run_forever, ended), ended)
+        _start(partial(courier.run_forever, ended), ended)
         _start(partial(_end_with_parent, os.getppid(), ended), ended)
         self._beats = _start(partial(seen.run_forever, self._gone), ended)
 
