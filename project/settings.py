@@ -52,6 +52,7 @@ class Environment(BaseSettings):
     HF_HUB_OFFLINE: bool = False
     HF_ENDPOINT: str | None = None
     MEDIA_ROOT: Path | None = None
+    X_ACCEL_LOCATION: str = ""
     STATIC_ROOT: Path | None = None
 
     DEVICE: str = "auto"
@@ -212,6 +213,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
+X_ACCEL_LOCATION = env.X_ACCEL_LOCATION
 STORAGES = {
     "default": {"BACKEND": "tasks_app.storage.DurableStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

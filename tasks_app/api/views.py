@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -172,6 +174,9 @@ class TaskImageFile(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
         image = _picture(request, task_id, index)
+        if settings.X_ACCEL_LOCATION:
+            sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
+            return _bytes(request, image.sha256, image.content_type, bytes, sent)
         return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
 
 
@@ -189,7 +194,9 @@ class TaskThumbnail(APIView):
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], bytes]) -> HttpResponseBase:
+def _bytes(
+    request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
+) -> HttpResponseBase:
     """Answer with bytes that never change under this tag, unless the client has them."""
     etag = f'"{tag}"'
     known = get_conditional_response(request, etag=etag)
@@ -197,7 +204,7 @@ def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], byt
         raise PreconditionFailed
     if known is not None:
         return known
-    return HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **FOREVER})
+    return HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **FOREVER, **(headers or {})})
 
 
 def _content(image: TaskImage) -> bytes:
