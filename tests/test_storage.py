@@ -15,6 +15,7 @@ from PIL import Image
 from tasks_app import storage
 from tasks_app.contracts import Claim, GeneratedImage
 from tasks_app.errors import StorageFailed
+from tests.acting import store
 
 
 def picture(number: int = 0) -> GeneratedImage:
@@ -23,7 +24,7 @@ def picture(number: int = 0) -> GeneratedImage:
 
 def test_a_picture_is_stored_as_png_with_its_facts() -> None:
     claim = Claim(task_id=uuid4(), attempt=3)
-    (stored,) = storage.store(claim, [picture(5)])
+    (stored,) = store(claim, [picture(5)])
     assert stored.name == f"tasks/{claim.task_id}/3-0.png"
     with default_storage.open(stored.name) as file:
         content = file.read()
@@ -38,13 +39,13 @@ def test_two_attempts_never_share_a_file() -> None:
     names = {
         image.name
         for attempt in (1, 2)
-        for image in storage.store(Claim(task_id=task_id, attempt=attempt), [picture(), picture()])
+        for image in store(Claim(task_id=task_id, attempt=attempt), [picture(), picture()])
     }
     assert len(names) == 4
 
 
 def test_discarded_pictures_are_gone() -> None:
-    stored = storage.store(Claim(task_id=uuid4(), attempt=1), [picture()])
+    stored = store(Claim(task_id=uuid4(), attempt=1), [picture()])
     storage.discard(stored)
     assert not default_storage.exists(stored[0].name)
 
@@ -67,5 +68,5 @@ def test_when_the_storage_refuses_one_none_stays(settings: Any, tmp_path: Path) 
     claim = Claim(task_id=uuid4(), attempt=1)
     broken = GeneratedImage(seed=1, image=Image.new("F", (8, 8)))  # PNG has no such mode
     with pytest.raises(StorageFailed):
-        storage.store(claim, [picture(), broken])
+        store(claim, [picture(), broken])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

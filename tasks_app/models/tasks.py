@@ -72,6 +72,7 @@ class Task(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its pictures were purged, if they were.")
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
     retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
 
@@ -100,6 +101,13 @@ class Task(models.Model):
                 name="task_newest_of_error",
             ),
             models.Index(F("finished_at").desc(), condition=_ended, name="task_finished"),
+            models.Index(
+                F("status"),
+                F("finished_at").desc(),
+                F("id").desc(),
+                condition=_ended & Q(purged_at__isnull=True),
+                name="task_kept",
+            ),
             GinIndex(SearchVector(KT("params__prompt"), config="simple"), name="task_prompt_words"),
         )
         constraints = (
@@ -180,6 +188,7 @@ class TaskImage(models.Model):
     sha256 = models.CharField(max_length=64)
     flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this picture.")
     black = models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its file was removed, if it was.")
 
     class Meta:
         ordering = ("index",)

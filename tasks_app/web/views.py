@@ -7,33 +7,36 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from tasks_app import storage
 from tasks_app.models import Status, Task
 from tasks_app.web.form import form
 
 # How many finished tasks come with the page; the script asks the API for more.
 NEWEST = 24
 
-# Nothing from elsewhere, and no script or style inside the page; previews come as data.
-POLICY = "; ".join(
-    [
-        "default-src 'self'",
-        "img-src 'self' data:",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
-
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
     """Answer the page with the newest pictures."""
     answer = render(request, "web/page.html", {"form": form(), "tasks": _newest(), "newest": NEWEST})
-    answer["Content-Security-Policy"] = POLICY
+    answer["Content-Security-Policy"] = _policy()
     answer["Cache-Control"] = "no-cache"
     return answer
 
 
 def _newest() -> QuerySet[Task]:
     return Task.objects.filter(status=Status.SUCCEEDED).prefetch_related("images")[:NEWEST]
+
+
+def _policy() -> str:
+    """Allow nothing from elsewhere but a bucket's pictures, no script or style inside the page; previews are data."""
+    return "; ".join(
+        [
+            "default-src 'self'",
+            f"img-src 'self' data: {storage.origin()}".rstrip(),
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
