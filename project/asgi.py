@@ -12,7 +12,8 @@ from django.http import HttpResponseBase, JsonResponse
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django.setup(set_prefix=False)
 
-from tasks_app.api.body import bounded  # noqa: E402 - needs the settings
+from tasks_app.api import waiting  # noqa: E402 - needs the settings
+from tasks_app.api.body import bounded  # noqa: E402
 from tasks_app.api.shapes import error_body  # noqa: E402
 
 
@@ -32,14 +33,16 @@ class Handler(ASGIHandler):
         )
 
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:
-        """Send it; a streamed one after its request's thread and database connection are given back."""
-        if response.streaming:
+        """Send it; one that takes its time after its request's thread and database connection are given back."""
+        if response.streaming or waiting.held(response):
             await _release_thread()
+        if waiting.held(response):
+            await waiting.settle(response)
         await super().send_response(response, send)
 
 
 async def _release_thread() -> None:
-    """End the thread that Django keeps for a request until its response is sent: hundreds of streams may be open.
+    """End the thread that Django keeps for a request until its response is sent: hundreds may be open at once.
 
     Whoever needs one later in the request gets a new one.
     """

@@ -235,3 +235,29 @@ class Submission:
     params: Mapping[str, Any]
     seed: int
     priority: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once:
+    """A client's name for one request, and what tells its body from another's."""
+
+    name: str
+    body_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a key is held to; None is no limit."""
+
+    rate_per_minute: int | None = None
+    max_queued: int | None = None
+    max_running: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks: a key, or somebody without one, and what they may."""
+
+    scopes: frozenset[str]
+    key_id: int | None = None
+    limits: Limits = Limits()

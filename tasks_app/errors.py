@@ -87,6 +87,24 @@ class Internal(TaskError):
     retryable = True
 
 
+class LimitExceeded(TaskError):
+    """The caller has as much of something as it may have."""
+
+    code = "limit_exceeded"
+    retryable = True
+
+    def __init__(self, limit: str, most: int, *, retry_after: float) -> None:
+        """`limit` names it as the API does; `retry_after` is in seconds."""
+        super().__init__(f"This key may have at most {most} {limit.replace('_', ' ')}.")
+        self.limit, self.most, self.retry_after = limit, most, retry_after
+
+
+class KeyReused(TaskError):
+    """The Idempotency-Key was used before, for a request with another body."""
+
+    code = "idempotency_key_reused"
+
+
 RETRYABLE = {error.code: error.retryable for error in TaskError.__subclasses__()}
 
 

@@ -15,24 +15,29 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors
 from tasks_app.contracts import Beat, Claim, Progress, StoredImage
-from tasks_app.models import TERMINAL, Pause, Status, Task, TaskAttempt, TaskImage
+from tasks_app.models import TERMINAL, ApiKey, Pause, Status, Task, TaskAttempt, TaskImage
 
 _TABLE = Task._meta.db_table
 _ATTEMPTS = TaskAttempt._meta.db_table
 _NOW = "statement_timestamp()"
 _PAUSES = Pause._meta.db_table
+_KEYS = ApiKey._meta.db_table
 _CLAIMABLE = f"""
 status = 'queued' AND (deadline IS NULL OR deadline > {_NOW}) AND NOT EXISTS (
     SELECT FROM {_PAUSES} AS pause WHERE pause.scope = 'queue' OR (pause.scope = 'model' AND pause.target = model_id)
-)
+) AND (key_id IS NULL OR key_id NOT IN (
+    SELECT key.id FROM {_KEYS} AS key JOIN {_TABLE} AS running ON running.key_id = key.id AND running.status = 'running'
+    GROUP BY key.id HAVING count(*) >= COALESCE(key.max_running, %s::integer)
+))
 """
-# Given the worker's name.
+# Given by `_who`: how many tasks of a key may run, and the worker's name.
 _CLAIMABLE_BY = (
     f"{_CLAIMABLE} AND NOT EXISTS (SELECT FROM {_PAUSES} AS own WHERE own.scope = 'worker' AND own.target = %s)"
 )
@@ -122,7 +127,13 @@ WHERE id = ANY(%s)
 
 def claim(*, worker: str, lease_seconds: float) -> Task | None:
     """Give the best queued task to this worker; None when nothing is claimable."""
-    return next(iter(Task.objects.raw(_CLAIM, [worker, worker, lease_seconds])), None)
+    while True:
+        with transaction.atomic():
+            task = next(iter(Task.objects.raw(_CLAIM, [*_who(worker), worker, lease_seconds])), None)
+            if task is None or not _one_too_many(task):
+                return task
+            # Another worker took one of the same key at the same moment; the next try sees that.
+            transaction.set_rollback(True)
 
 
 def heartbeat(claim: Claim, progress: Progress, *, lease_seconds: float) -> Beat | None:
@@ -239,13 +250,13 @@ def delete(task_id: UUID) -> bool:
 
 def claimable(*, worker: str = "") -> UUID | None:
     """Return the task that this worker would be given next; without a name, any worker that is not paused."""
-    rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE_BY} ORDER BY {_CLAIM_ORDER} LIMIT 1", [worker])
+    rows = _returning(f"SELECT id FROM {_TABLE} WHERE {_CLAIMABLE_BY} ORDER BY {_CLAIM_ORDER} LIMIT 1", _who(worker))
     return rows[0][0] if rows else None
 
 
 def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
     """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
-    return [row[0] for row in _returning(_WAKE, [worker, after_seconds, limit])]
+    return [row[0] for row in _returning(_WAKE, [*_who(worker), after_seconds, limit])]
 
 
 def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -253,6 +264,20 @@ def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
     if not task_ids:
         return {}
     return dict(_returning(_POSITION if len(task_ids) == 1 else _POSITIONS, [list(task_ids)]))
+
+
+def _who(worker: str) -> list[Any]:
+    return [settings.MAX_RUNNING_PER_KEY, worker]
+
+
+def _one_too_many(task: Task) -> bool:
+    """Return whether this claim takes the task's key over what it may have running; locks the key until its end."""
+    if task.key_id is None:
+        return False
+    # Whoever claims for the same key waits here, and counts once this transaction is over.
+    key = ApiKey.objects.select_for_update(no_key=True).only("max_running").filter(pk=task.key_id).first()
+    most = settings.MAX_RUNNING_PER_KEY if key is None or key.max_running is None else key.max_running
+    return most is not None and Task.objects.filter(key_id=task.key_id, status=Status.RUNNING).count() > most
 
 
 def _held(claim: Claim) -> QuerySet[Task]:

@@ -5,23 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, lifecycle, pauses, progress, registry, storage
-from tasks_app.contracts import Submission
+from tasks_app import actors, admission, lifecycle, pauses, progress, registry, storage
+from tasks_app.contracts import Caller, Once, Submission
 from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
 
 
-def submit(submission: Submission) -> Task:
-    """Create a queued task and wake a worker for it once the row is committed."""
-    task = Task.objects.create(**_row(submission))
-    _wake(task.pk)
-    return task
+def submit(submission: Submission, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
+    """Create a queued task and wake a worker for it once the row is committed.
+
+    With `once`, the task that the same request made before is returned instead, and False.
+
+    Raises:
+        KeyReused: the name in `once` was used for another request.
+        LimitExceeded: as many of the caller's tasks as may wait do so already.
+    """
+    task_id = uuid4()
+    with transaction.atomic():
+        before = None if once is None else admission.first(once, caller, task_id)
+        if before is not None:
+            return before, False
+        admission.make_room(caller)
+        task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(submission))
+        _wake(task.pk)
+    return task, True
 
 
 def cancel(task_id: UUID) -> bool:
@@ -48,7 +61,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         seed=task.seed,
         priority=task.priority,
     )
-    values = {**_row(submission), "retried_from": task}
+    values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
     _wake(new.pk)
     return new, created

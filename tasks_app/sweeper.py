@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from tasks_app import actors, execution, lifecycle, progress, registry
+from tasks_app import actors, admission, execution, lifecycle, progress, registry
 from tasks_app.models import Status
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def run_forever(stop: threading.Event) -> None:
             sweep()
             wake_for_lost_tickets(after_seconds=after_seconds)
             registry.forget()
+            admission.forget()
             after_seconds, away = settings.WAKE_SECONDS, False
         except (DatabaseError, InterfaceError) as error:
             away = True

@@ -24,6 +24,7 @@ os.environ.update(
     VAR_DIR=str(ROOT / "var"),
     HF_HOME=str(ROOT / "huggingface"),
     HF_HUB_DISABLE_TELEMETRY="1",
+    API_AUTH="optional",
     # Two cores are shared by everything that a test starts.
     OMP_NUM_THREADS="1",
 )

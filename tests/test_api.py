@@ -141,7 +141,11 @@ def test_seeds_at_the_edges_are_taken(client: Client, db: None, seed: int) -> No
     assert post(client, with_params(seed=seed)).json()["params"]["seed"] == seed
 
 
-DELETE = object()
+class Delete:
+    """Stands for a field that is not sent; its name is the same in every process."""
+
+
+DELETE = Delete
 BAD_PARAMS = [
     ("provider", "comfy"),
     ("provider", None),

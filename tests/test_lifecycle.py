@@ -332,7 +332,7 @@ def test_the_database_refuses_rows_that_must_never_be(make_task: MakeTask, field
 def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("EXPLAIN " + lifecycle._CLAIM, ["w", "w", 30])
+        cursor.execute("EXPLAIN " + lifecycle._CLAIM, [None, "w", "w", 30])
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "task_claim" in plan
     assert "Sort" not in plan

@@ -17,7 +17,7 @@ from tasks_app import parameters
         ({"steps": "25"}, {"steps"}),
         ({"steps": 1000, "scheduler": "magic"}, {"steps", "scheduler"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value.items()) if isinstance(value, dict) else sorted(value)),
 )
 def test_defaults_are_judged_as_a_requests_values_are(values: dict[str, Any], wrong: set[str]) -> None:
     assert set(parameters.wrong_defaults(values)) == wrong

@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.db import connection, transaction
 
-from tasks_app import actors, lifecycle, progress, services
+from tasks_app import access, actors, lifecycle, progress, services
 from tasks_app.contracts import Claim, Submission
 from tasks_app.models import Pause, Status, Task
 from tests.conftest import PARAMS
@@ -47,22 +47,28 @@ def submission(**more: Any) -> Submission:
     return Submission(**{**values, **more})
 
 
+def submit() -> Task:
+    task, new = services.submit(submission(), caller=access.ANONYMOUS)
+    assert new
+    return task
+
+
 def test_a_submitted_task_is_queued_with_all_that_was_asked_for(db: None) -> None:
-    task = Task.objects.get(pk=services.submit(submission()).pk)
+    task = Task.objects.get(pk=submit().pk)
     assert (task.status, task.priority, task.seed, task.total_steps) == (Status.QUEUED, 3, 7, 4)
     assert (task.params, task.max_attempts, task.deadline) == (PARAMS, 3, None)
 
 
 def test_the_deadline_of_the_settings_counts_from_the_submission(db: None, settings: Any) -> None:
     settings.TASK_DEADLINE_SECONDS = 60
-    task = Task.objects.get(pk=services.submit(submission()).pk)
+    task = Task.objects.get(pk=submit().pk)
     assert task.deadline == task.created_at + timedelta(seconds=60)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_ticket_is_sent_on_commit_and_carries_the_id_alone() -> None:
     with transaction.atomic():
-        task = services.submit(submission())
+        task = submit()
         assert tickets() == []
     assert tickets() == [str(task.pk)]
 
@@ -70,7 +76,7 @@ def test_the_ticket_is_sent_on_commit_and_carries_the_id_alone() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_task_that_is_rolled_back_sends_no_ticket() -> None:
     with transaction.atomic():
-        services.submit(submission())
+        submit()
         transaction.set_rollback(True)
     assert not Task.objects.exists()
     assert tickets() == []
@@ -82,7 +88,7 @@ def test_without_redis_a_task_is_queued_all_the_same(monkeypatch: pytest.MonkeyP
     broker: Any = dramatiq.get_broker()
     with monkeypatch.context() as redis_down:
         redis_down.setitem(broker.scripts, "dispatch", nowhere.register_script("return 1"))
-        task = services.submit(submission())
+        task = submit()
     assert Task.objects.get(pk=task.pk).status == Status.QUEUED
 
 
@@ -175,8 +181,8 @@ def test_the_actor_passes_the_ticket_on_while_tasks_wait(make_task: Callable[...
 @pytest.mark.django_db(transaction=True)
 def test_tickets_do_not_pile_up_under_steady_load() -> None:
     for number in range(10):
-        services.submit(submission())
-        services.submit(submission())
+        submit()
+        submit()
         _take_a_ticket()
         actors.generate.fn("any")
         assert len(tickets()) <= number + 2

@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from tasks_app import catalog, services
+from tasks_app import access, catalog, services
 from tasks_app.admin import cells
 from tasks_app.admin.steering import SteeringAdmin
 from tasks_app.models import Task
@@ -83,7 +83,7 @@ class CloningAdmin(SteeringAdmin):
         submission = form.submission(task) if request.method == "POST" else None
         if submission is None:
             return self._show_form(request, task, form)
-        new = services.submit(submission.submission())
+        new, _ = services.submit(submission.submission(), caller=access.visitor(request.user))
         self.log_addition(request, new, f"Cloned from {task.pk} with edits.")
         self.message_user(request, "Queued as a new task.")
         return HttpResponseRedirect(reverse("admin:tasks_app_task_change", args=[new.pk]))

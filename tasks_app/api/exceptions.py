@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,11 +41,29 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
     if isinstance(error, ParseError):
         error = ValidationError(error.detail, code=error.default_code)
         return Response(_invalid(error), status=error.status_code)
+    if isinstance(error, errors.LimitExceeded):
+        return limited(error)
+    if isinstance(error, errors.KeyReused):
+        return Response(error_body(error.code, str(error)), status=422)
     if isinstance(error, APIException):
-        codes = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+        codes = {
+            401: "unauthorized",
+            403: "forbidden",
+            404: "not_found",
+            405: "method_not_allowed",
+            415: "unsupported_media_type",
+        }
         code = codes.get(error.status_code, str(error.default_code))
-        return Response(error_body(code, str(error.detail)), status=error.status_code)
+        challenge = getattr(error, "auth_header", None)
+        headers = {"WWW-Authenticate": challenge} if challenge else {}
+        return Response(error_body(code, str(error.detail)), status=error.status_code, headers=headers)
     return None
+
+
+def limited(error: errors.LimitExceeded) -> Response:
+    """Return the answer to one too many, with the limit's name."""
+    answer = error_body(error.code, str(error), retryable=True, limit={"name": error.limit, "max": error.most})
+    return Response(answer, status=429, headers={"Retry-After": str(math.ceil(error.retry_after))})
 
 
 def unavailable(error: Exception) -> Response:

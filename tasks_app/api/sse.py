@@ -12,6 +12,7 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from tasks_app.api.authentication import caller
 from tasks_app.api.negotiation import AnyAccepted
 from tasks_app.api.states import known, waiting
 from tasks_app.api.stream import Stream
@@ -52,7 +53,7 @@ def _task_ids(texts: Sequence[str]) -> list[UUID]:
 
 
 def _stream(request: Request, task_ids: Sequence[UUID]) -> HttpResponseBase:
-    found = waiting(known, task_ids)
+    found = waiting(known, task_ids, caller(request))
     if unknown := [str(task_id) for task_id in task_ids if task_id not in found]:
         raise NotFound(f"There is no task {', '.join(unknown)}.")
     if request.method == "HEAD":

@@ -12,7 +12,8 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connections
 
-from tasks_app import lifecycle, pauses, progress
+from tasks_app import access, lifecycle, pauses, progress
+from tasks_app.contracts import Caller
 from tasks_app.models import Status, Task
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -60,9 +61,9 @@ def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
     return {task_id: found.get(task_id) or State(task_id=task_id) for task_id in task_ids}
 
 
-def known(task_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of the tasks that there are."""
-    return set(Task.objects.filter(pk__in=task_ids).values_list("pk", flat=True))
+def known(task_ids: Collection[UUID], caller: Caller) -> set[UUID]:
+    """Return those of the tasks that there are, and that the caller may see."""
+    return set(access.visible(Task.objects.filter(pk__in=task_ids), caller).values_list("pk", flat=True))
 
 
 async def reading(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,11 +23,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import catalog, errors, services, storage
+from tasks_app import access, catalog, errors, services, storage
+from tasks_app.api import signing, waiting
+from tasks_app.api.authentication import caller
+from tasks_app.api.idempotency import once
 from tasks_app.api.negotiation import AnyAccepted
 from tasks_app.api.parsers import JPEGParser, PNGParser, WebPParser
 from tasks_app.api.serializers import represent
-from tasks_app.models import Status, Task, TaskImage
+from tasks_app.models import Scope, Status, Task, TaskImage
 from tasks_app.submissions import SubmissionSerializer, recovered
 
 
@@ -58,12 +62,24 @@ def _answer(request: Request, task: Task, **options: Any) -> Response:
     return Response(represent(request, [task])[0], **options)
 
 
-def _task(task_id: UUID) -> Task:
-    return get_object_or_404(Task.objects.prefetch_related("images"), pk=task_id)
+def _task(request: Request, task_id: UUID) -> Task:
+    """Return a task that the caller may see; nobody learns whether there is another."""
+    tasks = access.visible(Task.objects.prefetch_related("images"), caller(request))
+    return get_object_or_404(tasks, pk=task_id)
+
+
+def _picture(request: Request, task_id: UUID, index: int) -> TaskImage:
+    tasks = access.visible(Task.objects.filter(pk=task_id), caller(request))
+    image = get_object_or_404(TaskImage, task__in=tasks, index=index)
+    if image.purged_at is not None:
+        raise Gone
+    return image
 
 
 class TaskList(APIView):
     """`GET /task` and `POST /task`."""
+
+    scopes = {"POST": Scope.SUBMIT}
 
     def get(self, request: Request) -> Response:
         """List tasks, the newest first; `status` and `model_id` filter."""
@@ -72,15 +88,24 @@ class TaskList(APIView):
         return pages.get_paginated_response(represent(request, list(tasks or [])))
 
     def post(self, request: Request) -> Response:
-        """Queue a task."""
+        """Queue a task; `Idempotency-Key` makes it one task however often it is sent, `Prefer: wait=N` waits for it."""
+        named = once(request)
         serializer = SubmissionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        answer = _answer(request, services.submit(serializer.submission()), status=201)
-        answer["Location"] = reverse("task", args=[answer.data["id"]])
-        return answer
+        task, new = services.submit(serializer.submission(), caller=caller(request), once=named)
+        headers = {"Location": reverse("task", args=[task.pk])}
+        if not new:
+            headers["Idempotency-Replayed"] = "true"
+        seconds = waiting.preferred(request)
+        if seconds is None:
+            return _answer(request, task, status=201 if new else 200, headers=headers)
+        headers["Preference-Applied"] = f"wait={seconds}"
+        answer = _answer(request, task, status=201 if new else 200, headers=headers)
+        renew = partial(_answer, request, status=answer.status_code)
+        return waiting.hold(answer, waiting.Wait(task_id=task.pk, seconds=seconds, renew=renew))
 
     def _filtered(self, request: Request) -> QuerySet[Task]:
-        tasks = Task.objects.prefetch_related("images")
+        tasks = access.visible(Task.objects.prefetch_related("images"), caller(request))
         if status := request.query_params.get("status"):
             if status not in Status.values:
                 raise ValidationError({"status": [f"Must be one of {', '.join(Status.values)}."]})
@@ -116,17 +141,19 @@ class TaskDetail(APIView):
 
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return a task, with live progress while it runs."""
-        return _answer(request, _task(task_id))
+        return _answer(request, _task(request, task_id))
 
 
 class TaskCancel(APIView):
     """`POST /task/{id}/cancel`."""
 
+    scopes = {"POST": Scope.SUBMIT}
+
     def post(self, request: Request, task_id: UUID) -> Response:
         """Cancel a task; one that has ended stays as it is."""
-        get_object_or_404(Task.objects.only("pk"), pk=task_id)
+        get_object_or_404(access.cancelable(Task.objects.only("pk"), caller(request)), pk=task_id)
         services.cancel(task_id)
-        return _answer(request, _task(task_id))
+        return _answer(request, get_object_or_404(Task.objects.prefetch_related("images"), pk=task_id))
 
 
 class TaskImages(APIView):
@@ -134,7 +161,17 @@ class TaskImages(APIView):
 
     def get(self, request: Request, task_id: UUID) -> Response:
         """List a task's pictures."""
-        return Response(represent(request, [_task(task_id)])[0]["images"])
+        return Response(represent(request, [_task(request, task_id)])[0]["images"])
+
+
+class TaskLinks(APIView):
+    """`GET /task/{id}/links`."""
+
+    def get(self, request: Request, task_id: UUID) -> Response:
+        """Return addresses that need no key for a while: for an EventSource, an `<img>` or whoever is to see it."""
+        task = _task(request, task_id)
+        pictures = [signing.address(request, "task-image", task.pk, image.index) for image in task.images.all()]
+        return Response({"events": signing.address(request, "task-events", task.pk), "images": pictures})
 
 
 class PreconditionFailed(APIException):
@@ -160,7 +197,7 @@ class TaskImageFile(APIView):
 
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
-        image = _image(task_id, index)
+        image = _picture(request, task_id, index)
         if settings.S3_PRESIGNED:
             return _unless_known(request, image.sha256, lambda etag: _signed(image))
         return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
@@ -173,7 +210,7 @@ class TaskThumbnail(APIView):
 
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture in small, as WebP."""
-        image = _image(task_id, index)
+        image = _picture(request, task_id, index)
         return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: _thumbnail(image))
 
 
@@ -200,13 +237,6 @@ def _signed(image: TaskImage) -> HttpResponseBase:
     """Send the client to the bucket, whose answer may be kept for longer than this one."""
     lasting = f"private, max-age={settings.S3_PRESIGNED_SECONDS // 2}"
     return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
-
-
-def _image(task_id: UUID, index: int) -> TaskImage:
-    image = get_object_or_404(TaskImage, task_id=task_id, index=index)
-    if image.purged_at is not None:
-        raise Gone
-    return image
 
 
 def _content(image: TaskImage) -> bytes:

@@ -30,6 +30,11 @@ Json = dict[str, Any]
 Told = tuple[str, Json]
 
 
+def authorization(key: str | None) -> dict[str, str]:
+    """Return the headers that a key is sent in."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 @contextmanager
 def every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
     """Do something again and again, in a thread, until the block ends."""

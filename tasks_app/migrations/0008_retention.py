@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     # The index is built while the table is written to.
     atomic = False
 
-    dependencies = [("tasks_app", "0005_groups")]
+    dependencies = [("tasks_app", "0006_keys")]
 
     operations = [
         migrations.AddField(

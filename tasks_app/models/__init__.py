@@ -1,6 +1,7 @@
 """The rows that are the truth: fields, constraints and indexes. `lifecycle` alone changes a task's status."""
 
 from tasks_app.models.fleet import DiffusionModel, Pause, Worker, WorkerCommand
+from tasks_app.models.keys import ApiKey, IdempotencyKey, Scope, WebhookEvent
 from tasks_app.models.tasks import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
@@ -16,13 +17,17 @@ __all__ = [
     "HIGHEST_PRIORITY",
     "LOWEST_PRIORITY",
     "TERMINAL",
+    "ApiKey",
     "DiffusionModel",
+    "IdempotencyKey",
     "Pause",
     "Phase",
+    "Scope",
     "Status",
     "Task",
     "TaskAttempt",
     "TaskImage",
+    "WebhookEvent",
     "Worker",
     "WorkerCommand",
 ]

@@ -74,6 +74,15 @@ class Task(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     purged_at = models.DateTimeField(null=True, blank=True, help_text="When its pictures were purged, if they were.")
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
+    key = models.ForeignKey(
+        "tasks_app.ApiKey",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_index=False,
+        related_name="tasks",
+        help_text="The API key that it came with.",
+    )
     retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
 
     class Meta:
@@ -93,6 +102,8 @@ class Task(models.Model):
             models.Index(F("status"), F("created_at").desc(), F("id").desc(), name="task_newest_of_status"),
             models.Index(F("model_id"), F("created_at").desc(), F("id").desc(), name="task_newest_of_model"),
             models.Index(F("worker"), F("created_at").desc(), F("id").desc(), name="task_newest_of_worker"),
+            models.Index(F("key"), F("created_at").desc(), F("id").desc(), name="task_newest_of_key"),
+            models.Index(fields=["key", "status"], condition=~_ended, name="task_open_of_key"),
             models.Index(
                 F("error_code"),
                 F("created_at").desc(),

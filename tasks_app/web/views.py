@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from tasks_app import storage
-from tasks_app.models import Status, Task
+from tasks_app import access, storage
+from tasks_app.contracts import Caller
+from tasks_app.models import Scope, Status, Task
 from tasks_app.web.form import form
 
 # How many finished tasks come with the page; the script asks the API for more.
@@ -17,15 +20,19 @@ NEWEST = 24
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
-    """Answer the page with the newest pictures."""
-    answer = render(request, "web/page.html", {"form": form(), "tasks": _newest(), "newest": NEWEST})
+    """Answer the page with the newest pictures; where the API wants a key, to those who sign in."""
+    caller = access.visitor(request.user)
+    if Scope.READ not in caller.scopes:
+        return redirect_to_login(request.path, reverse("admin:login"))
+    answer = render(request, "web/page.html", {"form": form(), "tasks": _newest(caller), "newest": NEWEST})
     answer["Content-Security-Policy"] = _policy()
     answer["Cache-Control"] = "no-cache"
     return answer
 
 
-def _newest() -> QuerySet[Task]:
-    return Task.objects.filter(status=Status.SUCCEEDED).prefetch_related("images")[:NEWEST]
+def _newest(caller: Caller) -> QuerySet[Task]:
+    tasks = access.visible(Task.objects.all(), caller)
+    return tasks.filter(status=Status.SUCCEEDED).prefetch_related("images")[:NEWEST]
 
 
 def _policy() -> str:

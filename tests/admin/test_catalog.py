@@ -102,7 +102,7 @@ def refused(client: Client, **params: Any) -> list[str]:
         ({"aliases": "a" * 256}, {"aliases"}),
         ({"steps": "0", "width": "7", "aliases": ALIAS}, {"steps", "width", "height", "aliases"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value.items()) if isinstance(value, dict) else sorted(value)),
 )
 def test_the_form_refuses_by_field_what_the_api_would(
     admin_client: Client, values: dict[str, str], fields: set[str]

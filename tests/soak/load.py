@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tasks_app import services
+from tasks_app import access, services
 from tasks_app.contracts import Submission
 from tasks_app.models import TERMINAL, Status, Task
 from tests.soak import measure
@@ -108,15 +108,14 @@ class Load:
 
 def _submit(job: Job, *, seed: int) -> Task:
     params = {"prompt": "a house", "negative_prompt": "", "steps": 2, "guidance_scale": 4.0, "num_images": 1}
-    return services.submit(
-        Submission(
-            task_type="text-to-image",
-            provider="diffusers",
-            requested_model_id=job.model,
-            model_id=job.model,
-            revision="",
-            params={**params, "width": None, "height": None, **job.params},
-            seed=seed,
-            priority=0,
-        )
+    submission = Submission(
+        task_type="text-to-image",
+        provider="diffusers",
+        requested_model_id=job.model,
+        model_id=job.model,
+        revision="",
+        params={**params, "width": None, "height": None, **job.params},
+        seed=seed,
+        priority=0,
     )
+    return services.submit(submission, caller=access.ANONYMOUS)[0]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from tasks_app.management.client import Json, Server
+from tasks_app.management.client import Json, Server, authorization
 
 URL = "http://127.0.0.1:8000"
 # What the API calls by this path is given by this option.
@@ -56,6 +57,7 @@ class Command(BaseCommand):
         parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels")
         parser.add_argument("--priority", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
+        parser.add_argument("--key", default=settings.API_KEY, help="the API key (API_KEY)")
         parser.add_argument("--url", default=URL, help=f"the server ({URL})")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -63,7 +65,7 @@ class Command(BaseCommand):
         if bool(options["prompt"]) == bool(options["watch"]):
             raise CommandError("Give either a prompt or --watch ID.")
         task: Json | None = None
-        with httpx2.Client(base_url=options["url"], timeout=10) as api:
+        with httpx2.Client(base_url=options["url"], timeout=10, headers=authorization(options["key"])) as api:
             try:
                 server = Server(api, options=OPTIONS)
                 task = self._task(server, options)

@@ -21,7 +21,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from project import embedded
 from project.keeper import Kept
-from tasks_app.management.client import Json, Server, every
+from tasks_app.management.client import Json, Server, authorization, every
 
 MODEL = "demo"
 PROMPT = "a red house"
@@ -66,7 +66,8 @@ class Command(BaseCommand):
         self._ensure_admin()
         web = _start(stack, "web.log", "-m", "uvicorn", "project.asgi:application", f"--port={port}", *UVICORN)
         worker = Restarted(lambda: _start(stack, "worker.log", "manage.py", "rundramatiq"))
-        api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
+        headers = authorization(settings.API_KEY)
+        api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers=headers))
         _until_ready(api, web)
         self.stdout.write(f"The web server answers. The default model here is the small demo model, “{MODEL}”.")
         server = Server(api)
@@ -153,7 +154,7 @@ def _manage(*arguments: str) -> None:
 
 def _start(stack: ExitStack, log: str, *arguments: str) -> Kept:
     # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
-    environment = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL} | os.environ
+    environment = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL, "API_AUTH": "optional"} | os.environ
     with open(settings.VAR_DIR / log, "ab") as output:
         part = Kept(_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
     stack.callback(part.stop)

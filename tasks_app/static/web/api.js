@@ -1,7 +1,8 @@
 // The service's API. Whatever goes wrong arrives as a Refusal whose message is for people.
 
-/** What every request carries; keys or a CSRF token would go here. */
-const HEADERS = { Accept: "application/json" };
+/** What every request carries; the token is there for those who are signed in. */
+const TOKEN = document.querySelector("[name=csrfmiddlewaretoken]")?.value;
+const HEADERS = { Accept: "application/json", ...(TOKEN && { "X-CSRFToken": TOKEN }) };
 
 const AWAY = "The service can’t be reached. Check the connection, then try again.";
 const BROKEN = "The service failed to answer. Try again in a moment.";

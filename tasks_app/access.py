@@ -1,0 +1,46 @@
+"""Who may see and do what: keys by their scopes, staff by the permissions of the admin, others as API_AUTH says."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import QuerySet
+
+from tasks_app.contracts import Caller
+from tasks_app.models import Scope, Task
+
+NOBODY = Caller(scopes=frozenset())
+# They share the tasks that came without a key.
+ANONYMOUS = Caller(scopes=frozenset([Scope.READ, Scope.SUBMIT, Scope.MODELS]))
+_BY_PERMISSION = {
+    "tasks_app.view_task": {Scope.READ, Scope.READ_ANY, Scope.MODELS},
+    "tasks_app.change_task": {Scope.READ, Scope.READ_ANY, Scope.MODELS, Scope.SUBMIT, Scope.CANCEL_ANY},
+}
+
+
+def visitor(user: User | AnonymousUser | None) -> Caller:
+    """Return what somebody without a key may do, signed in to the admin or not."""
+    anybody = ANONYMOUS if settings.API_AUTH == "optional" else NOBODY
+    if user is None or not user.is_staff:
+        return anybody
+    granted = [scopes for permission, scopes in _BY_PERMISSION.items() if user.has_perm(permission)]
+    return Caller(scopes=anybody.scopes.union(*granted))
+
+
+def visible(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
+    """Return those of the tasks that the caller may see."""
+    if Scope.READ_ANY in caller.scopes:
+        return tasks
+    return own(tasks, caller) if Scope.READ in caller.scopes else tasks.none()
+
+
+def cancelable(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
+    """Return those of the tasks that the caller may cancel."""
+    if Scope.CANCEL_ANY in caller.scopes:
+        return tasks
+    return own(tasks, caller) if Scope.SUBMIT in caller.scopes else tasks.none()
+
+
+def own(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
+    """Return those of the tasks that came with the caller's key; without one, those that came without."""
+    return tasks.filter(key_id__isnull=True) if caller.key_id is None else tasks.filter(key_id=caller.key_id)

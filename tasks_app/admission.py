@@ -1,0 +1,55 @@
+"""What stands between a valid request and its row: it was made before, or its key has too many that wait.
+
+Both are called in the transaction that inserts the task, and hold a lock until its end: no two requests can race.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from tasks_app.contracts import Caller, Once
+from tasks_app.errors import KeyReused, LimitExceeded
+from tasks_app.models import ApiKey, IdempotencyKey, Status, Task
+
+QUEUED_TASKS = "queued_tasks"
+# How soon it is worth another try: nobody knows when a place is free.
+RETRY_AFTER_SECONDS = 5
+
+
+def first(once: Once, caller: Caller, task_id: UUID) -> Task | None:
+    """Return the task that the same request made before; None when this one, with this id, is the first.
+
+    Raises:
+        KeyReused: it was another request.
+    """
+    # Waits for whoever inserts the same name at this moment, until that one's task is there.
+    name = IdempotencyKey(key_id=caller.key_id, name=once.name, body_sha256=once.body_sha256, task_id=task_id)
+    IdempotencyKey.objects.bulk_create([name], ignore_conflicts=True)
+    known = IdempotencyKey.objects.select_related("task").get(key_id=caller.key_id, name=once.name)
+    if known.body_sha256 != once.body_sha256:
+        raise KeyReused(str(KeyReused.__doc__))
+    return None if known.task_id == task_id else known.task
+
+
+def make_room(caller: Caller) -> None:
+    """Let one more of the caller's tasks wait.
+
+    Raises:
+        LimitExceeded: as many as may wait do so already.
+    """
+    most = caller.limits.max_queued
+    if most is None or caller.key_id is None:
+        return
+    # Requests with the same key come one after another from here on; a claim only makes room.
+    ApiKey.objects.select_for_update(no_key=True).only("pk").get(pk=caller.key_id)
+    if Task.objects.filter(key_id=caller.key_id, status=Status.QUEUED)[:most].count() >= most:
+        raise LimitExceeded(QUEUED_TASKS, most, retry_after=RETRY_AFTER_SECONDS)
+
+
+def forget() -> None:
+    """Let names be used anew after IDEMPOTENCY_HOURS."""
+    IdempotencyKey.objects.filter(created_at__lt=Now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)).delete()

@@ -1,0 +1,31 @@
+"""`Idempotency-Key`: what tells that two requests are one and the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from tasks_app.contracts import Once
+
+HEADER = "Idempotency-Key"
+_NAME = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def once(request: Request) -> Once | None:
+    """Return the client's name for this request; None when it has none.
+
+    Raises:
+        ValidationError: the name is no name.
+    """
+    name = request.headers.get(HEADER)
+    if name is None:
+        return None
+    if not _NAME.fullmatch(name):
+        raise ValidationError({HEADER: ["Must be 1 to 255 printable ASCII characters without spaces."]})
+    # The same values in another order or with other spaces are the same request.
+    body = json.dumps(request.data, sort_keys=True)
+    return Once(name=name, body_sha256=hashlib.sha256(body.encode()).hexdigest())

@@ -1,0 +1,83 @@
+"""`Prefer: wait=N`: an answer that is held until its task has ended, by neither a thread nor a database connection."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tasks_app.api.hub import Notice, hub
+from tasks_app.api.states import DATABASE_AWAY, State, reading, states
+from tasks_app.models import TERMINAL, Task
+
+_PREFERENCE = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """What an answer is held for: a task's end, so many seconds at most. `renew` then makes the answer again."""
+
+    task_id: UUID
+    seconds: float
+    renew: Callable[[Task], Response]
+
+
+def preferred(request: Request) -> int | None:
+    """Return for how many seconds the client would have the answer held; None when it does not say (RFC 7240)."""
+    preferences = request.headers.get("Prefer", "").lower().split(",")
+    found = [match for preference in preferences if (match := _PREFERENCE.fullmatch(preference))]
+    return int(min(int(found[0][1]), settings.MAX_WAIT_SECONDS)) if found else None
+
+
+def hold(answer: Response, wait: Wait) -> Response:
+    """Let the answer be sent only once its wait is over."""
+    answer.wait = wait  # type: ignore[attr-defined]
+    return answer
+
+
+def held(answer: HttpResponseBase) -> bool:
+    """Return whether the answer waits for something."""
+    return hasattr(answer, "wait")
+
+
+async def settle(answer: HttpResponseBase) -> None:
+    """Wait, then bring the answer up to date; where that can't be, it stays as it is."""
+    assert isinstance(answer, Response)
+    wait: Wait = answer.wait  # type: ignore[attr-defined]
+    try:
+        await _end_of(wait)
+        newer = await reading(_renewed, wait)
+    except DATABASE_AWAY:
+        return
+    if newer is not None:
+        answer.data, answer.status_code = newer.data, newer.status_code
+        answer.content = answer.rendered_content
+        answer["Content-Length"] = str(len(answer.content))
+
+
+async def _end_of(wait: Wait) -> None:
+    give_up = time.monotonic() + wait.seconds
+    # What happens after the watch has begun is told; what happened before is read.
+    async with hub.watch([wait.task_id]) as watcher:
+        found = await reading(states, [wait.task_id])
+        ended = _is_end(found[wait.task_id])
+        while not ended and not watcher.closed and time.monotonic() < give_up:
+            ended = any(map(_is_end, await watcher.take(give_up - time.monotonic())))
+
+
+def _is_end(notice: Notice) -> bool:
+    if isinstance(notice, State):
+        return notice.status is None or notice.status in TERMINAL
+    return notice.data.get("status") in TERMINAL
+
+
+def _renewed(wait: Wait) -> Response | None:
+    task = Task.objects.prefetch_related("images").filter(pk=wait.task_id).first()
+    return None if task is None else wait.renew(task)

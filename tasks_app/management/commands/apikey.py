@@ -1,0 +1,74 @@
+"""`manage.py apikey create|list|revoke`: the API's keys from a terminal."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from tasks_app import keys
+from tasks_app.models import ApiKey, Scope
+
+USUAL = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
+
+
+class Command(BaseCommand):
+    """Make, list and revoke keys."""
+
+    help = "Makes, lists and revokes keys of the API."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the three verbs."""
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        create = verbs.add_parser("create", help="make a key and print it, this once")
+        create.add_argument("name", help="what it is for")
+        create.add_argument("--owner", required=True, help="whose: a user's name")
+        usual = f"again for each ({', '.join(USUAL)})"
+        create.add_argument("--scope", action="append", choices=Scope.values, help=usual)
+        create.add_argument("--days", type=int, help="how long it is good (for ever)")
+        create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
+        create.add_argument("--max-running", type=int, help="how many of its tasks may run")
+        create.add_argument("--rate", type=int, help="how many requests it may make in a minute")
+        verbs.add_parser("list", help="print all keys, but for what they are")
+        revoke = verbs.add_parser("revoke", help="end a key now")
+        revoke.add_argument("id", type=int, help="as `list` shows it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what the verb says."""
+        verbs = {"create": self._create, "list": self._list, "revoke": self._revoke}
+        verbs[options["verb"]](options)
+
+    def _create(self, options: dict[str, Any]) -> None:
+        owner = User.objects.filter(username=options["owner"]).first()
+        if owner is None:
+            raise CommandError(f"--owner: there is no user {options['owner']}.")
+        if ApiKey.objects.filter(user=owner, name=options["name"]).exists():
+            raise CommandError(f"{owner} has a key of this name already.")
+        days = options["days"]
+        key, token = keys.create(
+            user=owner,
+            name=options["name"],
+            scopes=[Scope(scope) for scope in options["scope"] or USUAL],
+            expires_in=None if days is None else timedelta(days=days),
+            max_queued=options["max_queued"],
+            max_running=options["max_running"],
+            rate_per_minute=options["rate"],
+        )
+        self.stderr.write(f"Key {key.pk}, of {owner}: {', '.join(key.scopes)}. It is shown only now:", str)
+        self.stdout.write(token)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        for key in ApiKey.objects.select_related("user"):
+            ended = key.expiry is not None and key.expiry <= timezone.now()
+            used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+            self.stdout.write(f"{key.pk}\t{key.user}\t{key}\t{','.join(key.scopes)}\t{used}{', ended' * ended}")
+
+    def _revoke(self, options: dict[str, Any]) -> None:
+        key = ApiKey.objects.filter(pk=options["id"]).first()
+        if key is None or not keys.revoke(key):
+            raise CommandError("There is no such key, or it has ended.")
+        self.stdout.write(f"{key} has ended.")

@@ -1,0 +1,82 @@
+"""Keys of the API, which knox hashes and finds, and the keys by which a POST is done only once."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+from knox.models import AbstractAuthToken
+from knox.settings import CONSTANTS
+
+from tasks_app.models.tasks import Task
+
+
+class Scope(models.TextChoices):
+    """What a key may do."""
+
+    READ = "read", "read its own tasks"
+    READ_ANY = "read-any", "read everybody's tasks"
+    SUBMIT = "submit", "submit tasks, and cancel its own"
+    CANCEL_ANY = "cancel-any", "cancel everybody's tasks"
+    MODELS = "models", "list the models"
+
+
+class WebhookEvent(models.TextChoices):
+    """What a webhook may be told of a task."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class ApiKey(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
+    """A key of the API, without the key itself: knox keeps its hash and first characters, owner (`user`) and expiry."""
+
+    digest = models.CharField(max_length=CONSTANTS.DIGEST_LENGTH, unique=True, editable=False)
+    name = models.CharField(max_length=100, help_text="What it is for.")
+    scopes = ArrayField(models.CharField(max_length=16, choices=Scope))
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    rate_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many requests; empty: the server's setting."
+    )
+    max_queued = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many of its tasks may wait; empty: the server's setting."
+    )
+    max_running = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many of its tasks may run; empty: the server's setting."
+    )
+
+    webhook_url = models.URLField(
+        "webhook's URL", max_length=2000, blank=True, help_text="Told of this key's tasks that name no webhook."
+    )
+    webhook_events = ArrayField(
+        models.CharField(max_length=16, choices=WebhookEvent), default=list, blank=True, help_text="None: all."
+    )
+    webhook_secret = models.CharField(max_length=100, editable=False, help_text="Signs what its webhooks are told.")
+
+    class Meta:
+        ordering = ("name", "pk")
+        verbose_name = "API key"
+        constraints = (models.UniqueConstraint(fields=["user", "name"], name="api_key_name_unique"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IdempotencyKey(models.Model):
+    """A client's name for one POST: whoever sends it again gets the task that it made."""
+
+    key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Whose; none: of those without one.")
+    name = models.CharField(max_length=255)
+    body_sha256 = models.CharField(max_length=64)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["key", "name"], nulls_distinct=False, name="idempotency_key_unique"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
