@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -483,6 +484,9 @@ def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeT
     with Image.open(io.BytesIO(answer.content)) as small:
         assert (small.format, small.size) == ("WEBP", (256, 128))
     assert client.get(url, headers={"if-none-match": answer["ETag"]}).status_code == 304
+    Path(default_storage.path(stored[0].name)).write_bytes(b"\x89PNG\r\n\x1a\ncut off")
+    damaged = client.get(url)
+    assert (damaged.status_code, damaged.json()["error"]["message"]) == (404, "The picture's file is damaged.")
     storage.discard(stored)
     assert client.get(url).status_code == 404
 

@@ -136,7 +136,7 @@ class DiffusersHandler:
 
     def _provenance(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> dict[str, str]:
         placement = self._placement(snapshot, options)
-        versions = {library.__name__: library.__version__ for library in (diffusers, torch, transformers)}
+        versions = {library.__name__: str(library.__version__) for library in (diffusers, torch, transformers)}
         return {"device": placement.device, "dtype": str(placement.dtype).removeprefix("torch."), **versions}
 
     def _placement(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> loading.Placement:
