@@ -224,6 +224,14 @@ class StoredImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Who is told how a task ended, and of which ends."""
+
+    url: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """A task to be: everything validated and resolved."""
 
@@ -235,6 +243,23 @@ class Submission:
     params: Mapping[str, Any]
     seed: int
     priority: int
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What a webhook's receiver is sent."""
+
+    content: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of a delivery: the status, if there was one, and what went wrong in words, if something did."""
+
+    status: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,3 +286,4 @@ class Caller:
     scopes: frozenset[str]
     key_id: int | None = None
     limits: Limits = Limits()
+    webhook: Webhook | None = None

@@ -16,11 +16,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from tasks_app import lifecycle, storage
 from tasks_app.errors import StorageFailed
-from tasks_app.models import Status, Task, TaskImage
+from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _last_due(status: Status) -> Place | None:
 
 def _purged(task_id: UUID, status: Status) -> bool:
     if status != Status.SUCCEEDED:
-        return lifecycle.delete(task_id)
+        return not _is_to_be_told(task_id) and lifecycle.delete(task_id)
     images = TaskImage.objects.filter(task=task_id)
     try:
         storage.remove(list(images.values_list("file", flat=True)))
@@ -106,6 +107,12 @@ def _purged(task_id: UUID, status: Status) -> bool:
     with transaction.atomic():
         images.update(purged_at=Now())
         return bool(Task.objects.filter(pk=task_id).update(purged_at=Now()))
+
+
+def _is_to_be_told(task_id: UUID) -> bool:
+    """Return whether a webhook is still to tell of the task, which goes with its row."""
+    waits = [WebhookDelivery.State.PENDING, WebhookDelivery.State.SENDING]
+    return Task.objects.filter(Q(webhook_due=True) | Q(deliveries__state__in=waits), pk=task_id).exists()
 
 
 def _rows(sql: str, parameters: Sequence[Any]) -> list[Any]:

@@ -11,14 +11,14 @@ import pytest
 from django.conf import settings as configured
 from django.core.files.storage import default_storage
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 from PIL import Image
 
 from tasks_app import lifecycle, retention, services, sweeper
 from tasks_app.contracts import Claim, GeneratedImage
-from tasks_app.models import Status, Task, TaskImage
+from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
 from tests.acting import store
 
 MakeTask = Callable[..., Task]
@@ -114,6 +114,17 @@ def test_of_the_others_the_rows_go(status: Status, end_task: EndTask, keep: Call
     assert purged() == [old.pk]
     assert set(Task.objects.values_list("pk", flat=True)) == {young.pk, other.pk, succeeded.pk}
     assert retry.get().retried_from is None
+
+
+def test_a_task_that_a_webhook_is_still_to_tell_of_stays(end_task: EndTask, keep: Callable[..., None]) -> None:
+    due, pending, told = (end_task(FAILED, days=3) for _ in range(3))
+    Task.objects.filter(pk=due.pk).update(
+        webhook_due=True, webhook_url="https://example.com", webhook_events=["failed"]
+    )
+    for task, state in ((pending, "pending"), (told, "delivered")):
+        WebhookDelivery.objects.create(task=task, event="failed", url="https://example.com", state=state)
+    keep(FAILED, age_days=1)
+    assert purged() == [told.pk]
 
 
 def test_what_has_not_ended_is_never_due(make_task: MakeTask, claimed: MakeTask, keep: Callable[..., None]) -> None:
@@ -234,35 +245,42 @@ def plan(sql: str, parameters: list[Any]) -> str:
         return "\n".join(line for (line,) in cursor.fetchall())
 
 
-# As after months: one in twenty failed, and of the others the pictures of all but the newest thousand are purged.
-FILL = """
-INSERT INTO tasks_app_task (id, task_type, provider, requested_model_id, model_id, revision, params, seed, priority,
-    status, phase, step, total_steps, attempt, losses, max_attempts, worker, error_code, error_message, error_traceback,
-    finished_at, purged_at, timings)
-SELECT gen_random_uuid(), 'x', 'fake', 'm', 'm', '', '{}', 1, 0,
-    CASE WHEN failed THEN 'failed' ELSE 'succeeded' END, '', 0, 0, 1, 0, 3, '',
-    CASE WHEN failed THEN 'internal' ELSE '' END, '', '',
-    now() - make_interval(mins => number), CASE WHEN number > 1000 AND NOT failed THEN now() END, '{}'
-FROM generate_series(1, 30000) AS number, LATERAL (SELECT number % 20 = 0 AS failed) AS drawn
-"""
+# As after months: one in two hundred failed, of the others the pictures of all but the newest are purged.
+FILLED = {
+    "id": "gen_random_uuid()",
+    "status": "CASE WHEN number % 200 = 0 THEN 'failed' ELSE 'succeeded' END",
+    "error_code": "CASE WHEN number % 200 = 0 THEN 'internal' ELSE '' END",
+    "finished_at": "now() - make_interval(mins => number)",
+    "purged_at": "CASE WHEN number % 200 > 0 AND number > 100 THEN now() END",
+}
 
 
-@pytest.mark.parametrize("status", [SUCCEEDED, FAILED])
-def test_both_rules_find_what_is_due_by_an_index(db: None, status: Status, keep: Callable[..., None]) -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(FILL)
+def fill(task: Task, many: int) -> None:
+    """Copy a task so many times, with other outcomes."""
+    columns = [field.column for field in Task._meta.local_concrete_fields]
+    values = ", ".join(FILLED.get(column, column) for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO tasks_app_task ({', '.join(columns)}) SELECT {values} "
+            f"FROM tasks_app_task, generate_series(1, {many}) AS number WHERE id = '{task.pk}'"
+        )
         cursor.execute("ANALYZE tasks_app_task")
-    keep(status, count=100, age_days=5)
-    last = retention._last_due(status)
-    assert last is not None
-    for sql, parameters in (
-        (retention.SURPLUS, [status, 100]),
-        (retention.DUE, [status, *retention.FIRST, *last]),
-    ):
-        told = plan(sql, parameters)
-        assert "task_kept" in told
-        assert "Seq Scan" not in told
-        assert "Sort" not in told
+
+
+def test_both_rules_find_what_is_due_by_an_index(make_task: MakeTask, keep: Callable[..., None]) -> None:
+    fill(make_task(), 20_000)
+    for status in (SUCCEEDED, FAILED):
+        keep(status, count=90, age_days=5)
+        last = retention._last_due(status)
+        assert last is not None
+        for sql, parameters in (
+            (retention.SURPLUS, [status, 90]),
+            (retention.DUE, [status, *retention.FIRST, *last]),
+        ):
+            told = plan(sql, parameters)
+            assert "task_kept" in told, told
+            assert "Seq Scan" not in told
+            assert "Sort" not in told
 
 
 def test_the_settings_name_every_status_that_ends(db: None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector
 from django.db import models
@@ -74,6 +75,9 @@ class Task(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     purged_at = models.DateTimeField(null=True, blank=True, help_text="When its pictures were purged, if they were.")
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
+    webhook_url = models.TextField(blank=True, help_text="Who is told how it ended.")
+    webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    webhook_due = models.BooleanField(default=False, help_text="Its end has not been made a delivery yet.")
     key = models.ForeignKey(
         "tasks_app.ApiKey",
         null=True,
@@ -119,6 +123,7 @@ class Task(models.Model):
                 condition=_ended & Q(purged_at__isnull=True),
                 name="task_kept",
             ),
+            models.Index(fields=["finished_at"], condition=_ended & Q(webhook_due=True), name="task_webhook_due"),
             GinIndex(SearchVector(KT("params__prompt"), config="simple"), name="task_prompt_words"),
         )
         constraints = (
@@ -145,6 +150,7 @@ class Task(models.Model):
                 condition=Q(priority__gte=LOWEST_PRIORITY) & Q(priority__lte=HIGHEST_PRIORITY),
                 name="task_priority_in_range",
             ),
+            models.CheckConstraint(condition=Q(webhook_due=False) | ~Q(webhook_url=""), name="task_webhook_has_url"),
             models.CheckConstraint(condition=Q(seed__gte=0) & Q(seed__lt=2**32), name="task_seed_in_range"),
         )
 
