@@ -35,13 +35,22 @@ def check_default_model(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_sentry(**kwargs: Any) -> list[CheckMessage]:
+    """Check that what SENTRY_DSN asks for is installed."""
+    if settings.SENTRY_DSN is None or _module_exists("sentry_sdk"):
+        return []
+    hint = "Install the extra: `uv sync --extra sentry`."
+    return [Error("SENTRY_DSN: is set, but sentry-sdk is not installed.", hint=hint, id="tasks_app.E004")]
+
+
+@register()
 def check_storage(**kwargs: Any) -> list[CheckMessage]:
     """Check that what the pictures' storage needs is installed."""
     bucket = settings.STORAGES["default"]["BACKEND"] == "tasks_app.s3.BucketStorage"
     if not bucket or (_module_exists("storages") and _module_exists("boto3")):
         return []
     hint = "`uv sync --extra s3` installs it."
-    return [Error("S3_BUCKET: django-storages and boto3 are not installed.", hint=hint, id="tasks_app.E004")]
+    return [Error("S3_BUCKET: django-storages and boto3 are not installed.", hint=hint, id="tasks_app.E005")]
 
 
 @register(Tags.security, deploy=True)
@@ -51,6 +60,14 @@ def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = "Name ids, or an organisation's `org/*`."
     return [Warning("ALLOWED_MODELS: `*` lets whoever can post fill this disk.", hint=hint, id="tasks_app.W001")]
+
+
+@register(Tags.security, deploy=True)
+def check_metrics(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of metrics that whoever reaches the server can read."""
+    if settings.METRICS_TOKEN:
+        return []
+    return [Warning("METRICS_TOKEN: unset, so /metrics is open to everybody.", id="tasks_app.W003")]
 
 
 @register(Tags.security, deploy=True)

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from django.conf import settings
 from django.core.files import File
@@ -126,6 +127,18 @@ def remove(names: Iterable[str]) -> None:
             default_storage.delete(name)
     except OSError as error:
         raise StorageFailed("A picture's file could not be removed.") from error
+
+
+def probe() -> None:
+    """Write and remove a small file, to see whether pictures could be stored.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        default_storage.delete(default_storage.save(f"probe-{uuid4().hex}", ContentFile(b"probe")))
+    except OSError as error:
+        raise StorageFailed("The storage can't be written to.") from error
 
 
 def discard(images: Iterable[StoredImage]) -> None:

@@ -73,7 +73,7 @@ def test_a_bucket_without_its_extra_is_told(settings: Any) -> None:
     env = {**os.environ, "S3_BUCKET": "pictures", "PYTHONPATH": "."}
     done = subprocess.run([sys.executable, "-c", WITHOUT], env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "tasks_app.E004" in done.stderr
+    assert "tasks_app.E005" in done.stderr
     assert "uv sync --extra s3" in done.stderr
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tasks_app.s3.BucketStorage"}}
     assert checks.check_storage() == []
@@ -83,6 +83,15 @@ def test_a_server_that_allows_everything_is_warned_of(settings: Any) -> None:
     assert checks.check_allowed_models() == []
     settings.ALLOWED_MODELS = ["org/*", "*"]
     assert [message.id for message in checks.check_allowed_models()] == ["tasks_app.W001"]
+
+
+def test_a_sentry_without_its_package_is_told(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.SENTRY_DSN = "https://key@sentry.example.org/1"
+    assert checks.check_sentry() == []
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)  # what an import that must fail is marked with
+    assert [message.id for message in checks.check_sentry()] == ["tasks_app.E004"]
+    settings.SENTRY_DSN = None
+    assert checks.check_sentry() == []
 
 
 def test_a_provider_has_one_handler_per_process() -> None:

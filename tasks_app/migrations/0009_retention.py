@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     # The index is built while the table is written to.
     atomic = False
 
-    dependencies = [("tasks_app", "0007_webhooks")]
+    dependencies = [("tasks_app", "0008_worker_uses")]
 
     operations = [
         migrations.AddField(
