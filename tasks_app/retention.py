@@ -70,7 +70,7 @@ def run_forever(stop: threading.Event) -> None:
 def _purge_until(stop: threading.Event) -> None:
     with closing(purge()) as purged:
         for task_id, status in purged:
-            logger.info("Task %s: purged, %s.", task_id, status)
+            logger.info("Task %s: purged, %s.", task_id, status, extra={"task": str(task_id)})
             if stop.is_set():
                 return
 
@@ -102,7 +102,7 @@ def _purged(task_id: UUID, status: Status) -> bool:
     try:
         storage.remove(list(images.values_list("file", flat=True)))
     except StorageFailed as error:
-        logger.warning("Task %s: not purged, to be tried again: %s", task_id, error)
+        logger.warning("Task %s: not purged, tried again later: %s", task_id, error, extra={"task": str(task_id)})
         return False
     with transaction.atomic():
         images.update(purged_at=Now())
