@@ -52,6 +52,7 @@ class Environment(BaseSettings):
     HF_HUB_OFFLINE: bool = False
     HF_ENDPOINT: str | None = None
     MEDIA_ROOT: Path | None = None
+    X_ACCEL_LOCATION: str = ""
     STATIC_ROOT: Path | None = None
 
     S3_BUCKET: str | None = None
@@ -230,6 +231,8 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
+# The proxy can send what lies on a disk that it sees.
+X_ACCEL_LOCATION = "" if env.S3_BUCKET else env.X_ACCEL_LOCATION
 S3_PRESIGNED = bool(env.S3_BUCKET) and env.S3_PRESIGNED
 S3_PRESIGNED_SECONDS = env.S3_PRESIGNED_SECONDS
 _s3 = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from django.conf import settings
@@ -200,6 +201,9 @@ class TaskImageFile(APIView):
         image = _picture(request, task_id, index)
         if settings.S3_PRESIGNED:
             return _unless_known(request, image.sha256, lambda etag: _signed(image))
+        if settings.X_ACCEL_LOCATION:
+            sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
+            return _bytes(request, image.sha256, image.content_type, bytes, sent)
         return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
 
 
@@ -217,10 +221,13 @@ class TaskThumbnail(APIView):
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], bytes]) -> HttpResponseBase:
+def _bytes(
+    request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
+) -> HttpResponseBase:
     """Answer with bytes that never change under this tag."""
+    more = {**FOREVER, **(headers or {})}
     return _unless_known(
-        request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **FOREVER})
+        request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **more})
     )
 
 
