@@ -475,9 +475,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
 
 def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: MakeTask, settings: Any) -> None:
     task = claimed()
-    stored = storage.store(
-        Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))]
-    )
+    stored = store(Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))])
     lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
     settings.X_ACCEL_LOCATION = "/_pictures/"
     answer = client.get(f"/task/{task.pk}/images/0")
