@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tasks_app", "0008_worker_uses"),
+        ("tasks_app", "0009_retention"),
     ]
 
     operations = [

@@ -60,6 +60,7 @@ def test_pictures_are_made_as_the_client_asks_for_them(api: WebUIApi) -> None:
         "height": 64,
         "num_images": 2,
         "scheduler": "euler_a",
+        "output_format": "png",
     }
     info = answer.info
     assert (info["seed"], info["all_seeds"], info["sampler_name"], info["sd_model_name"]) == (
@@ -123,6 +124,15 @@ def test_each_key_has_its_own_model(stack: Stack, make_key: MakeKey) -> None:
 
     mine.util_set_model("dem")
     assert mine.util_get_current_model() == "demo"
+
+
+def test_a_picture_that_tells_nothing_is_told_from_what_is_none(api: WebUIApi) -> None:
+    large = Image.effect_noise((900, 900), 80)  # over the limit of other bodies
+    assert api.png_info(large).json == {"info": "", "items": {}, "parameters": {}}
+    with pytest.raises(RuntimeError, match="Must be Base64"):
+        api._to_api_result(api.session.post(f"{api.baseurl}/png-info", json={"image": "data:image/png;base64,?"}))
+    with pytest.raises(RuntimeError, match="neither a PNG"):
+        api._to_api_result(api.session.post(f"{api.baseurl}/png-info", json={"image": "AAAA"}))
 
 
 def test_menus_are_filled(api: WebUIApi) -> None:

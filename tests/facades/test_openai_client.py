@@ -53,6 +53,7 @@ def test_a_picture_is_embedded_when_that_is_asked_for(api: OpenAI) -> None:
         prompt="a beach",
         response_format="b64_json",
         size="auto",
+        output_format="webp",
         quality="high",
         user="somebody",
         extra_body={"steps": 2, "negative_prompt": "rain", "guidance_scale": 3, "scheduler": "euler"},
@@ -60,7 +61,7 @@ def test_a_picture_is_embedded_when_that_is_asked_for(api: OpenAI) -> None:
     assert answer.data is not None
     (image,) = answer.data
     assert image.url is None
-    assert picture(base64.b64decode(str(image.b64_json))) == ("PNG", (64, 64))
+    assert picture(base64.b64decode(str(image.b64_json))) == ("WEBP", (64, 64))
     task = Task.objects.get()
     assert task.requested_model_id == "demo"
     assert task.params == {
@@ -72,7 +73,9 @@ def test_a_picture_is_embedded_when_that_is_asked_for(api: OpenAI) -> None:
         "height": 64,
         "num_images": 1,
         "scheduler": "euler",
+        "output_format": "webp",
     }
+    assert answer.output_format == "webp"
 
 
 def test_the_same_idempotency_key_waits_for_the_same_task(api: OpenAI) -> None:
@@ -84,9 +87,9 @@ def test_the_same_idempotency_key_waits_for_the_same_task(api: OpenAI) -> None:
     assert ask() == ask()
     image = TaskImage.objects.get()
     image.file.delete(save=False)
-    with pytest.raises(openai.InternalServerError, match="could not be read") as refusal:
+    with pytest.raises(openai.APIStatusError, match="are gone") as refusal:
         ask()
-    assert (refusal.value.status_code, refusal.value.code) == (500, "storage_failed")
+    assert (refusal.value.status_code, refusal.value.code) == (410, "gone")
 
 
 def test_models_are_listed_and_found(api: OpenAI) -> None:
@@ -106,6 +109,7 @@ def test_models_are_listed_and_found(api: OpenAI) -> None:
         ({"size": "65x64"}, "size", "invalid_params", "multiple of 8"),
         ({"n": 99}, "n", "invalid_params", "between 1 and 8"),
         ({"response_format": "jpeg"}, "response_format", "invalid_params", "url or b64_json"),
+        ({"output_format": "svg"}, "output_format", "invalid_params", "png or jpeg or webp"),
         ({"background": "transparent"}, "background", "invalid_params", "auto or opaque"),
         ({"extra_body": {"stream": True}}, "stream", "invalid_params", "can't do this"),
         ({"extra_body": {"lora": "x"}}, "lora", "invalid_params", "Unknown field"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,14 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from tasks_app import access, catalog, chosen, errors, samplers, services
+from tasks_app import access, catalog, chosen, errors, metadata, samplers, services
 from tasks_app.api.authentication import caller
 from tasks_app.api.facades.a1111_body import AS_THEY_ARE, MODEL, OptionsField, TextToImageSerializer
-from tasks_app.api.facades.a1111_words import at_rest, pictures, underway
+from tasks_app.api.facades.a1111_words import at_rest, pictures, told, underway
 from tasks_app.api.facades.tasks import run
+from tasks_app.api.parsers import UploadParser
 from tasks_app.models import Scope, Status, Task
-from tasks_app.strict import has_surrogate
+from tasks_app.strict import StrictCharField, StrictSerializer, has_surrogate
 
 # What clients ask for to fill their menus, and this server has none of.
 _LISTS = (
@@ -143,6 +145,31 @@ class Schedulers(APIView):
         """List the types of schedules."""
         more = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
         return Response([{"name": name, "label": label, **more} for name, label in samplers.SCHEDULES.items()])
+
+
+class PictureSerializer(StrictSerializer):
+    """The body of `POST /sdapi/v1/png-info`: a picture's file in Base64, as a `data:` URL or alone."""
+
+    image = StrictCharField()
+
+    def validate_image(self, image: str) -> bytes:
+        """Return the file."""
+        try:
+            return base64.b64decode(image.rpartition(",")[2], validate=True)
+        except ValueError:
+            raise ValidationError("Must be Base64.") from None
+
+
+class PictureInfo(APIView):
+    """`POST /sdapi/v1/png-info`."""
+
+    parser_classes = (UploadParser,)
+
+    def post(self, request: Request) -> Response:
+        """Tell what a picture's file says of how it was made."""
+        serializer = PictureSerializer(data=request.data)
+        _checked(serializer)
+        return Response(told(metadata.text(serializer.validated_data["image"])))
 
 
 class Nothing(APIView):

@@ -10,6 +10,8 @@ from django.conf import settings
 
 from tasks_app import progress
 from tasks_app.api.facades.tasks import content
+from tasks_app.contracts import Recipe
+from tasks_app.metadata import infotext
 from tasks_app.models import Status, Task, TaskImage
 from tasks_app.samplers import NAMES
 
@@ -18,7 +20,8 @@ def pictures(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the answer of a task that has succeeded; `sent` is the request's body.
 
     Raises:
-        OSError: the storage doesn't give a picture.
+        FileNotFoundError: a picture is gone.
+        StorageFailed: the storage does not give one.
     """
     images = list(task.images.all())
     effective = _effective(sent, task, images[0])
@@ -64,33 +67,37 @@ def _info(task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> 
         "denoising_strength": 0,
         "extra_generation_params": {},
         "index_of_first_image": 0,
-        "infotexts": [_infotext(task, image, effective) for image in images],
+        "infotexts": [_infotext(task, image) for image in images],
         "styles": [],
         "job_timestamp": f"{task.created_at:%Y%m%d%H%M%S}",
         "clip_skip": 1,
         "is_using_inpainting_conditioning": False,
-        "version": _version(),
+        "version": f"diffusers-handler {settings.VERSION}",
     }
 
 
-def _infotext(task: Task, image: TaskImage, effective: Mapping[str, Any]) -> str:
-    pairs = {
-        "Steps": effective["steps"],
-        "Sampler": effective["sampler_name"],
-        "CFG scale": effective["cfg_scale"],
-        "Seed": image.seed,
-        "Size": f"{image.width}x{image.height}",
-        "Model": task.requested_model_id,
-        "Version": _version(),
+def _infotext(task: Task, image: TaskImage) -> str:
+    params = {**task.params, "seed": image.seed, "width": image.width, "height": image.height}
+    recipe = Recipe(
+        task_type=task.task_type,
+        params={"model_id": task.requested_model_id},
+        model_id=task.model_id,
+        revision=task.revision,
+        provenance={"diffusers-handler": settings.VERSION},
+    )
+    return infotext.write(params, recipe)
+
+
+def told(text: str) -> dict[str, Any]:
+    """Return the answer to `png-info` for a picture that tells this infotext, which may be empty."""
+    if not text:
+        return {"info": "", "items": {}, "parameters": {}}
+    prompt, negative, pairs = infotext.split(text)
+    return {
+        "info": text,
+        "items": {"parameters": text},
+        "parameters": {"Prompt": prompt, "Negative prompt": negative, **pairs},
     }
-    negative = effective["negative_prompt"]
-    lines = [effective["prompt"], f"Negative prompt: {negative}" if negative else ""]
-    last = ", ".join(f"{name}: {value}" for name, value in pairs.items() if value is not None)
-    return "\n".join([*filter(None, lines), last])
-
-
-def _version() -> str:
-    return f"diffusers-handler {settings.VERSION}"
 
 
 def at_rest() -> dict[str, Any]:

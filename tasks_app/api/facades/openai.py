@@ -25,7 +25,7 @@ _NAMES = {
     "prompt": "prompt",
     "model_id": "model",
     "num_images": "n",
-    **{name: name for name in ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler")},
+    **{name: name for name in ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler", "output_format")},
 }
 # What OpenAI has and models here have not; nothing is amiss without it.
 WITHOUT_EFFECT = ("user", "safety_identifier", "quality", "style", "moderation", "output_compression")
@@ -61,7 +61,7 @@ class GenerationSerializer(FacadeSerializer):
     n = _any()
     size = SizeField(required=False, allow_null=True)
     response_format = _one_of("url", "b64_json")
-    output_format = _one_of("png")
+    output_format = _any()
 
     negative_prompt = _any()
     seed = _any()

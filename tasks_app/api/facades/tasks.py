@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tasks_app import errors, services
+from tasks_app import errors, services, storage
 from tasks_app.api.authentication import caller
 from tasks_app.api.exceptions import AWAY
 from tasks_app.api.idempotency import once
@@ -107,10 +107,10 @@ def content(image: TaskImage) -> str:
     """Return a picture's file in Base64.
 
     Raises:
-        OSError: the storage doesn't give it.
+        FileNotFoundError: it is gone.
+        StorageFailed: the storage does not give it.
     """
-    with image.file.open() as file:
-        return base64.b64encode(file.read()).decode()
+    return base64.b64encode(storage.read(str(image.file.name))).decode()
 
 
 def _outcome(request: Request, task: Task, *, succeeded: Callable[[Task], Any]) -> Response:
@@ -120,8 +120,10 @@ def _outcome(request: Request, task: Task, *, succeeded: Callable[[Task], Any]) 
         return _refused(request, STATUSES.get(task.error_code, 500), task.error_code, task.error_message)
     try:
         return Response(succeeded(task))
-    except OSError:
-        return _refused(request, 500, errors.StorageFailed.code, "The pictures could not be read.")
+    except FileNotFoundError:
+        return _refused(request, 410, "gone", "The pictures are gone.")
+    except errors.StorageFailed as error:
+        return _refused(request, 503, error.code, str(error))
 
 
 def _late(request: Request, task: Task) -> Response:

@@ -15,5 +15,6 @@ urlpatterns = [
     re_path(r"^sdapi/v1/sd-models/?$", a1111.Models.as_view(), name="a1111-models"),
     re_path(r"^sdapi/v1/samplers/?$", a1111.Samplers.as_view(), name="a1111-samplers"),
     re_path(r"^sdapi/v1/schedulers/?$", a1111.Schedulers.as_view(), name="a1111-schedulers"),
+    re_path(r"^sdapi/v1/png-info/?$", a1111.PictureInfo.as_view(), name="a1111-png-info"),
     re_path(r"^sdapi/v1/(?P<what>[a-z-]+)/?$", a1111.Nothing.as_view(), name="a1111-nothing"),
 ]
