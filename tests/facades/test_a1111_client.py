@@ -69,9 +69,11 @@ def test_pictures_are_made_as_the_client_asks_for_them(api: WebUIApi) -> None:
         "Euler a",
         "demo",
     )
-    assert info["infotexts"][1].startswith(
-        "a beach\nNegative prompt: rain\nSteps: 2, Sampler: Euler a, CFG scale: 3.0, Seed: 8"
-    )
+    text = "a beach\nNegative prompt: rain\nSteps: 2, Sampler: Euler a, CFG scale: 3, Seed: 8, Size: 64x64"
+    assert info["infotexts"][1].startswith(text)
+    read = api.png_info(answer.images[1])
+    assert read.info == info["infotexts"][1]
+    assert (read.parameters["Prompt"], read.parameters["Seed"]) == ("a beach", "8")
     assert answer.parameters["batch_size"] == 2
 
 
