@@ -1,109 +1,19 @@
-"""Django's settings, all of them from the environment (or `.env`): the only module that reads it.
+"""Django's settings, made of the variables in `environment.py`, which nobody else reads.
 
-`.env.example` lists every variable with its default. Without DATABASE_URL and REDIS_URL the embedded servers are used,
-which `manage.py quickstart` or `manage.py services` start.
+Without DATABASE_URL and REDIS_URL the embedded servers are used, which `manage.py quickstart` or `manage.py services`
+start.
 """
 
 import secrets
 import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from project import embedded, logs, sentry
+from project import embedded, environment, logs, sentry
+from project.environment import BASE_DIR, names
 from project.sidebar import UNFOLD as UNFOLD
-
-BASE_DIR = Path(__file__).resolve().parent.parent
-# As standardwebhooks.com has it: 24 to 64 bytes in base64.
-SIGNING_KEY = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _listed(value: Any) -> Any:
-    return _names(value) if isinstance(value, str) else value
-
-
-class Environment(BaseSettings):
-    """The variables that people set."""
-
-    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="ignore", env_ignore_empty=True)
-
-    DATABASE_URL: str | None = None
-    REDIS_URL: str | None = None
-    VAR_DIR: Path = BASE_DIR / "var"
-
-    SECRET_KEY: str | None = None
-    DEBUG: bool = False
-    ALLOWED_HOSTS: Annotated[str, NoDecode] = "127.0.0.1,localhost,[::1]"
-    CSRF_TRUSTED_ORIGINS: Annotated[str, NoDecode] = ""
-    HTTPS: bool = False
-
-    DEFAULT_MODEL_ID: str = "runwayml/stable-diffusion-v1-5"
-    ALLOWED_MODELS: str = ""
-    MODELS_DIR: Path = BASE_DIR / "models"
-    HF_HOME: Path = Path.home() / ".cache" / "huggingface"
-    HF_HUB_OFFLINE: bool = False
-    HF_ENDPOINT: str | None = None
-    MEDIA_ROOT: Path | None = None
-    STATIC_ROOT: Path | None = None
-
-    DEVICE: str = "auto"
-    DTYPE: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    MAX_CACHED_MODELS: int = Field(default=1, ge=1)
-    MAX_CACHED_BYTES: int | None = Field(default=None, ge=1)
-    IDLE_UNLOAD_SECONDS: float | None = Field(default=None, gt=0)
-    WARM_MODELS: str = ""
-    WARM_PREFERENCE_SECONDS: float = Field(default=10, ge=0)
-    SAFETY_CHECKER: bool = True
-    PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
-    WORKER_NAME: str | None = None
-
-    API_AUTH: Literal["required", "optional"] = "required"
-    API_KEY: str | None = None
-    RATE_PER_MINUTE: int | None = Field(default=600, ge=1)
-    MAX_QUEUED_PER_KEY: int | None = Field(default=1000, ge=1)
-    MAX_RUNNING_PER_KEY: int | None = Field(default=None, ge=1)
-    MAX_WAIT_SECONDS: float = Field(default=60, ge=0)
-    SIGNED_URL_SECONDS: int = Field(default=3600, gt=0)
-    IDEMPOTENCY_HOURS: float = Field(default=24, gt=0)
-
-    MAX_PIXELS: int = Field(default=2048 * 2048, ge=32 * 32)
-    MAX_IMAGES: int = Field(default=8, ge=1)
-    MAX_BODY_BYTES: int = Field(default=256 * 1024, ge=1024)
-
-    LEASE_SECONDS: float = Field(default=30, gt=0)
-    HEARTBEAT_SECONDS: float = Field(default=1, gt=0)
-    SWEEP_SECONDS: float = Field(default=2, gt=0)
-    WAKE_SECONDS: float = Field(default=5, gt=0)
-    DRAIN_SECONDS: float = Field(default=30, ge=0)
-    HANG_SECONDS: float = Field(default=300, gt=0)
-    MAX_ATTEMPTS: int = Field(default=3, ge=1)
-    TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
-    PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
-    STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
-    METRICS_TOKEN: str | None = None
-    LOG_FORMAT: Literal["auto", "json", "console"] = "auto"
-    SENTRY_DSN: str | None = None
-
-    PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")
-    WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY)
-    WEBHOOK_ALLOW_HTTP: bool = False
-    WEBHOOK_PRIVATE_NETWORKS: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
-
-
-def _read_environment() -> Environment:
-    try:
-        return Environment()
-    except ValidationError as error:
-        lines = [f"  {detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
-        raise ImproperlyConfigured("\n".join(["The environment has wrong values:", *lines])) from None
 
 
 def _secret_key() -> str:
@@ -122,7 +32,7 @@ def _secret_key() -> str:
     return path.read_text()
 
 
-env = _read_environment()
+env = environment.read()
 VAR_DIR = env.VAR_DIR
 _attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.running(VAR_DIR)
 # Without any server these lead nowhere, and the first query says so.
@@ -134,8 +44,8 @@ EMBED_REDIS = not env.REDIS_URL
 # --- Django ----------------------------------------------------------------------------------------------------------
 SECRET_KEY = _secret_key()
 DEBUG = env.DEBUG
-ALLOWED_HOSTS = _names(env.ALLOWED_HOSTS)
-CSRF_TRUSTED_ORIGINS = _names(env.CSRF_TRUSTED_ORIGINS)
+ALLOWED_HOSTS = names(env.ALLOWED_HOSTS)
+CSRF_TRUSTED_ORIGINS = names(env.CSRF_TRUSTED_ORIGINS)
 # With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
@@ -215,8 +125,24 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
-STORAGES = {
-    "default": {"BACKEND": "tasks_app.storage.DurableStorage"},
+# The proxy can send what lies on a disk that it sees.
+X_ACCEL_LOCATION = "" if env.S3_BUCKET else env.X_ACCEL_LOCATION
+S3_PRESIGNED = bool(env.S3_BUCKET) and env.S3_PRESIGNED
+S3_PRESIGNED_SECONDS = env.S3_PRESIGNED_SECONDS
+_s3 = {
+    "bucket_name": env.S3_BUCKET,
+    "endpoint_url": env.S3_ENDPOINT_URL,
+    "region_name": env.S3_REGION,
+    "location": env.S3_PREFIX,
+    "querystring_expire": S3_PRESIGNED_SECONDS,
+    # Without these boto3 looks for a role or a profile by itself.
+    "access_key": env.AWS_ACCESS_KEY_ID,
+    "secret_key": env.AWS_SECRET_ACCESS_KEY,
+    "security_token": env.AWS_SESSION_TOKEN,
+}
+_local = {"BACKEND": "tasks_app.storage.DurableStorage"}
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": _s3} if env.S3_BUCKET else _local,
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
@@ -247,16 +173,18 @@ RATE_PER_MINUTE = env.RATE_PER_MINUTE
 MAX_QUEUED_PER_KEY = env.MAX_QUEUED_PER_KEY
 MAX_RUNNING_PER_KEY = env.MAX_RUNNING_PER_KEY
 MAX_WAIT_SECONDS = env.MAX_WAIT_SECONDS
+FACADE_WAIT_SECONDS = env.FACADE_WAIT_SECONDS
 SIGNED_URL_SECONDS = env.SIGNED_URL_SECONDS
 IDEMPOTENCY_HOURS = env.IDEMPOTENCY_HOURS
 MAX_BODY_BYTES = env.MAX_BODY_BYTES
+MAX_UPLOAD_BYTES = env.MAX_UPLOAD_BYTES
 MAX_PIXELS = env.MAX_PIXELS
 MAX_IMAGES = env.MAX_IMAGES
 
 # --- Models and the engine that runs them ----------------------------------------------------------------------------
 DEFAULT_MODEL_ID = env.DEFAULT_MODEL_ID
 MODELS_DIR = env.MODELS_DIR
-ALLOWED_MODELS = _names(env.ALLOWED_MODELS)
+ALLOWED_MODELS = names(env.ALLOWED_MODELS)
 # Public name -> where it lives now. The first one was taken off the Hub by its owner.
 MODEL_ALIASES = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 PROVIDERS: dict[str, dict[str, Any]] = {
@@ -276,7 +204,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 
 # --- Workers, and what the service tells of itself -------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
-WARM_MODELS = _names(env.WARM_MODELS)
+WARM_MODELS = names(env.WARM_MODELS)
 WARM_PREFERENCE_SECONDS = env.WARM_PREFERENCE_SECONDS
 IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
@@ -296,6 +224,13 @@ MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
+# By status, for how many days and how many of the newest are kept; None: all.
+RETENTION = {
+    "succeeded": {"age_days": env.RETENTION_SUCCEEDED_AGE_DAYS, "count": env.RETENTION_SUCCEEDED_COUNT},
+    "failed": {"age_days": env.RETENTION_FAILED_AGE_DAYS, "count": env.RETENTION_FAILED_COUNT},
+    "canceled": {"age_days": env.RETENTION_CANCELED_AGE_DAYS, "count": env.RETENTION_CANCELED_COUNT},
+}
+RETENTION_SECONDS = env.RETENTION_SECONDS
 
 # --- Webhooks --------------------------------------------------------------------------------------------------------
 PUBLIC_URL = env.PUBLIC_URL

@@ -1,6 +1,6 @@
 """The API's URLs; each answers with and without a trailing slash, so that nobody's POST is redirected."""
 
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 
 from tasks_app.api import health, metrics, sse, views
 
@@ -8,6 +8,7 @@ ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 
 urlpatterns = [
     re_path(r"^task/?$", views.TaskList.as_view(), name="task-list"),
+    re_path(r"^task/from-image/?$", views.TaskFromImage.as_view(), name="task-from-image"),
     re_path(rf"^task/{ID}/?$", views.TaskDetail.as_view(), name="task"),
     re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
     re_path(rf"^task/{ID}/events/?$", sse.TaskEvents.as_view(), name="task-events"),
@@ -18,6 +19,7 @@ urlpatterns = [
     re_path(
         rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
+    path("", include("tasks_app.api.facades.urls")),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),

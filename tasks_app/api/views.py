@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import QuerySet
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -26,9 +29,10 @@ from tasks_app.api import signing, waiting
 from tasks_app.api.authentication import caller
 from tasks_app.api.idempotency import once
 from tasks_app.api.negotiation import AnyAccepted
+from tasks_app.api.parsers import JPEGParser, PNGParser, WebPParser
 from tasks_app.api.serializers import represent
 from tasks_app.models import Scope, Status, Task, TaskImage
-from tasks_app.submissions import SubmissionSerializer
+from tasks_app.submissions import SubmissionSerializer, recovered
 
 
 class TaskPages(CursorPagination):
@@ -67,7 +71,10 @@ def _task(request: Request, task_id: UUID) -> Task:
 
 def _picture(request: Request, task_id: UUID, index: int) -> TaskImage:
     tasks = access.visible(Task.objects.filter(pk=task_id), caller(request))
-    return get_object_or_404(TaskImage, task__in=tasks, index=index)
+    image = get_object_or_404(TaskImage, task__in=tasks, index=index)
+    if image.purged_at is not None:
+        raise Gone
+    return image
 
 
 class TaskList(APIView):
@@ -118,6 +125,18 @@ def _resolved(name: str) -> list[str]:
         return []  # a model that is no longer allowed may still have tasks
 
 
+class TaskFromImage(APIView):
+    """`POST /task/from-image`."""
+
+    parser_classes = (PNGParser, JPEGParser, WebPParser)
+
+    def post(self, request: Request) -> Response:
+        """Return the parameters that a picture's file tells, ready for `POST /task`."""
+        # DRF takes an empty body for an empty form.
+        content = request.data if isinstance(request.data, bytes) else b""
+        return Response(asdict(recovered(content)))
+
+
 class TaskDetail(APIView):
     """`GET /task/{id}`."""
 
@@ -164,6 +183,14 @@ class PreconditionFailed(APIException):
     default_detail = "The picture is another than the request names."
 
 
+class Gone(APIException):
+    """The picture was purged."""
+
+    status_code = 410
+    default_code = "gone"
+    default_detail = "The picture was purged: this server keeps pictures for a limited time."
+
+
 class TaskImageFile(APIView):
     """`GET /task/{id}/images/{index}`."""
 
@@ -172,6 +199,11 @@ class TaskImageFile(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
         image = _picture(request, task_id, index)
+        if settings.S3_PRESIGNED:
+            return _unless_known(request, image.sha256, lambda etag: _signed(image))
+        if settings.X_ACCEL_LOCATION:
+            sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
+            return _bytes(request, image.sha256, image.content_type, bytes, sent)
         return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
 
 
@@ -183,26 +215,47 @@ class TaskThumbnail(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture in small, as WebP."""
         image = _picture(request, task_id, index)
-        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: storage.thumbnail(_content(image)))
+        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: _thumbnail(image))
 
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], bytes]) -> HttpResponseBase:
-    """Answer with bytes that never change under this tag, unless the client has them."""
+def _bytes(
+    request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
+) -> HttpResponseBase:
+    """Answer with bytes that never change under this tag."""
+    more = {**FOREVER, **(headers or {})}
+    return _unless_known(
+        request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **more})
+    )
+
+
+def _unless_known(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
+    """Answer what belongs to this tag, unless the client has it."""
     etag = f'"{tag}"'
     known = get_conditional_response(request, etag=etag)
     if known is not None and known.status_code == 412:
         raise PreconditionFailed
-    if known is not None:
-        return known
-    return HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **FOREVER})
+    return answer(etag) if known is None else known
+
+
+def _signed(image: TaskImage) -> HttpResponseBase:
+    """Send the client to the bucket, whose answer may be kept for longer than this one."""
+    lasting = f"private, max-age={settings.S3_PRESIGNED_SECONDS // 2}"
+    return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
 
 
 def _content(image: TaskImage) -> bytes:
     try:
-        with image.file.open() as file:
-            return bytes(file.read())
+        return storage.read(str(image.file.name))
     except FileNotFoundError:
         raise NotFound("The picture's file is gone.") from None
+
+
+def _thumbnail(image: TaskImage) -> bytes:
+    content = _content(image)
+    try:
+        return storage.thumbnail(content)
+    except errors.UnreadablePicture as error:
+        raise NotFound(str(error)) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from rest_framework import serializers
 
+from tasks_app.contracts import OutputFormat
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 from tasks_app.strict import (
     StrictCharField,
@@ -39,6 +40,7 @@ class TextToImageParams(StrictSerializer):
     height = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
 
     scheduler = StrictChoiceField(list(SCHEDULERS), default=None, allow_null=True)
+    output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields with the server's own limit of pictures and the model's own defaults."""
