@@ -54,11 +54,12 @@ def _frozen_holder(world: World) -> list[Strike]:
 
 
 def _two_workers(world: World) -> list[Strike]:
-    """Let two workers look for tasks at the same time."""
+    """Let a worker look for a task while another one runs the oldest."""
     for number in range(2):
         world.post(f"pace 0.05 number {number}", steps=30)
-    with suppress(AssertionError):
-        until(lambda: world.counts().get("running", 0), lambda running: running == 2, patience=5)
+        # Claims at the very same moment would pass each other by, whatever they look at.
+        with suppress(AssertionError):
+            until(lambda: world.counts().get("running", 0), lambda running, all=number + 1: running == all, patience=5)
     world.until_ended(ENOUGH_SECONDS)
     return []
 
