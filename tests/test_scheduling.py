@@ -86,12 +86,16 @@ def test_a_single_task_beside_one_flood_is_claimed_within_two(make_task: MakeTas
     assert single.pk in {claimed().pk, claimed().pk}
 
 
-def test_whoever_has_the_fewest_running_is_first(make_task: MakeTask) -> None:
+def test_whoever_has_the_fewest_running_is_first_though_served_later_and_with_a_model_that_is_not_held(
+    make_task: MakeTask,
+) -> None:
     key, _ = make_key()
-    flood(make_task, 5)
-    assert [claimed().key_id for _ in range(2)] == [None, None]
-    flood(make_task, 5, key_id=key.pk)
-    assert [claimed().key_id for _ in range(3)] == [key.pk, key.pk, None]
+    flood(make_task, 3)
+    assert claimed().key_id is None
+    flood(make_task, 3, key_id=key.pk, model_id="other")
+    end(claimed())
+    # The key was served last, but has none running.
+    assert [claimed(held).key_id for held in (holding("demo"), NOTHING_HELD)] == [key.pk, None]
 
 
 def test_turns_go_on_over_tasks_that_have_ended(make_task: MakeTask) -> None:
@@ -168,6 +172,18 @@ def test_what_waits_behind_the_first_in_line_does_not_end_a_preference(make_task
     age(minutes=1)
     turn = make_task(model_id="b", key_id=key.pk)
     assert claimed(holding("b", seconds=60)).pk == turn.pk
+
+
+def test_what_has_more_running_is_not_first_in_line_and_does_not_end_a_preference_either(make_task: MakeTask) -> None:
+    key, _ = make_key()
+    flood(make_task, 2, model_id="a")
+    assert claimed().key_id is None
+    age(minutes=1)
+    make_task(key_id=key.pk)
+    end(claimed())
+    make_task(model_id="a", key_id=key.pk)
+    held = make_task(model_id="b", key_id=key.pk)
+    assert claimed(holding("b", seconds=60)).pk == held.pk
 
 
 def test_alternating_models_switch_once_a_bound_and_hold_up_nobody_longer(make_task: MakeTask) -> None:
