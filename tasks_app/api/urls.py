@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from tasks_app.api import health, sse, views
+from tasks_app.api.schema.views import SchemaView, docs
 
 ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 
@@ -18,6 +19,8 @@ urlpatterns = [
     re_path(
         rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
+    re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
+    re_path(r"^docs/?$", docs, name="docs"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

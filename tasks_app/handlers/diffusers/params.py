@@ -28,6 +28,8 @@ class TextToImageParams(StrictSerializer):
     Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
 
+    together = ("width", "height")
+
     provider = StrictChoiceField(["diffusers"], default="diffusers")
     model_id = StrictCharField(min_length=1, max_length=255, required=False)
     prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT)
@@ -60,7 +62,7 @@ class TextToImageParams(StrictSerializer):
         return {"model_id": self.context["default_model_id"], **values}
 
     def _wrong_size(self, data: Any) -> dict[str, Any]:
-        width, height = (data.get(name) if isinstance(data, dict) else None for name in ("width", "height"))
+        width, height = (data.get(name) if isinstance(data, dict) else None for name in self.together)
         if (width is None) != (height is None):
             missing = "width" if width is None else "height"
             return {missing: [serializers.ErrorDetail("Width and height go together.", code="required")]}

@@ -1,0 +1,108 @@
+"""What the table of endpoints is made of, and the OpenAPI objects that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from rest_framework.serializers import Serializer
+
+from tasks_app.api.schema.errors import REFUSALS
+from tasks_app.models import Scope
+
+JSON = "application/json"
+Schema = dict[str, Any]
+# Who asks, in every way that the API knows; whoever has an address's signature may only read.
+SENT = ("key", "basic", "session")
+SIGNED = "signature"
+
+
+def ref(kind: str, name: str) -> Schema:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer that is no refusal: `content` has its schemas by media type, `headers` and `links` are components."""
+
+    says: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+    example: Any = None
+    headers: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One endpoint: `parameters` are components, `refusals` those beside what every endpoint refuses.
+
+    `scope` is what its caller needs, None where anybody may come; `signed` addresses lead there, too.
+    """
+
+    id: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    description: str = ""
+    parameters: tuple[str, ...] = ()
+    body: type[Serializer[Any]] | None = None
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    refusals: tuple[int, ...] = ()
+    scope: Scope | None = Scope.READ
+    signed: bool = False
+
+
+def rendered(operation: Operation, body: Schema | None) -> Schema:
+    """Return the OpenAPI object of an operation whose body has this schema."""
+    found = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": _description(operation),
+        "parameters": [ref("parameters", name) for name in operation.parameters],
+        "requestBody": body and {"required": True, "content": {JSON: {"schema": body, **_examples(operation)}}},
+        "responses": _responses(operation),
+    }
+    return {**{name: value for name, value in found.items() if value}, "security": _security(operation)}
+
+
+def _description(operation: Operation) -> str:
+    needs = f"Needs the scope `{operation.scope}`." if operation.scope else "Needs no key."
+    return "\n\n".join(part for part in (operation.description, needs) if part)
+
+
+def _examples(operation: Operation) -> Schema:
+    return {"examples": {name: {"value": value} for name, value in operation.examples.items()}}
+
+
+def _security(operation: Operation) -> list[Schema]:
+    if operation.scope is None:
+        return []
+    ways: list[Schema] = [{name: []} for name in (*SENT, SIGNED)[: None if operation.signed else -1]]
+    return [*ways, {}] if settings.API_AUTH == "optional" else ways
+
+
+def _responses(operation: Operation) -> Schema:
+    answers = {str(status): _answer(answer) for status, answer in operation.answers.items()}
+    refused = {str(status): ref("responses", REFUSALS[status].name) for status in _refused(operation)}
+    return dict(sorted({**refused, **answers}.items()))
+
+
+def _refused(operation: Operation) -> Iterable[int]:
+    asks = () if operation.scope is None else (400, 401, 403, 429, 503)
+    brings = () if operation.body is None else (413, 415)
+    return {*asks, *brings, *operation.refusals}
+
+
+def _answer(answer: Answer) -> Schema:
+    example = {} if answer.example is None else {"example": answer.example}
+    found = {
+        "description": answer.says,
+        "headers": {name: ref("headers", name) for name in answer.headers},
+        "content": {kind: {"schema": schema, **example} for kind, schema in answer.content.items()},
+        "links": {name: ref("links", name) for name in answer.links},
+    }
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,82 @@
+"""What the schema says is what the server does: schemathesis, with every check that it has, on a server that wants a key."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.contrib.auth.models import User
+
+from tasks_app import keys
+from tasks_app.models import Scope, Task
+from tests.fuzz.conftest import serving
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+UNLIMITED = 10**9
+SHORT, FULL = 4, 60
+LEAST_CASES = 2000
+
+
+@pytest.fixture(scope="module")
+def server(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx2.Client]:
+    """Return a client of a server that wants a key, and holds no answer."""
+    logs = tmp_path_factory.mktemp("schema")
+    with django_db_blocker.unblock(), serving(logs, API_AUTH="required", MAX_WAIT_SECONDS="0") as api:
+        yield api
+    assert "Traceback" not in (logs / "web.log").read_text()
+
+
+@pytest.fixture
+def key(transactional_db: None) -> str:
+    """Make a key that may do all and as often as it likes."""
+    user = User.objects.create_user("fuzz")
+    limits = {"rate_per_minute": UNLIMITED, "max_queued": UNLIMITED}
+    return keys.create(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
+
+
+def narrowed(server: httpx2.Client, models: list[str]) -> dict[str, Any]:
+    """Return the server's schema with the models that it allows, which a schema for every server can't name."""
+    schema: dict[str, Any] = server.get("/schema").raise_for_status().json()
+    schema["components"]["schemas"]["TextToImageParams"]["properties"]["model_id"] = {"type": "string", "enum": models}
+    return schema
+
+
+def run(server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *options: str) -> dict[str, Any]:
+    """Let schemathesis run, and return its report."""
+    (folder / "openapi.json").write_text(json.dumps(narrowed(server, ["demo", "stabilityai/sdxl-turbo"])))
+    config = f"hooks = {json.dumps(str(HOOKS))}\n{CONFIG.read_text()}[dictionaries.tasks]\nvalues = {json.dumps([str(task.pk) for task in tasks])}\n"
+    (folder / "schemathesis.toml").write_text(config)
+    program = str(Path(sys.executable).with_name("schemathesis"))
+    report = ["--report=json", f"--report-json-path={folder / 'report.json'}", "--no-color"]
+    done = subprocess.run(
+        [
+            program,
+            f"--config-file={folder / 'schemathesis.toml'}",
+            "run",
+            str(folder / "openapi.json"),
+            f"--url={server.base_url}",
+            f"--header=Authorization: Bearer {key}",
+            "--checks=all",
+            "--mode=all",
+            *report,
+            *options,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    (folder / "out.txt").write_text(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_short(server: httpx2.Client, key: str, tasks: list[Task], tmp_path: Path) -> None:
+    report = run(server, key, tasks, tmp_path, f"--max-examples={SHORT}", "--seed=1")
+    print(report)
