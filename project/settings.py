@@ -11,13 +11,23 @@ from typing import Annotated, Any, Literal
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from project import embedded
 from project.sidebar import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# As standardwebhooks.com has it: 24 to 64 bytes in base64.
+SIGNING_KEY = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _listed(value: Any) -> Any:
+    return _names(value) if isinstance(value, str) else value
 
 
 class Environment(BaseSettings):
@@ -75,6 +85,11 @@ class Environment(BaseSettings):
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
     STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
 
+    PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")
+    WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY)
+    WEBHOOK_ALLOW_HTTP: bool = False
+    WEBHOOK_PRIVATE_NETWORKS: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
+
 
 def _read_environment() -> Environment:
     try:
@@ -82,10 +97,6 @@ def _read_environment() -> Environment:
     except ValidationError as error:
         lines = [f"  {detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
         raise ImproperlyConfigured("\n".join(["The environment has wrong values:", *lines])) from None
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _secret_key() -> str:
@@ -289,6 +300,12 @@ MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
+
+# --- Webhooks --------------------------------------------------------------------------------------------------------
+PUBLIC_URL = env.PUBLIC_URL
+WEBHOOK_SECRET = env.WEBHOOK_SECRET
+WEBHOOK_ALLOW_HTTP = env.WEBHOOK_ALLOW_HTTP or DEBUG
+WEBHOOK_PRIVATE_NETWORKS = env.WEBHOOK_PRIVATE_NETWORKS
 
 # --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]

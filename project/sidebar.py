@@ -38,6 +38,7 @@ UNFOLD = {
                 "items": [
                     {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
                     _entry("Tasks", "photo_library", "task"),
+                    _entry("Webhooks", "webhook", "webhookdelivery"),
                 ],
             },
             {
@@ -53,6 +54,7 @@ UNFOLD = {
                 "title": "Access",
                 "separator": True,
                 "items": [
+                    _entry("API keys", "key", "apikey"),
                     {
                         "title": "Users",
                         "icon": "person",

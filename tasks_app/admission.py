@@ -26,10 +26,13 @@ def first(once: Once, caller: Caller, task_id: UUID) -> Task | None:
     Raises:
         KeyReused: it was another request.
     """
-    # Waits for whoever inserts the same name at this moment, until that one's task is there.
-    name = IdempotencyKey(key_id=caller.key_id, name=once.name, body_sha256=once.body_sha256, task_id=task_id)
-    IdempotencyKey.objects.bulk_create([name], ignore_conflicts=True)
-    known = IdempotencyKey.objects.select_related("task").get(key_id=caller.key_id, name=once.name)
+    name = {"key_id": caller.key_id, "name": once.name}
+    mine = IdempotencyKey(**name, body_sha256=once.body_sha256, task_id=task_id)
+    known = None
+    while known is None:
+        # Waits for whoever inserts the same name at this moment, until that one's task is there.
+        IdempotencyKey.objects.bulk_create([mine], ignore_conflicts=True)
+        known = IdempotencyKey.objects.filter(**name).first()  # None: it was forgotten between the two
     if known.body_sha256 != once.body_sha256:
         raise KeyReused(str(KeyReused.__doc__))
     return None if known.task_id == task_id else known.task

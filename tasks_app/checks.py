@@ -43,6 +43,15 @@ def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
     return [Warning("ALLOWED_MODELS: `*` lets whoever can post fill this disk.", hint=hint, id="tasks_app.W001")]
 
 
+@register(Tags.security, deploy=True)
+def check_api_auth(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of a server that whoever reaches it may use."""
+    if settings.API_AUTH == "required":
+        return []
+    hint = "Set API_AUTH=required; `manage.py apikey create` makes keys."
+    return [Warning("API_AUTH: whoever reaches this server may use it.", hint=hint, id="tasks_app.W002")]
+
+
 def _module_exists(name: str) -> bool:
     try:
         return find_spec(name) is not None

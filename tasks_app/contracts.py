@@ -198,6 +198,14 @@ class StoredImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Who is told how a task ended, and of which ends."""
+
+    url: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """A task to be: everything validated and resolved."""
 
@@ -209,6 +217,23 @@ class Submission:
     params: Mapping[str, Any]
     seed: int
     priority: int
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What a webhook's receiver is sent."""
+
+    content: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of a delivery: the status, if there was one, and what went wrong in words, if something did."""
+
+    status: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,3 +260,4 @@ class Caller:
     scopes: frozenset[str]
     key_id: int | None = None
     limits: Limits = Limits()
+    webhook: Webhook | None = None

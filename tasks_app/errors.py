@@ -104,3 +104,7 @@ RETRYABLE = {error.code: error.retryable for error in TaskError.__subclasses__()
 
 class RunStopped(Exception):
     """Raised inside a run, from its progress callback, when its supervisor wants it to end."""
+
+
+class DestinationRefused(Exception):
+    """A webhook's URL leads to where this server does not call; the message says why."""

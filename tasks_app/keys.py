@@ -13,9 +13,11 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tasks_app.contracts import Caller, Limits
-from tasks_app.models import ApiKey, Scope
+from tasks_app.contracts import Caller, Limits, Webhook
+from tasks_app.models import ApiKey, Scope, WebhookEvent
 
+# What a key may do unless somebody says otherwise.
+USUAL = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
 # Said at most so often, since it is a write.
 USE_NOTED_SECONDS = 60
 
@@ -52,7 +54,14 @@ def caller(key: ApiKey) -> Caller:
             rate_per_minute=_first(key.rate_per_minute, settings.RATE_PER_MINUTE),
             max_queued=_first(key.max_queued, settings.MAX_QUEUED_PER_KEY),
         ),
+        webhook=_webhook(key),
     )
+
+
+def _webhook(key: ApiKey) -> Webhook | None:
+    if not key.webhook_url:
+        return None
+    return Webhook(url=key.webhook_url, events=tuple(key.webhook_events or WebhookEvent.values))
 
 
 def _first(own: int | None, default: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -12,9 +13,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, admission, lifecycle, pauses, progress, registry, storage
-from tasks_app.contracts import Caller, Once, Submission
-from tasks_app.models import TERMINAL, Pause, Status, Task, WorkerCommand
+from tasks_app import actors, admission, deliveries, lifecycle, pauses, progress, registry, storage
+from tasks_app.contracts import Caller, Once, Submission, Webhook
+from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
 
 
 def submit(submission: Submission, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
@@ -32,7 +33,8 @@ def submit(submission: Submission, *, caller: Caller, once: Once | None = None) 
         if before is not None:
             return before, False
         admission.make_room(caller)
-        task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(submission))
+        told = replace(submission, webhook=submission.webhook or caller.webhook)
+        task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(told))
         _wake(task.pk)
     return task, True
 
@@ -60,6 +62,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         params=task.params,
         seed=task.seed,
         priority=task.priority,
+        webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
     )
     values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
@@ -98,6 +101,11 @@ def resume(scope: Pause.Scope, target: str = "") -> bool:
     return resumed
 
 
+def send_again(delivery: WebhookDelivery) -> bool:
+    """Have a webhook delivered once more, now; False while it is being sent."""
+    return deliveries.send_again(delivery.pk)
+
+
 def command(
     kind: WorkerCommand.Kind, model_id: str, workers: Iterable[str], *, by: User | None = None
 ) -> list[WorkerCommand]:
@@ -119,7 +127,14 @@ def _row(submission: Submission) -> dict[str, Any]:
         "total_steps": submission.params["steps"],
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
+        **_told(submission.webhook),
     }
+
+
+def _told(webhook: Webhook | None) -> dict[str, Any]:
+    if webhook is None:
+        return {}
+    return {"webhook_url": webhook.url, "webhook_events": list(webhook.events), "webhook_due": True}
 
 
 def _wake(task_id: UUID) -> None:

@@ -11,11 +11,18 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, errors, parameters, task_types
+from tasks_app import catalog, errors, guard, parameters, task_types, webhooks
 from tasks_app.catalog import ResolvedModel
-from tasks_app.contracts import Submission
-from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from tasks_app.strict import StrictChoiceField, StrictIntegerField, StrictSerializer, details, has_surrogate
+from tasks_app.contracts import Caller, Submission, Webhook
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
+from tasks_app.strict import (
+    StrictCharField,
+    StrictChoiceField,
+    StrictIntegerField,
+    StrictSerializer,
+    details,
+    has_surrogate,
+)
 
 SEEDS = 2**32
 
@@ -28,12 +35,42 @@ class PassedOn(serializers.Field[Any, Any, Any, Any]):
         return data
 
 
+class WebhookUrlField(StrictCharField):
+    """A URL that this server may call, as far as that can be said without looking its name up."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the URL."""
+        try:
+            guard.parse(data, webhooks.policy())
+        except errors.DestinationRefused as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
+        return str(data)
+
+
+class EventsField(serializers.ListField):
+    """Ends of a task, at least one."""
+
+    child = StrictChoiceField(WebhookEvent.values)
+    default_error_messages = {"not_a_list": "Must be a list.", "empty": "Must not be empty."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_empty=False, **kwargs)
+
+
+class WebhookSerializer(StrictSerializer):
+    """Who is told how the task ended."""
+
+    url = WebhookUrlField()
+    events = EventsField(default=WebhookEvent.values)
+
+
 class SubmissionSerializer(StrictSerializer):
-    """The body of `POST /task`; every wrong field is reported at once."""
+    """The body of `POST /task`; every wrong field is reported at once. The context may bring the `caller`."""
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
     priority = StrictIntegerField(min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0)
+    webhook = WebhookSerializer(default=None, allow_null=True)
 
     _model: ResolvedModel | None = None
 
@@ -56,6 +93,14 @@ class SubmissionSerializer(StrictSerializer):
             raise serializers.ValidationError(found)
         return values
 
+    def validate_webhook(self, webhook: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Refuse what could not be signed: a key has a secret of its own, the others share the server's."""
+        caller: Caller | None = self.context.get("caller")
+        has_key = caller is not None and caller.key_id is not None
+        if webhook is not None and not has_key and settings.WEBHOOK_SECRET is None:
+            raise serializers.ValidationError("This server has no WEBHOOK_SECRET to sign with.", code="unsigned")
+        return webhook
+
     def submission(self) -> Submission:
         """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
         values = self.validated_data
@@ -72,7 +117,14 @@ class SubmissionSerializer(StrictSerializer):
             params=params,
             seed=secrets.randbelow(SEEDS) if seed is None else seed,
             priority=values["priority"],
+            webhook=_webhook(values["webhook"]),
         )
+
+
+def _webhook(values: dict[str, Any] | None) -> Webhook | None:
+    if values is None:
+        return None
+    return Webhook(url=values["url"], events=tuple(dict.fromkeys(values["events"])))
 
 
 def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> serializers.Serializer[Any]:

@@ -14,10 +14,25 @@ from django.db import connection, connections
 from django.test import Client
 
 from tasks_app import lifecycle, pauses, registry
-from tasks_app.models import DiffusionModel, Pause, Status, Task, WorkerCommand
-from tests.admin.pages import DEEDS, LIST, MODELS, PAUSES, WORKERS, MakeTask, body, claim_of, deed_url, given, url_of
+from tasks_app.models import DiffusionModel, Pause, Status, Task, WebhookDelivery, WorkerCommand
+from tests.admin.pages import (
+    DEEDS,
+    DELIVERIES,
+    LIST,
+    MODELS,
+    PAUSES,
+    WORKERS,
+    MakeTask,
+    body,
+    claim_of,
+    deed_url,
+    given,
+    url_of,
+)
 
 migration: Any = importlib.import_module("tasks_app.migrations.0005_groups")
+webhooks: Any = importlib.import_module("tasks_app.migrations.0007_webhooks")
+ACTS = {*migration.ACTS, *webhooks.GRANTS["operators"]}
 VIEWS = {f"view_{model._meta.model_name}" for model in apps.get_app_config("tasks_app").get_models()}
 
 
@@ -30,6 +45,7 @@ def permissions(name: str, using: str = "default") -> set[str]:
 def member(db: None) -> Callable[[str], Client]:
     """Return a factory of clients whose user is in a group; other tests may have emptied the tables."""
     migration.create_groups(apps, connection.schema_editor())
+    webhooks.grant(apps, connection.schema_editor())
 
     def login(group: str) -> Client:
         user = User.objects.create_user(group, password="pw", is_staff=True)
@@ -62,11 +78,11 @@ def empty_database(django_db_blocker: Any) -> Iterator[str]:
 def test_on_an_empty_database_the_migrations_make_both_groups_and_take_them_away_again(empty_database: str) -> None:
     call_command("migrate", database=empty_database, verbosity=0)
     assert permissions("viewers", empty_database) == VIEWS
-    assert permissions("operators", empty_database) == VIEWS | set(migration.ACTS)
+    assert permissions("operators", empty_database) == VIEWS | ACTS
     call_command("migrate", "tasks_app", "0004", database=empty_database, verbosity=0)
     assert not Group.objects.using(empty_database).exists()
     call_command("migrate", "tasks_app", database=empty_database, verbosity=0)
-    assert permissions("operators", empty_database) == VIEWS | set(migration.ACTS)
+    assert permissions("operators", empty_database) == VIEWS | ACTS
 
 
 def test_making_the_groups_again_keeps_what_people_added(member: Callable[[str], Client]) -> None:
@@ -84,7 +100,13 @@ def things(make_task: MakeTask, claimed: MakeTask) -> dict[str, Any]:
     registry.arrive("gpu", host="here", pid=1, version="1", age=registry.KEPT)
     ended = claimed()
     lifecycle.fail(claim_of(ended), code="internal", message="")
-    return {"ended": ended, "queued": make_task(), "model": DiffusionModel.objects.get(model_id="demo")}
+    delivery = WebhookDelivery.objects.create(task=ended, event="failed", url="https://hooks.example/")
+    return {
+        "ended": ended,
+        "queued": make_task(),
+        "model": DiffusionModel.objects.get(model_id="demo"),
+        "delivery": delivery,
+    }
 
 
 def acts(things: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -96,7 +118,8 @@ def acts(things: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     turns = [(f"{PAUSES}{turn}/?{target}", {}) for turn in ("pause", "resume") for target in targets]
     orders = [(f"{MODELS}{model.pk}/{kind}/", {"workers": ["gpu"]}) for kind in ("preload", "unload")]
     edits = [(f"{MODELS}{model.pk}/change/", {"offload": "none"}), (f"{MODELS}add/", {"model_id": "org/new"})]
-    return [(f"{LIST}{queued.pk}/clone/", {}), *deeds, *many, *turns, *orders, *edits]
+    again = (f"{DELIVERIES}{things['delivery'].pk}/again/", {})
+    return [again, (f"{LIST}{queued.pk}/clone/", {}), *deeds, *many, *turns, *orders, *edits]
 
 
 def pages(things: dict[str, Any]) -> list[str]:
@@ -110,6 +133,8 @@ def pages(things: dict[str, Any]) -> list[str]:
         MODELS,
         f"{MODELS}{things['model'].pk}/change/",
         PAUSES,
+        DELIVERIES,
+        f"{DELIVERIES}{things['delivery'].pk}/change/",
     ]
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from tasks_app import pauses, progress
 from tasks_app.admin.cells import SMALL, badge, duration, image_url, moment, progress_bar, prompt, spell
@@ -79,6 +81,7 @@ def context(task: Task) -> dict[str, Any]:
         "bars": list(_stages(task)),
         "lifecycle": list(_lifecycle(task)),
         "attempts": list(_attempts(task)),
+        "webhook": list(_webhook(task)),
         "retries": task.retries.order_by("created_at"),
         "deeds": [deed for deed in DEEDS if deed.applies(task)],
         "has_ended": task.status in TERMINAL,
@@ -157,6 +160,17 @@ def _lifecycle(task: Task) -> Iterator[Row]:
     yield Row(label="Cancel requested", value=moment(task.cancel_requested_at))
     yield Row(label="Last woken", value=moment(task.woken_at))
     yield Row(label="Updated", value=moment(task.updated_at))
+
+
+def _webhook(task: Task) -> Iterator[Row]:
+    if not task.webhook_url:
+        return
+    yield Row(label="URL", value=task.webhook_url)
+    yield Row(label="Told of", value=", ".join(task.webhook_events))
+    for delivery in task.deliveries.all():
+        address = reverse("admin:tasks_app_webhookdelivery_change", args=[delivery.pk])
+        link = format_html('<a class="text-link" href="{}">{}</a>', address, delivery.get_state_display())
+        yield Row(label=delivery.get_event_display(), value=link, hint=delivery.last_error)
 
 
 def _attempts(task: Task) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from tasks_app.models.tasks import (
     TaskAttempt,
     TaskImage,
 )
+from tasks_app.models.webhooks import WebhookDelivery
 
 __all__ = [
     "HIGHEST_PRIORITY",
@@ -27,6 +28,7 @@ __all__ = [
     "Task",
     "TaskAttempt",
     "TaskImage",
+    "WebhookDelivery",
     "WebhookEvent",
     "Worker",
     "WorkerCommand",

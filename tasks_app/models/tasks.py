@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector
 from django.db import models
@@ -73,6 +74,9 @@ class Task(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
+    webhook_url = models.TextField(blank=True, help_text="Who is told how it ended.")
+    webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    webhook_due = models.BooleanField(default=False, help_text="Its end has not been made a delivery yet.")
     key = models.ForeignKey(
         "tasks_app.ApiKey",
         null=True,
@@ -111,6 +115,7 @@ class Task(models.Model):
                 name="task_newest_of_error",
             ),
             models.Index(F("finished_at").desc(), condition=_ended, name="task_finished"),
+            models.Index(fields=["finished_at"], condition=_ended & Q(webhook_due=True), name="task_webhook_due"),
             GinIndex(SearchVector(KT("params__prompt"), config="simple"), name="task_prompt_words"),
         )
         constraints = (
@@ -137,6 +142,7 @@ class Task(models.Model):
                 condition=Q(priority__gte=LOWEST_PRIORITY) & Q(priority__lte=HIGHEST_PRIORITY),
                 name="task_priority_in_range",
             ),
+            models.CheckConstraint(condition=Q(webhook_due=False) | ~Q(webhook_url=""), name="task_webhook_has_url"),
             models.CheckConstraint(condition=Q(seed__gte=0) & Q(seed__lt=2**32), name="task_seed_in_range"),
         )
 

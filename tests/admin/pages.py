@@ -16,6 +16,7 @@ DEEDS = ["cancel", "reprioritize", "retry", "remove"]
 WORKERS = "/admin/tasks_app/worker/"
 MODELS = "/admin/tasks_app/diffusionmodel/"
 PAUSES = "/admin/tasks_app/pause/"
+DELIVERIES = "/admin/tasks_app/webhookdelivery/"
 
 
 def claim_of(task: Task) -> Claim:

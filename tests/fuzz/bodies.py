@@ -76,7 +76,7 @@ BAD: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("params", "height"): no_side,
     ("params", "num_images"): bad_integer(1, 8),
 }
-KNOWN = {"task_type", "priority", "params", "prompt", "width", "height", *PARAMS}
+KNOWN = {"task_type", "priority", "webhook", "params", "prompt", "width", "height", *PARAMS}
 
 
 @st.composite

@@ -10,10 +10,9 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from tasks_app import keys
+from tasks_app import guard, keys, webhooks
+from tasks_app.errors import DestinationRefused
 from tasks_app.models import ApiKey, Scope
-
-USUAL = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
 
 
 class Command(BaseCommand):
@@ -27,12 +26,13 @@ class Command(BaseCommand):
         create = verbs.add_parser("create", help="make a key and print it, this once")
         create.add_argument("name", help="what it is for")
         create.add_argument("--owner", required=True, help="whose: a user's name")
-        usual = f"again for each ({', '.join(USUAL)})"
+        usual = f"again for each ({', '.join(keys.USUAL)})"
         create.add_argument("--scope", action="append", choices=Scope.values, help=usual)
         create.add_argument("--days", type=int, help="how long it is good (for ever)")
         create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
         create.add_argument("--max-running", type=int, help="how many of its tasks may run")
         create.add_argument("--rate", type=int, help="how many requests it may make in a minute")
+        create.add_argument("--webhook", default="", help="the URL that is told how its tasks ended")
         verbs.add_parser("list", help="print all keys, but for what they are")
         revoke = verbs.add_parser("revoke", help="end a key now")
         revoke.add_argument("id", type=int, help="as `list` shows it")
@@ -52,14 +52,17 @@ class Command(BaseCommand):
         key, token = keys.create(
             user=owner,
             name=options["name"],
-            scopes=[Scope(scope) for scope in options["scope"] or USUAL],
+            scopes=[Scope(scope) for scope in options["scope"] or keys.USUAL],
             expires_in=None if days is None else timedelta(days=days),
             max_queued=options["max_queued"],
             max_running=options["max_running"],
             rate_per_minute=options["rate"],
+            webhook_url=_webhook(options["webhook"]),
         )
         self.stderr.write(f"Key {key.pk}, of {owner}: {', '.join(key.scopes)}. It is shown only now:", str)
         self.stdout.write(token)
+        if key.webhook_url:
+            self.stderr.write(f"Its webhooks are signed with {key.webhook_secret}", str)
 
     def _list(self, options: dict[str, Any]) -> None:
         for key in ApiKey.objects.select_related("user"):
@@ -72,3 +75,12 @@ class Command(BaseCommand):
         if key is None or not keys.revoke(key):
             raise CommandError("There is no such key, or it has ended.")
         self.stdout.write(f"{key} has ended.")
+
+
+def _webhook(url: str) -> str:
+    if url:
+        try:
+            guard.parse(url, webhooks.policy())
+        except DestinationRefused as error:
+            raise CommandError(f"--webhook: {error}") from None
+    return url

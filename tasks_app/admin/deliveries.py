@@ -1,0 +1,193 @@
+"""Deliveries of webhooks: the list, a delivery's page, and the way to send it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+
+from tasks_app import services
+from tasks_app.admin import cells, log
+from tasks_app.admin.lists import BoundedPaginator
+from tasks_app.admin.page import Row
+from tasks_app.models import WebhookDelivery
+
+# Unfold has no types; its admin has the interface of Django's.
+if TYPE_CHECKING:
+    DeliveryModelAdmin = admin.ModelAdmin[WebhookDelivery]
+else:
+    DeliveryModelAdmin = ModelAdmin
+
+State = WebhookDelivery.State
+NEEDED = "tasks_app.change_webhookdelivery"
+EFFECT = (
+    "Its receiver is told at once, under the same id, which lets one that had it before pass it over; if that fails, "
+    "it is tried again for a day."
+)
+_BADGES = {State.PENDING: "warning", State.SENDING: "info", State.DELIVERED: "success", State.FAILED: "danger"}
+
+
+@admin.register(WebhookDelivery)
+class DeliveryAdmin(DeliveryModelAdmin):
+    """Deliveries to watch and to send again; nothing else about them can be changed."""
+
+    list_display = ("delivery", "state_badge", "task_link", "receiver", "tried", "answer", "created")
+    list_display_links = None
+    list_filter = ("state", "event")
+    list_fullwidth = True
+    change_list_template = "admin/tasks_app/steering/change_list.html"
+    ordering = ("-created_at", "-id")
+    sortable_by = ()
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: deliveries come of tasks that end."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> bool:
+        """Refuse: a form's save would overwrite what a worker writes at the same time."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> bool:
+        """Refuse: they go with their tasks."""
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put the deed's address before Django's own."""
+        view = self.admin_site.admin_view(self.send_again)
+        own = path("<uuid:delivery_id>/again/", view, name="tasks_app_webhookdelivery_again")
+        return [own, *super().get_urls()]
+
+    def get_fieldsets(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> list[Any]:
+        """Return none: the page has a template of its own."""
+        return []
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: WebhookDelivery | None = None,
+    ) -> HttpResponse:
+        """Add what the page shows."""
+        assert obj is not None, "nobody may add deliveries"
+        may = request.user.has_perm(NEEDED) and obj.state != State.SENDING
+        context |= {"badge": badge(obj), "rows": _rows(obj), "again": again_url(obj) if may else ""}
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def send_again(self, request: HttpRequest, delivery_id: UUID) -> HttpResponse:
+        """Ask on GET; do it on POST."""
+        if not request.user.has_perm(NEEDED):
+            raise PermissionDenied
+        delivery = WebhookDelivery.objects.filter(pk=delivery_id).first()
+        if delivery is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, str(delivery_id))  # type: ignore[attr-defined, no-any-return]
+        if request.method != "POST":
+            return self._ask(request, delivery)
+        if services.send_again(delivery):
+            log.write(request, delivery, "Sent again.")
+            self.message_user(request, "It is sent again now.", messages.SUCCESS)
+        else:
+            self.message_user(request, "It is being sent at this moment.", messages.WARNING)
+        return HttpResponseRedirect(url(delivery))
+
+    def _ask(self, request: HttpRequest, delivery: WebhookDelivery) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Send {delivery} again?",
+            "effect": EFFECT,
+            "confirm": "Send again",
+            "back": url(delivery),
+        }
+        return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
+
+    @admin.display(description="event")
+    def delivery(self, delivery: WebhookDelivery) -> str:
+        """Show what is told."""
+        return format_html('<a class="text-link" href="{}">task.{}</a>', url(delivery), delivery.event)
+
+    @admin.display(description="state")
+    def state_badge(self, delivery: WebhookDelivery) -> str:
+        """Show the state in its color."""
+        return badge(delivery)
+
+    @admin.display(description="task")
+    def task_link(self, delivery: WebhookDelivery) -> str:
+        """Show which task."""
+        return _task(delivery, str(delivery.task_id)[:8] + "…")
+
+    @admin.display(description="receiver")
+    def receiver(self, delivery: WebhookDelivery) -> str:
+        """Show whom."""
+        return format_html('<span class="steer-name" title="{0}">{0}</span>', delivery.url)
+
+    @admin.display(description="attempts")
+    def tried(self, delivery: WebhookDelivery) -> str:
+        """Show how often it was tried, and when it will be again."""
+        if delivery.state != State.PENDING or not delivery.attempts:
+            return str(delivery.attempts)
+        more = '{}<small class="steer-more" title="{next}">next {next}</small>'
+        return format_html(more, delivery.attempts, next=_next(delivery))
+
+    @admin.display(description="answer")
+    def answer(self, delivery: WebhookDelivery) -> str:
+        """Show what came of the last attempt."""
+        return _answer(delivery)
+
+    @admin.display(description="created")
+    def created(self, delivery: WebhookDelivery) -> str:
+        """Show how long ago the task ended."""
+        return cells.ago(delivery.created_at)
+
+
+def url(delivery: WebhookDelivery) -> str:
+    """Return the address of its page."""
+    return reverse("admin:tasks_app_webhookdelivery_change", args=[delivery.pk])
+
+
+def again_url(delivery: WebhookDelivery) -> str:
+    """Return the address that asks about sending it again on GET and does it on POST."""
+    return reverse("admin:tasks_app_webhookdelivery_again", args=[delivery.pk])
+
+
+def badge(delivery: WebhookDelivery) -> str:
+    """Render the state in its color."""
+    return cells.label(delivery.get_state_display(), _BADGES[State(delivery.state)])
+
+
+def _rows(delivery: WebhookDelivery) -> list[Row]:
+    return [
+        Row(label="Id", value=delivery.pk, hint="the same in every attempt"),
+        Row(label="Task", value=_task(delivery, str(delivery.task_id))),
+        Row(label="Receiver", value=delivery.url),
+        Row(label="Attempts", value=delivery.attempts),
+        Row(label="Answer", value=_answer(delivery)),
+        Row(label="Created", value=cells.moment(delivery.created_at)),
+        Row(label="Last tried", value=cells.moment(delivery.last_at)),
+        Row(label="Next try", value=_next(delivery) if delivery.state == State.PENDING else "–"),
+    ]
+
+
+def _answer(delivery: WebhookDelivery) -> str:
+    return delivery.last_error or str(delivery.last_status or "–")
+
+
+def _next(delivery: WebhookDelivery) -> str:
+    return cells.moment(delivery.next_at)
+
+
+def _task(delivery: WebhookDelivery, text: str) -> str:
+    address = reverse("admin:tasks_app_task_change", args=[delivery.task_id])
+    return format_html('<a class="text-link" href="{}">{}</a>', address, text)

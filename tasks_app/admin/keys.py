@@ -1,0 +1,194 @@
+"""Keys of the API: made and shown once, limited, revoked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.timesince import timesince
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
+
+from tasks_app import errors, guard, keys, webhooks
+from tasks_app.admin import cells, log
+from tasks_app.models import ApiKey, Scope, WebhookEvent
+
+# Unfold has no types; its admin has the interface of Django's.
+if TYPE_CHECKING:
+    KeyModelAdmin = admin.ModelAdmin[ApiKey]
+    ApiKeyForm = forms.ModelForm[ApiKey]
+else:
+    KeyModelAdmin = ModelAdmin
+    ApiKeyForm = forms.ModelForm
+
+CHANGE = "tasks_app.change_apikey"
+_LIMITS = ("rate_per_minute", "max_queued", "max_running")
+_WEBHOOK = ("webhook_url", "webhook_events")
+
+
+class KeyForm(ApiKeyForm):
+    """What a key is for, and what it may do."""
+
+    scopes = forms.TypedMultipleChoiceField(
+        choices=Scope.choices, coerce=Scope, widget=UnfoldAdminCheckboxSelectMultipleWidget(), initial=keys.USUAL
+    )
+    webhook_url = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Told of this key's tasks that name no webhook.",
+    )
+    webhook_events = forms.MultipleChoiceField(
+        choices=WebhookEvent.choices,
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget(),
+        help_text="None: all.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", "user", "scopes", "expiry", *_LIMITS, *_WEBHOOK)
+
+    def clean_webhook_url(self) -> str:
+        """Refuse what this server would never call."""
+        url: str = self.cleaned_data["webhook_url"]
+        try:
+            if url:
+                guard.parse(url, webhooks.policy())
+        except errors.DestinationRefused as error:
+            raise forms.ValidationError(str(error)) from None
+        return url
+
+
+@admin.register(ApiKey)
+class KeyAdmin(KeyModelAdmin):
+    """Keys, whose they are, and when they were last used."""
+
+    form = KeyForm
+    list_display = ("name", "user", "may", "state", "used")
+    list_select_related = ("user",)
+    list_fullwidth = True
+    change_form_outer_before_template = "admin/tasks_app/apikey/before_form.html"
+    ordering = ("name", "pk")
+    sortable_by = ()
+    search_fields = ("name", "user__username")
+    autocomplete_fields = ("user",)
+    actions = None
+    fieldsets = (
+        (None, {"fields": (("name", "user"), "scopes", "expiry")}),
+        ("Limits", {"fields": (_LIMITS,)}),
+        ("Webhook", {"fields": _WEBHOOK}),
+    )
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        """Refuse: its tasks would be nobody's. Revoke it instead."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
+        """Keep whose a key is; its webhook's secret is for those who may change it."""
+        return [] if obj is None else ["user", "secret"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        """Add the webhook's secret where it may be seen."""
+        if obj is None or not request.user.has_perm(CHANGE):
+            return self.fieldsets
+        return (*self.fieldsets[:-1], ("Webhook", {"fields": (*_WEBHOOK, "secret")}))
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put the page that revokes before Django's own addresses."""
+        view = self.admin_site.admin_view(self.revoke)
+        return [path("<int:key_id>/revoke/", view, name="tasks_app_apikey_revoke"), *super().get_urls()]
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """Let a new key be made where all are made."""
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        given = dict(form.cleaned_data)
+        expiry = given.pop("expiry")
+        made, obj.token = keys.create(expires_in=None if expiry is None else expiry - timezone.now(), **given)
+        obj.pk, obj.webhook_secret = made.pk, made.webhook_secret
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Show the key, this once."""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "The new key",
+            "key": obj,
+            "token": obj.token,
+            "next": reverse("admin:tasks_app_apikey_changelist"),
+        }
+        return TemplateResponse(
+            request, "admin/tasks_app/apikey/made.html", context, headers={"Cache-Control": "no-store"}
+        )
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Offer to revoke a key that is good."""
+        key = context.get("original")
+        if key is not None and not _ended(key) and request.user.has_perm(CHANGE):
+            context |= {"revoke": reverse("admin:tasks_app_apikey_revoke", args=[key.pk]), "used": _used(key)}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def revoke(self, request: HttpRequest, key_id: int) -> HttpResponse:
+        """Ask on GET; end the key on POST."""
+        if not request.user.has_perm(CHANGE):
+            raise PermissionDenied
+        key = ApiKey.objects.filter(pk=key_id).first()
+        if key is None:
+            raise Http404
+        page = reverse("admin:tasks_app_apikey_change", args=[key.pk])
+        if request.method != "POST":
+            return self._ask(request, key, page)
+        if moved := keys.revoke(key):
+            log.write(request, key, "Revoked.")
+        said = f"{key} {'has ended' if moved else 'had ended before'}."
+        self.message_user(request, said, messages.SUCCESS if moved else messages.WARNING)
+        return HttpResponseRedirect(page)
+
+    def _ask(self, request: HttpRequest, key: ApiKey, page: str) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Revoke {key}?",
+            "effect": "Whoever uses it is refused from now on. Its tasks go on, and stay its own.",
+            "confirm": "Revoke",
+            "back": page,
+        }
+        return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
+
+    @admin.display(description="may")
+    def may(self, key: ApiKey) -> str:
+        """Show its scopes."""
+        return ", ".join(key.scopes)
+
+    @admin.display(description="state")
+    def state(self, key: ApiKey) -> str:
+        """Show whether it is good, and until when."""
+        if _ended(key):
+            return cells.label("ended", "default")
+        return cells.label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
+
+    @admin.display(description="last used")
+    def used(self, key: ApiKey) -> str:
+        """Show when it was last used."""
+        return _used(key)
+
+    @admin.display(description="webhook's secret")
+    def secret(self, key: ApiKey) -> str:
+        """Show what its webhooks are signed with."""
+        return key.webhook_secret
+
+
+def _ended(key: ApiKey) -> bool:
+    return key.expiry is not None and key.expiry <= timezone.now()
+
+
+def _used(key: ApiKey) -> str:
+    return "never used" if key.last_used_at is None else f"used {timesince(key.last_used_at)} ago"

@@ -1,0 +1,85 @@
+"""Receivers of webhooks on the loopback, each of which answers as the test says and keeps what it got."""
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import SimpleQueue
+from typing import Any
+
+Answering = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A request as it came in."""
+
+    path: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Receiver:
+    """Where it listens, and what it got."""
+
+    def __init__(self, port: int, scheme: str) -> None:
+        self.port, self.scheme = port, scheme
+        self.calls: SimpleQueue[Call] = SimpleQueue()
+
+    def url(self, host: str = "127.0.0.1") -> str:
+        return f"{self.scheme}://{host}:{self.port}/hook?x=1"
+
+    def next(self) -> Call:
+        """Wait for the next call."""
+        return self.calls.get(timeout=30)
+
+
+def status(number: int, **headers: str) -> Answering:
+    """Answer with a status and no body."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(number)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+@contextmanager
+def receiving(*answers: Answering, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """Listen, and answer one call after another like this; the last answer serves all that follow."""
+    waiting = list(answers or [status(204)])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            receiver.calls.put(Call(path=self.path, headers=dict(self.headers), content=content))
+            with suppress(ConnectionError):  # the client has what it wants
+                answer(self)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            pass  # a refused certificate
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    receiver = Receiver(server.server_address[1], "https" if tls else "http")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
