@@ -204,12 +204,14 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], bytes]) -> HttpResponseBase:
     """Answer with bytes that never change under this tag, unless the client has them."""
     etag = f'"{tag}"'
-    known = get_conditional_response(request, etag=etag)
-    if known is not None and known.status_code == 412:
+    whole = HttpResponse(content_type=content_type, headers={"ETag": etag, **FOREVER})
+    answer = get_conditional_response(request, etag=etag, response=whole)
+    assert answer is not None, "there is one, as one is given"
+    if answer.status_code == 412:
         raise PreconditionFailed
-    if known is not None:
-        return known
-    return HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **FOREVER})
+    if answer is whole:
+        whole.content = read()
+    return answer
 
 
 def _content(image: TaskImage) -> bytes:

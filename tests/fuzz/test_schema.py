@@ -1,4 +1,4 @@
-"""What the schema says is what the server does: schemathesis, with every check that it has, on a server that wants a key."""
+"""What the schema says is what the server does: schemathesis, with all its checks, on a server that wants a key."""
 
 import json
 import subprocess
@@ -41,23 +41,25 @@ def key(transactional_db: None) -> str:
     return keys.create(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
 
 
-def narrowed(server: httpx2.Client, models: list[str]) -> dict[str, Any]:
-    """Return the server's schema with the models that it allows, which a schema for every server can't name."""
+def narrowed(server: httpx2.Client, tasks: list[Task]) -> dict[str, Any]:
+    """Return the schema with what only this server knows: models that it allows, hosts, and tasks."""
     schema: dict[str, Any] = server.get("/schema").raise_for_status().json()
-    schema["components"]["schemas"]["TextToImageParams"]["properties"]["model_id"] = {"type": "string", "enum": models}
+    components = schema["components"]
+    components["schemas"]["TextToImageParams"]["properties"]["model_id"] = {"enum": ["demo", "stabilityai/sdxl-turbo"]}
+    components["schemas"]["Webhook"]["properties"]["url"] = {"enum": ["https://example.com/told"]}
+    components["parameters"]["task"]["example"] = [str(tasks[0].pk)]
     return schema
 
 
 def run(server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *options: str) -> dict[str, Any]:
     """Let schemathesis run, and return its report."""
-    (folder / "openapi.json").write_text(json.dumps(narrowed(server, ["demo", "stabilityai/sdxl-turbo"])))
-    config = f"hooks = {json.dumps(str(HOOKS))}\n{CONFIG.read_text()}[dictionaries.tasks]\nvalues = {json.dumps([str(task.pk) for task in tasks])}\n"
-    (folder / "schemathesis.toml").write_text(config)
-    program = str(Path(sys.executable).with_name("schemathesis"))
-    report = ["--report=json", f"--report-json-path={folder / 'report.json'}", "--no-color"]
+    (folder / "openapi.json").write_text(json.dumps(narrowed(server, tasks)))
+    ids = json.dumps([str(task.pk) for task in tasks])
+    extra = f"[dictionaries.tasks]\nvalues = {ids}\n"
+    (folder / "schemathesis.toml").write_text(f"hooks = {json.dumps(str(HOOKS))}\n{CONFIG.read_text()}\n{extra}")
     done = subprocess.run(
         [
-            program,
+            str(Path(sys.executable).with_name("schemathesis")),
             f"--config-file={folder / 'schemathesis.toml'}",
             "run",
             str(folder / "openapi.json"),
@@ -65,7 +67,9 @@ def run(server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *optio
             f"--header=Authorization: Bearer {key}",
             "--checks=all",
             "--mode=all",
-            *report,
+            "--report=json",
+            f"--report-json-path={folder / 'report.json'}",
+            "--no-color",
             *options,
         ],
         cwd=folder,
@@ -74,7 +78,8 @@ def run(server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *optio
     )
     (folder / "out.txt").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
-    return json.loads((folder / "report.json").read_text())
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
 
 
 def test_short(server: httpx2.Client, key: str, tasks: list[Task], tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 Example = dict[str, Any]
 _ID = "2ec9eca9-5d9c-42e1-b61b-a0c953b31c95"
+_PROGRESS = {"phase": "denoising", "step": 9, "total_steps": 25, "percent": 36, "eta_seconds": 0.5}
 _ROOT = f"https://pictures.example/task/{_ID}"
 _PARAMS = {"model_id": "demo", "prompt": "a red house", "steps": 25, "guidance_scale": 3.0, "seed": 42}
 
@@ -70,5 +72,5 @@ PAGE: Example = {"next": None, "previous": None, "results": [SUCCEEDED]}
 EVENT: Example = {
     "id": "1753437600456-0",
     "event": "progress",
-    "data": f'{{"task":"{_ID}","attempt":1,"phase":"denoising","step":9,"total_steps":25,"percent":36,"eta_seconds":0.5}}',
+    "data": json.dumps({"task": _ID, "attempt": 1, **_PROGRESS}),
 }

@@ -10,7 +10,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import Direction
 from rest_framework.serializers import Field
 
-from tasks_app import parameters, task_types
+from tasks_app import guard, parameters, task_types, webhooks
 from tasks_app.strict import (
     StrictCharField,
     StrictChoiceField,
@@ -18,6 +18,7 @@ from tasks_app.strict import (
     StrictIntegerField,
     StrictSerializer,
 )
+from tasks_app.submissions import EventsField, PassedOn, WebhookUrlField
 
 Schema = dict[str, Any]
 
@@ -31,6 +32,9 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
     match field:
         case StrictChoiceField():
             return {"type": "string", "enum": list(field.choices)}
+        case WebhookUrlField():
+            scheme = "https?" if webhooks.policy().http else "https"
+            return {"type": "string", "format": "uri", "pattern": f"^{scheme}://", "maxLength": guard.MAX_LENGTH}
         case StrictCharField():
             shortest = field.min_length or int(not field.allow_blank)
             bounds = {"minLength": shortest, "maxLength": field.max_length}
@@ -72,10 +76,20 @@ class FloatSchema(_FieldSchema):
     target_class = StrictFloatField
 
 
+class EventsSchema(OpenApiSerializerFieldExtension):
+    """The events that a webhook is told of."""
+
+    target_class = EventsField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
+        """Return a list that is not empty."""
+        return {"type": "array", "items": schema_of(self.target.child), "minItems": 1}
+
+
 class ParamsSchema(OpenApiSerializerFieldExtension):
     """The parameters of a task: those of any task type and provider."""
 
-    target_class = "tasks_app.submissions.PassedOn"
+    target_class = PassedOn
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
         """Return the choice of them."""

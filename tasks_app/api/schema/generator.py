@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
@@ -11,7 +12,7 @@ from tasks_app.api.schema import (
     components,
     fields,  # noqa: F401 - registers the extensions
 )
-from tasks_app.api.schema.operations import rendered
+from tasks_app.api.schema.operations import JSON, Operation, rendered
 from tasks_app.api.schema.table import OPERATIONS
 
 Schema = dict[str, Any]
@@ -32,8 +33,12 @@ class TableSchema(AutoSchema):
         self.path, self.path_regex, self.path_prefix = path, path_regex, path_prefix
         self.method, self.registry = method, registry
         operation = OPERATIONS[f"{method} {path}"]
-        body = None if operation.body is None else self.resolve_serializer(operation.body, "request").ref
-        return rendered(operation, body)
+        return rendered(operation, self._body(operation))
+
+    def _body(self, operation: Operation) -> Mapping[str, Schema]:
+        if isinstance(operation.body, type):
+            return {JSON: self.resolve_serializer(operation.body, "request").ref}
+        return operation.body or {}
 
 
 def without_slash(endpoints: list[Endpoint]) -> list[Endpoint]:
@@ -45,7 +50,7 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
     """Add the endpoints that are no views of DRF's, and what all refer to."""
     for name, operation in OPERATIONS.items():
         method, path = name.split()
-        result["paths"].setdefault(path, {}).setdefault(method.lower(), rendered(operation, None))
+        result["paths"].setdefault(path, {}).setdefault(method.lower(), rendered(operation, {}))
     for kind, more in components.everything().items():
         result["components"].setdefault(kind, {}).update(more)
     return result

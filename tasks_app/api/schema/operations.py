@@ -39,7 +39,8 @@ class Answer:
 class Operation:
     """One endpoint: `parameters` are components, `refusals` those beside what every endpoint refuses.
 
-    `scope` is what its caller needs, None where anybody may come; `signed` addresses lead there, too.
+    `body` is a serializer, or has schemas by media type. `scope` is what its caller needs, None where anybody may come;
+    `signed` addresses lead there, too.
     """
 
     id: str
@@ -48,22 +49,22 @@ class Operation:
     answers: Mapping[int, Answer]
     description: str = ""
     parameters: tuple[str, ...] = ()
-    body: type[Serializer[Any]] | None = None
+    body: type[Serializer[Any]] | Mapping[str, Schema] | None = None
     examples: Mapping[str, Any] = field(default_factory=dict)
     refusals: tuple[int, ...] = ()
     scope: Scope | None = Scope.READ
     signed: bool = False
 
 
-def rendered(operation: Operation, body: Schema | None) -> Schema:
-    """Return the OpenAPI object of an operation whose body has this schema."""
+def rendered(operation: Operation, body: Mapping[str, Schema]) -> Schema:
+    """Return the OpenAPI object of an operation whose body has these schemas by media type."""
     found = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": _description(operation),
         "parameters": [ref("parameters", name) for name in operation.parameters],
-        "requestBody": body and {"required": True, "content": {JSON: {"schema": body, **_examples(operation)}}},
+        "requestBody": _body(operation, body),
         "responses": _responses(operation),
     }
     return {**{name: value for name, value in found.items() if value}, "security": _security(operation)}
@@ -74,8 +75,14 @@ def _description(operation: Operation) -> str:
     return "\n\n".join(part for part in (operation.description, needs) if part)
 
 
+def _body(operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
+    content = {kind: {"schema": schema, **_examples(operation)} for kind, schema in schemas.items()}
+    return {"required": True, "content": content} if content else {}
+
+
 def _examples(operation: Operation) -> Schema:
-    return {"examples": {name: {"value": value} for name, value in operation.examples.items()}}
+    found = {name: {"value": value} for name, value in operation.examples.items()}
+    return {"examples": found} if found else {}
 
 
 def _security(operation: Operation) -> list[Schema]:
