@@ -18,8 +18,9 @@ from tests.fuzz.conftest import serving
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 UNLIMITED = 10**9
-SHORT, FULL = 4, 60
-LEAST_CASES = 2000
+# Examples for each operation and phase, and how many cases that must at least come to.
+SHORT, LEAST_SHORT = 2, 250
+FULL, LEAST_FULL = 300, 2000
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,24 @@ def run(server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *optio
     return report
 
 
-def test_short(server: httpx2.Client, key: str, tasks: list[Task], tmp_path: Path) -> None:
-    report = run(server, key, tasks, tmp_path, f"--max-examples={SHORT}", "--seed=1")
-    print(report)
+def check(report: dict[str, Any], least: int) -> None:
+    """Fail when less was asked than the figure says, an operation was left out or has never been reached."""
+    assert (report["stop_reason"], report["failures"], report["errors"]) == ("completed", [], [])
+    assert report["operations"]["tested"] == report["operations"]["total"]
+    assert {phase["status"] for phase in report["phases"].values()} == {"success"}
+    assert report["warnings"]["missing_test_data"] == []
+    assert report["test_cases"]["generated"] - report["test_cases"]["without_checks"] >= least, report["test_cases"]
+
+
+def test_hundreds_of_requests_are_answered_as_the_schema_says(
+    server: httpx2.Client, key: str, tasks: list[Task], tmp_path: Path
+) -> None:
+    check(run(server, key, tasks, tmp_path, f"--max-examples={SHORT}", "--seed=1"), LEAST_SHORT)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(1800)
+def test_thousands_of_requests_are_answered_as_the_schema_says(
+    server: httpx2.Client, key: str, tasks: list[Task], tmp_path: Path
+) -> None:
+    check(run(server, key, tasks, tmp_path, f"--max-examples={FULL}"), LEAST_FULL)

@@ -65,7 +65,6 @@ PARAMETERS = {
         explode=True,
         style="form",
     ),
-    "format": _parameter("query", "format", "What `Accept` would say.", {"type": "string", "enum": ["json", "yaml"]}),
     "Idempotency-Key": _parameter(
         "header",
         "Idempotency-Key",

@@ -141,7 +141,6 @@ OPERATIONS = {
         id="getSchema",
         tag="service",
         summary="Return this schema.",
-        parameters=("format",),
         answers={
             200: Answer(
                 says="OpenAPI 3.1.",
@@ -156,7 +155,7 @@ OPERATIONS = {
                 },
             )
         },
-        refusals=(404, 406),
+        refusals=(406,),
         scope=None,
     ),
     "GET /healthz": Operation(
