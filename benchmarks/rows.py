@@ -118,6 +118,7 @@ def operations() -> Operations:
         "dashboard, 24h": get("/admin/?window=24h"),
         "GET /task": get("/task"),
         "GET /task?status=failed": get("/task?status=failed"),
+        "GET /metrics": get("/metrics"),
         "claim": undone(lambda: lifecycle.claim(worker="w", lease_seconds=30)),
         "insert": undone(lambda: Task.objects.create(**_fields())),
         "sweep": sweeper.sweep,

@@ -14,6 +14,7 @@ django.setup(set_prefix=False)
 
 from tasks_app.api import waiting  # noqa: E402 - needs the settings
 from tasks_app.api.body import bounded  # noqa: E402
+from tasks_app.api.requests import identified  # noqa: E402
 from tasks_app.api.shapes import error_body  # noqa: E402
 
 
@@ -51,4 +52,4 @@ async def _release_thread() -> None:
     SyncToAsync.context_to_thread_executor.pop(context).shutdown(wait=False)
 
 
-application = bounded(Handler())
+application = identified(bounded(Handler()))

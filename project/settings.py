@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from project import embedded
+from project import embedded, logs, sentry
 from project.sidebar import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -84,6 +84,9 @@ class Environment(BaseSettings):
     TASK_DEADLINE_SECONDS: float | None = Field(default=None, gt=0)
     PROGRESS_TTL_SECONDS: int = Field(default=24 * 3600, gt=0)
     STREAM_HEARTBEAT_SECONDS: float = Field(default=15, gt=0)
+    METRICS_TOKEN: str | None = None
+    LOG_FORMAT: Literal["auto", "json", "console"] = "auto"
+    SENTRY_DSN: str | None = None
 
     PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")
     WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY)
@@ -131,10 +134,10 @@ SECRET_KEY = _secret_key()
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = _names(env.ALLOWED_HOSTS)
 CSRF_TRUSTED_ORIGINS = _names(env.CSRF_TRUSTED_ORIGINS)
-# With HTTPS, plain requests are redirected and cookies stay on it; the probes of a load balancer are let through.
+# With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 # Whether HSTS covers subdomains and preload lists is for the owner of the domain to say, at the proxy.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "project.urls"
@@ -286,8 +289,12 @@ PROVIDERS = {
     }
 }
 
-# --- Workers ---------------------------------------------------------------------------------------------------------
+# --- Workers, and what the service tells of itself -------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
+METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
+LOGGING = logs.config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
+if SENTRY_DSN:
+    sentry.start(SENTRY_DSN, VERSION)
 
 # --- The life of a task ----------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS
@@ -326,16 +333,4 @@ DRAMATIQ_BROKER = {
         "django_dramatiq.middleware.DbConnectionsMiddleware",
         "tasks_app.worker.WorkerMiddleware",
     ],
-}
-
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {
-        "tasks_app": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        # Django's own configuration shows the traceback of a 500 to nobody but in debug mode.
-        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
-    },
 }

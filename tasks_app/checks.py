@@ -34,6 +34,15 @@ def check_default_model(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+@register()
+def check_sentry(**kwargs: Any) -> list[CheckMessage]:
+    """Check that what SENTRY_DSN asks for is installed."""
+    if settings.SENTRY_DSN is None or _module_exists("sentry_sdk"):
+        return []
+    hint = "Install the extra: `uv sync --extra sentry`."
+    return [Error("SENTRY_DSN: is set, but sentry-sdk is not installed.", hint=hint, id="tasks_app.E004")]
+
+
 @register(Tags.security, deploy=True)
 def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a server that loads whatever model somebody asks for."""
@@ -41,6 +50,14 @@ def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = "Name ids, or an organisation's `org/*`."
     return [Warning("ALLOWED_MODELS: `*` lets whoever can post fill this disk.", hint=hint, id="tasks_app.W001")]
+
+
+@register(Tags.security, deploy=True)
+def check_metrics(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of metrics that whoever reaches the server can read."""
+    if settings.METRICS_TOKEN:
+        return []
+    return [Warning("METRICS_TOKEN: unset, so /metrics is open to everybody.", id="tasks_app.W003")]
 
 
 @register(Tags.security, deploy=True)

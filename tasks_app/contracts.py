@@ -121,6 +121,15 @@ class WarmModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelUse:
+    """How often a process loaded a model, and how often it found it loaded."""
+
+    model_id: str
+    loads: int
+    hits: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineState:
     """What an engine runs on and holds.
 
@@ -132,6 +141,7 @@ class EngineState:
     memory_used: int
     memory_total: int
     warm: tuple[WarmModel, ...]
+    uses: tuple[ModelUse, ...] = ()
 
 
 class Handler(Protocol):

@@ -20,6 +20,7 @@ from typing import NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
+from structlog.contextvars import bound_contextvars
 
 from tasks_app import catalog, errors, lifecycle, storage
 from tasks_app.contracts import GenerationResult, Progress
@@ -55,8 +56,9 @@ def run_next() -> bool:
     task = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS)
     if task is None:
         return False
-    logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
-    run(task)
+    with bound_contextvars(task=str(task.pk), attempt=task.attempt):
+        logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
+        run(task)
     return True
 
 
@@ -192,14 +194,23 @@ def _stopped(run: Run) -> Status | None:
 
 
 def _failed(run: Run, error: BaseException) -> Status | None:
-    if isinstance(error, errors.TaskError):
-        code, message = error.code, str(error)
-    else:
-        code, message = errors.Internal.code, f"The run failed with an unexpected {type(error).__name__}."
+    expected = isinstance(error, errors.TaskError)
+    code = error.code if isinstance(error, errors.TaskError) else errors.Internal.code
+    message = str(error) if expected else f"The run failed with an unexpected {type(error).__name__}."
     message, trace = _storable(message), _storable("".join(traceback.format_exception(error)))
-    logger.warning("Task %s: %s: %s", run.claim.task_id, code, message)
+    level, shown = (logging.WARNING, None) if expected else (logging.ERROR, _emptied(error))
+    logger.log(level, "Task %s: %s: %s", run.claim.task_id, code, message, exc_info=shown)
     moved = _persist(lambda: lifecycle.fail(run.claim, code=code, message=message, traceback=trace))
     return Status.FAILED if moved else None
+
+
+def _emptied(error: BaseException) -> BaseException:
+    """Free what the error's frames hold, tensors too: whoever collects errors from the log may keep this one."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _storable(text: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
@@ -23,12 +25,15 @@ class InferenceThread:
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
 
     def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
-        """Queue a call and return its future, which can be canceled until the call begins."""
+        """Queue a call and return its future, which can be canceled until the call begins.
+
+        It runs in a copy of the caller's context: what it logs belongs to the same task.
+        """
         with self._starting:
             if not self._thread.is_alive():
                 self._thread.start()
         future: Future[Answer] = Future()
-        self._calls.put((future, call))
+        self._calls.put((future, partial(contextvars.copy_context().run, call)))
         return future
 
     def _work(self) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Rows of workers that have been gone for so long are removed.
 KEPT = timedelta(days=1)
-_DESCRIPTION = ("host", "pid", "version", "device", "device_name", "memory_used", "memory_total", "warm")
+_DESCRIPTION = ("host", "pid", "version", "device", "device_name", "memory_used", "memory_total", "warm", "uses")
 
 
 class State(TextChoices):
@@ -97,7 +97,7 @@ def beat(name: str, *, host: str, pid: int, version: str, engine: EngineState | 
         values |= {
             column: getattr(engine, column) for column in ("device", "device_name", "memory_used", "memory_total")
         }
-        values |= {"warm": [asdict(model) for model in engine.warm]}
+        values |= {"warm": [asdict(model) for model in engine.warm], "uses": [asdict(use) for use in engine.uses]}
     row = Worker(name=name, started_at=Now(), seen_at=Now(), **values)
     Worker.objects.bulk_create(
         [row], update_conflicts=True, unique_fields=["name"], update_fields=[*_DESCRIPTION, "seen_at", "left_at"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from tasks_app import errors, previews, progress, providers
+from tasks_app import errors, outcomes, previews, progress, providers
 from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, percent
 from tasks_app.models import Status, Task
 
@@ -109,7 +109,7 @@ def publish_preview(run: Run, draw: Callable[[], Image]) -> None:
 
 def publish_status(run: Run, status: Status) -> None:
     """Tell where it stands, or where it went."""
-    progress.publish(run.claim.task_id, "status", {"status": status, "attempt": run.claim.attempt})
+    outcomes.tell(run.claim.task_id, status, attempt=run.claim.attempt)
 
 
 def _request(task: Task, options: LoadOptions) -> GenerationRequest:

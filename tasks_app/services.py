@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,9 +14,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, admission, deliveries, lifecycle, pauses, progress, registry, storage
+from tasks_app import actors, admission, deliveries, lifecycle, outcomes, pauses, registry, storage
 from tasks_app.contracts import Caller, Once, Submission, Webhook
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
+
+logger = logging.getLogger(__name__)
 
 
 def submit(submission: Submission, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
@@ -36,6 +39,7 @@ def submit(submission: Submission, *, caller: Caller, once: Once | None = None) 
         told = replace(submission, webhook=submission.webhook or caller.webhook)
         task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(told))
         _wake(task.pk)
+    _log_queued(task)
     return task, True
 
 
@@ -43,7 +47,7 @@ def cancel(task_id: UUID) -> bool:
     """Cancel a queued task, or ask the worker of a running one to; False when it had ended before."""
     status = lifecycle.cancel(task_id)
     if status == Status.CANCELED:
-        progress.publish(task_id, "status", {"status": status})
+        outcomes.tell(task_id, status)
     return status is not None
 
 
@@ -66,6 +70,8 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
     )
     values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
+    if created:
+        _log_queued(new)
     _wake(new.pk)
     return new, created
 
@@ -129,6 +135,11 @@ def _row(submission: Submission) -> dict[str, Any]:
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
         **_told(submission.webhook),
     }
+
+
+def _log_queued(task: Task) -> None:
+    # The one line that has both ids, the request's and the task's.
+    logger.info("Task %s: queued with %s.", task.pk, task.model_id, extra={"task": str(task.pk)})
 
 
 def _told(webhook: Webhook | None) -> dict[str, Any]:

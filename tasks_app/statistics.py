@@ -26,6 +26,15 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How many tasks of a priority wait, and for how many seconds the oldest of them."""
+
+    priority: int
+    queued: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """A stretch of time up to now, cut into equal pieces."""
 
@@ -58,6 +67,10 @@ WINDOWS = (
 )
 
 _TABLE = Task._meta.db_table
+_DEPTHS = f"""
+SELECT priority, count(*), EXTRACT(epoch FROM statement_timestamp() - min(created_at))
+FROM {_TABLE} WHERE status = 'queued' GROUP BY priority
+"""
 _ENDED = ", ".join(f"'{status}'" for status in TERMINAL)
 _RUN = "EXTRACT(epoch FROM finished_at - started_at)"
 _WAIT = "EXTRACT(epoch FROM started_at - created_at)"
@@ -82,8 +95,22 @@ GROUP BY 1
 def queue() -> Queue:
     """Return what waits and what runs now."""
     queued = Task.objects.filter(status=Status.QUEUED).aggregate(count=Count("*"), oldest=Min("created_at"))
-    running = Task.objects.filter(status=Status.RUNNING).count()
-    return Queue(queued=queued["count"], running=running, oldest=queued["oldest"])
+    return Queue(queued=queued["count"], running=running(), oldest=queued["oldest"])
+
+
+def running() -> int:
+    """Return how many tasks run now."""
+    return Task.objects.filter(status=Status.RUNNING).count()
+
+
+def depths() -> list[Depth]:
+    """Return what waits now, by priority."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DEPTHS)
+        return [
+            Depth(priority=priority, queued=queued, oldest_seconds=float(seconds))
+            for priority, queued, seconds in cursor.fetchall()
+        ]
 
 
 def pieces(window: Window, now: datetime) -> list[Piece]:

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from django.core.files import File
 from django.core.files.base import ContentFile
@@ -85,6 +86,18 @@ def remove(names: Iterable[str]) -> None:
             default_storage.delete(name)
     except OSError as error:
         raise StorageFailed("A picture's file could not be removed.") from error
+
+
+def probe() -> None:
+    """Write and remove a small file, to see whether pictures could be stored.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        default_storage.delete(default_storage.save(f"probe-{uuid4().hex}", ContentFile(b"probe")))
+    except OSError as error:
+        raise StorageFailed("The storage can't be written to.") from error
 
 
 def discard(images: Iterable[StoredImage]) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from tasks_app import actors, admission, execution, lifecycle, progress, registry
+from tasks_app import actors, admission, execution, lifecycle, outcomes, registry
 from tasks_app.models import Status
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ def sweep() -> list[tuple[UUID, Status]]:
         moved = lifecycle.expire_leases()
         moved += [(task_id, Status.FAILED) for task_id in lifecycle.time_out()]
     for task_id, status in moved:
-        logger.warning("Task %s: swept, now %s.", task_id, status)
-        progress.publish(task_id, "status", {"status": status})
+        logger.warning("Task %s: swept, now %s.", task_id, status, extra={"task": str(task_id)})
+        outcomes.tell(task_id, status)
         if status == Status.QUEUED:
             actors.wake(task_id)
     return moved

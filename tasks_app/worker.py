@@ -16,6 +16,8 @@ from types import FrameType
 import dramatiq
 from django.conf import settings
 
+from project import logs
+
 logger = logging.getLogger(__name__)
 
 PARENT_CHECK_SECONDS = 1.0
@@ -28,6 +30,12 @@ class WorkerMiddleware(dramatiq.Middleware):
 
     def __init__(self) -> None:
         self._gone = threading.Event()
+
+    def after_process_boot(self, broker: dramatiq.Broker) -> None:
+        """Let every line of the log say which worker writes it."""
+        from tasks_app import execution
+
+        logs.of_process(worker=execution.WORKER)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start what a worker does beside its tasks; called in the process's main thread."""

@@ -519,12 +519,3 @@ def test_the_list_costs_the_same_number_of_queries_for_any_number_of_tasks(
         lifecycle.fail(Claim(task_id=task.pk, attempt=1), code="internal", message="")
         make_task(priority=-9)
     assert queries() == few
-
-
-def test_healthz_answers_without_a_database(client: Client) -> None:
-    assert client.get("/healthz").json() == {"status": "ok"}
-
-
-def test_readyz_tells_each_part(client: Client, db: None) -> None:
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "ok", "redis": "ok"})

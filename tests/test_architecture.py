@@ -52,6 +52,7 @@ def test_the_web_never_loads_torch(db: None) -> None:
     modules = set(done.stdout.strip().splitlines()[-1].split(","))
     assert {"django", "rest_framework", "unfold", "tasks_app"} <= modules
     assert not modules & HEAVY
+    assert "sentry_sdk" not in modules, "SENTRY_DSN is unset"
 
 
 # What a worker imports first when it has a task for diffusers.

@@ -1,5 +1,6 @@
 """The registry, its checks and the way to a handler."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,15 @@ def test_a_server_that_allows_everything_is_warned_of(settings: Any) -> None:
     assert checks.check_allowed_models() == []
     settings.ALLOWED_MODELS = ["org/*", "*"]
     assert [message.id for message in checks.check_allowed_models()] == ["tasks_app.W001"]
+
+
+def test_a_sentry_without_its_package_is_told(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.SENTRY_DSN = "https://key@sentry.example.org/1"
+    assert checks.check_sentry() == []
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)  # what an import that must fail is marked with
+    assert [message.id for message in checks.check_sentry()] == ["tasks_app.E004"]
+    settings.SENTRY_DSN = None
+    assert checks.check_sentry() == []
 
 
 def test_a_provider_has_one_handler_per_process() -> None:

@@ -189,11 +189,15 @@ PRODUCTION = {
     "SECRET_KEY": "a-secret-of-fifty-characters-at-least-0123456789-abcdefgh",
     "ALLOWED_HOSTS": "pictures.example.org",
     "HTTPS": "true",
+    "METRICS_TOKEN": "a-token",
+    "API_AUTH": "required",
 }
 
 
 @pytest.mark.parametrize(
-    ("change", "status"), [({}, 0), ({"HTTPS": "false"}, 1), ({"ALLOWED_MODELS": "*"}, 1)], ids=str
+    ("change", "status"),
+    [({}, 0), ({"HTTPS": "false"}, 1), ({"ALLOWED_MODELS": "*"}, 1), ({"METRICS_TOKEN": ""}, 1)],
+    ids=str,
 )
 def test_the_deploy_check_is_clean_under_production_settings_and_only_there(
     var: Path, change: dict[str, str], status: int

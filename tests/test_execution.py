@@ -14,6 +14,7 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from PIL import Image
+from structlog.contextvars import get_contextvars
 
 from tasks_app import errors, execution, lifecycle, progress
 from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
@@ -72,6 +73,17 @@ def test_every_step_reaches_redis_and_the_statuses_frame_them(
     assert statuses == ["running", "succeeded"]
     assert stream[0][0] == stream[-1][0] == "status"
     assert progress._latest([task.pk])[task.pk]["phase"] == "saving"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_inference_thread_logs_belongs_to_the_task_and_nothing_afterwards_does(
+    make_task: MakeTask, behave: Behave
+) -> None:
+    seen: list[dict[str, Any]] = []
+    task = make_task(params={"prompt": behave("look", lambda *_: seen.append(get_contextvars()))})
+    assert execution.run_next()
+    assert seen == [{"task": str(task.pk), "attempt": 1}]
+    assert execution.beside_tasks(get_contextvars).result() == get_contextvars() == {}
 
 
 def test_without_a_task_nothing_runs(db: None) -> None:

@@ -1,12 +1,14 @@
 """The fan-out of live events inside one web process."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from tasks_app import lifecycle, progress
 from tasks_app.api import hub as hubs
@@ -50,6 +52,28 @@ async def until(look: Callable[[], Answer], good: Callable[[Answer], object]) ->
 
 def subscriptions() -> int:
     return int(progress.client.pubsub_numsub(progress.CHANNEL)[0][1])
+
+
+def test_what_the_hub_logs_belongs_to_no_request(settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1"
+    seen: list[dict[str, Any]] = []
+
+    class Context(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(get_contextvars())
+
+    async def check(hub: Hub) -> None:
+        with bound_contextvars(request_id="the first stream's"):
+            async with hub.watch([uuid4()]):
+                await until(lambda: seen, bool)
+
+    context = Context()
+    hubs.logger.addHandler(context)
+    try:
+        run(check)
+    finally:
+        hubs.logger.removeHandler(context)
+    assert seen[0] == {}
 
 
 def test_a_notice_waits_for_nobody_and_wakes_its_stream() -> None:

@@ -23,6 +23,8 @@ from tasks_app.models import Task
 from tests import stack as stacks
 from tests.handlers.hub import COMMIT
 from tests.stack import Stack, until
+from tests.test_logs import lines
+from tests.test_metrics import parsed
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 ALIAS, ALIASED = "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -60,6 +62,23 @@ def test_a_seed_means_the_same_bytes_and_another_prompt_another_picture(stack: S
     tasks = [stack.post(prompt, steps=8, seed=5) for prompt in ("a beach", "a beach", "mountains")]
     first, again, other = (stack.picture(stack.finish(task)) for task in tasks)
     assert first == again != other
+
+
+def test_prometheus_is_told_that_the_model_was_loaded_once_and_found_loaded_since(stack: Stack) -> None:
+    for _ in range(2):
+        stack.finish(stack.post("a beach", steps=1))
+
+    def uses() -> tuple[float, float]:
+        samples = parsed(stack.api.get("/metrics").raise_for_status().text)
+        by_name = {name: found for (name, labels), found in samples.items() if ("model", "demo") in labels}
+        return by_name.get("model_loads_total", 0), by_name.get("model_cache_hits_total", 0)
+
+    until(uses, lambda found: found[0] == 1 and found[1] >= 1)
+
+
+def test_a_worker_writes_json_alone_once_its_engine_is_loaded(stack: Stack) -> None:
+    task = stack.finish(stack.post("a beach", steps=1))
+    assert [line["event"] for line in lines(stack, "worker") if line.get("task") == task["id"]]
 
 
 def test_several_images_have_consecutive_seeds(stack: Stack) -> None:

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from redis import RedisError
 
-from tasks_app import progress
+from tasks_app import catalog, progress, registry, storage
 from tasks_app.api.shapes import error_body
+from tasks_app.errors import ModelNotAllowed, StorageFailed
 
-View = Callable[[HttpRequest], Coroutine[Any, Any, JsonResponse]]
+# The storage is looked at that rarely: a probe may come every second, and to each process.
+STORAGE_SECONDS = 10
+
+View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 
-def _probe(view: View) -> View:
+def probe(view: View) -> View:
     """Answer GET and HEAD with the view, and every other method as the API does."""
 
     @wraps(view)
-    async def probe(request: HttpRequest) -> JsonResponse:
+    async def answer(request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             return await view(request)
-        answer = error_body("method_not_allowed", f'Method "{request.method}" not allowed.')
-        return JsonResponse(answer, status=405, headers={"Allow": "GET, HEAD"})
+        refusal = error_body("method_not_allowed", f'Method "{request.method}" not allowed.')
+        return JsonResponse(refusal, status=405, headers={"Allow": "GET, HEAD"})
 
-    return csrf_exempt(probe)
+    return csrf_exempt(answer)
 
 
-@_probe
+@probe
 async def healthz(request: HttpRequest) -> JsonResponse:
     """Answer that the process is up; touches nothing."""
     return JsonResponse({"status": "ok"})
 
 
-@_probe
+@probe
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when database and Redis answer and all migrations are applied, else 503 and what is missing."""
-    parts = {"database": await sync_to_async(_database)(), "redis": await sync_to_async(_redis)()}
-    ready = set(parts.values()) == {"ok"}
-    return JsonResponse({"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)
+    """Answer 200 when database, Redis and storage can be used and all migrations are applied, else 503.
+
+    What a server can do without is told, too: the default model, and how many workers live.
+    """
+    return await sync_to_async(_readiness)()
+
+
+def _readiness() -> JsonResponse:
+    needed = {"database": _database(), "redis": _redis(), "storage": _storage(int(time.monotonic() // STORAGE_SECONDS))}
+    ready = set(needed.values()) == {"ok"}
+    told = _told() if needed["database"] == "ok" else {"default_model": "not known", "workers": None}
+    body = {"status": "ok" if ready else "unavailable", **needed, **told}
+    return JsonResponse(body, status=200 if ready else 503)
 
 
 def _database() -> str:
@@ -61,3 +76,22 @@ def _redis() -> str:
     except RedisError:
         return "does not answer"
     return "ok"
+
+
+@lru_cache(maxsize=1)
+def _storage(moment: int) -> str:
+    """Look once in each stretch of time."""
+    try:
+        storage.probe()
+    except StorageFailed:
+        return "can't be written to"
+    return "ok"
+
+
+def _told() -> dict[str, Any]:
+    try:
+        catalog.resolve(settings.DEFAULT_MODEL_ID)
+        model = "ok"
+    except ModelNotAllowed:
+        model = "is not allowed"
+    return {"default_model": model, "workers": registry.workers().filter(state__in=registry.ALIVE).count()}

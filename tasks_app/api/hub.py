@@ -7,6 +7,7 @@ somebody watches.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Hashable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -114,7 +115,8 @@ class Hub:
 
     def _start(self) -> None:
         self._tried, self._look = asyncio.Event(), asyncio.Event()
-        self._work = asyncio.create_task(self._run())
+        # In a context of its own: it outlives the request that starts it, whose id its lines must not carry.
+        self._work = asyncio.create_task(self._run(), context=contextvars.Context())
         self._work.add_done_callback(self._ended)
 
     async def _run(self) -> None:

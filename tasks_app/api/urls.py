@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from tasks_app.api import health, sse, views
+from tasks_app.api import health, metrics, sse, views
 from tasks_app.api.schema.views import SchemaView, docs
 
 ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
@@ -23,4 +23,5 @@ urlpatterns = [
     re_path(r"^docs/?$", docs, name="docs"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]

@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="Told of this key's tasks that name no webhook.",
                         max_length=2000,
-                        verbose_name="webhook's URL",
+                        verbose_name="webhook URL",
                     ),
                 ),
                 (

@@ -102,6 +102,7 @@ class Worker(models.Model):
     memory_used = models.PositiveBigIntegerField(null=True, blank=True, help_text="In bytes.")
     memory_total = models.PositiveBigIntegerField(null=True, blank=True)
     warm = models.JSONField(default=list, blank=True, help_text="The models that are loaded, with their revisions.")
+    uses = models.JSONField(default=list, blank=True, help_text="How often each model was loaded, and found loaded.")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
     left_at = models.DateTimeField(null=True, blank=True)

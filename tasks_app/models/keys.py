@@ -48,7 +48,7 @@ class ApiKey(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
     )
 
     webhook_url = models.URLField(
-        "webhook's URL", max_length=2000, blank=True, help_text="Told of this key's tasks that name no webhook."
+        "webhook URL", max_length=2000, blank=True, help_text="Told of this key's tasks that name no webhook."
     )
     webhook_events = ArrayField(
         models.CharField(max_length=16, choices=WebhookEvent), default=list, blank=True, help_text="None: all."

@@ -88,6 +88,19 @@ def test_a_user_that_raises_returns_the_pipeline() -> None:
     assert use(cache, "a") is first
 
 
+def test_loads_and_hits_are_counted_by_key_and_a_load_that_failed_is_neither() -> None:
+    cache = PipelineCache()
+    for name in ("a", "a", "b", "a"):
+        use(cache, name, capacity=1)
+
+    def fail() -> Pipeline:
+        raise OSError
+
+    with pytest.raises(OSError), cache.lease("c", fail, capacity=1):  # noqa: PT011
+        pass
+    assert cache.uses() == [("a", 2, 1), ("b", 1, 0)]
+
+
 def test_clearing_keeps_what_is_leased() -> None:
     cache = PipelineCache()
     use(cache, "b")

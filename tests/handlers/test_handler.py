@@ -19,7 +19,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, Progress
+from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, ModelUse, Progress
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading
 from tasks_app.handlers.diffusers.call import Call
@@ -430,10 +430,17 @@ def test_a_model_is_loaded_ahead_and_given_up_again(handler: DiffusersHandler) -
     handler.preload("sd", "", LoadOptions())
     (warm,) = handler.state().warm
     assert (warm.model_id, warm.revision) == ("sd", "local")
+    before = _use(handler)
     with PIPELINES.lease(key("sd"), pytest.fail, capacity=1):
         pass  # nothing is left to load
+    assert (_use(handler).loads, _use(handler).hits) == (before.loads, before.hits + 1)
     handler.unload("sd")
     assert handler.state().warm == ()
+
+
+def _use(handler: DiffusersHandler) -> ModelUse:
+    (use,) = (use for use in handler.state().uses if use.model_id == "sd")
+    return use
 
 
 def test_a_model_whose_options_changed_is_loaded_anew(handler: DiffusersHandler) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks_app.api.schema import shapes
 from tasks_app.api.schema.errors import REFUSALS, Refusal
-from tasks_app.api.schema.operations import JSON, SIGNED, ref
+from tasks_app.api.schema.operations import JSON, SIGNED, headers, ref
 from tasks_app.api.signing import PARAMETER
 from tasks_app.api.sse import MAX_TASKS
 from tasks_app.models import Status
@@ -28,8 +28,7 @@ def everything() -> dict[str, dict[str, Schema]]:
 
 def _response(refusal: Refusal) -> Schema:
     content = {JSON: {"schema": ref("schemas", refusal.name), "example": refusal.example}}
-    headers = {name: ref("headers", name) for name in refusal.headers}
-    return {"description": refusal.says, "content": content, **({"headers": headers} if headers else {})}
+    return {"description": refusal.says, "headers": headers(refusal.headers), "content": content}
 
 
 def _parameter(place: str, name: str, description: str, schema: Schema, **more: Any) -> Schema:
@@ -99,6 +98,7 @@ HEADERS = {
     "ETag": _header("Names these very bytes.", {"type": "string"}),
     "Cache-Control": _header("How long they may be kept.", {"type": "string"}),
     "Retry-After": _header("Seconds until another try is worth it.", {"type": "integer", "minimum": 0}),
+    "X-Request-ID": _header("What the log's lines of this request carry.", {"type": "string"}, required=False),
     "WWW-Authenticate": _header("How to say who asks.", {"type": "string"}),
 }
 

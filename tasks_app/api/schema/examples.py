@@ -69,6 +69,14 @@ SUCCEEDED: Example = {
     "timings": {"loading": 0.4, "denoising": 0.8, "decoding": 0.1, "saving": 0.02},
 }
 PAGE: Example = {"next": None, "previous": None, "results": [SUCCEEDED]}
+READY: Example = {
+    "status": "ok",
+    "database": "ok",
+    "redis": "ok",
+    "storage": "ok",
+    "default_model": "ok",
+    "workers": 2,
+}
 EVENT: Example = {
     "id": "1753437600456-0",
     "event": "progress",

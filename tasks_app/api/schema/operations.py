@@ -24,6 +24,11 @@ def ref(kind: str, name: str) -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
+def headers(names: tuple[str, ...]) -> Schema:
+    """Return references to these headers and to those that every answer has."""
+    return {name: ref("headers", name) for name in (*names, "X-Request-ID")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer that is no refusal: `content` has its schemas by media type, `headers` and `links` are components."""
@@ -108,7 +113,7 @@ def _answer(answer: Answer) -> Schema:
     example = {} if answer.example is None else {"example": answer.example}
     found = {
         "description": answer.says,
-        "headers": {name: ref("headers", name) for name in answer.headers},
+        "headers": headers(answer.headers),
         "content": {kind: {"schema": schema, **example} for kind, schema in answer.content.items()},
         "links": {name: ref("links", name) for name in answer.links},
     }

@@ -36,7 +36,7 @@ def schemas() -> dict[str, Schema]:
         "Event": _event(),
         "Links": shape(events=URI, images={"type": "array", "items": URI}),
         "Health": shape(status={"const": "ok"}),
-        "Readiness": shape(status={"enum": ["ok", "unavailable"]}, database=TEXT, redis=TEXT),
+        "Readiness": _readiness(),
         **refusals,
     }
 
@@ -136,6 +136,12 @@ def _task_error() -> Schema:
 
 def _page() -> Schema:
     return shape(next=nullable(URI), previous=nullable(URI), results={"type": "array", "items": ref("schemas", "Task")})
+
+
+def _readiness() -> Schema:
+    parts = {name: said(TEXT, "`ok`, or what is wrong.") for name in ("database", "redis", "storage", "default_model")}
+    workers = said(nullable(COUNT), "How many live; null while the database is away.")
+    return shape(status={"enum": ["ok", "unavailable"]}, **parts, workers=workers)
 
 
 def _event() -> Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.api.schema.examples import EVENT, IMAGE, PAGE, QUEUED, SUBMISSIONS, SUCCEEDED
+from tasks_app.api.schema.examples import EVENT, IMAGE, PAGE, QUEUED, READY, SUBMISSIONS, SUCCEEDED
 from tasks_app.api.schema.operations import JSON, Answer, Operation, ref
 from tasks_app.models import Scope
 from tasks_app.submissions import SubmissionSerializer
@@ -171,16 +171,25 @@ OPERATIONS = {
         summary="Say whether the service can work.",
         answers={
             200: Answer(
-                says="Database and Redis answer, and all migrations are applied.",
+                says="Database, Redis and storage can be used, and all migrations are applied.",
                 content={JSON: ref("schemas", "Readiness")},
-                example={"status": "ok", "database": "ok", "redis": "ok"},
+                example=READY,
             ),
             503: Answer(
                 says="What is missing.",
                 content={JSON: ref("schemas", "Readiness")},
-                example={"status": "unavailable", "database": "ok", "redis": "does not answer"},
+                example={**READY, "status": "unavailable", "redis": "does not answer"},
             ),
         },
+        scope=None,
+    ),
+    "GET /metrics": Operation(
+        id="metrics",
+        tag="service",
+        summary="Return all metrics for Prometheus.",
+        description="Where the server has a METRICS_TOKEN, only for who sends that as a bearer token.",
+        answers={200: Answer(says="The metrics.", content={"text/plain": {"type": "string"}})},
+        refusals=(401,),
         scope=None,
     ),
 }

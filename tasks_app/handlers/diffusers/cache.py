@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ class PipelineCache:
         """`on_evict` is called when pipelines have been dropped, to give the device its memory back."""
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._guard = threading.Lock()
+        self._loads: Counter[Hashable] = Counter()
+        self._hits: Counter[Hashable] = Counter()
         self._on_evict = on_evict
 
     @contextmanager
@@ -36,9 +38,11 @@ class PipelineCache:
         entry = self._enter(key)
         try:
             with entry.lock:
-                if entry.pipeline is None:
+                found = entry.pipeline is not None
+                if not found:
                     self._make_room(capacity)
                     entry.pipeline = load()
+                self._count(key, found=found)
                 yield entry.pipeline
         finally:
             self._leave(key, entry)
@@ -47,6 +51,11 @@ class PipelineCache:
         """Return what is loaded, the least recently used first."""
         with self._guard:
             return [key for key, entry in self._entries.items() if entry.pipeline is not None]
+
+    def uses(self) -> list[tuple[Any, int, int]]:
+        """Return for every key how often its pipeline was loaded, and how often a lease found it loaded."""
+        with self._guard:
+            return [(key, loads, self._hits[key]) for key, loads in self._loads.items()]
 
     def clear(self) -> None:
         """Evict everything that is free."""
@@ -63,6 +72,10 @@ class PipelineCache:
             self._entries.move_to_end(key)
             entry.users += 1
             return entry
+
+    def _count(self, key: Hashable, *, found: bool) -> None:
+        with self._guard:
+            (self._hits if found else self._loads)[key] += 1
 
     def _leave(self, key: Hashable, entry: _Entry) -> None:
         with self._guard:

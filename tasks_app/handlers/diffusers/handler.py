@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tasks_app.contracts import (
     GenerationRequest,
     GenerationResult,
     LoadOptions,
+    ModelUse,
     Progress,
     Report,
     WarmModel,
@@ -100,7 +102,7 @@ class DiffusersHandler:
         """Say what this process runs on and holds; see `contracts.Handler`."""
         keys = PIPELINES.keys()
         loaded = dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys)
-        return memory.state(loading.device_of(self._device), tuple(loaded))
+        return memory.state(loading.device_of(self._device), tuple(loaded), _uses())
 
     def _lease(
         self, model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions, *, thrifty: bool = False
@@ -130,6 +132,16 @@ class DiffusersHandler:
     def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
         placement = loading.choose(self._device, options.dtype or self._dtype, snapshot.path)
         return loading.load(snapshot.path, placement, safety_checker=self._safety_checker, offload=options.offload)
+
+
+def _uses() -> tuple[ModelUse, ...]:
+    """Return the uses by model, of whatever revision and options."""
+    loads: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for (model_id, _, _), loaded, found in PIPELINES.uses():
+        loads[model_id] += loaded
+        hits[model_id] += found
+    return tuple(ModelUse(model_id=model_id, loads=loads[model_id], hits=hits[model_id]) for model_id in loads)
 
 
 class _ForwardOnly:

@@ -20,7 +20,10 @@ from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
 # A worker's log is no terminal.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
+for library in (diffusers_logging, transformers_logging):
+    # Through the process's own formatter.
+    library.disable_default_handler()
+    library.enable_propagation()
 
 
 @dataclass(frozen=True, kw_only=True)

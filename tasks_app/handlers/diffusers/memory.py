@@ -10,7 +10,7 @@ import psutil
 import torch
 from diffusers import DiffusionPipeline
 
-from tasks_app.contracts import EngineState, WarmModel
+from tasks_app.contracts import EngineState, ModelUse, WarmModel
 from tasks_app.errors import DeviceLost, OutOfMemory
 
 # CUDA has a class of its own for it; the CPU's allocator and Apple's Metal say it in words.
@@ -35,7 +35,7 @@ def watched() -> Iterator[None]:
         raise
 
 
-def state(device: str, warm: tuple[WarmModel, ...]) -> EngineState:
+def state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUse, ...]) -> EngineState:
     """Return the device with its memory in bytes: the accelerator's own; on a CPU what this process uses of it."""
     if device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(device)
@@ -43,7 +43,7 @@ def state(device: str, warm: tuple[WarmModel, ...]) -> EngineState:
     else:
         used, total = psutil.Process().memory_info().rss, psutil.virtual_memory().total
         name = platform.processor() or platform.machine()
-    return EngineState(device=device, device_name=name, memory_used=used, memory_total=total, warm=warm)
+    return EngineState(device=device, device_name=name, memory_used=used, memory_total=total, warm=warm, uses=uses)
 
 
 @contextmanager

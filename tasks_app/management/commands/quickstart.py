@@ -154,7 +154,8 @@ def _manage(*arguments: str) -> None:
 
 def _start(stack: ExitStack, log: str, *arguments: str) -> Kept:
     # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
-    environment = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL, "API_AUTH": "optional"} | os.environ
+    defaults = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL, "API_AUTH": "optional", "LOG_FORMAT": "console"}
+    environment = defaults | os.environ
     with open(settings.VAR_DIR / log, "ab") as output:
         part = Kept(_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
     stack.callback(part.stop)

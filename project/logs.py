@@ -1,0 +1,89 @@
+"""How every line is logged: through one formatter, as JSON or for people, with what it belongs to and without secrets.
+
+Whoever logs uses the standard library; what a line belongs to (a request, a task) is bound with
+`structlog.contextvars`, or given as one of EXTRAS.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+# What `extra=` of a call may add to its line.
+EXTRAS = ("task", "method", "path", "status", "seconds")
+# What nobody may read in a log, and what stands there instead.
+_SECRETS = (
+    (re.compile(r"\b(hf_|dh_|whsec_)[A-Za-z0-9+/]{8,}"), r"\1…"),
+    (re.compile(r"(?i)\b(bearer|basic|token)(:?\s+)(?=\S*\d)[\w.~+/=-]{8,}"), r"\1\2…"),
+    (re.compile(r"(?i)([?&][\w-]*(?:key|token|sig|signature|secret|password|credential)[\w-]*=)[^&\s\"'#]+"), r"\1…"),
+    (re.compile(r"(\w://[^:@/\s]*:)[^@/\s]+@"), r"\1…@"),
+)
+_process: dict[str, str] = {}
+
+
+def of_process(**fields: str) -> None:
+    """Add fields to every line of this process from now on."""
+    _process.update(fields)
+
+
+def redacted(text: str) -> str:
+    """Return the text without tokens, passwords in URLs, and secrets in their queries."""
+    for secret, instead in _SECRETS:
+        text = secret.sub(instead, text)
+    return text
+
+
+def config(*, as_json: bool) -> dict[str, Any]:
+    """Return Django's LOGGING."""
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": _CHAIN,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redact, renderer],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {
+            "tasks_app": {"level": "INFO"},
+            "dramatiq": {"level": "INFO"},
+            # 4xx are answers like others, and have their line as every request does.
+            "django": {"handlers": [], "level": "WARNING", "propagate": True},
+            "django.request": {"level": "ERROR"},
+            # What clients do wrong, such as asking for another host, with a traceback each.
+            "django.security": {"level": "CRITICAL"},
+            "uvicorn": {"handlers": [], "level": "INFO", "propagate": True},
+            # Its lines show queries and know no request's id: `api/requests.py` writes a line for each request.
+            "uvicorn.access": {"handlers": [], "propagate": False},
+        },
+    }
+
+
+def _add_process(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    return {**_process, **line}
+
+
+def _redact(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    return {key: redacted(value) if isinstance(value, str) else value for key, value in line.items()}
+
+
+_CHAIN: list[Processor] = [
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _add_process,
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.ExtraAdder(allow=EXTRAS),
+    structlog.processors.format_exc_info,
+]

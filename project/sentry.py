@@ -1,0 +1,63 @@
+"""Errors to Sentry, when SENTRY_DSN is set and the extra `sentry` is installed; without what people wrote or sent."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from project.logs import redacted
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
+
+
+def start(dsn: str, release: str) -> None:
+    """Report errors from now on: those of views, and whatever is logged as an error.
+
+    Without the package nothing is reported, and a check says so.
+
+    Raises:
+        ImproperlyConfigured: the DSN is none.
+    """
+    if find_spec("sentry_sdk") is None:
+        return
+    import sentry_sdk
+    from sentry_sdk.integrations.django import DjangoIntegration
+    from sentry_sdk.utils import BadDsn
+
+    try:
+        sentry_sdk.init(
+            dsn=dsn,
+            release=release,
+            # What else is installed is none of its business, and some of it would be imported for it.
+            auto_enabling_integrations=False,
+            integrations=[DjangoIntegration()],
+            auto_session_tracking=False,
+            # Prompts are in bodies, in the variables of frames and may be in breadcrumbs. What else is personal is off
+            # by default (`send_default_pii`, whose successor differs by version).
+            max_request_body_size="never",
+            include_local_variables=False,
+            max_breadcrumbs=0,
+            before_send=_cleaned,
+        )
+    except BadDsn as error:
+        raise ImproperlyConfigured(f"SENTRY_DSN: {error}") from None
+
+
+def _cleaned(event: Event, hint: Hint) -> Event:
+    if "request" in event:
+        event["request"] = {name: event["request"][name] for name in ("method", "url") if name in event["request"]}
+    cleaned: Event = _redacted(event)
+    return cleaned
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {key: _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return value

@@ -1,0 +1,27 @@
+"""`GET /metrics`: for Prometheus, behind METRICS_TOKEN where that is set."""
+
+from __future__ import annotations
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.crypto import constant_time_compare
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from tasks_app.api.health import probe
+from tasks_app.api.shapes import error_body
+from tasks_app.metrics import exposition
+
+
+@probe
+async def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer with all metrics in Prometheus' text format."""
+    if not _allowed(request):
+        answer = error_body("unauthorized", "Send METRICS_TOKEN as a bearer token.")
+        return JsonResponse(answer, status=401, headers={"WWW-Authenticate": "Bearer"})
+    return HttpResponse(await sync_to_async(exposition)(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _allowed(request: HttpRequest) -> bool:
+    token = settings.METRICS_TOKEN
+    return token is None or constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}")

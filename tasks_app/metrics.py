@@ -1,0 +1,117 @@
+"""What Prometheus is told: read anew at each scrape, from rows and Redis, so that all web processes say the same.
+
+Four queries through partial indexes and one question to Redis, with any number of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from django.db.models import F
+from django.db.models.functions import Extract, Now
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from tasks_app import outcomes, pauses, registry, statistics
+from tasks_app.models import Pause
+
+PREFIX = "diffusers_handler_"
+
+
+class _Service(Collector):
+    """The whole service as it stands."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Read it.
+
+        Raises:
+            OperationalError, InterfaceError: the database is away.
+        """
+        yield from _waiting()
+        yield _gauge("tasks_running", "Tasks that run.", statistics.running())
+        yield from _workers()
+        yield _paused()
+        counts = outcomes.counts()
+        yield _gauge("redis_up", "Whether Redis answers; without it what ended is not told.", int(counts is not None))
+        if counts is not None:
+            yield _counter("tasks_ended", "Tasks that ended.", ["status", "model"], counts, "ended")
+            yield _counter("task_failures", "Tasks that failed.", ["code", "model"], counts, "failures")
+            yield _histogram("task_wait_seconds", "From the POST to the last claim, of successes.", counts, "wait")
+            yield _histogram("task_run_seconds", "From the last claim to the end, of successes.", counts, "run")
+
+
+_registry = CollectorRegistry(auto_describe=False)
+_registry.register(_Service())
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text format."""
+    return generate_latest(_registry)
+
+
+def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, about, value=value)
+
+
+def _waiting() -> Iterator[Metric]:
+    depths = statistics.depths()
+    queued = {0: 0} | {depth.priority: depth.queued for depth in depths}
+    family = GaugeMetricFamily(PREFIX + "tasks_queued", "Tasks that wait.", labels=["priority"])
+    for priority, count in sorted(queued.items()):
+        family.add_metric([str(priority)], count)
+    yield family
+    oldest = max((depth.oldest_seconds for depth in depths), default=0.0)
+    yield _gauge("oldest_queued_task_seconds", "How long the oldest task that waits has waited.", oldest)
+
+
+def _workers() -> Iterator[Metric]:
+    """Tell of all workers but those that left on purpose; a dead one's row, and its `up 0`, stay for a day."""
+    up = GaugeMetricFamily(PREFIX + "worker_up", "Whether a worker lives.", labels=["worker"])
+    silent = GaugeMetricFamily(PREFIX + "worker_silent_seconds", "Since its last heartbeat.", labels=["worker"])
+    device = ["worker", "device"]
+    used = GaugeMetricFamily(PREFIX + "device_memory_used_bytes", "On a CPU: by the worker.", labels=device)
+    total = GaugeMetricFamily(PREFIX + "device_memory_total_bytes", "On a CPU: the host's.", labels=device)
+    model = ["worker", "model"]
+    loads = CounterMetricFamily(PREFIX + "model_loads", "Models that were loaded.", labels=model)
+    hits = CounterMetricFamily(PREFIX + "model_cache_hits", "Calls that found their model loaded.", labels=model)
+    silence = Extract(Now() - F("seen_at"), "epoch")
+    for worker in registry.workers().annotate(silence=silence).exclude(left_at__isnull=False):
+        alive = worker.state in registry.ALIVE
+        up.add_metric([worker.name], int(alive))
+        silent.add_metric([worker.name], float(worker.silence))
+        if alive and worker.memory_used is not None and worker.memory_total is not None:
+            used.add_metric([worker.name, worker.device], worker.memory_used)
+            total.add_metric([worker.name, worker.device], worker.memory_total)
+        for use in worker.uses:
+            loads.add_metric([worker.name, use["model_id"]], use["loads"])
+            hits.add_metric([worker.name, use["model_id"]], use["hits"])
+    yield from (up, silent, used, total, loads, hits)
+
+
+def _paused() -> Metric:
+    active = pauses.active()
+    family = GaugeMetricFamily(PREFIX + "paused", "What is paused.", labels=["scope", "target"])
+    family.add_metric([Pause.Scope.QUEUE, ""], int((Pause.Scope.QUEUE, "") in active))
+    for scope, target in sorted(active - {(Pause.Scope.QUEUE, "")}):
+        family.add_metric([scope, target], 1)
+    return family
+
+
+def _counter(name: str, about: str, labels: list[str], counts: outcomes.Counts, kind: str) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, about, labels=labels)
+    for (found, *values), count in sorted(counts.items()):
+        if found == kind:
+            family.add_metric(values, count)
+    return family
+
+
+def _histogram(name: str, about: str, counts: outcomes.Counts, kind: str) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, about, labels=["model"])
+    bounds = [*map(floatToGoString, outcomes.BUCKETS), "+Inf"]
+    for model in sorted({labels[1] for labels in counts if labels[0] == kind}):
+        within = accumulate(counts.get((kind, model, str(index)), 0.0) for index in range(len(bounds)))
+        family.add_metric([model], list(zip(bounds, within, strict=True)), counts[f"{kind}_sum", model])
+    return family

@@ -1,0 +1,82 @@
+"""Where tasks went: the one place that tells watchers a status, and that counts what has ended, for /metrics.
+
+The counts are one hash in Redis, so that all processes add to the same ones and reading them costs the same with any
+number of tasks. They begin anew when Redis loses its data, and miss what ends while Redis is away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from bisect import bisect_left
+from collections.abc import Iterator
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, connection
+from redis import RedisError
+
+from tasks_app import progress
+from tasks_app.models import TERMINAL, Status, Task
+
+logger = logging.getLogger(__name__)
+
+KEY = "metrics:ended"
+# Upper bounds in seconds, for the waits and for the runs; what is above the last one counts in a bucket of its own.
+BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+
+Counts = dict[tuple[str, ...], float]
+
+
+def tell(task_id: UUID, status: Status, **more: int) -> None:
+    """Tell watchers where a task stands, or went; one that has ended is counted."""
+    progress.publish(task_id, "status", {"status": status, **more})
+    if status in TERMINAL and progress.answers():
+        _count(task_id)
+
+
+def counts() -> Counts | None:
+    """Return all counts by name and labels; None while Redis is away.
+
+    The names: `ended` (status, model), `failures` (code, model), and of tasks that succeeded `wait` and `run` (model,
+    index of the bucket), `wait_sum` and `run_sum` (model).
+    """
+    if not progress.answers():
+        return None
+    try:
+        found = progress.client.hgetall(KEY)
+    except RedisError as error:
+        progress.leave_alone(error)
+        return None
+    return {tuple(json.loads(field)): float(value) for field, value in found.items()}
+
+
+def _count(task_id: UUID) -> None:
+    try:
+        task = Task.objects.defer("params", "error_traceback").filter(pk=task_id).first()
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("Task %s: its end is not counted: %s", task_id, type(error).__name__)
+        connection.close()
+        return
+    if task is not None:
+        _add(dict(_increments(task)))
+
+
+def _increments(task: Task) -> Iterator[tuple[tuple[str, ...], float]]:
+    yield ("ended", task.status, task.model_id), 1
+    if task.status == Status.FAILED:
+        yield ("failures", task.error_code, task.model_id), 1
+    if task.status == Status.SUCCEEDED and task.started_at and task.finished_at:
+        waited, ran = task.started_at - task.created_at, task.finished_at - task.started_at
+        for name, seconds in (("wait", waited.total_seconds()), ("run", ran.total_seconds())):
+            yield (name, task.model_id, str(bisect_left(BUCKETS, seconds))), 1
+            yield (f"{name}_sum", task.model_id), seconds
+
+
+def _add(increments: Counts) -> None:
+    with progress.client.pipeline(transaction=True) as added:
+        for labels, value in increments.items():
+            added.hincrbyfloat(KEY, json.dumps(labels), value)
+        try:
+            added.execute()
+        except RedisError as error:
+            progress.leave_alone(error)
