@@ -52,6 +52,7 @@ class Environment(BaseSettings):
     HF_HUB_OFFLINE: bool = False
     HF_ENDPOINT: str | None = None
     MEDIA_ROOT: Path | None = None
+    X_ACCEL_LOCATION: str = ""
     STATIC_ROOT: Path | None = None
 
     DEVICE: str = "auto"
@@ -215,6 +216,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
+X_ACCEL_LOCATION = env.X_ACCEL_LOCATION
 STORAGES = {
     "default": {"BACKEND": "tasks_app.storage.DurableStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -242,7 +244,8 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Diffusers Handler",
     "VERSION": VERSION,
-    "DESCRIPTION": "Text to image: queue a task, watch it, fetch its pictures. Paths may end in a slash.",
+    "DESCRIPTION": "Text to image: queue a task, watch it, fetch its pictures. Paths may end in a slash. "
+    "Other methods are answered with 405 and `Allow`.",
     "LICENSE": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "TAGS": [
         {"name": "tasks", "description": "Requests for pictures, from the POST to their end."},

@@ -469,6 +469,20 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
     assert client.get(shown["url"]).status_code == 404
 
 
+def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: MakeTask, settings: Any) -> None:
+    task = claimed()
+    stored = storage.store(
+        Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))]
+    )
+    lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
+    settings.X_ACCEL_LOCATION = "/_pictures/"
+    answer = client.get(f"/task/{task.pk}/images/0")
+    assert (answer.content, answer["Content-Type"]) == (b"", "image/png")
+    assert answer["X-Accel-Redirect"] == f"/_pictures/{stored[0].name}"
+    etag = f'"{stored[0].sha256}"'
+    assert client.get(f"/task/{task.pk}/images/0", headers={"if-none-match": etag}).status_code == 304
+
+
 def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeTask) -> None:
     task = claimed()
     picture = GeneratedImage(seed=1, image=Image.new("RGB", (640, 320), "red"))

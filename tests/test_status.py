@@ -1,5 +1,6 @@
 """`manage.py status`, to people and to pipes."""
 
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db.models.functions import Now
 
 from tasks_app import lifecycle, pauses, registry
@@ -89,3 +91,16 @@ def test_workers_and_models_are_shown_as_they_stand(make_task: Callable[..., Any
 def test_lines_end_without_blanks(db: None, title: str) -> None:
     registry.arrive("one", age=timedelta(minutes=1), **IDENTITY)
     assert not [line for line in status()[title] if line != line.rstrip()]
+
+
+def test_a_probe_asks_for_a_living_worker_of_its_own_host(db: None) -> None:
+    registry.arrive("other", age=timedelta(minutes=1), **IDENTITY)
+    with pytest.raises(CommandError, match="No worker lives on"):
+        call_command("status", "--worker")
+    registry.arrive("mine", age=timedelta(minutes=1), **{**IDENTITY, "host": socket.gethostname()})
+    out = StringIO()
+    call_command("status", "--worker", stdout=out)
+    assert out.getvalue() == "mine is idle.\n"
+    Worker.objects.filter(name="mine").update(seen_at=Now() - timedelta(hours=1))
+    with pytest.raises(CommandError, match="No worker lives on"):
+        call_command("status", "--worker")

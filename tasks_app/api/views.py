@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -184,6 +186,9 @@ class TaskImageFile(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
         image = _picture(request, task_id, index)
+        if settings.X_ACCEL_LOCATION:
+            sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
+            return _bytes(request, image.sha256, image.content_type, bytes, sent)
         return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
 
 
@@ -201,10 +206,12 @@ class TaskThumbnail(APIView):
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def _bytes(request: Request, tag: str, content_type: str, read: Callable[[], bytes]) -> HttpResponseBase:
+def _bytes(
+    request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
+) -> HttpResponseBase:
     """Answer with bytes that never change under this tag, unless the client has them."""
     etag = f'"{tag}"'
-    whole = HttpResponse(content_type=content_type, headers={"ETag": etag, **FOREVER})
+    whole = HttpResponse(content_type=content_type, headers={"ETag": etag, **FOREVER, **(headers or {})})
     answer = get_conditional_response(request, etag=etag, response=whole)
     assert answer is not None, "there is one, as one is given"
     if answer.status_code == 412:

@@ -12,6 +12,7 @@ import yaml
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import resolve
+from drf_spectacular.generators import SchemaGenerator
 from openapi_spec_validator import validate
 
 from project.settings import BASE_DIR
@@ -73,6 +74,16 @@ def test_the_schema_needs_no_key_and_is_had_as_json_and_yaml(client: Client, set
 
 def test_a_refused_client_of_the_schema_is_told_so_in_json(client: Client) -> None:
     check_answer("get", "/schema", client.get("/schema", headers={"accept": "text/html"}))
+
+
+@pytest.mark.parametrize(("auth", "open_to_all"), [("required", False), ("optional", True)])
+def test_who_needs_a_key_is_told_as_the_server_is_set(settings: Any, auth: str, open_to_all: bool) -> None:
+    settings.API_AUTH = auth
+    paths = SchemaGenerator().get_schema(public=True)["paths"]
+    assert ({} in paths["/task"]["post"]["security"]) is open_to_all
+    assert {"signature": []} in paths["/task/{task_id}/events"]["get"]["security"]
+    assert {"signature": []} not in paths["/task"]["get"]["security"]
+    assert paths["/healthz"]["get"]["security"] == []
 
 
 # What each field is tried with: around every bound, and of every type.

@@ -1,4 +1,4 @@
-"""A TCP proxy before a Unix socket that can lose or delay the reply of a chosen request.
+"""A TCP proxy before a Unix socket or a port that can lose or delay the reply of a chosen request.
 
 A rule names what a connection must send, in that order; the reply of the last request is then dropped together with the
 connection, or held back until the rule is released: the server did what it was asked for, and nobody was told.
@@ -56,15 +56,16 @@ class Connection:
 
 
 class Proxy:
-    """The proxy: `port` on 127.0.0.1 leads to the socket."""
+    """The proxy: `port` on 127.0.0.1 leads to the target, a socket or another port there."""
 
-    def __init__(self, target: Path, watched: bytes = b"\0nothing\0") -> None:
+    def __init__(self, target: Path | int, watched: bytes = b"\0nothing\0") -> None:
         """Listen; `first_seen` will tell when each client sent the watched bytes for the first time."""
         self.target = target
         self.first_seen: dict[str, float] = {}
         self.port = 0
         self._watched = watched
         self._rules: list[Rule] = []
+        self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
@@ -80,6 +81,10 @@ class Proxy:
         """Forget a rule."""
         self._rules = [one for one in self._rules if one is not rule]
         rule.released.set()
+
+    def cut(self) -> None:
+        """Cut every connection that is open, and let others come."""
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
 
     def close(self) -> None:
         """Cut every connection and stop listening."""
@@ -101,13 +106,18 @@ class Proxy:
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
+    async def _cut(self) -> None:
+        for end in self._open:
+            end.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            up_reader, up_writer = await asyncio.open_unix_connection(self.target)
+            up_reader, up_writer = await self._connect()
         except OSError:
             writer.close()
             return
         one = Connection()
+        self._open |= {writer, up_writer}
         pumps = [
             asyncio.ensure_future(self._requests(one, reader, up_writer)),
             asyncio.ensure_future(self._replies(one, up_reader, writer)),
@@ -119,6 +129,12 @@ class Proxy:
                 pump.cancel()
             for end in (writer, up_writer):
                 end.close()
+                self._open.discard(end)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self.target, int):
+            return await asyncio.open_connection("127.0.0.1", self.target)
+        return await asyncio.open_unix_connection(self.target)
 
     async def _requests(self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

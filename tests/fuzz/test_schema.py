@@ -19,8 +19,8 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 UNLIMITED = 10**9
 # Examples for each operation and phase, and how many cases that must at least come to.
-SHORT, LEAST_SHORT = 2, 250
-FULL, LEAST_FULL = 300, 2000
+SHORT, LEAST_SHORT = 2, 400
+FULL, LEAST_FULL = 150, 2000
 
 
 @pytest.fixture(scope="module")

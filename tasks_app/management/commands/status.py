@@ -1,12 +1,14 @@
-"""`manage.py status`: the queue, the workers and the models at a glance."""
+"""`manage.py status`: the queue, the workers and the models at a glance; `--worker` is a container's health check."""
 
 from __future__ import annotations
 
+import socket
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from tasks_app import catalog, pauses, registry, statistics
@@ -23,8 +25,19 @@ class Command(BaseCommand):
     help = "Prints the queue, the workers and the models."
     requires_system_checks: list[str] = []
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options."""
+        parser.add_argument(
+            "--worker",
+            action="store_true",
+            help="only say whether a worker lives on this host; exits with 1 if none does",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print three tables."""
+        """Print three tables, or one line for a probe."""
+        if options["worker"]:
+            self.stdout.write(_alive_here())
+            return
         tables = {
             "Queue": [("QUEUED", "OLDEST WAITS", "RUNNING", "PAUSED"), _queue()],
             "Workers": [("WORKER", "STATE", "DEVICE", "MEMORY", "WARM", "TASK", "SEEN"), *_workers()],
@@ -33,6 +46,14 @@ class Command(BaseCommand):
         for title, lines in tables.items():
             self.stdout.write(self.style.MIGRATE_HEADING(title))
             self.stdout.write("\n".join(_aligned(lines)) + "\n\n")
+
+
+def _alive_here() -> str:
+    host = socket.gethostname()
+    worker = registry.workers().filter(host=host, state__in=registry.ALIVE).first()
+    if worker is None:
+        raise CommandError(f"No worker lives on {host}.")
+    return f"{worker.name} is {worker.state}."
 
 
 def _queue() -> Line:

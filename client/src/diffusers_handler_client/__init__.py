@@ -1,0 +1,22 @@
+"""Client of Diffusers Handler: submit a prompt, follow the task, save the pictures."""
+
+from diffusers_handler_client.asynchronous import AsyncClient
+from diffusers_handler_client.errors import ApiError, FieldError, TaskFailed, Unreachable, WaitTimeout
+from diffusers_handler_client.shapes import Event, Image, Progress, Task, TaskError, Webhook
+from diffusers_handler_client.synchronous import Client
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "Event",
+    "FieldError",
+    "Image",
+    "Progress",
+    "Task",
+    "TaskError",
+    "TaskFailed",
+    "Unreachable",
+    "WaitTimeout",
+    "Webhook",
+]

@@ -1,0 +1,201 @@
+"""What both clients say and how they read what they are told: requests and answers as data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx2
+
+from diffusers_handler_client.errors import ApiError, FieldError, Unreachable
+from diffusers_handler_client.shapes import Image, Task, Webhook
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0
+PAGE = 100
+JSON, STREAM = "application/json", "text/event-stream"
+# The options whose names differ from the parameters', and those that are no parameters.
+PARAMS = {"model": "model_id"}
+BESIDE = frozenset({"params", "priority", "idempotency_key", "webhook", "wait"})
+FIELD = ("path", "code", "message")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request; sending it twice does nothing twice."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    read_seconds: float = READ_SECONDS
+    redirected: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """Return it as the arguments of httpx2's clients."""
+        return {
+            "method": self.method,
+            "url": self.path,
+            "params": self.query or None,
+            "headers": self.headers,
+            "json": self.body,
+            "timeout": httpx2.Timeout(CONNECT_SECONDS, read=self.read_seconds),
+            "follow_redirects": self.redirected,
+        }
+
+
+class Options(TypedDict, total=False):
+    """What a submission may say beside the prompt; what is None or missing is left to the service.
+
+    `params` are parameters that this version has no name for. `idempotency_key` names the submission, so that it can be
+    sent again; one is made for each that has none. With `wait` the service answers when the task has ended, or after so
+    many seconds.
+    """
+
+    model: str | None
+    negative_prompt: str | None
+    steps: int | None
+    guidance_scale: float | None
+    seed: int | None
+    width: int | None
+    height: int | None
+    num_images: int | None
+    scheduler: str | None
+    params: Mapping[str, Any] | None
+    priority: int | None
+    idempotency_key: str | None
+    webhook: Webhook | None
+    wait: int | None
+
+
+def connection(url: str | None, api_key: str | None) -> dict[str, Any]:
+    """Return the base of all requests, from the arguments or else from the environment."""
+    key = api_key or os.environ.get("DIFFUSERS_HANDLER_API_KEY")
+    return {
+        "base_url": url or os.environ.get("DIFFUSERS_HANDLER_URL") or DEFAULT_URL,
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+    }
+
+
+def path(task: Task | str) -> str:
+    """Return where a task is read."""
+    return f"/task/{quote(task.id if isinstance(task, Task) else task, safe='')}"
+
+
+def submission(prompt: str, options: Options) -> Call:
+    """Return the call that queues a task; what is not given is left to the service."""
+    named = {PARAMS.get(name, name): value for name, value in options.items() if name not in BESIDE}
+    body: dict[str, Any] = {
+        "task_type": "text-to-image",
+        "params": {"prompt": prompt, **_given(named), **(options.get("params") or {})},
+    }
+    webhook, wait = options.get("webhook"), options.get("wait")
+    body |= _given({"priority": options.get("priority"), "webhook": webhook and webhook.body()})
+    headers = {"Idempotency-Key": options.get("idempotency_key") or str(uuid4())}
+    if wait is not None:
+        headers["Prefer"] = f"wait={wait}"
+    return Call(method="POST", path="/task", headers=headers, body=body, read_seconds=READ_SECONDS + (wait or 0))
+
+
+def reading(task: Task | str) -> Call:
+    """Return the call that reads a task."""
+    return Call(method="GET", path=path(task))
+
+
+def cancellation(task: Task | str) -> Call:
+    """Return the call that cancels a task."""
+    return Call(method="POST", path=f"{path(task)}/cancel")
+
+
+def picture(task: Task | str, index: int) -> Call:
+    """Return the call that reads a picture, which may be kept elsewhere."""
+    return Call(method="GET", path=f"{path(task)}/images/{index}", redirected=True)
+
+
+def first_page(status: str | None, model: str | None) -> Call:
+    """Return the call that reads the newest tasks."""
+    query = {"limit": str(PAGE), **_given({"status": status, "model_id": model})}
+    return Call(method="GET", path="/task", query=query)
+
+
+def page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
+    """Return a page's tasks, and the call that reads the next page."""
+    data = answer.json()
+    following = data["next"]
+    # Of the address only the cursor counts: before a proxy the service may not know its own.
+    query = dict(httpx2.URL(following).params) if following else {}
+    return [Task.parse(task) for task in data["results"]], Call(
+        method="GET", path="/task", query=query
+    ) if query else None
+
+
+def task(answer: httpx2.Response) -> Task:
+    """Return the task of an answer."""
+    return Task.parse(answer.json())
+
+
+def place(directory: str | os.PathLike[str], task: Task, image: Image) -> Path:
+    """Return where a picture is saved."""
+    return Path(directory) / f"{task.id}-{image.index}.{image.suffix}"
+
+
+def save(file: Path, content: bytes) -> Path:
+    """Write a picture, with the folders that lead there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def good(answer: httpx2.Response, content_type: str = JSON) -> httpx2.Response:
+    """Return the answer, whose body is read unless it is a stream.
+
+    Raises:
+        ApiError: it is a refusal, or comes from something else than the service.
+    """
+    if answer.is_error:
+        raise _refusal(answer)
+    if not answer.headers.get("Content-Type", "").startswith(content_type):
+        where = f" but points to {answer.headers['Location']}" if answer.is_redirect else ""
+        raise ApiError(
+            f"What answers at {answer.url} is not the service{where}.", code="unexpected", status=answer.status_code
+        )
+    return answer
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn httpx2's errors into this package's.
+
+    Raises:
+        Unreachable: no answer came, or it broke off.
+    """
+    try:
+        yield
+    except httpx2.RequestError as error:
+        raise Unreachable(f"No answer from {error.request.url}: {str(error) or type(error).__name__}") from error
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _refusal(answer: httpx2.Response) -> ApiError:
+    after = answer.headers.get("Retry-After", "")
+    details: dict[str, Any] = {
+        "status": answer.status_code,
+        "retry_after": float(after) if after.isdecimal() else None,
+    }
+    try:
+        error = answer.json()["error"]
+        fields = tuple(FieldError(**{name: one[name] for name in FIELD}) for one in error.get("fields") or ())
+        return ApiError(error["message"], code=error["code"], fields=fields, **details)
+    except (ValueError, LookupError, TypeError, AttributeError):  # a proxy's own page, or another service's JSON
+        return ApiError(f"The service answers with {answer.status_code}.", code="unexpected", **details)

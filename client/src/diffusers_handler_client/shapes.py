@@ -1,0 +1,198 @@
+"""The service's JSON as frozen dataclasses; fields that this version doesn't know stay in `raw` and harm nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Json = Mapping[str, Any]
+
+ENDED = frozenset({"succeeded", "failed", "canceled"})
+SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Whom the service tells that the task has ended; without `events`, of every end."""
+
+    url: str
+    events: tuple[str, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON that is sent."""
+        return {"url": self.url, **({"events": list(self.events)} if self.events else {})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a task is."""
+
+    phase: str | None
+    step: int
+    total_steps: int
+    percent: int
+    eta_seconds: float | None
+    bytes_done: int | None
+    bytes_total: int | None
+
+    @classmethod
+    def parse(cls, data: Json) -> Progress:
+        """Read the service's JSON."""
+        return cls(
+            phase=data["phase"],
+            step=data["step"],
+            total_steps=data["total_steps"],
+            percent=data["percent"],
+            eta_seconds=data["eta_seconds"],
+            bytes_done=data.get("bytes_done"),
+            bytes_total=data.get("bytes_total"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One picture of a task."""
+
+    index: int
+    url: str
+    thumbnail_url: str
+    seed: int
+    width: int
+    height: int
+    content_type: str
+    sha256: str
+    flagged: bool
+    black: bool
+
+    @classmethod
+    def parse(cls, data: Json) -> Image:
+        """Read the service's JSON."""
+        return cls(
+            index=data["index"],
+            url=data["url"],
+            thumbnail_url=data["thumbnail_url"],
+            seed=data["seed"],
+            width=data["width"],
+            height=data["height"],
+            content_type=data["content_type"],
+            sha256=data["sha256"],
+            flagged=data["flagged"],
+            black=data["black"],
+        )
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a file with this picture ends in."""
+        return SUFFIXES.get(self.content_type, "bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskError:
+    """Why a task ended without pictures."""
+
+    code: str
+    message: str
+    retryable: bool
+
+    @classmethod
+    def parse(cls, data: Json) -> TaskError:
+        """Read the service's JSON."""
+        return cls(code=data["code"], message=data["message"], retryable=data["retryable"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task as it was when the service answered."""
+
+    id: str
+    task_type: str
+    status: str
+    priority: int
+    params: Json
+    model: str
+    revision: str | None
+    progress: Progress
+    queue_position: int | None
+    paused: bool
+    attempt: int
+    images: tuple[Image, ...]
+    error: TaskError | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    timings: Json
+    raw: Json = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, data: Json) -> Task:
+        """Read the service's JSON."""
+        return cls(
+            id=data["id"],
+            task_type=data["task_type"],
+            status=data["status"],
+            priority=data["priority"],
+            params=data["params"],
+            model=data["model"]["id"],
+            revision=data["model"]["revision"],
+            progress=Progress.parse(data["progress"]),
+            queue_position=data["queue_position"],
+            paused=data["paused"],
+            attempt=data["attempt"],
+            images=tuple(Image.parse(image) for image in data["images"]),
+            error=TaskError.parse(data["error"]) if data["error"] else None,
+            created_at=datetime.fromisoformat(data["created_at"]),
+            started_at=_time(data["started_at"]),
+            finished_at=_time(data["finished_at"]),
+            timings=data["timings"],
+            raw=data,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will never change again."""
+        return self.status in ENDED
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its pictures are there."""
+        return self.status == "succeeded"
+
+    @property
+    def seed(self) -> int:
+        """The seed of its first picture."""
+        return int(self.params["seed"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event of a task's stream: `status`, `progress`, `preview`, `image` or `done`, or one of a later version.
+
+    `progress`, `image` and `task` are there for the events of these names (`task` for `done`).
+    """
+
+    name: str
+    task_id: str
+    data: Json
+    id: str = ""
+    progress: Progress | None = None
+    image: Image | None = None
+    task: Task | None = None
+
+    @classmethod
+    def parse(cls, name: str, data: Json, *, id: str = "") -> Event:
+        """Read the service's JSON."""
+        return cls(
+            name=name,
+            task_id=data["task"],
+            data=data,
+            id=id,
+            progress=Progress.parse(data) if name == "progress" else None,
+            image=Image.parse(data) if name == "image" else None,
+            task=Task.parse(data) if name == "done" else None,
+        )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

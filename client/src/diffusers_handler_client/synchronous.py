@@ -1,0 +1,119 @@
+"""The client for code without asyncio."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Self, Unpack
+
+import httpx2
+
+from diffusers_handler_client import protocol
+from diffusers_handler_client.errors import ApiError
+from diffusers_handler_client.patience import RETRIES, Attempts, Following, Waiting
+from diffusers_handler_client.shapes import Event, Task
+
+
+class Client:
+    """A service at an address; threads may share it."""
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = RETRIES) -> None:
+        """Take DIFFUSERS_HANDLER_URL and DIFFUSERS_HANDLER_API_KEY for what is not given."""
+        self._http = httpx2.Client(**protocol.connection(url, api_key))
+        self._retries = retries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def submit(self, prompt: str, **options: Unpack[protocol.Options]) -> Task:
+        """Queue a task and return it; `protocol.Options` says what the options mean.
+
+        Raises:
+            ApiError: the service refuses it; `fields` says why.
+        """
+        return protocol.task(self._send(protocol.submission(prompt, options)))
+
+    def get(self, task: Task | str) -> Task:
+        """Return the task as it is now."""
+        return protocol.task(self._send(protocol.reading(task)))
+
+    def list(self, *, status: str | None = None, model: str | None = None) -> Iterator[Task]:
+        """Yield the tasks, the newest first, reading page after page."""
+        call: protocol.Call | None = protocol.first_page(status, model)
+        while call is not None:
+            tasks, call = protocol.page(self._send(call))
+            yield from tasks
+
+    def wait(self, task: Task | str, timeout: float | None = None) -> Task:
+        """Return the task when it has succeeded.
+
+        Raises:
+            TaskFailed: it failed or was canceled.
+            WaitTimeout: it has not ended after `timeout` seconds; it goes on.
+        """
+        waiting = Waiting(timeout)
+        while pause := waiting.pause_after(now := self.get(task)):
+            time.sleep(pause)
+        return now
+
+    def stream(self, task: Task | str) -> Generator[Event, None, None]:
+        """Yield what happens to the task; the last event is `done`, whichever way it ended.
+
+        A stream that breaks is taken up where it broke.
+        """
+        following = Following(task, self._retries)
+        while not following.ended:
+            try:
+                yield from self._streamed(following)
+            except ApiError as error:
+                time.sleep(following.pause_after(error))
+
+    def cancel(self, task: Task | str) -> Task:
+        """Cancel the task and return it; one that runs ends within a step, one that has ended stays as it is."""
+        return protocol.task(self._send(protocol.cancellation(task)))
+
+    def image(self, task: Task | str, index: int = 0) -> bytes:
+        """Return a picture's bytes."""
+        return self._send(protocol.picture(task, index), "image/").content
+
+    def download(self, task: Task | str, directory: str | os.PathLike[str] = ".") -> tuple[Path, ...]:
+        """Save the task's pictures and return their files; a task that has not ended is waited for.
+
+        Raises:
+            TaskFailed: it failed or was canceled.
+        """
+        done = task if isinstance(task, Task) and task.succeeded else self.wait(task)
+        return tuple(
+            protocol.save(protocol.place(directory, done, image), self.image(done, image.index))
+            for image in done.images
+        )
+
+    def _send(self, call: protocol.Call, content_type: str = protocol.JSON) -> httpx2.Response:
+        attempts = Attempts(self._retries)
+        while True:
+            try:
+                with protocol.translated():
+                    return protocol.good(self._http.request(**call.options()), content_type)
+            except ApiError as error:
+                time.sleep(attempts.pause_after(error))
+
+    def _streamed(self, following: Following) -> Generator[Event, None, None]:
+        with protocol.translated(), self._http.stream(**following.call().options()) as answer:
+            if answer.is_error:
+                answer.read()
+            protocol.good(answer, protocol.STREAM)
+            for sent in httpx2.EventSource(answer):
+                if event := following.event(sent):
+                    yield event
+                if following.ended:
+                    return
+        following.closed()
