@@ -50,7 +50,10 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
     """Add the endpoints that are no views of DRF's, and what all refer to."""
     for name, operation in OPERATIONS.items():
         method, path = name.split()
-        result["paths"].setdefault(path, {}).setdefault(method.lower(), rendered(operation, {}))
+        operations = result["paths"].setdefault(path, {})
+        if method.lower() not in operations:
+            assert not isinstance(operation.body, type), f"{name} is no view of DRF's: its body needs schemas"
+            operations[method.lower()] = rendered(operation, operation.body or {})
     for kind, more in components.everything().items():
         result["components"].setdefault(kind, {}).update(more)
     return result

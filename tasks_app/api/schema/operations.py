@@ -44,6 +44,7 @@ class Answer:
 class Operation:
     """One endpoint: `parameters` are components, `refusals` those beside what every endpoint refuses.
 
+    One that refuses in another shape than all others has that among its `answers`, which go before the refusals.
     `body` is a serializer, or has schemas by media type. `scope` is what its caller needs, None where anybody may come;
     `signed` addresses lead there, too.
     """

@@ -48,7 +48,7 @@ class SchemaView(APIView):
 
 @cache
 def _schema() -> dict[str, Any]:
-    """Return the schema; nothing that it depends on changes while the process lives."""
+    """Return the schema; what it depends on stays as it is while the process lives."""
     schema: dict[str, Any] = SchemaGenerator().get_schema(public=True)
     return schema
 
