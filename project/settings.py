@@ -55,6 +55,16 @@ class Environment(BaseSettings):
     X_ACCEL_LOCATION: str = ""
     STATIC_ROOT: Path | None = None
 
+    S3_BUCKET: str | None = None
+    S3_ENDPOINT_URL: str | None = None
+    S3_REGION: str | None = None
+    S3_PREFIX: str = ""
+    S3_PRESIGNED: bool = False
+    S3_PRESIGNED_SECONDS: int = Field(default=300, ge=10, le=7 * 24 * 3600)
+    AWS_ACCESS_KEY_ID: str | None = None
+    AWS_SECRET_ACCESS_KEY: str | None = None
+    AWS_SESSION_TOKEN: str | None = None
+
     DEVICE: str = "auto"
     DTYPE: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     MAX_CACHED_MODELS: int = Field(default=1, ge=1)
@@ -74,6 +84,7 @@ class Environment(BaseSettings):
     MAX_PIXELS: int = Field(default=2048 * 2048, ge=32 * 32)
     MAX_IMAGES: int = Field(default=8, ge=1)
     MAX_BODY_BYTES: int = Field(default=256 * 1024, ge=1024)
+    MAX_UPLOAD_BYTES: int = Field(default=16 * 1024 * 1024, ge=1024)
 
     LEASE_SECONDS: float = Field(default=30, gt=0)
     HEARTBEAT_SECONDS: float = Field(default=1, gt=0)
@@ -88,6 +99,14 @@ class Environment(BaseSettings):
     METRICS_TOKEN: str | None = None
     LOG_FORMAT: Literal["auto", "json", "console"] = "auto"
     SENTRY_DSN: str | None = None
+
+    RETENTION_SUCCEEDED_AGE_DAYS: float | None = Field(default=None, ge=0)
+    RETENTION_SUCCEEDED_COUNT: int | None = Field(default=None, ge=0)
+    RETENTION_FAILED_AGE_DAYS: float | None = Field(default=None, ge=0)
+    RETENTION_FAILED_COUNT: int | None = Field(default=None, ge=0)
+    RETENTION_CANCELED_AGE_DAYS: float | None = Field(default=None, ge=0)
+    RETENTION_CANCELED_COUNT: int | None = Field(default=None, ge=0)
+    RETENTION_SECONDS: float = Field(default=60, gt=0)
 
     PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")
     WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY)
@@ -216,9 +235,24 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
-X_ACCEL_LOCATION = env.X_ACCEL_LOCATION
-STORAGES = {
-    "default": {"BACKEND": "tasks_app.storage.DurableStorage"},
+# The proxy can send what lies on a disk that it sees.
+X_ACCEL_LOCATION = "" if env.S3_BUCKET else env.X_ACCEL_LOCATION
+S3_PRESIGNED = bool(env.S3_BUCKET) and env.S3_PRESIGNED
+S3_PRESIGNED_SECONDS = env.S3_PRESIGNED_SECONDS
+_s3 = {
+    "bucket_name": env.S3_BUCKET,
+    "endpoint_url": env.S3_ENDPOINT_URL,
+    "region_name": env.S3_REGION,
+    "location": env.S3_PREFIX,
+    "querystring_expire": S3_PRESIGNED_SECONDS,
+    # Without these boto3 looks for a role or a profile by itself.
+    "access_key": env.AWS_ACCESS_KEY_ID,
+    "secret_key": env.AWS_SECRET_ACCESS_KEY,
+    "security_token": env.AWS_SESSION_TOKEN,
+}
+_local = {"BACKEND": "tasks_app.storage.DurableStorage"}
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": _s3} if env.S3_BUCKET else _local,
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
@@ -269,6 +303,7 @@ MAX_WAIT_SECONDS = env.MAX_WAIT_SECONDS
 SIGNED_URL_SECONDS = env.SIGNED_URL_SECONDS
 IDEMPOTENCY_HOURS = env.IDEMPOTENCY_HOURS
 MAX_BODY_BYTES = env.MAX_BODY_BYTES
+MAX_UPLOAD_BYTES = env.MAX_UPLOAD_BYTES
 MAX_PIXELS = env.MAX_PIXELS
 MAX_IMAGES = env.MAX_IMAGES
 
@@ -310,6 +345,13 @@ MAX_ATTEMPTS = env.MAX_ATTEMPTS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
+# By status, for how many days and how many of the newest are kept; None: all.
+RETENTION = {
+    "succeeded": {"age_days": env.RETENTION_SUCCEEDED_AGE_DAYS, "count": env.RETENTION_SUCCEEDED_COUNT},
+    "failed": {"age_days": env.RETENTION_FAILED_AGE_DAYS, "count": env.RETENTION_FAILED_COUNT},
+    "canceled": {"age_days": env.RETENTION_CANCELED_AGE_DAYS, "count": env.RETENTION_CANCELED_COUNT},
+}
+RETENTION_SECONDS = env.RETENTION_SECONDS
 
 # --- Webhooks --------------------------------------------------------------------------------------------------------
 PUBLIC_URL = env.PUBLIC_URL

@@ -43,6 +43,16 @@ def check_sentry(**kwargs: Any) -> list[CheckMessage]:
     return [Error("SENTRY_DSN: is set, but sentry-sdk is not installed.", hint=hint, id="tasks_app.E004")]
 
 
+@register()
+def check_storage(**kwargs: Any) -> list[CheckMessage]:
+    """Check that what the pictures' storage needs is installed."""
+    bucket = settings.STORAGES["default"]["BACKEND"] == "tasks_app.s3.BucketStorage"
+    if not bucket or (_module_exists("storages") and _module_exists("boto3")):
+        return []
+    hint = "`uv sync --extra s3` installs it."
+    return [Error("S3_BUCKET: django-storages and boto3 are not installed.", hint=hint, id="tasks_app.E005")]
+
+
 @register(Tags.security, deploy=True)
 def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a server that loads whatever model somebody asks for."""

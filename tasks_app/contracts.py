@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Phase = Literal["loading", "denoising", "decoding", "saving"]
 Offload = Literal["none", "model", "sequential"]
+OutputFormat = Literal["png", "jpeg", "webp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +53,15 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationResult:
-    """What a handler gives back. `revision` is the one that was loaded; timings are in seconds."""
+    """What a handler gives back. `revision` is the one that was loaded; timings are in seconds.
+
+    `provenance` names what the picture depends on beside its parameters: device, dtype, versions of libraries.
+    """
 
     images: tuple[GeneratedImage, ...]
     revision: str
     timings: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +195,27 @@ class Beat:
 
     cancel_requested: bool
     overdue: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run's pictures were made of, as their files tell it; `params` are those that a `POST /task` takes."""
+
+    task_type: str
+    params: Mapping[str, Any]
+    model_id: str
+    revision: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What a picture's file tells of how it was made; `ignored` has no counterpart here."""
+
+    source: Literal["diffusers-handler", "a1111"]
+    task_type: str
+    params: Mapping[str, Any]
+    ignored: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

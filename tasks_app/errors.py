@@ -75,6 +75,12 @@ class StorageFailed(TaskError):
     retryable = True
 
 
+class UnreadablePicture(TaskError):
+    """A picture's file does not tell how it was made."""
+
+    code = "unreadable_picture"
+
+
 class Internal(TaskError):
     """The task failed with an error that the service does not know."""
 

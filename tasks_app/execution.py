@@ -26,7 +26,7 @@ from tasks_app import catalog, errors, lifecycle, storage
 from tasks_app.contracts import GenerationResult, Progress
 from tasks_app.inference import InferenceThread
 from tasks_app.models import Status, Task
-from tasks_app.run import Run, Stop, publish_preview, publish_progress, publish_status
+from tasks_app.run import Run, Stop, publish_preview, publish_progress, publish_status, recipe
 from tasks_app.strict import printable
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def _save(run: Run, result: GenerationResult) -> Status | None:
     if run.stop_reason:
         return _stopped(run)
     try:
-        images = storage.store(run.claim, result.images)
+        images = storage.store(run.claim, result.images, recipe(run.task, result), stored_one=lambda: _beat(run))
     except errors.StorageFailed as error:
         return _failed(run, error)
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}

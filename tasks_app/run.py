@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from tasks_app import errors, outcomes, previews, progress, providers
-from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, percent
+from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, Recipe, percent
 from tasks_app.models import Status, Task
 
 if TYPE_CHECKING:
@@ -112,7 +112,18 @@ def publish_status(run: Run, status: Status) -> None:
     outcomes.tell(run.claim.task_id, status, attempt=run.claim.attempt)
 
 
-def _request(task: Task, options: LoadOptions) -> GenerationRequest:
-    return GenerationRequest(
-        model_id=task.model_id, revision=task.revision, seed=task.seed, options=options, **task.params
+def recipe(task: Task, result: GenerationResult) -> Recipe:
+    """Return what the run's pictures were made of."""
+    return Recipe(
+        task_type=task.task_type,
+        params={"provider": task.provider, "model_id": task.requested_model_id, **task.params},
+        model_id=task.model_id,
+        revision=result.revision,
+        provenance={"diffusers-handler": settings.VERSION, **result.provenance},
     )
+
+
+def _request(task: Task, options: LoadOptions) -> GenerationRequest:
+    # The format is for the storage to know.
+    params = {name: value for name, value in task.params.items() if name != "output_format"}
+    return GenerationRequest(model_id=task.model_id, revision=task.revision, seed=task.seed, options=options, **params)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+from django.conf import settings
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 from PIL import Image
 
-from tasks_app.contracts import Claim, GeneratedImage, StoredImage
-from tasks_app.errors import StorageFailed
+from tasks_app import metadata
+from tasks_app.contracts import Claim, GeneratedImage, OutputFormat, Recipe, StoredImage
+from tasks_app.errors import StorageFailed, UnreadablePicture
 
-CONTENT_TYPE = "image/png"
+logger = logging.getLogger(__name__)
+
+SUFFIXES: Mapping[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 THUMBNAIL = 256
 
 
@@ -50,8 +57,10 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def store(claim: Claim, images: Sequence[GeneratedImage]) -> list[StoredImage]:
-    """Write a run's pictures as PNG files.
+def store(
+    claim: Claim, images: Sequence[GeneratedImage], recipe: Recipe, *, stored_one: Callable[[], object]
+) -> list[StoredImage]:
+    """Write a run's pictures as files that tell how they were made; calls `stored_one` after each.
 
     Raises:
         StorageFailed: the storage refused one; those written before are removed again.
@@ -59,19 +68,51 @@ def store(claim: Claim, images: Sequence[GeneratedImage]) -> list[StoredImage]:
     stored: list[StoredImage] = []
     try:
         for index, image in enumerate(images):
-            stored.append(_store(claim, index, image))
+            stored.append(_store(claim, index, image, recipe))
+            stored_one()
     except OSError as error:
         discard(stored)
         raise StorageFailed("The pictures could not be stored.") from error
     return stored
 
 
+def read(name: str) -> bytes:
+    """Return a stored file.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        StorageFailed: the storage does not give it.
+    """
+    try:
+        with default_storage.open(name) as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageFailed("The storage does not answer.") from error
+
+
+def origin() -> str:
+    """Return the origin that clients are sent to for pictures, empty when there is none but our own."""
+    if not settings.S3_PRESIGNED:
+        return ""
+    parts = urlsplit(default_storage.url("any"))
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def thumbnail(content: bytes) -> bytes:
-    """Return a stored picture as WebP, at most THUMBNAIL pixels wide and high."""
+    """Return a stored picture as WebP, at most THUMBNAIL pixels wide and high.
+
+    Raises:
+        UnreadablePicture: the file is damaged.
+    """
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as image:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        image.save(buffer, format="WEBP", quality=85)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            image.save(buffer, format="WEBP", quality=85)
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:  # as Pillow's formats raise
+        raise UnreadablePicture("The picture's file is damaged.") from error
     return buffer.getvalue()
 
 
@@ -101,20 +142,22 @@ def probe() -> None:
 
 
 def discard(images: Iterable[StoredImage]) -> None:
-    """Remove the files of a run whose result does not count."""
-    for image in images:
-        default_storage.delete(image.name)
+    """Remove the files of a run whose result does not count; what the storage refuses stays, and no row names it."""
+    try:
+        remove(image.name for image in images)
+    except StorageFailed as error:
+        logger.warning("Files of a run that does not count are left: %s", error)
 
 
-def _store(claim: Claim, index: int, image: GeneratedImage) -> StoredImage:
-    buffer = io.BytesIO()
-    image.image.save(buffer, format="PNG")
-    content = buffer.getvalue()
-    name = default_storage.save(f"tasks/{claim.task_id}/{claim.attempt}-{index}.png", ContentFile(content))
+def _store(claim: Claim, index: int, image: GeneratedImage, recipe: Recipe) -> StoredImage:
+    # Tasks from before there was a choice don't name it.
+    output_format: OutputFormat = recipe.params.get("output_format", "png")
+    content = metadata.encode(image.image, output_format, recipe, seed=image.seed)
+    name = f"tasks/{claim.task_id}/{claim.attempt}-{index}.{SUFFIXES[output_format]}"
     return StoredImage(
         index=index,
-        name=name,
-        content_type=CONTENT_TYPE,
+        name=default_storage.save(name, ContentFile(content)),
+        content_type=f"image/{output_format}",
         seed=image.seed,
         width=image.image.width,
         height=image.image.height,

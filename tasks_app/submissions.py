@@ -6,14 +6,15 @@ A default is the request's, else the model's row's, else the parameters' own.
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, errors, guard, parameters, task_types, webhooks
+from tasks_app import catalog, errors, guard, metadata, parameters, task_types, webhooks
 from tasks_app.catalog import ResolvedModel
-from tasks_app.contracts import Caller, Submission, Webhook
+from tasks_app.contracts import Caller, Recovered, Submission, Webhook
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
 from tasks_app.strict import (
     StrictCharField,
@@ -25,6 +26,7 @@ from tasks_app.strict import (
 )
 
 SEEDS = 2**32
+SIZE = {"width", "height"}
 
 
 class PassedOn(serializers.Field[Any, Any, Any, Any]):
@@ -127,6 +129,29 @@ def _webhook(values: dict[str, Any] | None) -> Webhook | None:
     if values is None:
         return None
     return Webhook(url=values["url"], events=tuple(dict.fromkeys(values["events"])))
+
+
+def recovered(content: bytes) -> Recovered:
+    """Return the parameters that a picture's file tells; what this server can't take of them is ignored and told.
+
+    Raises:
+        UnreadablePicture: it tells none.
+        ValidationError: nothing can be made of what it tells.
+    """
+    told = metadata.read(content)
+    params = dict(told.params)
+    wrong = set(_errors(told.task_type, params).get("params", {}))
+    if wrong & SIZE:
+        wrong |= SIZE
+    ignored = {name: params.pop(name) for name in wrong & params.keys()}
+    if refused := _errors(told.task_type, params):
+        raise serializers.ValidationError(refused)
+    return replace(told, params=params, ignored={**told.ignored, **ignored})
+
+
+def _errors(task_type: str, params: dict[str, Any]) -> dict[str, Any]:
+    serializer = SubmissionSerializer(data={"task_type": task_type, "params": params})
+    return {} if serializer.is_valid() else dict(serializer.errors)
 
 
 def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> serializers.Serializer[Any]:

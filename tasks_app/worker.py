@@ -39,13 +39,14 @@ class WorkerMiddleware(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start what a worker does beside its tasks; called in the process's main thread."""
-        from tasks_app import courier, presence, sweeper
+        from tasks_app import courier, presence, retention, sweeper
 
         ended = threading.Event()
         _drain_at_sigterm(worker, ended)
         seen = presence.Presence(list(worker.consumers.values()), ended)
         _start(partial(sweeper.run_forever, ended), ended)
         _start(partial(courier.run_forever, ended), ended)
+        _start(partial(retention.run_forever, ended), ended)
         _start(partial(_end_with_parent, os.getppid(), ended), ended)
         self._beats = _start(partial(seen.run_forever, self._gone), ended)
 

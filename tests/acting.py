@@ -1,12 +1,25 @@
 """A worker that does only what the test says."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
 from tasks_app import lifecycle, progress, storage
-from tasks_app.contracts import Claim, GeneratedImage, Progress
+from tasks_app.contracts import Claim, GeneratedImage, Progress, Recipe, StoredImage
 from tasks_app.models import Task
+
+RECIPE = Recipe(
+    task_type="text-to-image",
+    params={"provider": "fake", "model_id": "demo", "prompt": "a house", "steps": 4, "guidance_scale": 4.0},
+    model_id="demo",
+    revision="fake",
+)
+
+
+def store(claim: Claim, images: Sequence[GeneratedImage], recipe: Recipe = RECIPE) -> list[StoredImage]:
+    """Write a run's pictures as a worker does."""
+    return storage.store(claim, images, recipe, stored_one=lambda: None)
 
 
 class Worker:
@@ -36,7 +49,7 @@ class Worker:
 
     def succeed(self, *, quietly: bool = False) -> None:
         drawn = [GeneratedImage(seed=7 + index, image=Image.new("RGB", (32, 32))) for index in range(self.pictures)]
-        images = storage.store(self.claim, drawn)
+        images = store(self.claim, drawn)
         assert lifecycle.succeed(self.claim, images, revision="x", timings={}, size={"width": 32, "height": 32})
         if not quietly:
             self.say("status", status="succeeded")

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from PIL import Image
 from tasks_app import lifecycle, progress, services, storage
 from tasks_app.contracts import Claim, GeneratedImage, StoredImage
 from tasks_app.models import Task
+from tests.acting import store
 
 MakeTask = Callable[..., Task]
 VALID = {"task_type": "text-to-image", "params": {"prompt": "a house at sunset"}}
@@ -56,7 +58,7 @@ def test_the_documented_request_is_answered_as_documented(client: Client, db: No
         "task_type": "text-to-image",
         "status": "queued",
         "priority": 0,
-        "params": {**params, "width": None, "height": None, "num_images": 1, "scheduler": None},
+        "params": {**params, "width": None, "height": None, "num_images": 1, "scheduler": None, "output_format": "png"},
         "model": {"id": "demo", "revision": None},
         "progress": {"phase": None, "step": 0, "total_steps": 25, "percent": 0, "eta_seconds": None},
         "queue_position": 1,
@@ -91,6 +93,7 @@ def test_absent_fields_get_the_documented_defaults(client: Client, db: None) -> 
         "height": None,
         "num_images": 1,
         "scheduler": None,
+        "output_format": "png",
     }
 
 
@@ -458,6 +461,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
         "sha256": "ab",
         "flagged": True,
         "black": False,
+        "purged": False,
     }
     assert client.get(f"/task/{task.pk}/images/").json() == [shown]
     answer = client.get(shown["url"])
@@ -471,9 +475,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
 
 def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: MakeTask, settings: Any) -> None:
     task = claimed()
-    stored = storage.store(
-        Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))]
-    )
+    stored = store(Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))])
     lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
     settings.X_ACCEL_LOCATION = "/_pictures/"
     answer = client.get(f"/task/{task.pk}/images/0")
@@ -486,7 +488,7 @@ def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: M
 def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeTask) -> None:
     task = claimed()
     picture = GeneratedImage(seed=1, image=Image.new("RGB", (640, 320), "red"))
-    stored = storage.store(Claim(task_id=task.pk, attempt=1), [picture])
+    stored = store(Claim(task_id=task.pk, attempt=1), [picture])
     lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
     url = client.get(f"/task/{task.pk}").json()["images"][0]["thumbnail_url"]
     answer = client.get(url)
@@ -494,6 +496,9 @@ def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeT
     with Image.open(io.BytesIO(answer.content)) as small:
         assert (small.format, small.size) == ("WEBP", (256, 128))
     assert client.get(url, headers={"if-none-match": answer["ETag"]}).status_code == 304
+    Path(default_storage.path(stored[0].name)).write_bytes(b"\x89PNG\r\n\x1a\ncut off")
+    damaged = client.get(url)
+    assert (damaged.status_code, damaged.json()["error"]["message"]) == (404, "The picture's file is damaged.")
     storage.discard(stored)
     assert client.get(url).status_code == 404
 

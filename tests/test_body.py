@@ -12,7 +12,9 @@ from tasks_app.api.body import bounded
 Message = dict[str, Any]
 
 
-def ask(chunks: list[bytes], headers: list[tuple[bytes, bytes]] | None = None) -> tuple[list[Message], list[Message]]:
+def ask(
+    chunks: list[bytes], headers: list[tuple[bytes, bytes]] | None = None, *, path: str = "/task"
+) -> tuple[list[Message], list[Message]]:
     """Send the chunks through the door; return what the application saw and what the client got."""
     waiting = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     waiting.append({"type": "http.request", "body": b"", "more_body": False})
@@ -28,7 +30,7 @@ def ask(chunks: list[bytes], headers: list[tuple[bytes, bytes]] | None = None) -
     async def send(message: Message) -> None:
         got.append(message)
 
-    asyncio.run(bounded(application)({"type": "http", "headers": headers or []}, receive, send))
+    asyncio.run(bounded(application)({"type": "http", "path": path, "headers": headers or []}, receive, send))
     return seen, [*got, *waiting]
 
 
@@ -53,6 +55,17 @@ def test_a_body_over_the_limit_is_refused_before_the_rest_is_read() -> None:
     assert len(got) - 2 >= 8
 
 
+@pytest.mark.parametrize("path", ["/task/from-image", "/task/from-image/"])
+def test_only_an_uploaded_picture_may_be_large(path: str, settings: Any) -> None:
+    settings.MAX_UPLOAD_BYTES = 3 * settings.MAX_BODY_BYTES
+    chunk = b"x" * settings.MAX_BODY_BYTES
+    (seen,), _ = ask([chunk] * 3, path=path)
+    assert len(seen["body"]) == settings.MAX_UPLOAD_BYTES
+    for elsewhere, chunks in ((path, 4), ("/task", 2), (f"{path}/x", 2)):
+        refused, got = ask([chunk] * chunks, path=elsewhere)
+        assert (refused, got[0]["status"]) == ([], 413)
+
+
 def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
     seen: list[Message] = []
     waiting = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
@@ -63,5 +76,5 @@ def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
     async def receive() -> Message:
         return waiting.pop(0)
 
-    asyncio.run(bounded(application)({"type": "http", "headers": []}, receive, receive))
+    asyncio.run(bounded(application)({"type": "http", "path": "/task", "headers": []}, receive, receive))
     assert seen == [{"type": "http.disconnect"}]

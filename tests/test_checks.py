@@ -1,5 +1,7 @@
 """The registry, its checks and the way to a handler."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +53,30 @@ def test_a_default_model_that_is_none_is_told(settings: Any) -> None:
     assert checks.check_default_model() == []
     settings.DEFAULT_MODEL_ID = "gone"
     assert [message.id for message in checks.check_default_model()] == ["tasks_app.E003"]
+
+
+# Lets the extra look as if it were not installed.
+WITHOUT = """
+import importlib.abc, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "storages":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "check"])
+"""
+
+
+def test_a_bucket_without_its_extra_is_told(settings: Any) -> None:
+    assert checks.check_storage() == []
+    env = {**os.environ, "S3_BUCKET": "pictures", "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", WITHOUT], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "tasks_app.E005" in done.stderr
+    assert "uv sync --extra s3" in done.stderr
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tasks_app.s3.BucketStorage"}}
+    assert checks.check_storage() == []
 
 
 def test_a_server_that_allows_everything_is_warned_of(settings: Any) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,15 +11,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from PIL import Image
 from structlog.contextvars import get_contextvars
 
-from tasks_app import errors, execution, lifecycle, progress
+from tasks_app import errors, execution, lifecycle, metadata, progress
 from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
-from tasks_app.models import DiffusionModel, Status, Task
+from tasks_app.metadata import containers
+from tasks_app.models import DiffusionModel, Status, Task, TaskImage
 from tasks_app.run import Run
 from tests.fake import handler as fake
 from tests.stack import until
@@ -60,6 +63,29 @@ def test_a_run_ends_with_pictures_in_the_storage_whose_hashes_match(make_task: M
         with image.file.open() as file:
             assert hashlib.sha256(file.read()).hexdigest() == image.sha256
         assert (image.seed, image.file.name) == (7 + index, f"tasks/{task.pk}/1-{index}.png")
+
+
+def test_pictures_tell_what_they_were_made_of_but_neither_task_nor_time(make_task: MakeTask) -> None:
+    contents = []
+    for _ in range(2):
+        task = make_task(params={"output_format": "webp"}, requested_model_id="alias")
+        execution.run_next()
+        with TaskImage.objects.get(task=task).file.open() as file:
+            contents.append(file.read())
+    found = metadata.read(contents[0])
+    assert found.params == {
+        **task.params,
+        "provider": "fake",
+        "model_id": "alias",
+        "seed": 7,
+        "width": 32,
+        "height": 32,
+    }
+    texts = containers.texts(contents[0], {metadata.OURS})
+    told = json.loads(texts[metadata.OURS])
+    assert told["model"] == {"id": "demo", "revision": "fake"}
+    assert told["made_by"] == {"diffusers-handler": settings.VERSION, "device": "fake", "dtype": "float32"}
+    assert contents[0] == contents[1]
 
 
 def test_every_step_reaches_redis_and_the_statuses_frame_them(

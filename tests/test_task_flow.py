@@ -64,6 +64,16 @@ def test_a_seed_means_the_same_bytes_and_another_prompt_another_picture(stack: S
     assert first == again != other
 
 
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+def test_a_picture_tells_how_to_make_it_again(stack: Stack, output_format: str) -> None:
+    first = stack.picture(stack.finish(stack.post("a beach", steps=2, seed=9, output_format=output_format)))
+    headers = {"Content-Type": f"image/{output_format}"}
+    found = stack.api.post("/task/from-image", content=first, headers=headers).raise_for_status().json()
+    assert (found["source"], found["ignored"]) == ("diffusers-handler", {})
+    again = stack.api.post("/task", json={"task_type": found["task_type"], "params": found["params"]})
+    assert stack.picture(stack.finish(again.raise_for_status().json())) == first
+
+
 def test_prometheus_is_told_that_the_model_was_loaded_once_and_found_loaded_since(stack: Stack) -> None:
     for _ in range(2):
         stack.finish(stack.post("a beach", steps=1))

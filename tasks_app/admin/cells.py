@@ -80,7 +80,7 @@ def ago(value: datetime) -> str:
 
 def thumbnail(task: Task) -> str:
     """Render the first picture, or a sign for what became of the task."""
-    image = next(iter(task.images.all()), None)
+    image = next((image for image in task.images.all() if image.purged_at is None), None)
     context = {
         "url": image and thumbnail_url(image),
         "small": image and max(image.width, image.height) <= SMALL,

@@ -50,6 +50,7 @@ class CloneForm(forms.Form):
         params = {name: value for name, value in self.cleaned_data.items() if value is not None}
         body = {"task_type": task.task_type, "priority": params.pop("priority")}
         params |= {"provider": task.provider, "scheduler": params["scheduler"] or None}
+        params |= {name: task.params[name] for name in ("output_format",) if name in task.params}
         serializer = SubmissionSerializer(data={**body, "params": params})
         if serializer.is_valid():
             return serializer

@@ -130,5 +130,5 @@ def _warm() -> list[dict[str, Any]]:
 
 
 def _newest() -> list[dict[str, Any]]:
-    images = TaskImage.objects.select_related("task").order_by("-pk")[:NEWEST]
+    images = TaskImage.objects.filter(purged_at=None).select_related("task").order_by("-pk")[:NEWEST]
     return [{"image": image, "url": cells.thumbnail_url(image), "prompt": cells.prompt(image.task)} for image in images]

@@ -17,13 +17,21 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def too_large() -> str:
+UPLOADS = ("/task/from-image", "/task/from-image/")
+
+
+def limit(path: str) -> int:
+    """Return how many bytes a body may have: only uploaded pictures may be large."""
+    return settings.MAX_UPLOAD_BYTES if path in UPLOADS else settings.MAX_BODY_BYTES
+
+
+def too_large(most: int) -> str:
     """Return what a client with too large a body is told."""
-    return f"The body must have at most {settings.MAX_BODY_BYTES} bytes."
+    return f"The body must have at most {most} bytes."
 
 
 def bounded(application: Application) -> Application:
-    """Answer 413 to bodies over MAX_BODY_BYTES, and hand on all others whole.
+    """Answer 413 to bodies over the path's limit, and hand on all others whole.
 
     Django spools a body of any size to disk first, and DRF takes one without Content-Length (chunked) for empty.
     """
@@ -31,9 +39,10 @@ def bounded(application: Application) -> Application:
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await application(scope, receive, send)
-        message = await _read(receive, settings.MAX_BODY_BYTES)
+        most = limit(scope["path"])
+        message = await _read(receive, most)
         if message is None:
-            return await _refuse(send)
+            return await _refuse(send, most)
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
         headers.append((b"content-length", str(len(message.get("body", b""))).encode()))
         return await application({**scope, "headers": headers}, _replay(message, receive), send)
@@ -43,7 +52,7 @@ def bounded(application: Application) -> Application:
 
 async def _read(receive: Receive, limit: int) -> Message | None:
     """Return the body as one message, or that the client went away before its end; None for too large a body."""
-    content = b""
+    content = bytearray()
     more = True
     while more:
         message = await receive()
@@ -53,7 +62,7 @@ async def _read(receive: Receive, limit: int) -> Message | None:
         if len(content) > limit:
             return None
         more = message.get("more_body", False)
-    return {"type": "http.request", "body": content, "more_body": False}
+    return {"type": "http.request", "body": bytes(content), "more_body": False}
 
 
 def _replay(message: Message, receive: Receive) -> Receive:
@@ -65,8 +74,8 @@ def _replay(message: Message, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(send: Send) -> None:
-    content = json.dumps(error_body("body_too_large", too_large())).encode()
+async def _refuse(send: Send, most: int) -> None:
+    content = json.dumps(error_body("body_too_large", too_large(most))).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),

@@ -32,6 +32,10 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
         error = NotFound("There is no such thing here.")
     if isinstance(error, OperationalError | InterfaceError):
         return unavailable(error)
+    if isinstance(error, errors.StorageFailed):
+        return _try_again(error_body(error.code, str(error), retryable=error.retryable))
+    if isinstance(error, errors.UnreadablePicture):
+        return Response(error_body(error.code, str(error)), status=400)
     if isinstance(error, ValidationError):
         return Response(_invalid(error), status=error.status_code)
     if isinstance(error, ParseError):
@@ -65,7 +69,10 @@ def limited(error: errors.LimitExceeded) -> Response:
 def unavailable(error: Exception) -> Response:
     """Return the answer while the database is away."""
     logger.warning("The database is away: %s", type(error).__name__)
-    answer = error_body("unavailable", AWAY, retryable=True)
+    return _try_again(error_body("unavailable", AWAY, retryable=True))
+
+
+def _try_again(answer: dict[str, Any]) -> Response:
     return Response(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 

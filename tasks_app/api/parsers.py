@@ -1,4 +1,7 @@
-"""One strict JSON parser: what JSON's grammar allows but no client means is refused, and nothing makes it crash."""
+"""One strict JSON parser: what JSON's grammar allows but no client means is refused, and nothing makes it crash.
+
+And pictures, as they are.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ class BodyTooLarge(APIException):
     status_code = 413
     default_code = "body_too_large"
 
-    def __init__(self) -> None:
-        super().__init__(too_large())
+    def __init__(self, most: int) -> None:
+        super().__init__(too_large(most))
 
 
 class StrictJSONParser(BaseParser):
@@ -38,15 +41,48 @@ class StrictJSONParser(BaseParser):
             BodyTooLarge: it is over the setting.
             ParseError: it is not the JSON that this server takes.
         """
-        body = stream.read(settings.MAX_BODY_BYTES + 1)
-        if len(body) > settings.MAX_BODY_BYTES:
-            raise BodyTooLarge
+        body = _read(stream, settings.MAX_BODY_BYTES)
         try:
             return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except ValueError as error:
             raise ParseError(f"The body is no valid JSON: {printable(str(error))[:200]}") from None
+
+
+class PNGParser(BaseParser):
+    """A picture's bytes; what they are is for their reader to see."""
+
+    media_type = "image/png"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the body's bytes.
+
+        Raises:
+            BodyTooLarge: it is over the setting.
+        """
+        return _read(stream, settings.MAX_UPLOAD_BYTES)
+
+
+class JPEGParser(PNGParser):
+    """The same for JPEG."""
+
+    media_type = "image/jpeg"
+
+
+class WebPParser(PNGParser):
+    """The same for WebP."""
+
+    media_type = "image/webp"
+
+
+def _read(stream: IO[bytes], most: int) -> bytes:
+    body = stream.read(most + 1)
+    if len(body) > most:
+        raise BodyTooLarge(most)
+    return body
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

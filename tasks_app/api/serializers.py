@@ -84,6 +84,7 @@ class TaskSerializer(serializers.BaseSerializer[Task]):
             "sha256": image.sha256,
             "flagged": image.flagged,
             "black": image.black,
+            "purged": image.purged_at is not None,
         }
 
     def _error(self, task: Task) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -29,9 +30,10 @@ from tasks_app.api import signing, waiting
 from tasks_app.api.authentication import caller
 from tasks_app.api.idempotency import once
 from tasks_app.api.negotiation import AnyAccepted
+from tasks_app.api.parsers import JPEGParser, PNGParser, WebPParser
 from tasks_app.api.serializers import represent
 from tasks_app.models import Scope, Status, Task, TaskImage
-from tasks_app.submissions import SubmissionSerializer
+from tasks_app.submissions import SubmissionSerializer, recovered
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -81,7 +83,10 @@ def _task(request: Request, task_id: UUID) -> Task:
 
 def _picture(request: Request, task_id: UUID, index: int) -> TaskImage:
     tasks = access.visible(Task.objects.filter(pk=task_id), caller(request))
-    return get_object_or_404(TaskImage, task__in=tasks, index=index)
+    image = get_object_or_404(TaskImage, task__in=tasks, index=index)
+    if image.purged_at is not None:
+        raise Gone
+    return image
 
 
 class TaskList(APIView):
@@ -132,6 +137,18 @@ def _resolved(name: str) -> list[str]:
         return []  # a model that is no longer allowed may still have tasks
 
 
+class TaskFromImage(APIView):
+    """`POST /task/from-image`."""
+
+    parser_classes = (PNGParser, JPEGParser, WebPParser)
+
+    def post(self, request: Request) -> Response:
+        """Return the parameters that a picture's file tells, ready for `POST /task`."""
+        # DRF takes an empty body for an empty form.
+        content = request.data if isinstance(request.data, bytes) else b""
+        return Response(asdict(recovered(content)))
+
+
 class TaskDetail(APIView):
     """`GET /task/{id}`."""
 
@@ -178,6 +195,14 @@ class PreconditionFailed(APIException):
     default_detail = "The picture is another than the request names."
 
 
+class Gone(APIException):
+    """The picture was purged."""
+
+    status_code = 410
+    default_code = "gone"
+    default_detail = "The picture was purged: this server keeps pictures for a limited time."
+
+
 class TaskImageFile(APIView):
     """`GET /task/{id}/images/{index}`."""
 
@@ -186,6 +211,8 @@ class TaskImageFile(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
         image = _picture(request, task_id, index)
+        if settings.S3_PRESIGNED:
+            return _unless_known(request, image.sha256, lambda etag: _signed(image))
         if settings.X_ACCEL_LOCATION:
             sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
             return _bytes(request, image.sha256, image.content_type, bytes, sent)
@@ -200,7 +227,7 @@ class TaskThumbnail(APIView):
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture in small, as WebP."""
         image = _picture(request, task_id, index)
-        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: storage.thumbnail(_content(image)))
+        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: _thumbnail(image))
 
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -209,21 +236,41 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 def _bytes(
     request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
 ) -> HttpResponseBase:
-    """Answer with bytes that never change under this tag, unless the client has them."""
+    """Answer with bytes that never change under this tag."""
+    more = {**FOREVER, **(headers or {})}
+    return _unless_known(
+        request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **more})
+    )
+
+
+def _unless_known(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
+    """Answer what belongs to this tag, unless the client has it."""
     etag = f'"{tag}"'
-    whole = HttpResponse(content_type=content_type, headers={"ETag": etag, **FOREVER, **(headers or {})})
-    answer = get_conditional_response(request, etag=etag, response=whole)
-    assert answer is not None, "there is one, as one is given"
-    if answer.status_code == 412:
+    kept = HttpResponse(headers={"ETag": etag, **FOREVER})
+    known = get_conditional_response(request, etag=etag, response=kept)
+    if known is None or known is kept:
+        return answer(etag)
+    if known.status_code == 412:
         raise PreconditionFailed
-    if answer is whole:
-        whole.content = read()
-    return answer
+    return known
+
+
+def _signed(image: TaskImage) -> HttpResponseBase:
+    """Send the client to the bucket, whose answer may be kept for longer than this one."""
+    lasting = f"private, max-age={settings.S3_PRESIGNED_SECONDS // 2}"
+    return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
 
 
 def _content(image: TaskImage) -> bytes:
     try:
-        with image.file.open() as file:
-            return bytes(file.read())
+        return storage.read(str(image.file.name))
     except FileNotFoundError:
         raise NotFound("The picture's file is gone.") from None
+
+
+def _thumbnail(image: TaskImage) -> bytes:
+    content = _content(image)
+    try:
+        return storage.thumbnail(content)
+    except errors.UnreadablePicture as error:
+        raise NotFound(str(error)) from error

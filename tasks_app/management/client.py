@@ -103,7 +103,8 @@ class Server:
     def save(self, image: Json, path: Path) -> None:
         """Write one of a task's pictures to a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.api.get(image["url"]).raise_for_status().content)
+        answer = self.api.get(image["url"], follow_redirects=True)
+        path.write_bytes(answer.raise_for_status().content)
 
     def _ask(self, method: str, path: str, **options: Any) -> Json:
         try:

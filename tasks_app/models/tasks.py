@@ -73,6 +73,7 @@ class Task(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its pictures were purged, if they were.")
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
     webhook_url = models.TextField(blank=True, help_text="Who is told how it ended.")
     webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
@@ -115,6 +116,13 @@ class Task(models.Model):
                 name="task_newest_of_error",
             ),
             models.Index(F("finished_at").desc(), condition=_ended, name="task_finished"),
+            models.Index(
+                F("status"),
+                F("finished_at").desc(),
+                F("id").desc(),
+                condition=_ended & Q(purged_at__isnull=True),
+                name="task_kept",
+            ),
             models.Index(fields=["finished_at"], condition=_ended & Q(webhook_due=True), name="task_webhook_due"),
             GinIndex(SearchVector(KT("params__prompt"), config="simple"), name="task_prompt_words"),
         )
@@ -197,6 +205,7 @@ class TaskImage(models.Model):
     sha256 = models.CharField(max_length=64)
     flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this picture.")
     black = models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its file was removed, if it was.")
 
     class Meta:
         ordering = ("index",)

@@ -9,25 +9,13 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from tasks_app import access
+from tasks_app import access, storage
 from tasks_app.contracts import Caller
 from tasks_app.models import Scope, Status, Task
 from tasks_app.web.form import form
 
 # How many finished tasks come with the page; the script asks the API for more.
 NEWEST = 24
-
-# Nothing from elsewhere, and no script or style inside the page; previews come as data.
-POLICY = "; ".join(
-    [
-        "default-src 'self'",
-        "img-src 'self' data:",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
 
 
 @require_safe
@@ -37,7 +25,7 @@ def page(request: HttpRequest) -> HttpResponse:
     if Scope.READ not in caller.scopes:
         return redirect_to_login(request.path, reverse("admin:login"))
     answer = render(request, "web/page.html", {"form": form(), "tasks": _newest(caller), "newest": NEWEST})
-    answer["Content-Security-Policy"] = POLICY
+    answer["Content-Security-Policy"] = _policy()
     answer["Cache-Control"] = "no-cache"
     return answer
 
@@ -45,3 +33,17 @@ def page(request: HttpRequest) -> HttpResponse:
 def _newest(caller: Caller) -> QuerySet[Task]:
     tasks = access.visible(Task.objects.all(), caller)
     return tasks.filter(status=Status.SUCCEEDED).prefetch_related("images")[:NEWEST]
+
+
+def _policy() -> str:
+    """Allow nothing from elsewhere but a bucket's pictures, no script or style inside the page; previews are data."""
+    return "; ".join(
+        [
+            "default-src 'self'",
+            f"img-src 'self' data: {storage.origin()}".rstrip(),
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )

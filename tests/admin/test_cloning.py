@@ -60,7 +60,7 @@ def test_what_was_edited_is_queued_as_a_new_task_and_the_old_one_stays(
 
 
 def test_unedited_it_is_the_same_request(admin_client: Client, make_task: MakeTask) -> None:
-    task = make_task(params={"scheduler": None})
+    task = make_task(params={"scheduler": None, "output_format": "webp"})
     admin_client.post(clone_url(task), form_of(admin_client, task))
     new = Task.objects.exclude(pk=task.pk).get()
     assert (new.params, new.seed, new.model_id, new.priority) == (task.params, task.seed, task.model_id, task.priority)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import yaml
 from django.contrib.auth.models import User
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import resolve
 from drf_spectacular.generators import SchemaGenerator
@@ -20,7 +21,7 @@ from tasks_app import keys, lifecycle, parameters, services
 from tasks_app.api import urls
 from tasks_app.api.schema.examples import IMAGE
 from tasks_app.api.schema.table import OPERATIONS
-from tasks_app.models import Scope, Task
+from tasks_app.models import Scope, Task, TaskImage
 from tasks_app.submissions import SubmissionSerializer
 from tasks_app.task_types import TEXT_TO_IMAGE
 from tests import stack
@@ -180,6 +181,23 @@ def test_what_leads_to_pictures_is_as_described(client: Client, make_task: MakeT
         assert (answer.status_code, known.status_code, other.status_code) == (200, 304, 412)
         for one in (answer, known, other):
             check_answer("get", path, one)
+
+
+def test_pictures_that_were_purged_or_tell_nothing_are_refused_as_described(
+    client: Client, make_task: MakeTask
+) -> None:
+    task = make_task()
+    Worker(task).succeed()
+    told = client.get(f"/task/{task.pk}/images/0").content
+    TaskImage.objects.update(purged_at=Now())
+    gone = client.get(f"/task/{task.pk}/images/0")
+    check_answer("get", "/task/{task_id}/images/{index}", gone)
+    assert check_task(client, task)["images"][0]["purged"]
+    sent = [(told, "image/png"), (b"", "image/webp"), (told, "image/gif")]
+    answers = [client.post("/task/from-image", content, content_type=kind) for content, kind in sent]
+    assert [gone.status_code, *(answer.status_code for answer in answers)] == [410, 200, 400, 415]
+    for answer in answers:
+        check_answer("post", "/task/from-image", answer)
 
 
 def test_pages_are_as_described(client: Client, make_task: MakeTask) -> None:

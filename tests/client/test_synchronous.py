@@ -68,6 +68,7 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
         "height": 32,
         "num_images": 2,
         "scheduler": "ddim",
+        "output_format": "png",
     }
     plain = client.submit("a house", model="demo", steps=None)
     assert (plain.params["steps"], plain.params["num_images"], plain.priority) == (25, 1, 0)

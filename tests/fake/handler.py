@@ -67,7 +67,8 @@ class FakeHandler:
             GeneratedImage(seed=request.seed + index, image=Image.new("RGB", (32, 32), (index, 0, request.seed % 256)))
             for index in range(request.num_images)
         )
-        return GenerationResult(images=images, revision="fake", timings={"denoising": 0.1})
+        made_by = {"device": "fake", "dtype": "float32"}
+        return GenerationResult(images=images, revision="fake", timings={"denoising": 0.1}, provenance=made_by)
 
     def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
         if model_id == "broken":

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,6 +93,19 @@ def test_every_step_and_phase_is_reported_in_order(handler: DiffusersHandler, mo
     assert {report.total_steps for report in reports} == {4}
     assert result.images[0].image.size == ((64, 64) if model_id == "demo" else (16, 16))
     assert {"loading", "denoising", "decoding"} == result.timings.keys()
+
+
+def test_a_result_names_what_it_was_made_by(handler: DiffusersHandler) -> None:
+    result = handler.run(request(), lambda progress: None)
+    assert result.provenance == {
+        "device": "cpu",
+        "dtype": "float32",
+        "diffusers": version("diffusers"),
+        "torch": str(torch.__version__),
+        "transformers": version("transformers"),
+    }
+    half = handler.run(request(options=LoadOptions(dtype="bfloat16")), lambda progress: None)
+    assert half.provenance["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize("model_id", ["sd", "sdxl", "demo"])

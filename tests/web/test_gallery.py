@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from django.db.models.functions import Now
 from playwright.sync_api import Page, expect
 
-from tasks_app.models import Task
+from tasks_app.models import Task, TaskImage
 from tests.browser import PHONE, Watched, widths
 from tests.web.conftest import FinishTask
 
@@ -38,6 +39,24 @@ def test_the_wall_goes_on_for_as_long_as_one_scrolls(visit: Visit, finish_task: 
     assert shown == tasks[::-1]
     # Where the end of the wall stays in sight, nobody needs to scroll.
     expect(visit(viewport={"width": 1400, "height": 5000}).page.locator(TILES)).to_have_count(60)
+
+
+def test_a_purged_picture_has_a_quiet_stand_in(visit: Visit, finish_task: FinishTask) -> None:
+    task = finish_task(images=2)
+    TaskImage.objects.filter(task=task, index=0).update(purged_at=Now())
+    page = visit().page
+    tile = page.locator(f'{TILES}[data-task="{task.pk}"]')
+    expect(tile.get_by_role("img", name="(purged)")).to_be_visible()
+    expect(tile.locator("img")).to_have_count(1)
+    open_tile(page, task)
+    expect(page.locator("#viewer-notice")).to_contain_text("purged")
+    for gone in ("#viewer-picture", "#viewer-download"):
+        expect(page.locator(gone)).to_be_hidden()
+    expect(page.locator("#viewer-strip .purged")).to_have_count(1)
+    page.keyboard.press("ArrowRight")
+    for shown in ("#viewer-picture", "#viewer-download"):
+        expect(page.locator(shown)).to_be_visible()
+    expect(page.locator("#viewer-notice")).to_be_hidden()
 
 
 def test_the_wall_goes_on_by_its_button_and_by_one_that_can_be_tried_again(

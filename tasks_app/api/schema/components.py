@@ -92,7 +92,7 @@ def _header(description: str, schema: Schema, *, required: bool = True) -> Schem
 
 
 HEADERS = {
-    "Location": _header("The task's path.", {"type": "string", "format": "uri-reference"}),
+    "Location": _header("Where it is.", {"type": "string", "format": "uri-reference"}),
     "Idempotency-Replayed": _header("The task was made by an earlier request of this name.", {"const": "true"}),
     "Preference-Applied": _header("For how long the answer was held at most.", {"type": "string"}, required=False),
     "ETag": _header("Names these very bytes.", {"type": "string"}),

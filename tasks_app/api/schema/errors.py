@@ -25,7 +25,7 @@ REFUSALS = {
     400: Refusal(
         name="Invalid",
         says="Values are wrong, and `fields` names all of them; or the request can't be read.",
-        codes=("invalid_params", "model_not_allowed", "bad_request"),
+        codes=("invalid_params", "model_not_allowed", "unreadable_picture", "bad_request"),
         example=error_body("invalid_params", "params.steps: Must be an integer.", fields=[_FIELD]),
     ),
     401: Refusal(
@@ -52,6 +52,12 @@ REFUSALS = {
         says="The client takes no JSON.",
         codes=("not_acceptable",),
         example=error_body("not_acceptable", "Could not satisfy the request Accept header."),
+    ),
+    410: Refusal(
+        name="Gone",
+        says="The picture was purged.",
+        codes=("gone",),
+        example=error_body("gone", "The picture was purged: this server keeps pictures for a limited time."),
     ),
     412: Refusal(
         name="PreconditionFailed",
@@ -94,8 +100,8 @@ REFUSALS = {
     ),
     503: Refusal(
         name="Unavailable",
-        says="The database is away.",
-        codes=("unavailable",),
+        says="The database is away, or the storage.",
+        codes=("unavailable", "storage_failed"),
         example=error_body("unavailable", "The service can't reach its database; try again.", retryable=True),
         headers=("Retry-After",),
     ),

@@ -26,6 +26,7 @@ IMAGE: Example = {
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "flagged": False,
     "black": False,
+    "purged": False,
 }
 QUEUED: Example = {
     "id": _ID,
@@ -39,6 +40,7 @@ QUEUED: Example = {
         "width": None,
         "height": None,
         "scheduler": None,
+        "output_format": "png",
         "num_images": 1,
     },
     "model": {"id": "demo", "revision": None},
@@ -69,6 +71,12 @@ SUCCEEDED: Example = {
     "timings": {"loading": 0.4, "denoising": 0.8, "decoding": 0.1, "saving": 0.02},
 }
 PAGE: Example = {"next": None, "previous": None, "results": [SUCCEEDED]}
+RECOVERED: Example = {
+    "source": "diffusers-handler",
+    "task_type": "text-to-image",
+    "params": {**_PARAMS, "width": 64, "height": 64, "num_images": 1},
+    "ignored": {},
+}
 READY: Example = {
     "status": "ok",
     "database": "ok",

@@ -20,7 +20,9 @@ TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
 # What only requests are refused with; the rest are the codes of tasks that ended without pictures.
-_OF_REQUESTS = {errors.ModelNotAllowed.code, errors.LimitExceeded.code, errors.KeyReused.code}
+_OF_REQUESTS = {
+    error.code for error in (errors.ModelNotAllowed, errors.LimitExceeded, errors.KeyReused, errors.UnreadablePicture)
+}
 
 
 def schemas() -> dict[str, Schema]:
@@ -33,6 +35,7 @@ def schemas() -> dict[str, Schema]:
         "Image": _image(),
         "TaskError": _task_error(),
         "TaskPage": _page(),
+        "Recovered": _recovered(),
         "Event": _event(),
         "Links": shape(events=URI, images={"type": "array", "items": URI}),
         "Health": shape(status={"const": "ok"}),
@@ -122,6 +125,7 @@ def _image() -> Schema:
         sha256=TEXT,
         flagged=said(FLAG, str(TaskImage._meta.get_field("flagged").help_text)),
         black=said(FLAG, str(TaskImage._meta.get_field("black").help_text)),
+        purged=said(FLAG, "Its file was removed: its address is 410."),
     )
 
 
@@ -136,6 +140,15 @@ def _task_error() -> Schema:
 
 def _page() -> Schema:
     return shape(next=nullable(URI), previous=nullable(URI), results={"type": "array", "items": ref("schemas", "Task")})
+
+
+def _recovered() -> Schema:
+    return shape(
+        source={"type": "string", "enum": ["diffusers-handler", "a1111"]},
+        task_type=TEXT,
+        params=said({"type": "object", "additionalProperties": True}, "Ready for `POST /task`."),
+        ignored=said({"type": "object", "additionalProperties": True}, "What this server has nothing for."),
+    )
 
 
 def _readiness() -> Schema:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from tasks_app.api.schema.examples import EVENT, IMAGE, PAGE, QUEUED, READY, SUBMISSIONS, SUCCEEDED
+from tasks_app.api.schema.examples import EVENT, IMAGE, PAGE, QUEUED, READY, RECOVERED, SUBMISSIONS, SUCCEEDED
 from tasks_app.api.schema.operations import JSON, Answer, Operation, ref
+from tasks_app.contracts import OutputFormat
 from tasks_app.models import Scope
 from tasks_app.submissions import SubmissionSerializer
 
 _TASK = {JSON: ref("schemas", "Task")}
 _STREAM = {"text/event-stream": ref("schemas", "Event")}
-_PICTURE: dict[str, Any] = {"type": "string", "contentMediaType": "image/*"}
+_PICTURES: dict[str, Any] = {f"image/{kind}": {"type": "string", "format": "binary"} for kind in get_args(OutputFormat)}
+_SMALL = {"image/webp": _PICTURES["image/webp"]}
 _BYTES = ("ETag", "Cache-Control")
 _KNOWN = Answer(says="The client has these bytes.", headers=_BYTES)
 _EVENTS = """
@@ -53,6 +55,17 @@ OPERATIONS = {
         },
         refusals=(406, 422),
         scope=Scope.SUBMIT,
+    ),
+    "POST /task/from-image": Operation(
+        id="readImage",
+        tag="tasks",
+        summary="Return the parameters that a picture's file tells.",
+        description="One that this service made, or one with A1111's `parameters`. Its bytes say of which kind it is.",
+        body=_PICTURES,
+        answers={
+            200: Answer(says="What it tells.", content={JSON: ref("schemas", "Recovered")}, example=RECOVERED),
+        },
+        refusals=(406,),
     ),
     "GET /task/{task_id}": Operation(
         id="getTask",
@@ -124,8 +137,12 @@ OPERATIONS = {
         tag="images",
         summary="Return a picture's bytes; they never change.",
         parameters=("task_id", "index", "If-None-Match", "If-Match"),
-        answers={200: Answer(says="The picture.", content={"image/png": _PICTURE}, headers=_BYTES), 304: _KNOWN},
-        refusals=(404, 412),
+        answers={
+            200: Answer(says="The picture.", content=_PICTURES, headers=_BYTES),
+            302: Answer(says="The picture is in a bucket.", headers=("Location", "Cache-Control")),
+            304: _KNOWN,
+        },
+        refusals=(404, 410, 412),
         signed=True,
     ),
     "GET /task/{task_id}/images/{index}/thumbnail": Operation(
@@ -133,8 +150,8 @@ OPERATIONS = {
         tag="images",
         summary="Return a picture as WebP, at most 256 pixels wide and high.",
         parameters=("task_id", "index", "If-None-Match", "If-Match"),
-        answers={200: Answer(says="The small picture.", content={"image/webp": _PICTURE}, headers=_BYTES), 304: _KNOWN},
-        refusals=(404, 412),
+        answers={200: Answer(says="The small picture.", content=_SMALL, headers=_BYTES), 304: _KNOWN},
+        refusals=(404, 410, 412),
         signed=True,
     ),
     "GET /schema": Operation(

@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
 
 from tasks_app.contracts import (
@@ -86,7 +88,12 @@ class DiffusersHandler:
         timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
         timings["decoding"] = time.monotonic() - call.denoised
         rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
-        return GenerationResult(images=images(output, request.seed), revision=snapshot.revision, timings=rounded)
+        return GenerationResult(
+            images=images(output, request.seed),
+            revision=snapshot.revision,
+            timings=rounded,
+            provenance=self._provenance(snapshot, request.options),
+        )
 
     def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
         """Load a model ahead of its first task; see `contracts.Handler`."""
@@ -129,8 +136,16 @@ class DiffusersHandler:
         report(Progress(phase="loading", total_steps=steps))
         return snapshot
 
+    def _provenance(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> dict[str, str]:
+        placement = self._placement(snapshot, options)
+        versions = {library.__name__: str(library.__version__) for library in (diffusers, torch, transformers)}
+        return {"device": placement.device, "dtype": str(placement.dtype).removeprefix("torch."), **versions}
+
+    def _placement(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> loading.Placement:
+        return loading.choose(self._device, options.dtype or self._dtype, snapshot.path)
+
     def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
-        placement = loading.choose(self._device, options.dtype or self._dtype, snapshot.path)
+        placement = self._placement(snapshot, options)
         return loading.load(snapshot.path, placement, safety_checker=self._safety_checker, offload=options.offload)
 
 

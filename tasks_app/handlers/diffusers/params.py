@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from rest_framework import serializers
 
+from tasks_app.contracts import OutputFormat
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
 from tasks_app.strict import (
     StrictCharField,
@@ -53,6 +54,7 @@ class TextToImageParams(StrictSerializer):
     scheduler = StrictChoiceField(
         list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
     )
+    output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields with the server's own limit of pictures and the model's own defaults."""

@@ -82,7 +82,10 @@ class Command(BaseCommand):
     def _finish(self, server: Server, task: Json, folder: Path) -> None:
         self.stderr.write(f"Task {task['id']}, seed {task['params']['seed']}", str)
         for image in server.follow(task)["images"]:
-            path = folder / f"{task['id']}-{image['index']}.png"
+            if image["purged"]:
+                self.stderr.write(f"Picture {image['index']} was purged.", str)
+                continue
+            path = folder / f"{task['id']}-{image['index']}.{image['content_type'].removeprefix('image/')}"
             server.save(image, path)
             self.stdout.write(str(path))
 

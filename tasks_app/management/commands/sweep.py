@@ -6,19 +6,24 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tasks_app import sweeper
+from tasks_app import retention, sweeper
 
 
 class Command(BaseCommand):
-    """Move on what silent workers and deadlines left behind, and send a ticket that got lost."""
+    """Move on what silent workers and deadlines left behind, send a ticket that got lost, purge what is not kept."""
 
-    help = "Sweeps once: expired leases, passed deadlines, lost tickets. Every worker does it by itself."
+    help = "Sweeps once: expired leases, passed deadlines, lost tickets, retention. Every worker does it by itself."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep once and say what moved."""
+        """Sweep once and say what moved and what was purged."""
         moved = sweeper.sweep()
         sweeper.wake_for_lost_tickets(after_seconds=0)
         for task_id, status in moved:
             self.stdout.write(f"{task_id} {status}")
         self.stdout.write(f"{len(moved)} moved.")
+        purged = 0
+        for task_id, status in retention.purge():
+            self.stdout.write(f"{task_id} {status}, purged")
+            purged += 1
+        self.stdout.write(f"{purged} purged.")

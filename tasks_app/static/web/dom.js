@@ -16,13 +16,22 @@ export function announce(text) {
 /** Pictures up to this side are enlarged with their pixels as squares. */
 const SMALL = 128;
 
-/** Make the <img> of a task's picture, in small unless it is to be shown `large`. */
+/** Make the <img> of a task's picture, in small unless it is to be shown `large`; a stand-in for one that was purged. */
 export function picture(image, alt, { large = false } = {}) {
+  if (image.purged) return standIn(alt);
   const img = new Image(image.width, image.height);
   img.src = large || isSmall(image) ? pathOf(image) : new URL(image.thumbnail_url).pathname;
   img.alt = alt;
   img.classList.toggle("small", isSmall(image));
   return img;
+}
+
+function standIn(alt) {
+  const made = document.createElement("span");
+  made.className = "purged";
+  if (alt) made.setAttribute("role", "img");
+  if (alt) made.setAttribute("aria-label", `${alt} (purged)`);
+  return made;
 }
 
 export const isSmall = (image) => Math.max(image.width, image.height) <= SMALL;

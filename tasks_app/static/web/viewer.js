@@ -31,13 +31,15 @@ function show(opened, at) {
   index = at < 0 ? task.images.length - 1 : at;
   const image = task.images[index];
   const { prompt } = task.params;
-  Object.assign(shown, { src: pathOf(image), alt: prompt, width: image.width, height: image.height });
+  shown.hidden = image.purged;
+  if (image.purged) shown.removeAttribute("src");
+  else Object.assign(shown, { src: pathOf(image), alt: prompt, width: image.width, height: image.height });
   shown.classList.toggle("small", isSmall(image));
   find("#viewer-prompt").textContent = prompt;
   showNotice(image);
   find("#viewer-facts").replaceChildren(...facts(image).flatMap(([name, value]) => fact(name, value)));
   find("#viewer-strip").replaceChildren(...strip());
-  Object.assign(find("#viewer-download"), { href: pathOf(image), download: fileName(prompt, image.seed) });
+  Object.assign(find("#viewer-download"), { href: pathOf(image), download: fileName(prompt, image), hidden: image.purged });
   const ids = finishedIds();
   find(".previous", dialog).disabled = index === 0 && ids.indexOf(task.id) <= 0;
   find(".next", dialog).disabled = index === task.images.length - 1 && ids.at(-1) === task.id && find("#more").hidden;
@@ -45,11 +47,13 @@ function show(opened, at) {
 
 function showNotice(image) {
   const notice = find("#viewer-notice");
-  notice.textContent = image.flagged
-    ? "The model’s safety checker replaced this picture."
-    : image.black
-      ? "Nothing was drawn: numbers overflowed, as happens in half precision."
-      : "";
+  notice.textContent = image.purged
+    ? "This picture was purged: this server keeps pictures for a limited time."
+    : image.flagged
+      ? "The model’s safety checker replaced this picture."
+      : image.black
+        ? "Nothing was drawn: numbers overflowed, as happens in half precision."
+        : "";
   notice.hidden = !notice.textContent;
 }
 

@@ -38,7 +38,7 @@ export const moment = (time) =>
   new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" }).format(new Date(time));
 
 /** A file name that tells the picture: a-red-house-42.png */
-export function fileName(prompt, seed) {
+export function fileName(prompt, { seed, content_type: type }) {
   const slug = prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 60);
-  return `${slug || "picture"}-${seed}.png`;
+  return `${slug || "picture"}-${seed}.${type.split("/")[1]}`;
 }

@@ -1,0 +1,130 @@
+"""A1111's infotext: the prompt, a line that begins with `Negative prompt:`, and a last line of `Name: value` pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tasks_app.contracts import Recipe, Recovered
+
+# Our schedulers by A1111's names for them.
+SAMPLERS = {
+    "DDIM": "ddim",
+    "DDPM": "ddpm",
+    "PLMS": "pndm",
+    "Euler": "euler",
+    "Euler a": "euler_a",
+    "Heun": "heun",
+    "DPM++ 2M": "dpmpp_2m",
+    "DPM++ 2M Karras": "dpmpp_2m_karras",
+    "UniPC": "unipc",
+}
+_SAMPLER_NAMES = {scheduler: name for name, scheduler in SAMPLERS.items()}
+_NEGATIVE = "Negative prompt:"
+_PAIR = re.compile(r'\s*(\w[\w \-/]{0,63}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_NUMBERS: Mapping[str, tuple[str, type[int] | type[float]]] = {
+    "Steps": ("steps", int),
+    "CFG scale": ("guidance_scale", float),
+    "Seed": ("seed", int),
+}
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+# As A1111 has it: a last line with fewer pairs belongs to the prompt.
+_FEWEST_PAIRS = 3
+
+
+def write(params: Mapping[str, Any], recipe: Recipe) -> str:
+    """Return the infotext of one picture; a scheduler that is the model's own has no name there."""
+    pairs = {
+        "Steps": params.get("steps"),
+        "Sampler": _SAMPLER_NAMES.get(params.get("scheduler") or ""),
+        "CFG scale": params.get("guidance_scale"),
+        "Seed": params["seed"],
+        "Size": f"{params['width']}x{params['height']}",
+        "Model": recipe.params.get("model_id"),
+        "Version": f"diffusers-handler {recipe.provenance.get('diffusers-handler', '')}".strip(),
+    }
+    last = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
+    negative = params.get("negative_prompt")
+    lines = [params.get("prompt", ""), f"{_NEGATIVE} {negative}" if negative else None, last]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def read(text: str) -> Recovered:
+    """Return the parameters of an infotext; what has no counterpart here is ignored and told."""
+    lines = [line.strip() for line in text.strip().split("\n")]
+    pairs = _pairs(lines[-1])
+    if len(pairs) < _FEWEST_PAIRS:
+        pairs = {}
+    else:
+        lines.pop()
+    at = next((number for number, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
+    negative = "\n".join(lines[at:]).removeprefix(_NEGATIVE)
+    params = {"prompt": "\n".join(lines[:at]).strip(), "negative_prompt": negative.strip(), **_taken(pairs)}
+    return Recovered(source="a1111", task_type="text-to-image", params=params, ignored=pairs)
+
+
+def _taken(pairs: dict[str, str]) -> dict[str, Any]:
+    """Take those pairs that are parameters here, and return them."""
+    params: dict[str, Any] = {}
+    for name, (key, kind) in _NUMBERS.items():
+        number = _number(kind, pairs.get(name, ""))
+        if number is not None:
+            params[key] = number
+            del pairs[name]
+    if size := _SIZE.fullmatch(pairs.get("Size", "")):
+        params |= {"width": int(size[1]), "height": int(size[2])}
+        del pairs["Size"]
+    if "Model" in pairs:
+        params["model_id"] = pairs.pop("Model")
+    return params | _scheduler(pairs)
+
+
+def _scheduler(pairs: dict[str, str]) -> dict[str, str]:
+    """Take the sampler if it is known; newer versions of A1111 name its schedule by itself."""
+    sampler, schedule = pairs.get("Sampler", ""), pairs.get("Schedule type", "Automatic")
+    for name, taken in ((f"{sampler} {schedule}", ["Sampler", "Schedule type"]), (sampler, ["Sampler"])):
+        if name in SAMPLERS:
+            for pair in taken:
+                del pairs[pair]
+            return {"scheduler": SAMPLERS[name]}
+    return {}
+
+
+def _number(kind: type[int] | type[float], text: str) -> float | None:
+    try:
+        number = kind(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _quoted(value: Any) -> str:
+    """Write a value as A1111 does: in quotes if it holds what divides the pairs."""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(",\n:") else text
+
+
+def _unquoted(text: str) -> str:
+    if len(text) < 2 or not (text[0] == text[-1] == '"'):
+        return text
+    try:
+        # An escape may stand for a lone surrogate, which no answer can carry.
+        return str(json.loads(text)).encode("utf-8", "backslashreplace").decode()
+    except ValueError:
+        return text
+
+
+def _pairs(line: str) -> dict[str, str]:
+    """Return the pairs of a line; what is none is passed over up to the next comma."""
+    pairs: dict[str, str] = {}
+    at = 0
+    while at < len(line):
+        if pair := _PAIR.match(line, at):
+            pairs[pair[1]] = _unquoted(pair[2].strip())
+            at = pair.end()
+        else:
+            at = line.find(",", at) + 1 or len(line)
+    return pairs

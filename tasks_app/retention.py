@@ -1,0 +1,134 @@
+"""What is kept of tasks that have ended, by age and count: pictures of those that succeeded, rows of the others.
+
+A thread of its own in every worker does it, so that a slow storage holds up no lease. Files go first, then the rows:
+whatever fails in between is done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from tasks_app import lifecycle, storage
+from tasks_app.errors import StorageFailed
+from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
+
+logger = logging.getLogger(__name__)
+
+# Any constant that no other program uses on this database; not the sweeper's, which must not wait for a storage.
+ADVISORY_LOCK = 0x6469_6667
+BATCH = 100
+
+# When a task ended and its id: the index has them in this order.
+Place = tuple[datetime, UUID]
+FIRST: Place = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+AGO = "SELECT statement_timestamp() - make_interval(secs => %s)"
+_KEPT = f"SELECT finished_at, id FROM {Task._meta.db_table} WHERE status = %s AND purged_at IS NULL"
+SURPLUS = f"{_KEPT} ORDER BY finished_at DESC, id DESC OFFSET %s LIMIT 1"
+DUE = (
+    f"{_KEPT} AND (finished_at, id) > (%s, %s) AND (finished_at, id) <= (%s, %s) ORDER BY finished_at, id LIMIT {BATCH}"
+)
+
+
+def purge() -> Generator[tuple[UUID, Status]]:
+    """Purge what the settings no longer keep, and yield each task with the status it has, or had.
+
+    Of several who do so at the same moment one does it.
+    """
+    with _alone() as alone:
+        for name in settings.RETENTION if alone else ():
+            status = Status(name)
+            for task_id in _due(status):
+                if _purged(task_id, status):
+                    yield task_id, status
+
+
+def run_forever(stop: threading.Event) -> None:
+    """Purge at every interval until told to stop: a worker's own thread, if anything is ever to be purged."""
+    while any(rule is not None for rules in settings.RETENTION.values() for rule in rules.values()):
+        try:
+            _purge_until(stop)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("Nothing purged: %s", type(error).__name__)
+        finally:
+            connection.close()
+        if stop.wait(settings.RETENTION_SECONDS):
+            return
+
+
+def _purge_until(stop: threading.Event) -> None:
+    with closing(purge()) as purged:
+        for task_id, status in purged:
+            logger.info("Task %s: purged, %s.", task_id, status, extra={"task": str(task_id)})
+            if stop.is_set():
+                return
+
+
+def _due(status: Status) -> Iterator[UUID]:
+    """Yield what is no longer kept, the oldest first; what stays after all is passed over."""
+    last, at = _last_due(status), FIRST
+    while last is not None and (batch := _rows(DUE, [status, *at, *last])):
+        yield from (task_id for _, task_id in batch)
+        at = batch[-1]
+
+
+def _last_due(status: Status) -> Place | None:
+    """Return the newest task that is not kept, by whichever rule keeps less."""
+    rules = settings.RETENTION[status]
+    places: list[Place] = []
+    if rules["age_days"] is not None:
+        ((ago,),) = _rows(AGO, [rules["age_days"] * 24 * 3600])
+        places.append((ago, UUID(int=0)))
+    if rules["count"] is not None:
+        places += _rows(SURPLUS, [status, rules["count"]])
+    return max(places, default=None)
+
+
+def _purged(task_id: UUID, status: Status) -> bool:
+    if status != Status.SUCCEEDED:
+        return not _is_to_be_told(task_id) and lifecycle.delete(task_id)
+    images = TaskImage.objects.filter(task=task_id)
+    try:
+        storage.remove(list(images.values_list("file", flat=True)))
+    except StorageFailed as error:
+        logger.warning("Task %s: not purged, tried again later: %s", task_id, error, extra={"task": str(task_id)})
+        return False
+    with transaction.atomic():
+        images.update(purged_at=Now())
+        return bool(Task.objects.filter(pk=task_id).update(purged_at=Now()))
+
+
+def _is_to_be_told(task_id: UUID) -> bool:
+    """Return whether a webhook is still to tell of the task, which goes with its row."""
+    waits = [WebhookDelivery.State.PENDING, WebhookDelivery.State.SENDING]
+    return Task.objects.filter(Q(webhook_due=True) | Q(deliveries__state__in=waits), pk=task_id).exists()
+
+
+def _rows(sql: str, parameters: Sequence[Any]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Hold the lock for longer than a transaction: the storage may take its time, a transaction must not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
+        (alone,) = cursor.fetchone()
+        try:
+            yield alone
+        finally:
+            if alone:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
