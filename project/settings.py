@@ -78,6 +78,7 @@ class Environment(BaseSettings):
     MAX_QUEUED_PER_KEY: int | None = Field(default=1000, ge=1)
     MAX_RUNNING_PER_KEY: int | None = Field(default=None, ge=1)
     MAX_WAIT_SECONDS: float = Field(default=60, ge=0)
+    FACADE_WAIT_SECONDS: float = Field(default=300, ge=0)
     SIGNED_URL_SECONDS: int = Field(default=3600, gt=0)
     IDEMPOTENCY_HOURS: float = Field(default=24, gt=0)
 
@@ -285,6 +286,8 @@ SPECTACULAR_SETTINGS = {
         {"name": "tasks", "description": "Requests for pictures, from the POST to their end."},
         {"name": "events", "description": "What happens to tasks, as it happens."},
         {"name": "images", "description": "The pictures of tasks that succeeded."},
+        {"name": "OpenAI", "description": "What OpenAI's clients speak."},
+        {"name": "A1111", "description": "What clients of A1111's web UI speak."},
         {"name": "service", "description": "The service itself."},
     ],
     "PREPROCESSING_HOOKS": ["tasks_app.api.schema.generator.without_slash"],
@@ -300,6 +303,7 @@ RATE_PER_MINUTE = env.RATE_PER_MINUTE
 MAX_QUEUED_PER_KEY = env.MAX_QUEUED_PER_KEY
 MAX_RUNNING_PER_KEY = env.MAX_RUNNING_PER_KEY
 MAX_WAIT_SECONDS = env.MAX_WAIT_SECONDS
+FACADE_WAIT_SECONDS = env.FACADE_WAIT_SECONDS
 SIGNED_URL_SECONDS = env.SIGNED_URL_SECONDS
 IDEMPOTENCY_HOURS = env.IDEMPOTENCY_HOURS
 MAX_BODY_BYTES = env.MAX_BODY_BYTES

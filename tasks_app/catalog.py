@@ -87,10 +87,18 @@ def plain_names() -> list[str]:
 
 def defaults() -> dict[str, dict[str, Any]]:
     """Return every public name that is no pattern, with the parameters that its model stands in for."""
+    return {name: {} if row is None else _defaults(row) for name, row in _plain().items()}
+
+
+def listed() -> dict[str, float]:
+    """Return every public name that is no pattern, and the time since which its model has a row, else 0."""
+    return {name: 0 if row is None else row.created_at.timestamp() for name, row in _plain().items()}
+
+
+def _plain() -> dict[str, DiffusionModel | None]:
     rows = list(DiffusionModel.objects.all())
     by_name = {name: row for row in rows for name in (row.model_id, *row.aliases)}
-    found = ((name, by_name.get(settings.MODEL_ALIASES.get(name, name))) for name in _ids(_names(rows)))
-    return {name: {} if row is None else _defaults(row) for name, row in found}
+    return {name: by_name.get(settings.MODEL_ALIASES.get(name, name)) for name in _ids(_names(rows))}
 
 
 def local_models() -> set[str]:

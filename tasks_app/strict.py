@@ -75,6 +75,22 @@ class StrictIntegerField(serializers.Field[int, Any, int, Any]):
         return value
 
 
+class StrictBooleanField(serializers.Field[bool, Any, bool, Any]):
+    """`true` or `false`."""
+
+    default_error_messages = {"invalid": "Must be true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return it as it is."""
+        if type(data) is not bool:
+            self.fail("invalid")
+        return data
+
+    def to_representation(self, value: bool) -> bool:
+        """Return it as it is."""
+        return value
+
+
 class StrictFloatField(serializers.Field[float, Any, float, Any]):
     """A finite JSON number within bounds."""
 

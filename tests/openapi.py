@@ -1,9 +1,10 @@
 """What the schema says of answers and events, to hold real ones to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from django.urls import URLResolver
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -16,6 +17,12 @@ def schema() -> Schema:
     """Return the schema of a server with the tests' settings."""
     found: Schema = SchemaGenerator().get_schema(public=True)
     return found
+
+
+def url_names(patterns: Iterable[Any]) -> set[str]:
+    """Return the names of all URLs, those of nested lists too."""
+    nested = [url_names(pattern.url_patterns) for pattern in patterns if isinstance(pattern, URLResolver)]
+    return {pattern.name for pattern in patterns if not isinstance(pattern, URLResolver)}.union(*nested)
 
 
 def component(reference: Schema) -> Schema:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from tasks_app.api.shapes import error_body
+from tasks_app.api.shapes import error_body, shaped
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-UPLOADS = ("/task/from-image", "/task/from-image/")
+UPLOADS = ("/task/from-image", "/task/from-image/", "/sdapi/v1/png-info", "/sdapi/v1/png-info/")
 
 
 def limit(path: str) -> int:
@@ -42,7 +42,7 @@ def bounded(application: Application) -> Application:
         most = limit(scope["path"])
         message = await _read(receive, most)
         if message is None:
-            return await _refuse(send, most)
+            return await _refuse(scope["path"], send, most)
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
         headers.append((b"content-length", str(len(message.get("body", b""))).encode()))
         return await application({**scope, "headers": headers}, _replay(message, receive), send)
@@ -74,8 +74,8 @@ def _replay(message: Message, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(send: Send, most: int) -> None:
-    content = json.dumps(error_body("body_too_large", too_large(most))).encode()
+async def _refuse(path: str, send: Send, most: int) -> None:
+    content = json.dumps(shaped(path, 413, error_body("body_too_large", too_large(most)))).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),

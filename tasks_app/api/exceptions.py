@@ -1,4 +1,7 @@
-"""Errors -> HTTP, once: every refusal is JSON of the shape `{"error": {"code", "message", "retryable", "fields"}}`."""
+"""Errors -> HTTP, once: every refusal is JSON of the shape `{"error": {"code", "message", "retryable", "fields"}}`.
+
+Under the paths of a facade it has that API's own shape.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from tasks_app import errors
-from tasks_app.api.shapes import error_body
+from tasks_app.api.shapes import error_body, shaped
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,13 @@ AWAY = "The service can't reach its database; try again."
 def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """Return the answer to an error of a view; None for one that nobody expected, which becomes a 500."""
     set_rollback()
+    answer = _answer(error)
+    if answer is not None:
+        answer.data = shaped(context["request"].path, answer.status_code, answer.data)
+    return answer
+
+
+def _answer(error: Exception) -> Response | None:
     if isinstance(error, Http404):
         error = NotFound("There is no such thing here.")
     if isinstance(error, OperationalError | InterfaceError):
@@ -90,19 +100,23 @@ class DatabaseAwayMiddleware(MiddlewareMixin):
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Answer for a request that Django itself refuses, such as one to a wrong host."""
-    return JsonResponse(error_body("bad_request", "The request is refused."), status=400)
+    return _json(request, 400, error_body("bad_request", "The request is refused."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for a URL that does not exist: as a page inside the admin, as JSON everywhere else."""
     if request.path.startswith(reverse("admin:index")):
         return defaults.page_not_found(request, exception)
-    return JsonResponse(error_body("not_found", "There is no such thing here."), status=404)
+    return _json(request, 404, error_body("not_found", "There is no such thing here."))
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Answer for an error that nobody expected; its traceback is in the log only."""
-    return JsonResponse(error_body("internal", "The service failed to answer.", retryable=True), status=500)
+    return _json(request, 500, error_body("internal", "The service failed to answer.", retryable=True))
+
+
+def _json(request: HttpRequest, status: int, body: dict[str, Any]) -> JsonResponse:
+    return JsonResponse(shaped(request.path, status, body), status=status)
 
 
 def _invalid(error: ValidationError) -> dict[str, Any]:

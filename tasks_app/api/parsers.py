@@ -32,6 +32,10 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
+    def limit(self) -> int:
+        """Return how many bytes a body may have."""
+        return int(settings.MAX_BODY_BYTES)
+
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
@@ -41,13 +45,21 @@ class StrictJSONParser(BaseParser):
             BodyTooLarge: it is over the setting.
             ParseError: it is not the JSON that this server takes.
         """
-        body = _read(stream, settings.MAX_BODY_BYTES)
+        body = _read(stream, self.limit())
         try:
             return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except ValueError as error:
             raise ParseError(f"The body is no valid JSON: {printable(str(error))[:200]}") from None
+
+
+class UploadParser(StrictJSONParser):
+    """The same for JSON that carries a picture."""
+
+    def limit(self) -> int:
+        """Return how many bytes a body may have."""
+        return int(settings.MAX_UPLOAD_BYTES)
 
 
 class PNGParser(BaseParser):

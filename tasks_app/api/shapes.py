@@ -8,3 +8,41 @@ from typing import Any
 def error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
     """Return the JSON of an error."""
     return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
+
+
+def shaped(path: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
+    """Return an error's JSON as the API that the path belongs to tells it: ours, OpenAI's or A1111's."""
+    if path.startswith("/v1/"):
+        return _as_openai(status, body["error"])
+    if path.startswith("/sdapi/"):
+        return _as_a1111(body["error"])
+    return body
+
+
+# OpenAI's names for what has others here.
+_OPENAI_CODES = {
+    "unauthorized": "invalid_api_key",
+    "model_not_allowed": "model_not_found",
+    "limit_exceeded": "rate_limit_exceeded",
+}
+
+
+def _as_openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
+    kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
+    paths = [field["path"] for field in error.get("fields", [])]
+    return {
+        "error": {
+            "message": error["message"],
+            "type": kind,
+            "param": paths[0] or None if paths else None,
+            "code": _OPENAI_CODES.get(error["code"], error["code"]),
+        }
+    }
+
+
+def _as_a1111(error: dict[str, Any]) -> dict[str, Any]:
+    fields = [
+        {"loc": ["body", *filter(None, field["path"].split("."))], "msg": field["message"], "type": field["code"]}
+        for field in error.get("fields", [])
+    ]
+    return {"error": error["code"], "detail": fields or error["message"], "body": "", "errors": error["message"]}

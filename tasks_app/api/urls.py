@@ -1,6 +1,6 @@
 """The API's URLs; each answers with and without a trailing slash, so that nobody's POST is redirected."""
 
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 
 from tasks_app.api import health, metrics, sse, views
 from tasks_app.api.schema.views import SchemaView, docs
@@ -20,6 +20,7 @@ urlpatterns = [
     re_path(
         rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
+    path("", include("tasks_app.api.facades.urls")),
     re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", docs, name="docs"),
     path("healthz", health.healthz, name="healthz"),

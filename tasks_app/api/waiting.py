@@ -22,11 +22,15 @@ _PREFERENCE = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """What an answer is held for: a task's end, so many seconds at most. `renew` then makes the answer again."""
+    """What an answer is held for: a task's end, so many seconds at most. `renew` then makes the answer again.
+
+    `lost` takes its place where the task can't be read by then; without it the answer stays as it is.
+    """
 
     task_id: UUID
     seconds: float
     renew: Callable[[Task], Response]
+    lost: Response | None = None
 
 
 def preferred(request: Request) -> int | None:
@@ -48,18 +52,14 @@ def held(answer: HttpResponseBase) -> bool:
 
 
 async def settle(answer: HttpResponseBase) -> None:
-    """Wait, then bring the answer up to date; where that can't be, it stays as it is."""
+    """Wait, then bring the answer up to date."""
     assert isinstance(answer, Response)
     wait: Wait = answer.wait  # type: ignore[attr-defined]
     try:
         await _end_of(wait)
-        newer = await reading(_renewed, wait)
+        await reading(_renew, answer, wait)
     except DATABASE_AWAY:
-        return
-    if newer is not None:
-        answer.data, answer.status_code = newer.data, newer.status_code
-        answer.content = answer.rendered_content
-        answer["Content-Length"] = str(len(answer.content))
+        _replace(answer, wait.lost)
 
 
 async def _end_of(wait: Wait) -> None:
@@ -78,6 +78,14 @@ def _is_end(notice: Notice) -> bool:
     return notice.data.get("status") in TERMINAL
 
 
-def _renewed(wait: Wait) -> Response | None:
+def _renew(answer: Response, wait: Wait) -> None:
+    """Make the answer anew; also its bytes, which may be many."""
     task = Task.objects.prefetch_related("images").filter(pk=wait.task_id).first()
-    return None if task is None else wait.renew(task)
+    _replace(answer, wait.lost if task is None else wait.renew(task))
+
+
+def _replace(answer: Response, newer: Response | None) -> None:
+    if newer is not None:
+        answer.data, answer.status_code = newer.data, newer.status_code
+        answer.content = answer.rendered_content
+        answer["Content-Length"] = str(len(answer.content))

@@ -59,6 +59,15 @@ def read(content: bytes) -> Recovered:
     raise UnreadablePicture("The picture doesn't tell how it was made.")
 
 
+def text(content: bytes) -> str:
+    """Return A1111's infotext of a PNG, JPEG or WebP file; empty when it has none.
+
+    Raises:
+        UnreadablePicture: it is no such file, or is damaged.
+    """
+    return containers.texts(content, {A1111}).get(A1111, "")
+
+
 def _json(params: dict[str, Any], recipe: Recipe) -> str:
     told = {
         "task_type": recipe.task_type,

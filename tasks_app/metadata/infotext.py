@@ -8,21 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tasks_app import samplers
 from tasks_app.contracts import Recipe, Recovered
 
-# Our schedulers by A1111's names for them.
-SAMPLERS = {
-    "DDIM": "ddim",
-    "DDPM": "ddpm",
-    "PLMS": "pndm",
-    "Euler": "euler",
-    "Euler a": "euler_a",
-    "Heun": "heun",
-    "DPM++ 2M": "dpmpp_2m",
-    "DPM++ 2M Karras": "dpmpp_2m_karras",
-    "UniPC": "unipc",
-}
-_SAMPLER_NAMES = {scheduler: name for name, scheduler in SAMPLERS.items()}
 _NEGATIVE = "Negative prompt:"
 _PAIR = re.compile(r'\s*(\w[\w \-/]{0,63}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _NUMBERS: Mapping[str, tuple[str, type[int] | type[float]]] = {
@@ -39,7 +27,7 @@ def write(params: Mapping[str, Any], recipe: Recipe) -> str:
     """Return the infotext of one picture; a scheduler that is the model's own has no name there."""
     pairs = {
         "Steps": params.get("steps"),
-        "Sampler": _SAMPLER_NAMES.get(params.get("scheduler") or ""),
+        "Sampler": samplers.NAMES.get(params.get("scheduler") or ""),
         "CFG scale": params.get("guidance_scale"),
         "Seed": params["seed"],
         "Size": f"{params['width']}x{params['height']}",
@@ -54,6 +42,13 @@ def write(params: Mapping[str, Any], recipe: Recipe) -> str:
 
 def read(text: str) -> Recovered:
     """Return the parameters of an infotext; what has no counterpart here is ignored and told."""
+    prompt, negative, pairs = split(text)
+    params = {"prompt": prompt, "negative_prompt": negative, **_taken(pairs)}
+    return Recovered(source="a1111", task_type="text-to-image", params=params, ignored=pairs)
+
+
+def split(text: str) -> tuple[str, str, dict[str, str]]:
+    """Return an infotext's prompt, negative prompt and pairs."""
     lines = [line.strip() for line in text.strip().split("\n")]
     pairs = _pairs(lines[-1])
     if len(pairs) < _FEWEST_PAIRS:
@@ -62,8 +57,7 @@ def read(text: str) -> Recovered:
         lines.pop()
     at = next((number for number, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
     negative = "\n".join(lines[at:]).removeprefix(_NEGATIVE)
-    params = {"prompt": "\n".join(lines[:at]).strip(), "negative_prompt": negative.strip(), **_taken(pairs)}
-    return Recovered(source="a1111", task_type="text-to-image", params=params, ignored=pairs)
+    return "\n".join(lines[:at]).strip(), negative.strip(), pairs
 
 
 def _taken(pairs: dict[str, str]) -> dict[str, Any]:
@@ -84,13 +78,15 @@ def _taken(pairs: dict[str, str]) -> dict[str, Any]:
 
 def _scheduler(pairs: dict[str, str]) -> dict[str, str]:
     """Take the sampler if it is known; newer versions of A1111 name its schedule by itself."""
-    sampler, schedule = pairs.get("Sampler", ""), pairs.get("Schedule type", "Automatic")
-    for name, taken in ((f"{sampler} {schedule}", ["Sampler", "Schedule type"]), (sampler, ["Sampler"])):
-        if name in SAMPLERS:
-            for pair in taken:
-                del pairs[pair]
-            return {"scheduler": SAMPLERS[name]}
-    return {}
+    sampler = pairs.get("Sampler", "")
+    if not samplers.known(sampler):
+        return {}
+    scheduler = samplers.scheduler(sampler, pairs.get("Schedule type", ""))
+    del pairs["Sampler"]
+    if scheduler is None:
+        return {"scheduler": str(samplers.scheduler(sampler, ""))}
+    pairs.pop("Schedule type", None)
+    return {"scheduler": scheduler}
 
 
 def _number(kind: type[int] | type[float], text: str) -> float | None:

@@ -1,7 +1,7 @@
 """The rows that are the truth: fields, constraints and indexes. `lifecycle` alone changes a task's status."""
 
 from tasks_app.models.fleet import DiffusionModel, Pause, Worker, WorkerCommand
-from tasks_app.models.keys import ApiKey, IdempotencyKey, Scope, WebhookEvent
+from tasks_app.models.keys import ApiKey, ChosenModel, IdempotencyKey, Scope, WebhookEvent
 from tasks_app.models.tasks import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
@@ -19,6 +19,7 @@ __all__ = [
     "LOWEST_PRIORITY",
     "TERMINAL",
     "ApiKey",
+    "ChosenModel",
     "DiffusionModel",
     "IdempotencyKey",
     "Pause",

@@ -17,6 +17,7 @@ from tests.fuzz.conftest import serving
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+VARIABLES = {"API_AUTH": "required", "MAX_WAIT_SECONDS": "0", "FACADE_WAIT_SECONDS": "0"}
 UNLIMITED = 10**9
 # Examples for each operation and phase, and how many cases that must at least come to.
 SHORT, LEAST_SHORT = 2, 400
@@ -29,7 +30,7 @@ def server(
 ) -> Iterator[httpx2.Client]:
     """Return a client of a server that wants a key, and holds no answer."""
     logs = tmp_path_factory.mktemp("schema")
-    with django_db_blocker.unblock(), serving(logs, API_AUTH="required", MAX_WAIT_SECONDS="0") as api:
+    with django_db_blocker.unblock(), serving(logs, **VARIABLES) as api:
         yield api
     assert "Traceback" not in (logs / "web.log").read_text()
 
@@ -47,6 +48,7 @@ def narrowed(server: httpx2.Client, tasks: list[Task]) -> dict[str, Any]:
     schema: dict[str, Any] = server.get("/schema").raise_for_status().json()
     components = schema["components"]
     components["schemas"]["TextToImageParams"]["properties"]["model_id"] = {"enum": ["demo", "stabilityai/sdxl-turbo"]}
+    components["schemas"]["Generation"]["properties"]["model"] = {"enum": ["demo", None]}
     components["schemas"]["Webhook"]["properties"]["url"] = {"enum": ["https://example.com/told"]}
     components["parameters"]["task"]["example"] = [str(tasks[0].pk)]
     return schema
@@ -71,6 +73,7 @@ def run(server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *optio
             "--report=json",
             f"--report-json-path={folder / 'report.json'}",
             "--no-color",
+            "--workers=2",
             *options,
         ],
         cwd=folder,

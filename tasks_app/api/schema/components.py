@@ -4,30 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.api.schema import shapes
-from tasks_app.api.schema.errors import REFUSALS, Refusal
-from tasks_app.api.schema.operations import JSON, SIGNED, headers, ref
+from tasks_app.api.schema import facades, shapes
+from tasks_app.api.schema.errors import REFUSALS
+from tasks_app.api.schema.operations import JSON, SIGNED, headers, ref, refused
+from tasks_app.api.schema.table import OPERATIONS
+from tasks_app.api.shapes import shaped
 from tasks_app.api.signing import PARAMETER
 from tasks_app.api.sse import MAX_TASKS
 from tasks_app.models import Status
 
 Schema = dict[str, Any]
+# By whose shape refusals have: where such paths begin.
+PREFIXES = {"": "/", "OpenAI": "/v1/", "A1111": "/sdapi/"}
 
 
 def everything() -> dict[str, dict[str, Schema]]:
     """Return all components but the bodies of requests, by kind and name."""
     return {
-        "schemas": shapes.schemas(),
+        "schemas": shapes.schemas() | facades.bodies(),
         "parameters": PARAMETERS,
         "headers": HEADERS,
         "links": LINKS,
-        "responses": {refusal.name: _response(refusal) for refusal in REFUSALS.values()},
+        "responses": _responses(),
         "securitySchemes": SECURITY,
     }
 
 
-def _response(refusal: Refusal) -> Schema:
-    content = {JSON: {"schema": ref("schemas", refusal.name), "example": refusal.example}}
+def _responses() -> dict[str, Schema]:
+    """Return the refusals that there are, in each shape."""
+    told = {(operation.kind, status) for operation in OPERATIONS.values() for status in refused(operation)}
+    return {kind + REFUSALS[status].name: _response(kind, status) for kind, status in sorted(told)}
+
+
+def _response(kind: str, status: int) -> Schema:
+    refusal = REFUSALS[status]
+    name = f"{kind}Error" if kind else refusal.name
+    example = shaped(PREFIXES[kind], status, refusal.example)
+    content = {JSON: {"schema": ref("schemas", name), "example": example}}
     return {"description": refusal.says, "headers": headers(refusal.headers), "content": content}
 
 
@@ -43,6 +56,11 @@ PARAMETERS = {
     "task_id": _path("task_id", "The task's id.", shapes.UUID),
     "index": _path(
         "index", "Which of the task's pictures; the first is 0.", {"type": "integer", "minimum": 0, "maximum": 999}
+    ),
+    "name": _path("name", "A model's public name.", {"type": "string", "minLength": 1}),
+    "what": _path("what", "What this server has none of.", {"type": "string", "enum": facades.NOTHING}),
+    "skip_current_image": _parameter(
+        "query", "skip_current_image", "`true` leaves the picture out.", {"type": "string"}
     ),
     "status": _parameter("query", "status", "Only tasks of this status.", {"type": "string", "enum": Status.values}),
     "model_id": _parameter(

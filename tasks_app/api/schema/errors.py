@@ -53,6 +53,12 @@ REFUSALS = {
         codes=("not_acceptable",),
         example=error_body("not_acceptable", "Could not satisfy the request Accept header."),
     ),
+    409: Refusal(
+        name="Canceled",
+        says="The task was canceled.",
+        codes=("canceled",),
+        example=error_body("canceled", "Somebody canceled the task."),
+    ),
     410: Refusal(
         name="Gone",
         says="The picture was purged.",
@@ -98,11 +104,23 @@ REFUSALS = {
         headers=("Retry-After",),
         always=("limit",),
     ),
+    500: Refusal(
+        name="Failed",
+        says="The task failed.",
+        codes=("internal",),
+        example=error_body("internal", "The task failed.", retryable=True),
+    ),
     503: Refusal(
         name="Unavailable",
         says="The database is away, or the storage.",
         codes=("unavailable", "storage_failed"),
         example=error_body("unavailable", "The service can't reach its database; try again.", retryable=True),
         headers=("Retry-After",),
+    ),
+    504: Refusal(
+        name="Late",
+        says="The task has not ended in time, and goes on; or its deadline passed.",
+        codes=("still_running", "timed_out"),
+        example=error_body("still_running", "The task has not ended within 300 seconds; it goes on."),
     ),
 }

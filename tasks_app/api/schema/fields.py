@@ -12,6 +12,7 @@ from rest_framework.serializers import Field
 
 from tasks_app import guard, parameters, task_types, webhooks
 from tasks_app.strict import (
+    StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
     StrictFloatField,
@@ -44,6 +45,8 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
             return {"type": "integer", "minimum": field.min_value, "maximum": field.max_value, **multiple}
         case StrictFloatField():
             return {"type": "number", "minimum": field.min_value, "maximum": field.max_value}
+        case StrictBooleanField():
+            return {"type": "boolean"}
     raise TypeError(f"fields.py has no schema for {type(field).__name__}")
 
 
@@ -84,6 +87,12 @@ class EventsSchema(OpenApiSerializerFieldExtension):
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
         """Return a list that is not empty."""
         return {"type": "array", "items": schema_of(self.target.child), "minItems": 1}
+
+
+class BooleanSchema(_FieldSchema):
+    """Truth values."""
+
+    target_class = StrictBooleanField
 
 
 class ParamsSchema(OpenApiSerializerFieldExtension):

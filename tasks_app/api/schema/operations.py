@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from rest_framework.serializers import Serializer
@@ -44,7 +44,7 @@ class Answer:
 class Operation:
     """One endpoint: `parameters` are components, `refusals` those beside what every endpoint refuses.
 
-    One that refuses in another shape than all others has that among its `answers`, which go before the refusals.
+    `kind` names another shape that its refusals have.
     `body` is a serializer, or has schemas by media type. `scope` is what its caller needs, None where anybody may come;
     `signed` addresses lead there, too.
     """
@@ -60,6 +60,8 @@ class Operation:
     refusals: tuple[int, ...] = ()
     scope: Scope | None = Scope.READ
     signed: bool = False
+    body_required: bool = True
+    kind: Literal["", "OpenAI", "A1111"] = ""
 
 
 def rendered(operation: Operation, body: Mapping[str, Schema]) -> Schema:
@@ -83,7 +85,7 @@ def _description(operation: Operation) -> str:
 
 def _body(operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
     content = {kind: {"schema": schema, **_examples(operation)} for kind, schema in schemas.items()}
-    return {"required": True, "content": content} if content else {}
+    return {"required": operation.body_required, "content": content} if content else {}
 
 
 def _examples(operation: Operation) -> Schema:
@@ -100,11 +102,13 @@ def _security(operation: Operation) -> list[Schema]:
 
 def _responses(operation: Operation) -> Schema:
     answers = {str(status): _answer(answer) for status, answer in operation.answers.items()}
-    refused = {str(status): ref("responses", REFUSALS[status].name) for status in _refused(operation)}
-    return dict(sorted({**refused, **answers}.items()))
+    names = {str(status): operation.kind + REFUSALS[status].name for status in refused(operation)}
+    refusals = {status: ref("responses", name) for status, name in names.items()}
+    return dict(sorted({**refusals, **answers}.items()))
 
 
-def _refused(operation: Operation) -> Iterable[int]:
+def refused(operation: Operation) -> Iterable[int]:
+    """Return the statuses of all refusals of an operation."""
     asks = () if operation.scope is None else (400, 401, 403, 429, 503)
     brings = () if operation.body is None else (413, 415)
     return {*asks, *brings, *operation.refusals}

@@ -19,6 +19,8 @@ TIME: Schema = {"type": "string", "format": "date-time"}
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
+# What is told by facades alone, which hold an answer until the task has ended.
+OF_HELD = (409, 500, 504)
 # What only requests are refused with; the rest are the codes of tasks that ended without pictures.
 _OF_REQUESTS = {
     error.code for error in (errors.ModelNotAllowed, errors.LimitExceeded, errors.KeyReused, errors.UnreadablePicture)
@@ -27,7 +29,7 @@ _OF_REQUESTS = {
 
 def schemas() -> dict[str, Schema]:
     """Return all of them by name."""
-    refusals = {refusal.name: _refusal(status) for status, refusal in REFUSALS.items()}
+    refusals = {refusal.name: _refusal(status) for status, refusal in REFUSALS.items() if status not in OF_HELD}
     return {
         "Task": _task(),
         "TaskParams": _params(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from tasks_app.api.schema import facades
 from tasks_app.api.schema.examples import EVENT, IMAGE, PAGE, QUEUED, READY, RECOVERED, SUBMISSIONS, SUCCEEDED
 from tasks_app.api.schema.operations import JSON, Answer, Operation, ref
 from tasks_app.contracts import OutputFormat
@@ -154,6 +155,7 @@ OPERATIONS = {
         refusals=(404, 410, 412),
         signed=True,
     ),
+    **facades.OPERATIONS,
     "GET /schema": Operation(
         id="getSchema",
         tag="service",

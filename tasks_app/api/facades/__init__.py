@@ -1,0 +1,1 @@
+"""APIs that existing clients speak, thin over what `POST /task` does."""

@@ -1,0 +1,19 @@
+"""Which model a client of the A1111 API said to go on with: kept for each key, so that nobody changes another's."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from tasks_app.contracts import Caller
+from tasks_app.models import ChosenModel
+
+
+def model(caller: Caller) -> str:
+    """Return the name of the model that the caller chose last, else the server's default."""
+    names = ChosenModel.objects.filter(key_id=caller.key_id).values_list("name", flat=True)
+    return names.first() or str(settings.DEFAULT_MODEL_ID)
+
+
+def choose(caller: Caller, name: str) -> None:
+    """Go on with another model."""
+    ChosenModel.objects.update_or_create(key_id=caller.key_id, defaults={"name": name})

@@ -1,0 +1,43 @@
+"""One web server and one worker for the tests of all clients."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from tasks_app import keys
+from tasks_app.models import Scope
+from tests import stack as stacks
+from tests.stack import Stack
+
+OWN = (Scope.READ, Scope.SUBMIT, Scope.MODELS)
+
+
+@pytest.fixture(scope="package")
+def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run the parts, with the demo model for whoever names none."""
+    with django_db_blocker.unblock():
+        environment = stacks.environment(DEFAULT_MODEL_ID="demo")
+    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def guarded(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a web server that wants keys and waits for nothing, and return its address: no worker looks at its tasks."""
+    with django_db_blocker.unblock():
+        environment = stacks.environment(API_AUTH="required", DEFAULT_MODEL_ID="demo", FACADE_WAIT_SECONDS="0")
+    with stacks.serving(tmp_path_factory.mktemp("guarded"), environment) as (api, _):
+        yield str(api.base_url).rstrip("/")
+
+
+@pytest.fixture
+def make_key(transactional_db: None) -> Callable[..., str]:
+    """Return a function that makes a key and returns it."""
+
+    def make(name: str = "a client", scopes: tuple[Scope, ...] = OWN, **limits: Any) -> str:
+        user, _ = User.objects.get_or_create(username="owner")
+        return keys.create(user=user, name=name, scopes=scopes, **limits)[1]
+
+    return make

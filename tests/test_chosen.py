@@ -1,0 +1,35 @@
+"""The model that a key goes on with."""
+
+import pytest
+from django.contrib.auth.models import User
+
+from tasks_app import access, chosen, keys
+from tasks_app.contracts import Caller
+from tasks_app.models import ApiKey, ChosenModel, Scope
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def key() -> ApiKey:
+    return keys.create(user=User.objects.create(username="owner"), name="a client", scopes=[Scope.SUBMIT])[0]
+
+
+def test_who_chose_nothing_has_the_default() -> None:
+    assert chosen.model(access.ANONYMOUS) == "runwayml/stable-diffusion-v1-5"
+
+
+def test_a_choice_is_one_key_s_and_the_last_counts(key: ApiKey) -> None:
+    mine = Caller(scopes=frozenset(), key_id=key.pk)
+    chosen.choose(access.ANONYMOUS, "demo")
+    assert chosen.model(mine) == "runwayml/stable-diffusion-v1-5"
+    for name in ("first", "second"):
+        chosen.choose(mine, name)
+    assert (chosen.model(mine), chosen.model(access.ANONYMOUS)) == ("second", "demo")
+    assert ChosenModel.objects.count() == 2
+
+
+def test_a_choice_goes_with_its_key(key: ApiKey) -> None:
+    chosen.choose(Caller(scopes=frozenset(), key_id=key.pk), "demo")
+    key.delete()
+    assert not ChosenModel.objects.exists()
