@@ -129,6 +129,7 @@ OPERATIONS = {
         "The pictures.",
         "Generated",
         body={JSON: ref("schemas", "Generation")},
+        examples={"two": {"model": "demo", "prompt": "a beach", "n": 2, "size": "64x64", "seed": 42}},
         parameters=("Idempotency-Key",),
         refusals=_HELD,
         scope=Scope.SUBMIT,
@@ -151,6 +152,7 @@ OPERATIONS = {
         "The pictures.",
         ref("schemas", "Pictures"),
         body={JSON: ref("schemas", "TextToImage")},
+        examples={"two": {"prompt": "a beach", "steps": 25, "sampler_name": "Euler a", "batch_size": 2, "seed": -1}},
         parameters=("Idempotency-Key",),
         refusals=_HELD,
         scope=Scope.SUBMIT,
@@ -174,6 +176,7 @@ OPERATIONS = {
         "Nothing more.",
         OBJECT,
         body_required=False,
+        examples={"model": {"sd_model_checkpoint": "demo"}},
         body={JSON: {**OBJECT, "properties": {"sd_model_checkpoint": nullable(TEXT)}}},
         refusals=(422,),
         scope=Scope.SUBMIT,
@@ -202,6 +205,7 @@ OPERATIONS = {
         "Tell what a picture's file says of how it was made.",
         "What it says, which may be nothing.",
         ref("schemas", "PictureInfo"),
+        examples={"start of a file": {"image": "iVBORw0KGgo="}},
         body={
             JSON: {
                 **shape(image=said({**TEXT, "minLength": 1}, "Base64, or a `data:` URL.")),
