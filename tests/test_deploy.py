@@ -14,7 +14,7 @@ import pytest
 import yaml
 from django.conf import settings
 
-from project.settings import Environment
+from project.environment import Environment
 from tasks_app.models import Task
 from tests import stack as stacks
 from tests.acting import Worker

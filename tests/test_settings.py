@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from project.settings import Environment
+from project.environment import Environment
 
 EXAMPLE = Path(__file__).resolve().parent.parent / ".env.example"
 
