@@ -27,7 +27,7 @@ phases.coverage.enabled = false
 UNLIMITED = 10**9
 # Examples for each operation and phase, and how many cases that must at least come to.
 SHORT, LEAST_SHORT = 2, 400
-FULL, LEAST_FULL = 150, 2000
+FULL, LEAST_FULL = 100, 2000
 
 
 @pytest.fixture(scope="module")

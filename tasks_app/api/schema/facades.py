@@ -175,7 +175,6 @@ OPERATIONS = {
         "Go on with another model: this key alone.",
         "Nothing more.",
         OBJECT,
-        body_required=False,
         examples={"model": {"sd_model_checkpoint": "demo"}},
         body={JSON: {**OBJECT, "properties": {"sd_model_checkpoint": nullable(TEXT)}}},
         refusals=(422,),

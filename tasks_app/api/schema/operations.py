@@ -60,7 +60,6 @@ class Operation:
     refusals: tuple[int, ...] = ()
     scope: Scope | None = Scope.READ
     signed: bool = False
-    body_required: bool = True
     kind: Literal["", "OpenAI", "A1111"] = ""
 
 
@@ -85,7 +84,7 @@ def _description(operation: Operation) -> str:
 
 def _body(operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
     content = {kind: {"schema": schema, **_examples(operation)} for kind, schema in schemas.items()}
-    return {"required": operation.body_required, "content": content} if content else {}
+    return {"required": True, "content": content} if content else {}
 
 
 def _examples(operation: Operation) -> Schema:
