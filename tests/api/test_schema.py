@@ -248,6 +248,14 @@ def test_refusals_of_keys_are_as_described(db: None, settings: Any) -> None:
     check_answer("post", "/task", full)
 
 
+def test_refusals_of_facades_are_as_described(client: Client, db: None) -> None:
+    missing = client.post("/sdapi/v1/options", "", content_type="application/json")
+    unknown = client.get("/v1/models/nobody")
+    assert (missing.status_code, unknown.status_code) == (422, 404)
+    check_answer("post", "/sdapi/v1/options", missing)
+    check_answer("get", "/v1/models/{name}", unknown)
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_are_as_described(client: Client, db: None, path: str) -> None:
     check_answer("get", path, client.get(path))
