@@ -49,12 +49,14 @@ def key(transactional_db: None) -> str:
     return keys.create(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
 
 
-def narrowed(server: httpx2.Client, tasks: list[Task]) -> dict[str, Any]:
+def narrowed(server: httpx2.Client, key: str, tasks: list[Task]) -> dict[str, Any]:
     """Return the schema with what only this server knows: models that it allows, hosts, and tasks."""
     schema: dict[str, Any] = server.get("/schema").raise_for_status().json()
+    listed = server.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).raise_for_status().json()["data"]
+    models = ["stabilityai/sdxl-turbo", *(model["id"] for model in listed)]
     components = schema["components"]
-    components["schemas"]["TextToImageParams"]["properties"]["model_id"] = {"enum": ["demo", "stabilityai/sdxl-turbo"]}
-    components["schemas"]["Generation"]["properties"]["model"] = {"enum": ["demo", None]}
+    components["schemas"]["TextToImageParams"]["properties"]["model_id"] = {"enum": models}
+    components["schemas"]["Generation"]["properties"]["model"] = {"enum": [*models, None]}
     components["schemas"]["Webhook"]["properties"]["url"] = {"enum": ["https://example.com/told"]}
     components["parameters"]["task"]["example"] = [str(tasks[0].pk)]
     return schema
@@ -64,7 +66,7 @@ def run(
     server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *options: str, config: str = ""
 ) -> dict[str, Any]:
     """Let schemathesis run, with more in its configuration, and return its report."""
-    (folder / "openapi.json").write_text(json.dumps(narrowed(server, tasks)))
+    (folder / "openapi.json").write_text(json.dumps(narrowed(server, key, tasks)))
     ids = json.dumps([str(task.pk) for task in tasks])
     extra = f"{config}\n[dictionaries.tasks]\nvalues = {ids}\n"
     (folder / "schemathesis.toml").write_text(f"hooks = {json.dumps(str(HOOKS))}\n{CONFIG.read_text()}\n{extra}")
