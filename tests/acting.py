@@ -1,6 +1,7 @@
 """A worker that does only what the test says."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -30,6 +31,7 @@ class Worker:
         assert claimed is not None
         assert claimed.pk == task.pk
         self.pictures = task.params["num_images"]
+        self.recipe = replace(RECIPE, params={**RECIPE.params, **task.params})
         self.claim = Claim(task_id=task.pk, attempt=claimed.attempt)
         if not quietly:
             self.say("status", status="running")
@@ -49,7 +51,7 @@ class Worker:
 
     def succeed(self, *, quietly: bool = False) -> None:
         drawn = [GeneratedImage(seed=7 + index, image=Image.new("RGB", (32, 32))) for index in range(self.pictures)]
-        images = store(self.claim, drawn)
+        images = store(self.claim, drawn, self.recipe)
         assert lifecycle.succeed(self.claim, images, revision="x", timings={}, size={"width": 32, "height": 32})
         if not quietly:
             self.say("status", status="succeeded")

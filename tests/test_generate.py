@@ -68,7 +68,7 @@ def posted() -> Task:
 
 def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.Client, tmp_path: Path) -> None:
     options = ["--model=demo", "--negative=blue", "--steps=4", "--guidance=3.5", "--seed=7", "--count=2"]
-    options += ["--size=64x32", "--priority=3", f"--out={tmp_path / 'new'}"]
+    options += ["--size=64x32", "--priority=3", "--format=webp", f"--out={tmp_path / 'new'}"]
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(generate, api.base_url, "a house", *options)
         task = posted()
@@ -84,14 +84,14 @@ def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.
         "height": 32,
         "num_images": 2,
         "scheduler": None,
-        "output_format": "png",
+        "output_format": "webp",
     }
-    paths = [tmp_path / "new" / f"{task.pk}-{index}.png" for index in range(2)]
+    paths = [tmp_path / "new" / f"{task.pk}-{index}.webp" for index in range(2)]
     assert done.output.splitlines() == [str(path) for path in paths]
     assert done.errors == f"Task {task.pk}, seed 7\n"
     for path in paths:
         with Image.open(path) as picture:
-            assert picture.format == "PNG"
+            assert picture.format == "WEBP"
 
 
 def test_what_is_not_given_is_left_to_the_server(api: httpx2.Client, tmp_path: Path) -> None:

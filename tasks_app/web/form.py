@@ -39,6 +39,7 @@ class Form:
 
     models: list[ModelOption]
     schedulers: list[str]
+    formats: list[str]
     max_prompt: int | None
     numbers: dict[str, NumberInput]
 
@@ -50,12 +51,14 @@ def form() -> Form:
     """Return the form as this server's limits and models make it."""
     fields = parameters.fields()
     numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
-    prompt, scheduler = fields["prompt"], fields["scheduler"]
+    prompt, scheduler, output_format = fields["prompt"], fields["scheduler"], fields["output_format"]
     assert isinstance(prompt, serializers.CharField)
     assert isinstance(scheduler, StrictChoiceField)
+    assert isinstance(output_format, StrictChoiceField)
     return Form(
         models=_models(),
         schedulers=scheduler.choices,
+        formats=output_format.choices,
         max_prompt=prompt.max_length,
         numbers={number.name: number for number in [*numbers, PRIORITY]},
     )

@@ -56,7 +56,14 @@ def rest(events: "queue.Queue[Event | None]") -> list[Event]:
 
 
 def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(client: Client) -> None:
-    options = {"negative_prompt": "blue", "steps": 4, "guidance_scale": 3.5, "seed": 7, "num_images": 2}
+    options = {
+        "negative_prompt": "blue",
+        "steps": 4,
+        "guidance_scale": 3.5,
+        "seed": 7,
+        "num_images": 2,
+        "output_format": "webp",
+    }
     task = client.submit("a house", model="demo", width=64, height=32, scheduler="ddim", priority=3, **options)
     assert (task.status, task.priority, task.seed, task.model) == ("queued", 3, 7, "demo")
     assert row(task).params == {
@@ -68,7 +75,7 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
         "height": 32,
         "num_images": 2,
         "scheduler": "ddim",
-        "output_format": "png",
+        "output_format": "webp",
     }
     plain = client.submit("a house", model="demo", steps=None)
     assert (plain.params["steps"], plain.params["num_images"], plain.priority) == (25, 1, 0)

@@ -167,12 +167,14 @@ def test_what_is_left_empty_is_the_models_and_is_said_so(visit: Visit, stack: St
     page.select_option("#model_id", "runwayml/stable-diffusion-v1-5")
     expect(page.locator("#steps")).to_have_attribute("placeholder", "30")
     page.select_option("#model_id", "demo")
+    page.locator("#composer details details summary").click()
+    page.select_option("#output_format", "webp")
     page.fill("#prompt", "a beach")
     with page.expect_response("**/task") as answered:
         page.keyboard.press("Control+Enter")
     params = answered.value.json()["params"]
     assert (params["steps"], params["negative_prompt"], params["guidance_scale"]) == (3, "fog", 2.5)
-    assert (params["scheduler"], params["width"]) == (None, None)
+    assert (params["scheduler"], params["width"], params["output_format"]) == (None, None, "webp")
 
 
 def test_a_paused_queue_is_said_to_be(visit: Visit) -> None:

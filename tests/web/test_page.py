@@ -72,7 +72,7 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
     fields = [
         attributes for _, attributes in page.all if attributes.get("name") not in (None, "viewport", "description")
     ]
-    assert len(fields) == 11
+    assert len(fields) == 12
     for field in fields:
         assert field["id"] in labeled
         assert field["aria-describedby"] in ids

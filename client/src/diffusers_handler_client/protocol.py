@@ -69,6 +69,7 @@ class Options(TypedDict, total=False):
     height: int | None
     num_images: int | None
     scheduler: str | None
+    output_format: str | None
     params: Mapping[str, Any] | None
     priority: int | None
     idempotency_key: str | None

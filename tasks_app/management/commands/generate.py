@@ -25,6 +25,7 @@ OPTIONS = {
     "params.num_images": "--count",
     "params.width": "--size",
     "params.height": "--size",
+    "params.output_format": "--format",
     "params": "--size",
     "priority": "--priority",
 }
@@ -55,6 +56,7 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, help="the same seed makes the same picture")
         parser.add_argument("--count", type=int, help="how many pictures")
         parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels")
+        parser.add_argument("--format", metavar="png|jpeg|webp", help="of the pictures' files (png)")
         parser.add_argument("--priority", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
         parser.add_argument("--key", default=settings.API_KEY, help="the API key (API_KEY)")
@@ -100,6 +102,7 @@ def _params(options: dict[str, Any]) -> Json:
         "guidance_scale": options["guidance"],
         "seed": options["seed"],
         "num_images": options["count"],
+        "output_format": options["format"],
         "width": width,
         "height": height,
     }
