@@ -41,6 +41,8 @@ REDIS_URL = env.REDIS_URL or (_attached and _attached.redis_url) or "unix:///non
 EMBED_POSTGRES = not env.DATABASE_URL
 EMBED_REDIS = not env.REDIS_URL
 
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+
 # --- Django ----------------------------------------------------------------------------------------------------------
 SECRET_KEY = _secret_key()
 DEBUG = env.DEBUG
@@ -69,6 +71,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "knox",
     "tasks_app",
     "django_dramatiq",
@@ -158,10 +162,29 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.throttles.KeyThrottle"],
     "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.schema.generator.TableSchema",
     "EXCEPTION_HANDLER": "tasks_app.api.exceptions.handle",
     "UNAUTHENTICATED_USER": None,
     # What concerns an object as a whole is told under the object's own path.
     "NON_FIELD_ERRORS_KEY": "",
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Diffusers Handler",
+    "VERSION": VERSION,
+    "DESCRIPTION": "Text to image: queue a task, watch it, fetch its pictures. Paths may end in a slash. "
+    "Other methods are answered with 405 and `Allow`.",
+    "LICENSE": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "TAGS": [
+        {"name": "tasks", "description": "Requests for pictures, from the POST to their end."},
+        {"name": "events", "description": "What happens to tasks, as it happens."},
+        {"name": "images", "description": "The pictures of tasks that succeeded."},
+        {"name": "OpenAI", "description": "What OpenAI's clients speak."},
+        {"name": "A1111", "description": "What clients of A1111's web UI speak."},
+        {"name": "service", "description": "The service itself."},
+    ],
+    "PREPROCESSING_HOOKS": ["tasks_app.api.schema.generator.without_slash"],
+    "POSTPROCESSING_HOOKS": ["tasks_app.api.schema.generator.complete"],
 }
 KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
 # Knox's own migrations would make a table for the model that takes this one's place.
@@ -207,7 +230,6 @@ WORKER_NAME = env.WORKER_NAME
 WARM_MODELS = names(env.WARM_MODELS)
 WARM_PREFERENCE_SECONDS = env.WARM_PREFERENCE_SECONDS
 IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS
-VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
 LOGGING = logs.config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
 if SENTRY_DSN:

@@ -133,7 +133,12 @@ class StrictChoiceField(StrictCharField):
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A serializer that refuses unknown fields by name, and reports them with all other errors."""
+    """A serializer that refuses unknown fields by name, and reports them with all other errors.
+
+    `together` names fields of which all have a value or none has, for those who describe the serializer.
+    """
+
+    together: tuple[str, ...] = ()
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the validated values."""

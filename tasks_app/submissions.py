@@ -71,8 +71,10 @@ class SubmissionSerializer(StrictSerializer):
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
-    priority = StrictIntegerField(min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0)
-    webhook = WebhookSerializer(default=None, allow_null=True)
+    priority = StrictIntegerField(
+        min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0, help_text="The highest first."
+    )
+    webhook = WebhookSerializer(default=None, allow_null=True, help_text="Who is told how the task ended.")
 
     _model: ResolvedModel | None = None
 

@@ -32,7 +32,7 @@ from django.contrib.auth.models import User
 from django.test.utils import setup_test_environment
 setup_test_environment()
 client = Client()
-statuses = {client.get(path).status_code for path in ("/", "/healthz", "/admin/login/")}
+statuses = {client.get(path).status_code for path in ("/", "/healthz", "/admin/login/", "/schema/", "/docs/")}
 assert statuses == {200}, statuses
 assert client.get("/task/unknown").status_code == 404
 from django.template.loader import get_template

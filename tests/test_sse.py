@@ -21,6 +21,7 @@ from tests import stack as stacks
 from tests.acting import Worker
 from tests.chaos.processes import Child
 from tests.listeners import Listener
+from tests.openapi import check_event
 from tests.stack import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,6 +68,8 @@ def test_from_the_queue_to_the_picture_everything_is_told_once(api: httpx2.Clien
     now = api.get(f"/task/{task.pk}").json()
     assert image.data == {"task": str(task.pk), **now["images"][0]}
     assert done.data == {"task": str(task.pk), **now}
+    for one in stream.named("status", "progress", "preview", "image", "done"):
+        check_event(one.name, one.data)
     entries = [entry.decode() for entry, _ in progress.client.xrange(progress.events_key(task.pk))]
     assert [one.id for one in (running, *steps, succeeded)] == entries
     previews = stream.named("preview")

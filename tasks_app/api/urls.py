@@ -3,6 +3,7 @@
 from django.urls import include, path, re_path
 
 from tasks_app.api import health, metrics, sse, views
+from tasks_app.api.schema.views import SchemaView, docs
 
 ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 
@@ -20,6 +21,8 @@ urlpatterns = [
         rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
     path("", include("tasks_app.api.facades.urls")),
+    re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
+    re_path(r"^docs/?$", docs, name="docs"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),

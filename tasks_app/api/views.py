@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC
@@ -34,6 +35,8 @@ from tasks_app.api.serializers import represent
 from tasks_app.models import Scope, Status, Task, TaskImage
 from tasks_app.submissions import SubmissionSerializer, recovered
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
 
 class TaskPages(CursorPagination):
     """Keyset pages, the newest first."""
@@ -42,6 +45,15 @@ class TaskPages(CursorPagination):
     page_size = 20
     max_page_size = 100
     page_size_query_param = "limit"
+
+    def get_page_size(self, request: Request) -> int:
+        """Return how many tasks a page has; DRF would take what is no number for nothing said."""
+        text = request.query_params.get(self.page_size_query_param)
+        if text is None:
+            return self.page_size
+        if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= self.max_page_size:
+            raise ValidationError({"limit": [f"Must be an integer between 1 and {self.max_page_size}."]})
+        return int(text)
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         """Return the cursor; one whose position is no time never came from here."""
@@ -107,11 +119,11 @@ class TaskList(APIView):
 
     def _filtered(self, request: Request) -> QuerySet[Task]:
         tasks = access.visible(Task.objects.prefetch_related("images"), caller(request))
-        if status := request.query_params.get("status"):
+        if (status := request.query_params.get("status")) is not None:
             if status not in Status.values:
                 raise ValidationError({"status": [f"Must be one of {', '.join(Status.values)}."]})
             tasks = tasks.filter(status=status)
-        if model_id := request.query_params.get("model_id"):
+        if (model_id := request.query_params.get("model_id")) is not None:
             if "\0" in model_id:
                 raise ValidationError({"model_id": ["Must not contain NUL characters."]})
             tasks = tasks.filter(model_id__in={model_id, *_resolved(model_id)})
@@ -234,10 +246,13 @@ def _bytes(
 def _unless_known(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
     """Answer what belongs to this tag, unless the client has it."""
     etag = f'"{tag}"'
-    known = get_conditional_response(request, etag=etag)
-    if known is not None and known.status_code == 412:
+    kept = HttpResponse(headers={"ETag": etag, **FOREVER})
+    known = get_conditional_response(request, etag=etag, response=kept)
+    if known is None or known is kept:
+        return answer(etag)
+    if known.status_code == 412:
         raise PreconditionFailed
-    return answer(etag) if known is None else known
+    return known
 
 
 def _signed(image: TaskImage) -> HttpResponseBase:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import httpx2
@@ -10,6 +11,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection
+from PIL import Image
 
 from project.keeper import Kept
 from tasks_app import lifecycle
@@ -21,10 +23,10 @@ from tests.fuzz.checks import Target
 
 
 @contextmanager
-def serving(logs: Path) -> Iterator[httpx2.Client]:
+def serving(logs: Path, **more: str) -> Iterator[httpx2.Client]:
     """Run a web server that allows some models of the Hub."""
     port = stack.free_port()
-    variables = {"DJANGO_SETTINGS_MODULE": "project.settings", "ALLOWED_MODELS": "stabilityai/*"}
+    variables = {"DJANGO_SETTINGS_MODULE": "project.settings", "ALLOWED_MODELS": "stabilityai/*", **more}
     command = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
     with (logs / "web.log").open("wb") as output:
         web = Kept(
@@ -82,7 +84,9 @@ def tasks(transactional_db: None) -> list[Task]:
     made = [Task.objects.create(requested_model_id="demo", total_steps=4, **fields) for _ in range(2)]
     claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
     assert claimed is not None
-    name = default_storage.save(f"tasks/{claimed.pk}/1-0.png", ContentFile(b"png bytes"))
+    png = BytesIO()
+    Image.new("RGB", (32, 32)).save(png, "PNG")
+    name = default_storage.save(f"tasks/{claimed.pk}/1-0.png", ContentFile(png.getvalue()))
     image = StoredImage(
         index=0,
         name=name,

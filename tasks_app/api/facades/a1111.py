@@ -100,7 +100,8 @@ class Options(APIView):
     def post(self, request: Request) -> Response:
         """Go on with another model: this key alone."""
         try:
-            options = OptionsField().run_validation(request.data)
+            # DRF takes an empty body for an empty object.
+            options = OptionsField().run_validation(request.data if request.body else None)
         except ValidationError as error:
             raise Unprocessable({"": error.detail}) from None
         if (name := options.get(MODEL)) is not None:

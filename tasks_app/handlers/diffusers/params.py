@@ -19,6 +19,16 @@ from tasks_app.strict import (
 
 MAX_PROMPT = 4000
 MAX_SEED = 2**32 - 1
+MODEL_HELP = "A model that this server allows, by any of its names; left out: the server's default."
+IMAGES_HELP = "Picture i has the seed + i and a generator of its own."
+SIDE: dict[str, Any] = {
+    "min_value": 32,
+    "max_value": 2048,
+    "multiple_of": 8,
+    "default": None,
+    "allow_null": True,
+    "help_text": "In pixels; left out or null: the model's own.",
+}
 
 
 class TextToImageParams(StrictSerializer):
@@ -29,18 +39,22 @@ class TextToImageParams(StrictSerializer):
     Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
 
+    together = ("width", "height")
+
     provider = StrictChoiceField(["diffusers"], default="diffusers")
-    model_id = StrictCharField(min_length=1, max_length=255, required=False)
-    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT)
-    negative_prompt = StrictCharField(max_length=MAX_PROMPT, allow_blank=True, default="")
+    model_id = StrictCharField(min_length=1, max_length=255, required=False, help_text=MODEL_HELP)
+    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT, help_text="What is to be seen.")
+    negative_prompt = StrictCharField(max_length=MAX_PROMPT, allow_blank=True, default="", help_text="What is not.")
     steps = StrictIntegerField(min_value=1, max_value=150, default=30)
     guidance_scale = StrictFloatField(min_value=0, max_value=50, default=7.5)
-    seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None)
-    width = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
-    height = StrictIntegerField(min_value=32, max_value=2048, multiple_of=8, default=None, allow_null=True)
+    seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None, help_text="Left out: drawn by the server.")
+    width = StrictIntegerField(**SIDE)
+    height = StrictIntegerField(**SIDE)
 
-    scheduler = StrictChoiceField(list(SCHEDULERS), default=None, allow_null=True)
-    output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png")
+    scheduler = StrictChoiceField(
+        list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
+    )
+    output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields with the server's own limit of pictures and the model's own defaults."""
@@ -48,7 +62,10 @@ class TextToImageParams(StrictSerializer):
         for name, value in self.context["model_defaults"].items():
             fields[name].default = value
         many = self.context["max_images"]
-        return {**fields, "num_images": StrictIntegerField(min_value=1, max_value=many, default=1)}
+        return {
+            **fields,
+            "num_images": StrictIntegerField(min_value=1, max_value=many, default=1, help_text=IMAGES_HELP),
+        }
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the values with the server's default model; a size that can't be is told with all other errors."""
@@ -62,7 +79,7 @@ class TextToImageParams(StrictSerializer):
         return {"model_id": self.context["default_model_id"], **values}
 
     def _wrong_size(self, data: Any) -> dict[str, Any]:
-        width, height = (data.get(name) if isinstance(data, dict) else None for name in ("width", "height"))
+        width, height = (data.get(name) if isinstance(data, dict) else None for name in self.together)
         if (width is None) != (height is None):
             missing = "width" if width is None else "height"
             return {missing: [serializers.ErrorDetail("Width and height go together.", code="required")]}

@@ -1,0 +1,75 @@
+"""What the schema says of answers and events, to hold real ones to."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from django.urls import URLResolver
+from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator, FormatChecker
+
+Schema = dict[str, Any]
+OPEN = {"allOf", "contentSchema"}  # what is put together of several objects
+
+
+@cache
+def schema() -> Schema:
+    """Return the schema of a server with the tests' settings."""
+    found: Schema = SchemaGenerator().get_schema(public=True)
+    return found
+
+
+def url_names(patterns: Iterable[Any]) -> set[str]:
+    """Return the names of all URLs, those of nested lists too."""
+    nested = [url_names(pattern.url_patterns) for pattern in patterns if isinstance(pattern, URLResolver)]
+    return {pattern.name for pattern in patterns if not isinstance(pattern, URLResolver)}.union(*nested)
+
+
+def component(reference: Schema) -> Schema:
+    """Return what a reference leads to; anything else as it is."""
+    if "$ref" not in reference:
+        return reference
+    kind, name = reference["$ref"].split("/")[-2:]
+    found: Schema = schema()["components"][kind][name]
+    return found
+
+
+def problems(part: Schema, value: Any, *, closed: bool = True) -> list[str]:
+    """Return what is wrong with a value; closed, members that the schema does not name are, too."""
+    components = schema()["components"]
+    whole = {**part, "components": _closed(components) if closed else components}
+    validator = Draft202012Validator(whole, format_checker=FormatChecker())
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def check_answer(method: str, path: str, answer: Any) -> None:
+    """Fail when an answer of Django's client, or of an HTTP client's, is not as the operation's schema says."""
+    operation = schema()["paths"][path][method.lower()]
+    assert str(answer.status_code) in operation["responses"], f"{answer.status_code} is not documented"
+    response = component(operation["responses"][str(answer.status_code)])
+    for name, header in response.get("headers", {}).items():
+        assert name in answer.headers or name.lower() in answer.headers or not component(header).get("required"), (
+            f"{name} is missing"
+        )
+    content: Mapping[str, Schema] = response.get("content", {})
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    assert not content or kind in content, f"{kind} is not documented"
+    if kind.endswith("json") and content:
+        assert not problems(content[kind]["schema"], answer.json()), problems(content[kind]["schema"], answer.json())
+
+
+def check_event(name: str, data: Mapping[str, Any]) -> None:
+    """Fail when the data of a stream's event are not as the schema says."""
+    shapes = {one["properties"]["event"]["const"]: one for one in schema()["components"]["schemas"]["Event"]["oneOf"]}
+    found = problems(shapes[name]["properties"]["data"]["contentSchema"], data, closed=False)
+    assert not found, found
+
+
+def _closed(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_closed(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    closed = {name: inner if name in OPEN else _closed(inner) for name, inner in part.items()}
+    is_object = part.get("type") == "object" and isinstance(part.get("properties"), dict)
+    return {"additionalProperties": False, **closed} if is_object else closed
