@@ -17,14 +17,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ADDRESS = "http://127.0.0.1:8000"
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 FIRST, ASYNCHRONOUS = EXAMPLE.findall((ROOT / "client" / "README.md").read_text())
-(SHORT,) = EXAMPLE.findall((ROOT / "README.md").read_text())
+SHORT, OTHERS = EXAMPLE.findall((ROOT / "README.md").read_text())
 
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run the parts for all tests of this module."""
     with django_db_blocker.unblock():
-        environment = stacks.environment()
+        environment = stacks.environment(DEFAULT_MODEL_ID="demo")  # as in the quickstart
     with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
@@ -32,7 +32,8 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 def run(stack: Stack, code: str, folder: Path) -> list[str]:
     """Run an example and return the lines that it prints."""
     assert ADDRESS in code
-    code = code.replace(ADDRESS, str(stack.api.base_url))
+    port = f"port={stack.api.base_url.port}"
+    code = code.replace(ADDRESS, str(stack.api.base_url)).replace("port=8000", port)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -60,3 +61,10 @@ def test_the_short_example_saves_its_picture(stack: Stack, tmp_path: Path) -> No
     (line,) = run(stack, SHORT, tmp_path)
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.name in line
+
+
+def test_the_example_of_other_clients_makes_pictures_by_their_means(stack: Stack, tmp_path: Path) -> None:
+    (url,) = run(stack, OTHERS, tmp_path)
+    assert stack.api.get(url).headers["Content-Type"] == "image/png"
+    with Image.open(tmp_path / "beach.png") as image:
+        assert image.size == (64, 64)
