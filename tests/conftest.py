@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from tasks_app import lifecycle, progress
-from tasks_app.models import Task
+from tasks_app.models import Task, Worker
 from tests.fake import handler as fake
 
 PARAMS: dict[str, Any] = {
@@ -27,6 +27,16 @@ def _redis_is_asked_again() -> Iterator[None]:
     """Let no test wait for the silence that another one's outage began."""
     yield
     progress._silent_until = 0.0
+
+
+@pytest.fixture(autouse=True)
+def _workers_of_other_tests_are_forgotten(request: pytest.FixtureRequest) -> None:
+    """Begin a transaction without workers: one that ended after the tables were emptied has left its row."""
+    marker = request.node.get_closest_marker("django_db")
+    in_transaction = "transactional_db" not in request.fixturenames and not (marker and marker.kwargs)
+    if in_transaction and (marker or "db" in request.fixturenames):
+        request.getfixturevalue("db")
+        Worker.objects.all().delete()
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ ENGINE = EngineState(
 )
 
 
-@pytest.fixture(autouse=True)
-def _nobody_else(db: None) -> None:
-    """Forget workers of other tests: the last one may have said that it left after the tables were emptied."""
-    Worker.objects.all().delete()
-
-
 def status() -> dict[str, list[str]]:
     """Return the lines of each table by its title."""
     out = StringIO()
