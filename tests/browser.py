@@ -39,7 +39,7 @@ Array.from(document.images).filter(image => image.loading !== "lazy" || image.ge
   .every(image => image.complete)
   && document.fonts.status === "loaded"
   && document.getAnimations().every(one => one.effect.getComputedTiming().iterations === Infinity
-    || one.effect.target.closest("[data-working]"))
+    || one.effect.target.closest("[data-working], .task-running"))
 """
 # Two cores are shared by browser, web server, worker and databases.
 expect.set_options(timeout=20_000)
