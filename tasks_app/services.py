@@ -14,9 +14,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, admission, deliveries, lifecycle, outcomes, pauses, registry, storage
+from tasks_app import actors, admission, lifecycle, outcomes, pauses, registry, storage
 from tasks_app.contracts import Caller, Once, Submission, Webhook
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
+from tasks_app.webhooks import deliveries
 
 logger = logging.getLogger(__name__)
 

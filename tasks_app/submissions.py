@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, errors, guard, metadata, parameters, task_types, webhooks
+from tasks_app import catalog, errors, metadata, parameters, task_types
 from tasks_app.catalog import ResolvedModel
 from tasks_app.contracts import Caller, Recovered, Submission, Webhook
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
@@ -24,6 +24,7 @@ from tasks_app.strict import (
     details,
     has_surrogate,
 )
+from tasks_app.webhooks import guard, letters
 
 SEEDS = 2**32
 SIZE = {"width", "height"}
@@ -43,7 +44,7 @@ class WebhookUrlField(StrictCharField):
     def to_internal_value(self, data: Any) -> str:
         """Return the URL."""
         try:
-            guard.parse(data, webhooks.policy())
+            guard.parse(data, letters.policy())
         except errors.DestinationRefused as error:
             raise serializers.ValidationError(str(error), code="invalid") from None
         return str(data)

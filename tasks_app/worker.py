@@ -39,7 +39,8 @@ class WorkerMiddleware(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start what a worker does beside its tasks; called in the process's main thread."""
-        from tasks_app import courier, presence, retention, sweeper
+        from tasks_app import presence, retention, sweeper
+        from tasks_app.webhooks import courier
 
         ended = threading.Event()
         _drain_at_sigterm(worker, ended)

@@ -15,9 +15,10 @@ from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from tasks_app import errors, guard, keys, webhooks
+from tasks_app import errors, keys
 from tasks_app.admin import cells, log
 from tasks_app.models import ApiKey, Scope, WebhookEvent
+from tasks_app.webhooks import guard, letters
 
 # Unfold has no types; its admin has the interface of Django's.
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class KeyForm(ApiKeyForm):
         url: str = self.cleaned_data["webhook_url"]
         try:
             if url:
-                guard.parse(url, webhooks.policy())
+                guard.parse(url, letters.policy())
         except errors.DestinationRefused as error:
             raise forms.ValidationError(str(error)) from None
         return url

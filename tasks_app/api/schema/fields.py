@@ -10,7 +10,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import Direction
 from rest_framework.serializers import Field
 
-from tasks_app import guard, parameters, task_types, webhooks
+from tasks_app import parameters, task_types
 from tasks_app.strict import (
     StrictBooleanField,
     StrictCharField,
@@ -20,6 +20,7 @@ from tasks_app.strict import (
     StrictSerializer,
 )
 from tasks_app.submissions import EventsField, PassedOn, WebhookUrlField
+from tasks_app.webhooks import guard, letters
 
 Schema = dict[str, Any]
 
@@ -34,7 +35,7 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
         case StrictChoiceField():
             return {"type": "string", "enum": list(field.choices)}
         case WebhookUrlField():
-            scheme = "https?" if webhooks.policy().http else "https"
+            scheme = "https?" if letters.policy().http else "https"
             return {"type": "string", "format": "uri", "pattern": f"^{scheme}://", "maxLength": guard.MAX_LENGTH}
         case StrictCharField():
             shortest = field.min_length or int(not field.allow_blank)

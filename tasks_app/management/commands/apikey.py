@@ -10,9 +10,10 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from tasks_app import guard, keys, webhooks
+from tasks_app import keys
 from tasks_app.errors import DestinationRefused
 from tasks_app.models import ApiKey, Scope
+from tasks_app.webhooks import guard, letters
 
 
 class Command(BaseCommand):
@@ -80,7 +81,7 @@ class Command(BaseCommand):
 def _webhook(url: str) -> str:
     if url:
         try:
-            guard.parse(url, webhooks.policy())
+            guard.parse(url, letters.policy())
         except DestinationRefused as error:
             raise CommandError(f"--webhook: {error}") from None
     return url

@@ -7,9 +7,9 @@ import threading
 
 from django.db import DatabaseError, InterfaceError, connection
 
-from tasks_app import deliveries, outbound, webhooks
 from tasks_app.contracts import Answer
 from tasks_app.models import WebhookDelivery
+from tasks_app.webhooks import deliveries, letters, outbound
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ def run_forever(stop: threading.Event) -> None:
 
 def deliver(delivery: WebhookDelivery) -> None:
     """Send it and write what came of it."""
-    letter = webhooks.letter(delivery)
+    letter = letters.letter(delivery)
     connection.close()  # a receiver may take its time
-    answer = letter and outbound.post(delivery.url, letter.content, letter.headers, policy=webhooks.policy())
+    answer = letter and outbound.post(delivery.url, letter.content, letter.headers, policy=letters.policy())
     answer = answer or UNSIGNED
     if answer.error:
         logger.warning("Delivery %s, attempt %s: %s", delivery.pk, delivery.attempts, answer.error)

@@ -16,8 +16,9 @@ import pytest
 from django.db.models.functions import Now
 from standardwebhooks.webhooks import Webhook
 
-from tasks_app import actors, courier, deliveries, lifecycle
+from tasks_app import actors, lifecycle
 from tasks_app.models import TERMINAL, Task, WebhookDelivery
+from tasks_app.webhooks import courier, deliveries
 from tests.receivers import Receiver, receiving, status
 from tests.stack import until, worker
 

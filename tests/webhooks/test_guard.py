@@ -5,9 +5,9 @@ from typing import NoReturn
 
 import pytest
 
-from tasks_app import guard
 from tasks_app.errors import DestinationRefused
-from tasks_app.guard import Destination, Policy
+from tasks_app.webhooks import guard
+from tasks_app.webhooks.guard import Destination, Policy
 
 STRICT = Policy()
 # What an IPv6 address can hide an IPv4 address in, and what else leads nowhere public.

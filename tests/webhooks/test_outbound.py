@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tasks_app import outbound
 from tasks_app.contracts import Answer
-from tasks_app.guard import Policy, Resolver
-from tasks_app.outbound import Patience
+from tasks_app.webhooks import outbound
+from tasks_app.webhooks.guard import Policy, Resolver
+from tasks_app.webhooks.outbound import Patience
 from tests.receivers import receiving, status
 
 LOOPBACK = Policy(http=True, networks=(ip_network("127.0.0.1/32"),))

@@ -10,10 +10,11 @@ from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.urls import reverse
 
-from tasks_app import errors, signatures
+from tasks_app import errors
 from tasks_app.contracts import Letter
-from tasks_app.guard import Policy
 from tasks_app.models import Task, TaskImage, WebhookDelivery
+from tasks_app.webhooks import signatures
+from tasks_app.webhooks.guard import Policy
 
 
 def policy() -> Policy:

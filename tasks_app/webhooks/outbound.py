@@ -13,10 +13,10 @@ from typing import Any
 
 import httpcore2
 
-from tasks_app import guard
 from tasks_app.contracts import Answer
 from tasks_app.errors import DestinationRefused
-from tasks_app.guard import Address, Destination, Policy, Resolver
+from tasks_app.webhooks import guard
+from tasks_app.webhooks.guard import Address, Destination, Policy, Resolver
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from tasks_app import deliveries, keys, lifecycle, webhooks
+from tasks_app import keys, lifecycle
 from tasks_app.contracts import Claim, Letter
 from tasks_app.models import TERMINAL, ApiKey, Scope, Task, WebhookDelivery
+from tasks_app.webhooks import deliveries, letters
 from tests.acting import Worker
 
 MakeTask = Callable[..., Task]
@@ -31,7 +32,7 @@ def watched(make_task: MakeTask) -> Task:
 
 def letter() -> Letter:
     deliveries.enqueue()
-    found = webhooks.letter(WebhookDelivery.objects.get())
+    found = letters.letter(WebhookDelivery.objects.get())
     assert found is not None
     return found
 
@@ -108,7 +109,7 @@ def test_without_a_secret_there_is_nothing_to_send(watched: Task, settings: Any)
     lifecycle.cancel(watched.pk)
     deliveries.enqueue()
     settings.WEBHOOK_SECRET = None
-    assert webhooks.letter(WebhookDelivery.objects.get()) is None
+    assert letters.letter(WebhookDelivery.objects.get()) is None
 
 
 def test_a_key_that_is_made_with_a_webhook_says_what_signs_it_and_a_wrong_url_makes_none(
