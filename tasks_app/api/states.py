@@ -46,6 +46,8 @@ def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
     live = progress.ahead(tasks)
     queued = [task.pk for task in tasks if task.status == Status.QUEUED]
     positions = lifecycle.queue_positions(queued)
+    if len(positions) < len(queued):
+        return states(task_ids)  # one was claimed or has ended between the two queries
     active = pauses.active() if queued else set()
     found = {
         task.pk: State(

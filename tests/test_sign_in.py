@@ -1,4 +1,7 @@
-"""The page and the keys' pages in a browser, on a server that wants a key: people sign in instead."""
+"""The page and the keys' pages in a browser, on a server that wants a key: people sign in instead.
+
+Not among the tests of the page, whose worker would take the tasks.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,14 +15,18 @@ from playwright.sync_api import Page, expect
 
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.browser import OpenPage, violations
+from tests.browser import OpenPage, chromium, open_page, violations  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 NAME, PASSWORD = "ops", "only for this test"
 
 
 @pytest.fixture
-def signed_in(transactional_db: None, tmp_path: Path, open_page: OpenPage) -> Iterator[Callable[[str], Page]]:
+def signed_in(
+    transactional_db: None,
+    tmp_path: Path,
+    open_page: OpenPage,  # noqa: F811
+) -> Iterator[Callable[[str], Page]]:
     """Return a function that opens a page for somebody who may do everything, by way of the login."""
     User.objects.create_superuser(NAME, password=PASSWORD)
     environment = stacks.environment(API_AUTH="required", DEFAULT_MODEL_ID="demo")
