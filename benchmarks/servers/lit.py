@@ -27,10 +27,6 @@ class Drawer(litserve.LitAPI):  # type: ignore[misc]
         """Load the model."""
         self.pipe = pipeline.load(self._folder, device)
 
-    def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return what is asked for."""
-        return request
-
     def predict(self, asked: Any) -> Any:
         """Draw; with batching a list is asked for."""
         wishes = asked if isinstance(asked, list) else [asked]
