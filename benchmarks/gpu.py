@@ -97,10 +97,10 @@ def operations(pipe: Any, where: Setting) -> int:
 
 def serve(handler: DiffusersHandler, where: Setting, batch: int) -> None:
     """Have the service's engine draw a batch as its worker does."""
-    handler.run(_request(where, batch), lambda progress: None)
+    handler.run([_request(where, seed) for seed in range(batch)], lambda progress: None)
 
 
-def _request(where: Setting, images: int) -> GenerationRequest:
+def _request(where: Setting, seed: int) -> GenerationRequest:
     return GenerationRequest(
         model_id=NAME,
         revision="",
@@ -108,10 +108,10 @@ def _request(where: Setting, images: int) -> GenerationRequest:
         negative_prompt="",
         steps=where.steps,
         guidance_scale=pipeline.GUIDANCE,
-        seed=0,
+        seed=seed,
         width=None,
         height=None,
-        num_images=images,
+        num_images=1,
     )
 
 

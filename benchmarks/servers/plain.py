@@ -19,6 +19,7 @@ from tasks_app.actors import generate  # noqa: E402 - needs the settings
 from tasks_app.models import Task  # noqa: E402
 
 SEED = 7
+BATCH_KEY = "0" * 32
 
 
 class Insert(APIView):
@@ -50,6 +51,7 @@ def row(params: dict[str, Any]) -> dict[str, Any]:
         "model_id": model,
         "params": own,
         "seed": SEED,
+        "batch_key": BATCH_KEY,
         "total_steps": own["steps"],
     }
 
