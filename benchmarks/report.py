@@ -93,9 +93,10 @@ def _processor() -> str:
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def arguments(about: str | None, *, rounds: int) -> argparse.ArgumentParser:
+def arguments(about: str | None, *, rounds: int | None = None) -> argparse.ArgumentParser:
     """Return a parser of what all benchmarks take."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="few and small: counts hold, times mean little")
-    parser.add_argument("--rounds", type=int, default=rounds, help="how often all sides take turns")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="how often all sides take turns")
     return parser
