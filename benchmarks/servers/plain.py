@@ -20,6 +20,14 @@ from tasks_app.models import Task  # noqa: E402
 
 SEED = 7
 BATCH_KEY = "0" * 32
+DEFAULTS: dict[str, Any] = {
+    "negative_prompt": "",
+    "width": None,
+    "height": None,
+    "num_images": 1,
+    "scheduler": None,
+    "output_format": "png",
+}
 
 
 class Insert(APIView):
