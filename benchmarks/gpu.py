@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -168,11 +168,11 @@ def tell(found: Mapping[tuple[bool, int], Seen], *, per_picture: int, limit: flo
     return grid(rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = arguments(__doc__, rounds=5)
     parser.add_argument("--save", type=Path, help="keep the model in this folder")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     where = setting()
     with TemporaryDirectory(prefix="dh-gpu-") as temporary:
         folder = options.save or Path(temporary)

@@ -7,8 +7,13 @@ Both sides have the same model, steps and threads, each in a process of its own,
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from benchmarks.bare import Bare, bare
 from benchmarks.load import Plan, load
@@ -21,11 +26,15 @@ CLIENTS = 4
 
 @dataclass(kw_only=True)
 class Seconds:
-    """What each round took for a picture: bare, one after the other by one client, and by four that keep a queue."""
+    """What each round took for a picture: bare, one after the other by one client, and by four that keep a queue.
+
+    `idle` is how long the pipeline stood still between two runs while tasks waited.
+    """
 
     bare: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
     queued: list[float] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
 
 
 def measure(here: World, loop: Bare, *, model: str, images: int, steps: int, rounds: int) -> Seconds:
@@ -38,18 +47,37 @@ def measure(here: World, loop: Bare, *, model: str, images: int, steps: int, rou
     for number in range(rounds + 1):
         by_loop = loop.draw(images, steps=steps) / images
         by_queue = load(queue).seconds / images
+        idle = statistics.median(gaps(newest(here, images)))
         by_one = load(alone).seconds / (images // CLIENTS)
         if number:
             found.bare.append(by_loop)
             found.queued.append(by_queue)
+            found.idle.append(idle)
             found.alone.append(by_one)
     return found
+
+
+def newest(here: World, count: int) -> list[dict[str, Any]]:
+    """Return the newest tasks as the API has them."""
+    tasks: list[dict[str, Any]] = here.api.get(f"/task?limit={count}").raise_for_status().json()["results"]
+    return tasks
+
+
+def gaps(tasks: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the seconds from the end of each run's decoding to the claim of the next task."""
+    runs = sorted(tasks, key=lambda task: task["started_at"])
+    return [
+        (datetime.fromisoformat(later["started_at"]) - datetime.fromisoformat(earlier["started_at"])).total_seconds()
+        - sum(earlier["timings"][phase] for phase in ("loading", "denoising", "decoding"))
+        for earlier, later in pairwise(runs)
+    ]
 
 
 def lines(found: Seconds, *, accelerated: bool) -> list[Line]:
     """Return the table's lines; on an accelerator the target is one of images a second, else one of added time."""
     added = [1000 * (mine - its) for mine, its in zip(found.queued, found.bare, strict=True)]
     added_alone = [1000 * (mine - its) for mine, its in zip(found.alone, found.bare, strict=True)]
+    idle = [1000 * one for one in found.idle]
     most = None if accelerated else Target(bound=60, unit=" ms")
     least = Target(bound=0.97, at_least=True) if accelerated else None
     return [
@@ -57,6 +85,12 @@ def lines(found: Seconds, *, accelerated: bool) -> list[Line]:
         Line(title="service, 4 clients", values=[1000 * one for one in found.queued], digits=0),
         Line(title="… added to the bare loop", values=added, unit=" ms", digits=1, target=most),
         Line(title="… pictures a second, by bare", values=ratios(found.bare, found.queued), target=least),
+        Line(
+            title="… the pipeline idle between two runs",
+            values=idle,
+            unit=" ms",
+            digits=1,
+        ),
         Line(title="service, 1 client", values=[1000 * one for one in found.alone], digits=0),
         Line(title="… added to the bare loop", values=added_alone, unit=" ms", digits=1),
     ]
