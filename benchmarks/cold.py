@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,20 +25,22 @@ BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "
 
 @dataclass(kw_only=True)
 class Seconds:
-    """Since a process was started, by round."""
+    """Since a process was started, by round; a worker claims before it imports torch."""
 
+    claimed: list[float] = field(default_factory=list)
     service: list[float] = field(default_factory=list)
     loaded: list[float] = field(default_factory=list)
     stepped: list[float] = field(default_factory=list)
 
 
-def start(here: World) -> float:
-    """Start a worker; return how many seconds later the first step of the waiting task was told."""
+def start(here: World) -> tuple[float, float]:
+    """Start a worker; return how many seconds later the waiting task was claimed, and its first step told."""
     task = here.api.post("/task", json=BODY).raise_for_status().json()
     began = time.time()
     with here.worker():
         stack.until(lambda: first_step_at(task["id"]), bool, patience=120)
-    return first_step_at(task["id"]) - began
+    claimed_at = datetime.fromisoformat(here.api.get(task["urls"]["self"]).json()["started_at"]).timestamp()
+    return claimed_at - began, first_step_at(task["id"]) - began
 
 
 def first_step_at(task_id: str) -> float:
@@ -55,10 +58,11 @@ def measure(here: World, rounds: int) -> Seconds:
     """Start both in turns; the first round, which fills the disk's cache, does not count."""
     found = Seconds()
     for number in range(rounds + 1):
-        by_service = start(here)
+        claimed, by_service = start(here)
         with bare(MODELS / "demo") as loop:
             loaded, stepped = loop.loaded_at - loop.spawned_at, loop.first_step() - loop.spawned_at
         if number:
+            found.claimed.append(claimed)
             found.service.append(by_service)
             found.loaded.append(loaded)
             found.stepped.append(stepped)
@@ -71,6 +75,7 @@ def lines(found: Seconds) -> list[Line]:
     return [
         Line(title="bare: import and load, s", values=found.loaded),
         Line(title="bare: to the first step, s", values=found.stepped),
+        Line(title="worker: to the claim, s", values=found.claimed),
         Line(title="worker: to the first step, s", values=found.service),
         Line(title="worker by bare import and load", values=ratios(found.service, found.loaded), target=most),
         Line(title="worker by bare to the first step", values=ratios(found.service, found.stepped)),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -118,12 +118,9 @@ def main(plan: Plan) -> None:
     """Be all clients at once."""
     found = Found()
     names = [chr(ord("a") + number) for number in range(plan.clients)]
-    threads = [threading.Thread(target=ask, args=[plan, name, found]) for name in names]
     began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(plan.clients) as pool:
+        list(pool.map(lambda name: ask(plan, name, found), names))
     found.seconds = time.perf_counter() - began
     print(json.dumps(asdict(found)))
 

@@ -80,8 +80,8 @@ def look(seen: Seen) -> None:
     first = min(starts)
     seen.whole.append((max(ends) - first).total_seconds())
     seen.oldest.append((max(starts) - first).total_seconds())
-    # The second task is first in line as soon as the first one has been taken.
-    seen.passed_over.append((starts[1] - ends[0]).total_seconds())
+    # The second task is first in line once the first has been claimed; pictures are saved beside the next run.
+    seen.passed_over.append(max(0.0, (starts[1] - ends[0]).total_seconds()))
 
 
 def lines(seen: Mapping[str, Seen]) -> list[Line]:

@@ -59,6 +59,7 @@ def service(**variables: str) -> Iterator[World]:
         servers = exits.enter_context(embedded.started(directory / "var"))
         here = {"DATABASE_URL": str(servers.database_url), "REDIS_URL": str(servers.redis_url)}
         here |= {"VAR_DIR": str(directory / "var"), "SECRET_KEY": "benchmarks", "API_AUTH": "optional"}
+        here |= {"DJANGO_SETTINGS_MODULE": "project.settings"}
         env = {**environment(), **PLAIN_UVICORN, **here, **variables}
         subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity=0"], cwd=stack.ROOT, env=env, check=True)
         named = {
@@ -73,6 +74,6 @@ def service(**variables: str) -> Iterator[World]:
 def world(**variables: str) -> Iterator[World]:
     """Run a service with Django set up in this process, too; once in a process."""
     with service(**variables) as here:
-        os.environ.update(here.env, DJANGO_SETTINGS_MODULE="project.settings")
+        os.environ.update(here.env)
         django.setup()
         yield here

@@ -50,15 +50,7 @@ class Insert(APIView):
 
 def row(params: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that `POST /task` fills in, with what is asked for taken as it is."""
-    own = {
-        **params,
-        "negative_prompt": "",
-        "width": None,
-        "height": None,
-        "num_images": 1,
-        "scheduler": None,
-        "output_format": "png",
-    }
+    own = {**DEFAULTS, **params}
     model = own.pop("model_id")
     return {
         "task_type": "text-to-image",
