@@ -47,7 +47,7 @@ def _is_first(once: Once, caller: Caller, task_id: UUID) -> bool:
     """Keep the name, unless it is kept; wait for whoever does so at this moment until that one's task is there."""
     with connection.cursor() as cursor:
         cursor.execute(_KEEP, [caller.key_id, once.name, once.body_sha256, task_id])
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount)
 
 
 def make_room(caller: Caller) -> None:

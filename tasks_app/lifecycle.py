@@ -207,9 +207,9 @@ def reprioritize(task_id: UUID, priority: int) -> bool:
     return bool(Task.objects.filter(pk=task_id, status=Status.QUEUED).update(priority=priority, updated_at=Now()))
 
 
-def delete(task_id: UUID) -> bool:
-    """Remove the row of a task that has ended; False when it has not."""
-    gone, _ = Task.objects.filter(pk=task_id, status__in=TERMINAL).delete()
+def delete(*task_ids: UUID) -> bool:
+    """Remove the rows of those of the tasks that have ended; False when none has."""
+    gone, _ = Task.objects.filter(pk__in=task_ids, status__in=TERMINAL).delete()
     return bool(gone)
 
 
