@@ -16,12 +16,16 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from project import embedded
+
+if TYPE_CHECKING:
+    from django.test import Client
 
 FILL = """
 INSERT INTO tasks_app_task (
@@ -143,11 +147,17 @@ def operations() -> Operations:
     }
 
 
-def post(path: str, body: Any, status: int) -> None:
-    """Post JSON without a key."""
+@cache
+def api() -> Client:
+    """Return a client without a key; to make one takes longer than what is measured."""
     from django.test import Client
 
-    answer = Client().post(path, body, content_type="application/json")
+    return Client()
+
+
+def post(path: str, body: Any, status: int) -> None:
+    """Post JSON without a key."""
+    answer = api().post(path, body, content_type="application/json")
     assert answer.status_code == status, answer.content
 
 
@@ -160,24 +170,20 @@ def cancel() -> None:
 
 def get_oldest() -> None:
     """Read the task that is last in every list."""
-    from django.test import Client
-
     from tasks_app.models import Task
 
     task = Task.objects.order_by("created_at", "id")[0]
-    assert Client().get(f"/task/{task.pk}").status_code == 200
+    assert api().get(f"/task/{task.pk}").status_code == 200
 
 
 def get_last_page() -> None:
     """Read the page that ends the list, as its `next` would."""
-    from django.test import Client
-
     from tasks_app.models import Task
 
     task = Task.objects.order_by("created_at", "id")[50]
     cursor = b64encode(urlencode({"p": str(task.created_at)}).encode()).decode()
     query: dict[str, str | int] = {"cursor": cursor, "limit": 50}
-    assert len(Client().get("/task", query).json()["results"]) == 50
+    assert len(api().get("/task", query).json()["results"]) == 50
 
 
 def purge() -> None:
