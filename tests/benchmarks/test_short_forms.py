@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from benchmarks import sides
 from benchmarks.__main__ import NAMES
 from tests.stack import ROOT
 
@@ -16,4 +17,7 @@ def test_the_short_form_prints_its_table(name: str) -> None:
     command = [sys.executable, "-m", "benchmarks", name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "| --" in done.stdout
+    if sides.MISSING in done.stdout:
+        pytest.skip(sides.MISSING)
+    # What a benchmark prints besides its heading and its duration.
+    assert len(done.stdout.splitlines()) > 8
