@@ -246,9 +246,7 @@ def sana() -> DiffusionPipeline:
             sample_size=16,  # bins of 512×512 pixels, the smallest
             **HEADS,
         ),
-        scheduler=DPMSolverMultistepScheduler(
-            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
-        ),
+        scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0),
     )
 
 
@@ -291,7 +289,9 @@ def kandinsky22() -> DiffusionPipeline:
         prior_image_encoder=CLIPVisionModelWithProjection(vision),
         prior_text_encoder=words.clip_with_projection(),
         prior_tokenizer=words.clip_tokenizer(),
-        prior_scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0),
+        prior_scheduler=UnCLIPScheduler(
+            variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0
+        ),
         prior_image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
     )
 

@@ -43,7 +43,9 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 def clip_config() -> CLIPTextConfig:
     size = len(clip_tokenizer())
-    return CLIPTextConfig(vocab_size=size, projection_dim=HIDDEN, bos_token_id=0, eos_token_id=1, pad_token_id=1, **LAYER)
+    return CLIPTextConfig(
+        vocab_size=size, projection_dim=HIDDEN, bos_token_id=0, eos_token_id=1, pad_token_id=1, **LAYER
+    )
 
 
 def clip() -> CLIPTextModel:
@@ -107,4 +109,3 @@ def qwen2_5_vl() -> Qwen2_5_VLForConditionalGeneration:
     vision = {"depth": 1, "hidden_size": HIDDEN, "intermediate_size": HIDDEN, "num_heads": 2, "out_hidden_size": HIDDEN}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
     return Qwen2_5_VLForConditionalGeneration(config)
-

@@ -40,6 +40,8 @@ class TextToImageParams(StrictSerializer):
     """
 
     together = ("width", "height")
+    # What not every model heeds.
+    refusable = ("guidance_scale", "negative_prompt")
     # What may differ between requests that one call draws.
     individual = ("prompt", "negative_prompt", "seed", "output_format")
 
