@@ -250,6 +250,13 @@ def sana() -> DiffusionPipeline:
     )
 
 
+def _prior() -> PriorTransformer:
+    prior = PriorTransformer(num_layers=1, embedding_dim=HIDDEN, **HEADS)
+    # Published ones have the spread of CLIP's embeddings there; nothing would be left of the prompt with zero.
+    torch.nn.init.ones_(prior.clip_std)
+    return prior
+
+
 def kandinsky22() -> DiffusionPipeline:
     vision = CLIPVisionConfig(
         hidden_size=HIDDEN,
@@ -285,7 +292,7 @@ def kandinsky22() -> DiffusionPipeline:
             norm_type="spatial",
             vq_embed_dim=4,
         ),
-        prior_prior=PriorTransformer(num_layers=1, embedding_dim=HIDDEN, **HEADS),
+        prior_prior=_prior(),
         prior_image_encoder=CLIPVisionModelWithProjection(vision),
         prior_text_encoder=words.clip_with_projection(),
         prior_tokenizer=words.clip_tokenizer(),

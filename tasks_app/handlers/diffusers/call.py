@@ -66,13 +66,12 @@ class Call:
 
     def _arguments(self) -> dict[str, Any]:
         request = self._request
-        several = {"num_images_per_prompt": request.num_images} if request.num_images > 1 else {}
         arguments: dict[str, Any] = {
-            "prompt": self._of_each([each.prompt for each in self._requests]),
+            **self._texts("prompt"),
             "num_inference_steps": request.steps,
             "generator": self._generators(),
-            **{side: size for side in ("width", "height") if (size := getattr(request, side))},
-            **several,
+            **self._dialect.size(request),
+            **self._number(),
             **self._guidance(),
             **self._callback(),
         }
@@ -84,15 +83,22 @@ class Call:
         seeds = (seed for request in self._requests for seed in _seeds(request))
         return [torch.Generator().manual_seed(seed) for seed in seeds] * self._dialect.generators
 
-    def _of_each(self, texts: list[str]) -> str | list[str]:
-        # Not every pipeline takes lists: one request alone needs none.
-        return texts if len(texts) > 1 else texts[0]
+    def _texts(self, name: str) -> dict[str, Any]:
+        """Return an argument of texts, one for each picture."""
+        first, *others = self._requests
+        if not others:
+            # Not every pipeline takes lists: one request alone needs none.
+            return {name: getattr(first, name)}
+        # Not `num_images_per_prompt`, with which some pipelines give one prompt's attention mask to another.
+        return {name: [getattr(each, name) for each in self._requests for _ in range(each.num_images)]}
 
     def _guidance(self) -> dict[str, Any]:
         guidance = self._dialect.guidance(self._request)
-        if "negative_prompt" in guidance:
-            guidance["negative_prompt"] = self._of_each([each.negative_prompt for each in self._requests])
-        return guidance
+        return guidance | self._texts("negative_prompt") if "negative_prompt" in guidance else guidance
+
+    def _number(self) -> dict[str, int]:
+        alone = len(self._requests) == 1 and self._request.num_images > 1
+        return {"num_images_per_prompt": self._request.num_images} if alone else {}
 
     def _callback(self) -> dict[str, Any]:
         takes = self._dialect.takes

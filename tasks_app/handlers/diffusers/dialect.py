@@ -19,6 +19,12 @@ QUIRKS: Mapping[str, Mapping[str, Any]] = {
     # It draws the nearest of ten sizes otherwise, whatever size was asked for.
     "HunyuanDiTPipeline": {"use_resolution_binning": False},
 }
+# Of how many pixels a side is a multiple, where not of eight: some fail at others, some round them.
+SIDES: Mapping[str, int] = {
+    **dict.fromkeys(("AuraFlowPipeline", "HunyuanDiTPipeline", "Lumina2Pipeline", "StableDiffusion3Pipeline"), 16),
+    **dict.fromkeys(("ChromaPipeline", "FluxPipeline", "QwenImagePipeline", "ZImagePipeline"), 16),
+    "KandinskyV22CombinedPipeline": 64,
+}
 # How often all generators are handed over, where not once: its prior draws for the negative prompts behind the prompts.
 GENERATORS: Mapping[str, int] = {"KandinskyV22CombinedPipeline": 2}
 _FIELDS = {"num_images_per_prompt": "num_images", "num_inference_steps": "steps"}
@@ -32,6 +38,7 @@ class Dialect:
         self._pipeline = pipeline
         self.takes = inspect.signature(pipeline.__call__).parameters
         self.quirks = QUIRKS.get(type(pipeline).__name__, {})
+        self._multiple = SIDES.get(type(pipeline).__name__, 8)
         self.generators = GENERATORS.get(type(pipeline).__name__, 1)
 
     def check(self, names: Iterable[str]) -> None:
@@ -42,6 +49,18 @@ class Dialect:
         """
         if unknown := sorted(_FIELDS.get(name, name) for name in set(names) - self.takes.keys()):
             raise InvalidParams(f"This model doesn't take: {', '.join(unknown)}.")
+
+    def size(self, request: GenerationRequest) -> dict[str, int]:
+        """Return the arguments for the size, none for the model's own.
+
+        Raises:
+            InvalidParams: the model can't draw just that.
+        """
+        given = {"width": request.width, "height": request.height}
+        sides = {name: side for name, side in given.items() if side is not None}
+        if wrong := sorted(name for name, side in sides.items() if side % self._multiple):
+            raise InvalidParams(f"{' and '.join(wrong)}: this model takes multiples of {self._multiple}.")
+        return sides
 
     def guidance(self, request: GenerationRequest) -> dict[str, Any]:
         """Return the arguments that a guidance and a negative prompt become.
