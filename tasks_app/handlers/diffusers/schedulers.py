@@ -28,10 +28,10 @@ def _spaced(class_name: str, *, karras: bool = False, exponential: bool = False,
     return NamedScheduler(class_name=class_name, options={**spacing, **options})
 
 
-def _dpmpp(class_name: str, *, sde: bool = False, karras: bool = False) -> NamedScheduler:
+def _dpmpp(class_name: str, *, sde: bool = False, **spacing: bool) -> NamedScheduler:
     algorithm = "sde-dpmsolver++" if sde else "dpmsolver++"
     # The second order, which "2M" means; DPM-Solver++ asks for a last sigma of zero.
-    return _spaced(class_name, karras=karras, algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero")
+    return _spaced(class_name, algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero", **spacing)
 
 
 SCHEDULERS: Mapping[str, NamedScheduler] = {
@@ -54,6 +54,7 @@ SCHEDULERS: Mapping[str, NamedScheduler] = {
     "dpmpp_2m_karras": _dpmpp("DPMSolverMultistepScheduler", karras=True),
     "dpmpp_2m_sde": _dpmpp("DPMSolverMultistepScheduler", sde=True),
     "dpmpp_2m_sde_karras": _dpmpp("DPMSolverMultistepScheduler", sde=True, karras=True),
+    "dpmpp_2m_sde_exponential": _dpmpp("DPMSolverMultistepScheduler", sde=True, exponential=True),
     "dpmpp_sde": _dpmpp("DPMSolverSinglestepScheduler", sde=True),
     "dpmpp_sde_karras": _dpmpp("DPMSolverSinglestepScheduler", sde=True, karras=True),
     "deis": _spaced("DEISMultistepScheduler", algorithm_type="deis"),
