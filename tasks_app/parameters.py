@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -15,14 +16,15 @@ from tasks_app.task_types import TEXT_TO_IMAGE, TaskType
 
 
 def serializer(
-    entry: TaskType, data: Any, *, defaults: Mapping[str, Any], max_images: int
+    entry: TaskType, data: Any, *, defaults: Mapping[str, Any], max_images: int, folder: Path | None = None
 ) -> serializers.Serializer[Any]:
-    """Return the serializer of these parameters; `defaults` go before its own."""
+    """Return the serializer of these parameters; `defaults` go before its own, `folder` is where the model may lie."""
     context = {
         "max_pixels": settings.MAX_PIXELS,
         "max_images": max_images,
         "default_model_id": settings.DEFAULT_MODEL_ID,
         "model_defaults": defaults,
+        "model_folder": folder,
     }
     found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)
     return found

@@ -187,7 +187,8 @@ def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> ser
     defaults = {} if model is None else model.defaults
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
-    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images)
+    folder = None if model is None else settings.MODELS_DIR / model.model_id
+    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images, folder=folder)
 
 
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:

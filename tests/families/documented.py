@@ -7,11 +7,14 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 
 
+BEHAVIOUR = ("pipeline", "works", "guidance", "negative", "preview", "multiple", "schedulers")
+OWN = ("own_steps", "own_guidance", "own_size", "memory")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """One row of each table, column by column."""
 
-    name: str
     pipeline: str
     works: str
     guidance: str
@@ -30,17 +33,14 @@ def families() -> dict[str, Family]:
     behaviour, own = _table("## Families"), _table("### Their own defaults")
     assert behaviour.keys() == own.keys()
     return {
-        name: Family(
-            name=name,
-            **dict(
-                zip(
-                    ("pipeline", "works", "guidance", "negative", "preview", "multiple", "schedulers"), row, strict=True
-                )
-            ),
-            **dict(zip(("own_steps", "own_guidance", "own_size", "memory"), own[name], strict=True)),
-        )
+        name: Family(**dict(zip(BEHAVIOUR, row, strict=True)), **dict(zip(OWN, own[name], strict=True)))
         for name, row in behaviour.items()
     }
+
+
+def schedulers() -> dict[str, set[str]]:
+    """Return the names of the schedulers by kind."""
+    return {kind.strip("`"): set(names.split("`")[1::2]) for kind, names in _rows("## Schedulers")}
 
 
 def _table(heading: str) -> dict[str, list[str]]:

@@ -14,12 +14,13 @@ from tasks_app.errors import InvalidParams, RunStopped
 from tasks_app.handlers.diffusers import memory
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
+from tests.families import documented
 from tests.families.builders import BUILDERS
-from tests.families.documented import Family, families
+from tests.families.documented import Family
 from tests.handlers.test_handler import key
 from tests.handlers.test_handler import request as of_model
 
-DOCUMENTED = families()
+DOCUMENTED = documented.families()
 SIDE = 64
 # What is drawn together and alone differs by rounding alone.
 ALIKE = 40.0
@@ -193,12 +194,12 @@ def test_it_refuses_all_other_schedulers_in_words(handler: DiffusersHandler, fam
 
 
 def test_its_schedulers_are_those_that_are_documented(family: str, told: Family, models: Path) -> None:
-    kinds = {"noise": {"euler", "ddim"}, "flow": {"flow_match_euler"}}
-    takes = set(accepted_in(models / family))
-    named = kinds.get(told.schedulers) or set(told.schedulers.replace("`", "").split(", "))
-    assert named <= takes
-    if told.schedulers not in kinds:
-        assert named == takes
+    named = documented.schedulers().get(told.schedulers) or set(told.schedulers.split("`")[::2])
+    assert set(accepted_in(models / family)) == named
+
+
+def test_every_scheduler_is_documented() -> None:
+    assert set().union(*documented.schedulers().values()) == SCHEDULERS.keys()
 
 
 def test_its_own_defaults_are_those_that_are_documented(told: Family) -> None:
