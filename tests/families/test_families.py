@@ -90,17 +90,18 @@ def test_it_stops_at_a_step_and_the_next_run_is_as_if_nothing_had_been(handler: 
     assert draw(handler, family) == expected
 
 
-def test_it_stops_before_the_first_step(handler: DiffusersHandler, family: str) -> None:
+@pytest.mark.parametrize("family", ["kandinsky22"], indirect=True)
+def test_a_prior_can_be_stopped_at_its_steps(handler: DiffusersHandler, family: str) -> None:
     told: list[Progress] = []
 
-    def stop(progress: Progress) -> None:
+    def stop_in_the_midst(progress: Progress) -> None:
         told.append(progress)
-        if len([report for report in told if report.phase == "denoising"]) == 2:
+        if len(told) == 10:
             raise RunStopped
 
     with pytest.raises(RunStopped):
-        handler.run([request(family)], stop)
-    assert max(report.step for report in told) <= 1
+        handler.run([request(family)], stop_in_the_midst)
+    assert {report.step for report in told} == {0}
 
 
 def test_a_seed_means_one_picture_and_image_i_has_the_seed_plus_i(handler: DiffusersHandler, family: str) -> None:
