@@ -104,6 +104,7 @@ class Environment(BaseSettings):
     RETENTION_FAILED_COUNT: int | None = Field(default=None, ge=0)
     RETENTION_CANCELED_AGE_DAYS: float | None = Field(default=None, ge=0)
     RETENTION_CANCELED_COUNT: int | None = Field(default=None, ge=0)
+    UPLOAD_HOURS: float = Field(default=24, gt=0)
     RETENTION_SECONDS: float = Field(default=60, gt=0)
 
     PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")

@@ -254,6 +254,7 @@ RETENTION = {
     "failed": {"age_days": env.RETENTION_FAILED_AGE_DAYS, "count": env.RETENTION_FAILED_COUNT},
     "canceled": {"age_days": env.RETENTION_CANCELED_AGE_DAYS, "count": env.RETENTION_CANCELED_COUNT},
 }
+UPLOAD_HOURS = env.UPLOAD_HOURS
 RETENTION_SECONDS = env.RETENTION_SECONDS
 
 # --- Webhooks --------------------------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
 from tasks_app.contracts import Caller
-from tasks_app.models import Scope, Task
+from tasks_app.models import Scope, Task, Upload
+
+Row = TypeVar("Row", Task, Upload)
 
 NOBODY = Caller(scopes=frozenset())
 # They share the tasks that came without a key.
@@ -27,6 +31,11 @@ def visitor(user: User | AnonymousUser | None) -> Caller:
     return Caller(scopes=anybody.scopes.union(*granted))
 
 
+def usable(uploads: QuerySet[Upload], caller: Caller) -> QuerySet[Upload]:
+    """Return those of the uploads that the caller's tasks may begin with."""
+    return uploads if Scope.READ_ANY in caller.scopes else own(uploads, caller)
+
+
 def visible(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
     """Return those of the tasks that the caller may see."""
     if Scope.READ_ANY in caller.scopes:
@@ -41,6 +50,6 @@ def cancelable(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
     return own(tasks, caller) if Scope.SUBMIT in caller.scopes else tasks.none()
 
 
-def own(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
-    """Return those of the tasks that came with the caller's key; without one, those that came without."""
-    return tasks.filter(key_id__isnull=True) if caller.key_id is None else tasks.filter(key_id=caller.key_id)
+def own(rows: QuerySet[Row], caller: Caller) -> QuerySet[Row]:
+    """Return those of the rows that came with the caller's key; without one, those that came without."""
+    return rows.filter(key_id__isnull=True) if caller.key_id is None else rows.filter(key_id=caller.key_id)

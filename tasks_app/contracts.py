@@ -28,6 +28,9 @@ class GenerationRequest:
     """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler.
 
     `sent` names what the client itself sent of those parameters that not every model heeds: they are refused there.
+
+    With an `image` (RGB) the run begins with it, takes the last `strength` (0…1) of the steps, and draws what is as
+    large, or as large as width and height say; with a `mask` (RGB) of the same size only where that is white.
     """
 
     model_id: str
@@ -41,8 +44,16 @@ class GenerationRequest:
     height: int | None
     num_images: int
     scheduler: str | None = None
+    image: Image | None = None
+    mask: Image | None = None
+    strength: float | None = None
     sent: frozenset[str] = frozenset()
     options: LoadOptions = LoadOptions()
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps the run is expected to take."""
+        return steps_taken(self.steps, self.strength)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +93,11 @@ class Progress:
     bytes_done: int | None = None
     bytes_total: int | None = None
     preview: Callable[[int], Image] | None = field(default=None, compare=False, repr=False)
+
+
+def steps_taken(steps: int, strength: float | None) -> int:
+    """Return how many of a run's steps are taken: all, or the last ones when it begins with a picture."""
+    return steps if strength is None else int(steps * strength)
 
 
 def percent(step: int, total_steps: int) -> int:
@@ -265,6 +281,16 @@ class StoredImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """A picture that a client sent. Sizes are in pixels, the sum is that of the PNG that is kept."""
+
+    id: UUID
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Webhook:
     """Who is told how a task ended, and of which ends."""
 
@@ -276,7 +302,7 @@ class Webhook:
 class Submission:
     """A task to be: everything validated and resolved; without a batch key it runs alone.
 
-    `sent` is as in a `GenerationRequest`.
+    `sent` is as in a `GenerationRequest`; `uploads` are those that the parameters name.
     """
 
     task_type: str
@@ -289,6 +315,7 @@ class Submission:
     priority: int
     batch_key: str = ""
     sent: frozenset[str] = frozenset()
+    uploads: tuple[UUID, ...] = ()
     webhook: Webhook | None = None
 
 

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 from rest_framework import serializers
 
+from tasks_app.contracts import Uploaded
 from tasks_app.task_types import TEXT_TO_IMAGE, TaskType
+
+FindUpload = Callable[[UUID], Uploaded | None]
 
 
 def serializer(
-    entry: TaskType, data: Any, *, defaults: Mapping[str, Any], max_images: int, folder: Path | None = None
+    entry: TaskType,
+    data: Any,
+    *,
+    defaults: Mapping[str, Any],
+    max_images: int,
+    folder: Path | None = None,
+    uploaded: FindUpload = lambda upload_id: None,
 ) -> serializers.Serializer[Any]:
-    """Return the serializer of these parameters; `defaults` go before its own, `folder` is where the model may lie."""
+    """Return the serializer of these parameters; `defaults` go before its own, `folder` is where the model may lie.
+
+    `uploaded` finds the uploads that the parameters may name.
+    """
     context = {
         "max_pixels": settings.MAX_PIXELS,
         "max_images": max_images,
         "default_model_id": settings.DEFAULT_MODEL_ID,
         "model_defaults": defaults,
         "model_folder": folder,
+        "uploaded": uploaded,
     }
     found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)
     return found
@@ -35,6 +49,11 @@ def refusable(entry: TaskType) -> frozenset[str]:
     return frozenset(import_string(entry.params).refusable)
 
 
+def uploads(entry: TaskType, params: Mapping[str, Any]) -> dict[str, UUID]:
+    """Return the uploads that validated parameters name, by the parameters' names."""
+    return {name: UUID(params[name]) for name in import_string(entry.params).inputs}
+
+
 def batch_key(
     entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any], *, sent: Iterable[str] = ()
 ) -> str:
@@ -42,9 +61,11 @@ def batch_key(
 
     Of the parameters these are all but those that the serializer calls `individual`; whether there is a negative prompt
     counts, since a pipeline does without one what it doesn't do with an empty one. `sent` counts, since it is refused
-    of all or of none.
+    of all or of none. Empty where nothing may differ: such requests run alone.
     """
     individual = import_string(entry.params).individual
+    if not individual:
+        return ""
     common = {name: value for name, value in params.items() if name not in individual}
     shape = [entry.name, entry.provider, model_id, revision, bool(params["negative_prompt"]), common, sorted(sent)]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]

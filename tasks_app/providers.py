@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 from tasks_app import task_types
 from tasks_app.contracts import Handler
 
+# By the class and the settings' entry: task types that name the same ones share their engine.
 _handlers: dict[tuple[str, str], Handler] = {}
 
 
@@ -19,9 +20,9 @@ def handler(task_type: str, provider: str) -> Handler:
     Raises:
         KeyError: no such entry.
     """
-    key = task_type, provider
+    entry = task_types.get(task_type, provider)
+    key = entry.handler, provider
     if key not in _handlers:
-        entry = task_types.get(task_type, provider)
         _handlers[key] = cast(Handler, import_string(entry.handler)(**settings.PROVIDERS[provider]))
     return _handlers[key]
 

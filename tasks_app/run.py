@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from tasks_app import errors, outcomes, previews, progress, providers
+from tasks_app import errors, outcomes, parameters, previews, progress, providers, task_types, uploads
 from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, Recipe, percent
 from tasks_app.models import Status, Task
 
@@ -147,8 +147,10 @@ def recipe(task: Task, result: GenerationResult) -> Recipe:
 
 
 def _request(task: Task, options: LoadOptions) -> GenerationRequest:
+    pictures = parameters.uploads(task_types.get(task.task_type, task.provider), task.params)
     # The format is for the storage to know.
     params = {name: value for name, value in task.params.items() if name != "output_format"}
+    params |= {name: uploads.read(upload_id) for name, upload_id in pictures.items()}
     return GenerationRequest(
         model_id=task.model_id,
         revision=task.revision,

@@ -15,8 +15,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, admission, lifecycle, outcomes, pauses, registry, storage
-from tasks_app.contracts import Caller, Once, Submission, Webhook
+from tasks_app import actors, admission, lifecycle, outcomes, pauses, registry, storage, uploads
+from tasks_app.contracts import Caller, Once, Submission, Webhook, steps_taken
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
 from tasks_app.webhooks import deliveries
 
@@ -30,11 +30,12 @@ def submit(submission: Submission, *, caller: Caller, once: Once | None = None) 
 
     Raises:
         KeyReused: the name in `once` was used for another request.
+        InvalidParams: a picture that the task begins with was given up a moment ago.
         LimitExceeded: as many of the caller's tasks as may wait do so already.
     """
     task_id = uuid4()
     # One INSERT is a transaction of its own; what must hold together with it makes it a larger one.
-    alone = once is None and caller.limits.max_queued is None
+    alone = once is None and caller.limits.max_queued is None and not submission.uploads
     with nullcontext() if alone else transaction.atomic():
         before = None if once is None else admission.first(once, caller, task_id)
         if before is not None:
@@ -42,6 +43,8 @@ def submit(submission: Submission, *, caller: Caller, once: Once | None = None) 
         admission.make_room(caller)
         told = replace(submission, webhook=submission.webhook or caller.webhook)
         task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(told))
+        if submission.uploads:
+            task.uploads.set(uploads.held(submission.uploads))
         _wake(task.pk)
     _log_queued(task)
     return task, True
@@ -78,6 +81,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
     if created:
         _log_queued(new)
+        new.uploads.set(task.uploads.all())
     _wake(new.pk)
     return new, created
 
@@ -138,7 +142,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "priority": submission.priority,
         "batch_key": submission.batch_key,
         "sent": sorted(submission.sent),
-        "total_steps": submission.params["steps"],
+        "total_steps": steps_taken(submission.params["steps"], submission.params.get("strength")),
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
         **_told(submission.webhook),

@@ -6,7 +6,6 @@ import hashlib
 import io
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 from PIL import Image
 
-from tasks_app import metadata
+from tasks_app import decoding, metadata
 from tasks_app.contracts import Claim, GeneratedImage, OutputFormat, Recipe, StoredImage
 from tasks_app.errors import StorageFailed, UnreadablePicture
 
@@ -76,6 +75,18 @@ def store(
     return stored
 
 
+def write(name: str, content: bytes) -> None:
+    """Write a file under a name that no other has.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        default_storage.save(name, ContentFile(content))
+    except OSError as error:
+        raise StorageFailed("The picture could not be stored.") from error
+
+
 def read(name: str) -> bytes:
     """Return a stored file.
 
@@ -111,7 +122,7 @@ def thumbnail(content: bytes) -> bytes:
         with Image.open(io.BytesIO(content)) as image:
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             image.save(buffer, format="WEBP", quality=85)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:  # as Pillow's formats raise
+    except decoding.DAMAGED as error:
         raise UnreadablePicture("The picture's file is damaged.") from error
     return buffer.getvalue()
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, cast
+from uuid import UUID
 
 from rest_framework import serializers
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_UUID = re.compile(UUID_PATTERN)
 
 
 def has_surrogate(text: str) -> bool:
@@ -130,6 +135,18 @@ class StrictChoiceField(StrictCharField):
         if data not in self.choices:
             self.fail("choice", choices=" or ".join(self.choices))
         return str(data)
+
+
+class StrictUUIDField(StrictCharField):
+    """A UUID as a JSON string, with hyphens."""
+
+    default_error_messages = {"uuid": "Must be a UUID."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the UUID."""
+        if not _UUID.fullmatch(data):
+            self.fail("uuid")
+        return UUID(data)
 
 
 class StrictSerializer(serializers.Serializer[Any]):

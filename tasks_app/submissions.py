@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, errors, metadata, parameters, task_types
+from tasks_app import access, catalog, errors, metadata, parameters, task_types, uploads
 from tasks_app.catalog import ResolvedModel
 from tasks_app.contracts import Caller, Recovered, Submission, Webhook
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
@@ -100,7 +101,7 @@ class SubmissionSerializer(StrictSerializer):
             found |= details(error)
         if isinstance(data, dict) and "params" in data:
             self._model, wrong_model = _model(data["params"])
-            params = _params_serializer(data, self._model)
+            params = _params_serializer(data, self._model, self.context.get("caller", access.NOBODY))
             if params.is_valid() and not wrong_model:
                 values["params"] = params.validated_data
             else:
@@ -141,6 +142,7 @@ class SubmissionSerializer(StrictSerializer):
             if batchable
             else "",
             sent=sent,
+            uploads=tuple(parameters.uploads(entry, params).values()),
             webhook=_webhook(values["webhook"]),
         )
 
@@ -155,7 +157,7 @@ def _webhook(values: dict[str, Any] | None) -> Webhook | None:
     return Webhook(url=values["url"], events=tuple(dict.fromkeys(values["events"])))
 
 
-def recovered(content: bytes) -> Recovered:
+def recovered(content: bytes, caller: Caller) -> Recovered:
     """Return the parameters that a picture's file tells; what this server can't take of them is ignored and told.
 
     Raises:
@@ -164,21 +166,24 @@ def recovered(content: bytes) -> Recovered:
     """
     told = metadata.read(content)
     params = dict(told.params)
-    wrong = set(_errors(told.task_type, params).get("params", {}))
+    wrong = set(_errors(told.task_type, params, caller).get("params", {}))
     if wrong & SIZE:
         wrong |= SIZE
     ignored = {name: params.pop(name) for name in wrong & params.keys()}
-    if refused := _errors(told.task_type, params):
+    if refused := _errors(told.task_type, params, caller):
         raise serializers.ValidationError(refused)
     return replace(told, params=params, ignored={**told.ignored, **ignored})
 
 
-def _errors(task_type: str, params: dict[str, Any]) -> dict[str, Any]:
-    serializer = SubmissionSerializer(data={"task_type": task_type, "params": params})
+def _errors(task_type: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    body = {"task_type": task_type, "params": params}
+    serializer = SubmissionSerializer(data=body, context={"caller": caller})
     return {} if serializer.is_valid() else dict(serializer.errors)
 
 
-def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> serializers.Serializer[Any]:
+def _params_serializer(
+    data: dict[str, Any], model: ResolvedModel | None, caller: Caller
+) -> serializers.Serializer[Any]:
     """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
     params = data["params"] if isinstance(data["params"], dict) else {}
     named = data.get("task_type"), params.get("provider", "diffusers")
@@ -188,7 +193,10 @@ def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> ser
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
     folder = None if model is None else settings.MODELS_DIR / model.model_id
-    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images, folder=folder)
+    uploaded = partial(uploads.find, caller=caller)
+    return parameters.serializer(
+        entry, data["params"], defaults=defaults, max_images=max_images, folder=folder, uploaded=uploaded
+    )
 
 
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:

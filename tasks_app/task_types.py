@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,10 @@ TEXT_TO_IMAGE = TaskType(
     params="tasks_app.handlers.diffusers.params.TextToImageParams",
     handler="tasks_app.handlers.diffusers.handler.DiffusersHandler",
 )
+IMAGE_TO_IMAGE = replace(
+    TEXT_TO_IMAGE, name="image-to-image", params="tasks_app.handlers.diffusers.params.ImageToImageParams"
+)
+INPAINTING = replace(TEXT_TO_IMAGE, name="inpainting", params="tasks_app.handlers.diffusers.params.InpaintingParams")
 
 _registry: dict[tuple[str, str], TaskType] = {}
 
@@ -48,4 +52,5 @@ def registered() -> list[TaskType]:
     return list(_registry.values())
 
 
-register(TEXT_TO_IMAGE)
+for _task_type in (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING):
+    register(_task_type)

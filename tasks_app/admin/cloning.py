@@ -15,8 +15,12 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from tasks_app import access, catalog, services
 from tasks_app.admin import cells
 from tasks_app.admin.steering import SteeringAdmin
+from tasks_app.contracts import Caller
 from tasks_app.models import Task
 from tasks_app.submissions import SubmissionSerializer
+
+# What the form has no field for.
+_KEPT = ("output_format", "image", "mask", "strength")
 
 
 class CloneForm(forms.Form):
@@ -43,15 +47,15 @@ class CloneForm(forms.Form):
         names = dict.fromkeys([self["model_id"].value(), *catalog.plain_names()])
         self.fields["model_id"].widget.choices = [(name, name) for name in names]
 
-    def submission(self, task: Task) -> SubmissionSerializer | None:
+    def submission(self, task: Task, caller: Caller) -> SubmissionSerializer | None:
         """Return the valid submission of the same kind as the task; None with errors at the fields."""
         if not self.is_valid():
             return None
         params = {name: value for name, value in self.cleaned_data.items() if value is not None}
         body = {"task_type": task.task_type, "priority": params.pop("priority")}
         params |= {"provider": task.provider, "scheduler": params["scheduler"] or None}
-        params |= {name: task.params[name] for name in ("output_format",) if name in task.params}
-        serializer = SubmissionSerializer(data={**body, "params": params})
+        params |= {name: task.params[name] for name in _KEPT if name in task.params}
+        serializer = SubmissionSerializer(data={**body, "params": params}, context={"caller": caller})
         if serializer.is_valid():
             return serializer
         self._tell(serializer.errors)
@@ -79,11 +83,12 @@ class CloningAdmin(SteeringAdmin):
         task = self.get_queryset(request).filter(pk=task_id).first()
         if task is None:
             raise Http404
+        caller = access.visitor(request.user)
         form = CloneForm(request.POST or None, initial=_initial(task))
-        submission = form.submission(task) if request.method == "POST" else None
+        submission = form.submission(task, caller) if request.method == "POST" else None
         if submission is None:
             return self._show_form(request, task, form)
-        new, _ = services.submit(submission.submission(), caller=access.visitor(request.user))
+        new, _ = services.submit(submission.submission(), caller=caller)
         self.log_addition(request, new, f"Cloned from {task.pk} with edits.")
         self.message_user(request, "Queued as a new task.")
         return HttpResponseRedirect(reverse("admin:tasks_app_task_change", args=[new.pk]))

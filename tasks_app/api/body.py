@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-UPLOADS = ("/task/from-image", "/task/from-image/", "/sdapi/v1/png-info", "/sdapi/v1/png-info/")
+UPLOADS = ("/upload", "/upload/", "/task/from-image", "/task/from-image/", "/sdapi/v1/png-info", "/sdapi/v1/png-info/")
 
 
 def limit(path: str) -> int:

@@ -44,7 +44,7 @@ def _answer(error: Exception) -> Response | None:
         return unavailable(error)
     if isinstance(error, errors.StorageFailed):
         return _try_again(error_body(error.code, str(error), retryable=error.retryable))
-    if isinstance(error, errors.UnreadablePicture):
+    if isinstance(error, errors.UnreadablePicture | errors.InvalidParams):
         return Response(error_body(error.code, str(error)), status=400)
     if isinstance(error, ValidationError):
         return Response(_invalid(error), status=error.status_code)

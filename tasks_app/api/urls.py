@@ -10,6 +10,7 @@ ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 urlpatterns = [
     re_path(r"^task/?$", views.TaskList.as_view(), name="task-list"),
     re_path(r"^task/from-image/?$", views.TaskFromImage.as_view(), name="task-from-image"),
+    re_path(r"^upload/?$", views.Uploads.as_view(), name="upload"),
     re_path(rf"^task/{ID}/?$", views.TaskDetail.as_view(), name="task"),
     re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
     re_path(rf"^task/{ID}/events/?$", sse.TaskEvents.as_view(), name="task-events"),

@@ -25,7 +25,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import access, catalog, errors, services, storage
+from tasks_app import access, catalog, errors, services, storage, uploads
 from tasks_app.api import signing, waiting
 from tasks_app.api.authentication import caller
 from tasks_app.api.idempotency import once
@@ -145,9 +145,23 @@ class TaskFromImage(APIView):
 
     def post(self, request: Request) -> Response:
         """Return the parameters that a picture's file tells, ready for `POST /task`."""
-        # DRF takes an empty body for an empty form.
-        content = request.data if isinstance(request.data, bytes) else b""
-        return Response(asdict(recovered(content)))
+        return Response(asdict(recovered(_content(request), caller(request))))
+
+
+class Uploads(APIView):
+    """`POST /upload`."""
+
+    parser_classes = (PNGParser, JPEGParser, WebPParser)
+    scopes = {"POST": Scope.SUBMIT}
+
+    def post(self, request: Request) -> Response:
+        """Keep a picture for tasks to begin with."""
+        return Response(asdict(uploads.add(_content(request), caller(request))), status=201)
+
+
+def _content(request: Request) -> bytes:
+    # DRF takes an empty body for an empty form.
+    return request.data if isinstance(request.data, bytes) else b""
 
 
 class TaskDetail(APIView):
@@ -217,7 +231,7 @@ class TaskImageFile(APIView):
         if settings.X_ACCEL_LOCATION:
             sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
             return _bytes(request, image.sha256, image.content_type, bytes, sent)
-        return _bytes(request, image.sha256, image.content_type, lambda: _content(image))
+        return _bytes(request, image.sha256, image.content_type, lambda: _file(image))
 
 
 class TaskThumbnail(APIView):
@@ -262,7 +276,7 @@ def _signed(image: TaskImage) -> HttpResponseBase:
     return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
 
 
-def _content(image: TaskImage) -> bytes:
+def _file(image: TaskImage) -> bytes:
     try:
         return storage.read(str(image.file.name))
     except FileNotFoundError:
@@ -270,7 +284,7 @@ def _content(image: TaskImage) -> bytes:
 
 
 def _thumbnail(image: TaskImage) -> bytes:
-    content = _content(image)
+    content = _file(image)
     try:
         return storage.thumbnail(content)
     except errors.UnreadablePicture as error:

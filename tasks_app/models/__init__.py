@@ -12,6 +12,7 @@ from tasks_app.models.tasks import (
     TaskAttempt,
     TaskImage,
 )
+from tasks_app.models.uploads import Upload
 from tasks_app.models.webhooks import WebhookDelivery
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Task",
     "TaskAttempt",
     "TaskImage",
+    "Upload",
     "WebhookDelivery",
     "WebhookEvent",
     "Worker",

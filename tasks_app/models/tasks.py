@@ -102,6 +102,9 @@ class Task(models.Model):
         related_name="tasks",
         help_text="The API key that it came with.",
     )
+    uploads = models.ManyToManyField(
+        "tasks_app.Upload", blank=True, related_name="tasks", help_text="The pictures that it begins with."
+    )
     retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
 
     class Meta:

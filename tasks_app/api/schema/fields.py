@@ -12,12 +12,14 @@ from rest_framework.serializers import Field
 
 from tasks_app import parameters, task_types
 from tasks_app.strict import (
+    UUID_PATTERN,
     StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
     StrictSerializer,
+    StrictUUIDField,
 )
 from tasks_app.submissions import EventsField, PassedOn, WebhookUrlField
 from tasks_app.webhooks import guard, letters
@@ -37,6 +39,8 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
         case WebhookUrlField():
             scheme = "https?" if letters.policy().http else "https"
             return {"type": "string", "format": "uri", "pattern": f"^{scheme}://", "maxLength": guard.MAX_LENGTH}
+        case StrictUUIDField():
+            return {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
         case StrictCharField():
             shortest = field.min_length or int(not field.allow_blank)
             bounds = {"minLength": shortest, "maxLength": field.max_length}

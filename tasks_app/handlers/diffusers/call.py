@@ -16,6 +16,7 @@ from PIL import Image
 
 from tasks_app.contracts import GeneratedImage, GenerationRequest, Progress, Report
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.derived import ORIGIN, fitted, origin
 from tasks_app.handlers.diffusers.dialect import Dialect
 from tasks_app.handlers.diffusers.previews import Previews
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted, configured, is_flow
@@ -48,7 +49,7 @@ class Call:
         """Run the pipeline and return its output."""
         arguments = self._arguments()  # refuses pipelines that have no scheduler, too
         self._watch_scheduler()
-        self._report(Progress(phase="denoising", total_steps=self._request.steps))
+        self._report(Progress(phase="denoising", total_steps=self._request.total_steps))
         return self._pipeline(**arguments)
 
     def _watch_scheduler(self) -> None:
@@ -71,6 +72,7 @@ class Call:
             "num_inference_steps": request.steps,
             "generator": self._generators(),
             **self._dialect.size(request),
+            **self._dialect.picture(request),
             **self._number(),
             **self._guidance(),
             **self._callback(),
@@ -112,7 +114,7 @@ class Call:
 
     def _on_prior_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
         # Its steps are no steps of the request's, but the run can be stopped at them.
-        self._report(Progress(phase="denoising", total_steps=self._request.steps))
+        self._report(Progress(phase="denoising", total_steps=self._request.total_steps))
         return values
 
     def _on_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
@@ -120,14 +122,19 @@ class Call:
         return values
 
     def _stepped(self, index: int, latents: torch.Tensor | None) -> None:
-        # Some schedulers take more steps than were asked for.
-        total = max(self._request.steps, getattr(self._pipeline, "_num_timesteps", 0) or 0)
+        total = self._total()
         shown = latents if self._denoised_latents is None else self._denoised_latents
         preview = None if shown is None else self._previews.take(index + 1, shown[:: self._request.num_images])
         self._report(Progress(phase="denoising", step=min(index + 1, total), total_steps=total, preview=preview))
         self.denoised = time.monotonic()
         if index + 1 >= total:
             self._report(Progress(phase="decoding", step=total, total_steps=total))
+
+    def _total(self) -> int:
+        expected = self._request.total_steps
+        taken: int = getattr(self._pipeline, "_num_timesteps", 0) or expected
+        # Some schedulers take more steps than were asked for; with a picture pipelines round in ways of their own.
+        return max(expected, taken) if self._request.image is None else taken
 
 
 @contextmanager
@@ -162,7 +169,7 @@ def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
 
 def _named(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
     own = pipeline.scheduler
-    takes = accepted(type(pipeline).__name__, type(own).__name__, own.config)
+    takes = accepted(type(origin(pipeline)).__name__, type(own).__name__, own.config)
     if name not in takes:
         kind = "follows flows" if is_flow(type(own).__name__, own.config) else "predicts noise"
         names = ", ".join(takes) or "none but its own"
@@ -172,7 +179,7 @@ def _named(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
 
 
 def _with_nested(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:
-    nested = [getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe")]
+    nested = [getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe", ORIGIN)]
     return [pipeline, *(pipe for pipe in nested if pipe is not None)]
 
 
@@ -186,9 +193,16 @@ def images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator[tuple
     made = zip(output.images, flags, strict=True)
     for request in requests:
         yield tuple(
-            GeneratedImage(seed=seed, image=image, flagged=bool(flag), black=_is_black(image))
+            GeneratedImage(seed=seed, image=_masked(image, request), flagged=bool(flag), black=_is_black(image))
             for seed, (image, flag) in zip(_seeds(request), islice(made, request.num_images), strict=True)
         )
+
+
+def _masked(image: Image.Image, request: GenerationRequest) -> Image.Image:
+    """Return the picture with what the mask leaves alone as it was, which the way through latents changes a little."""
+    if request.image is None or request.mask is None:
+        return image
+    return Image.composite(image, fitted(request.image, request), fitted(request.mask, request).convert("L"))
 
 
 def _is_black(image: Image.Image) -> bool:

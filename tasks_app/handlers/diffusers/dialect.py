@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 
 from tasks_app.contracts import GenerationRequest
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.derived import fitted, origin
 
 # Arguments that some pipelines need beside those that a request brings.
 QUIRKS: Mapping[str, Mapping[str, Any]] = {
@@ -27,7 +28,7 @@ SIDES: Mapping[str, int] = {
 }
 # How often all generators are handed over, where not once: its prior draws for the negative prompts behind the prompts.
 GENERATORS: Mapping[str, int] = {"KandinskyV22CombinedPipeline": 2}
-_FIELDS = {"num_images_per_prompt": "num_images", "num_inference_steps": "steps"}
+_FIELDS = {"num_images_per_prompt": "num_images", "num_inference_steps": "steps", "mask_image": "mask"}
 
 
 class Dialect:
@@ -37,9 +38,10 @@ class Dialect:
         """Look at what its call takes."""
         self._pipeline = pipeline
         self.takes = inspect.signature(pipeline.__call__).parameters
-        self.quirks = QUIRKS.get(type(pipeline).__name__, {})
-        self._multiple = SIDES.get(type(pipeline).__name__, 8)
-        self.generators = GENERATORS.get(type(pipeline).__name__, 1)
+        family = type(origin(pipeline)).__name__
+        self.quirks = QUIRKS.get(family, {})
+        self._multiple = SIDES.get(family, 8)
+        self.generators = GENERATORS.get(family, 1)
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse, under the names that a request has for them, arguments that it doesn't take.
@@ -60,7 +62,15 @@ class Dialect:
         sides = {name: side for name, side in given.items() if side is not None}
         if wrong := sorted(name for name, side in sides.items() if side % self._multiple):
             raise InvalidParams(f"{' and '.join(wrong)}: this model takes multiples of {self._multiple}.")
-        return sides
+        # A picture that is begun with says its size itself, unless it is asked for.
+        return {name: side for name, side in sides.items() if request.image is None or name in self.takes}
+
+    def picture(self, request: GenerationRequest) -> dict[str, Any]:
+        """Return the arguments for what the request begins with."""
+        if request.image is None:
+            return {}
+        given = {"image": fitted(request.image, request), "strength": request.strength}
+        return given if request.mask is None else {**given, "mask_image": fitted(request.mask, request)}
 
     def guidance(self, request: GenerationRequest) -> dict[str, Any]:
         """Return the arguments that a guidance and a negative prompt become.

@@ -29,6 +29,7 @@ from tasks_app.errors import OutOfMemory, RunStopped
 from tasks_app.handlers.diffusers import loading, memory, snapshots
 from tasks_app.handlers.diffusers.cache import PipelineCache
 from tasks_app.handlers.diffusers.call import Call, clean, images
+from tasks_app.handlers.diffusers.derived import pipeline_for
 
 
 def _empty_device_cache() -> None:
@@ -45,7 +46,7 @@ class _Room(TypedDict):
 
 
 class DiffusersHandler:
-    """Runs any text-to-image pipeline that diffusers loads."""
+    """Runs any text-to-image pipeline that diffusers loads, from a picture too if its family can."""
 
     def __init__(
         self,
@@ -89,9 +90,10 @@ class DiffusersHandler:
     def _run(self, requests: Sequence[GenerationRequest], report: Report, *, thrifty: bool) -> list[GenerationResult]:
         started = time.monotonic()
         first = requests[0]
-        snapshot = self._fetch(first.model_id, first.revision, report, first.steps)
+        snapshot = self._fetch(first.model_id, first.revision, report, first.total_steps)
         lease = self._lease(first.model_id, snapshot, first.options, thrifty=thrifty)
-        with memory.watched(), lease as pipeline:
+        with memory.watched(), lease as found:
+            pipeline = pipeline_for(found, first)
             loaded = time.monotonic()
             slim = memory.thrift(pipeline) if thrifty else nullcontext()
             with clean(pipeline, first.scheduler), slim:

@@ -1,4 +1,4 @@
-"""The parameters of `text-to-image` with diffusers. The web loads this module: DRF, and nothing heavy."""
+"""The parameters of what diffusers draws, by task type. The web loads this module: DRF, and nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from rest_framework import serializers
 
-from tasks_app.contracts import OutputFormat
+from tasks_app.contracts import OutputFormat, Uploaded, steps_taken
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.strict import (
     StrictCharField,
@@ -14,6 +14,7 @@ from tasks_app.strict import (
     StrictFloatField,
     StrictIntegerField,
     StrictSerializer,
+    StrictUUIDField,
     details,
 )
 
@@ -42,8 +43,10 @@ class TextToImageParams(StrictSerializer):
     together = ("width", "height")
     # What not every model heeds.
     refusable = ("guidance_scale", "negative_prompt")
-    # What may differ between requests that one call draws.
-    individual = ("prompt", "negative_prompt", "seed", "output_format")
+    # Which of them name uploads.
+    inputs: tuple[str, ...] = ()
+    # What may differ between requests that one call draws; of none, they go alone.
+    individual: tuple[str, ...] = ("prompt", "negative_prompt", "seed", "output_format")
 
     provider = StrictChoiceField(["diffusers"], default="diffusers")
     model_id = StrictCharField(min_length=1, max_length=255, required=False, help_text=MODEL_HELP)
@@ -99,3 +102,71 @@ class TextToImageParams(StrictSerializer):
             message = f"width × height must be at most {self.context['max_pixels']} pixels."
             return {name: [serializers.ErrorDetail(message, code="range")] for name in ("width", "height")}
         return {}
+
+
+class UploadField(StrictUUIDField):
+    """The id of a picture that the caller uploaded; the context's `uploaded` finds it by that."""
+
+    default_error_messages = {"unknown": "You have no such upload, or no longer."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the upload."""
+        found: Uploaded | None = self.context["uploaded"](super().to_internal_value(data))
+        if found is None:
+            self.fail("unknown")
+        return found
+
+
+class ImageToImageParams(TextToImageParams):
+    """What begins with a picture is as large as that, but for what is over a multiple of 8."""
+
+    inputs: tuple[str, ...] = ("image",)
+    individual = ()
+
+    image = UploadField(help_text="The id of an upload: what it begins with.")
+    strength = StrictFloatField(min_value=0, max_value=1, default=0.8, help_text="How much of it is drawn anew.")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the fields; a size that is the model's own stands for nothing here."""
+        fields = super().get_fields()
+        for name in self.together:
+            fields[name].default = None
+            fields[name].help_text = "That of the picture; left out or null, it is."
+        return fields
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values with the size and the uploads' ids.
+
+        Raises:
+            ValidationError: the size is another than the picture's, or no step would be left.
+        """
+        image = values["image"]
+        size = {"width": image.width // 8 * 8, "height": image.height // 8 * 8}
+        wrong = {
+            name: [f"Must be {side}, as in the picture, or be left out."]
+            for name, side in size.items()
+            if values[name] not in (None, side)
+        }
+        if steps_taken(values["steps"], values["strength"]) < 1:
+            wrong["strength"] = ["steps × strength must be at least 1."]
+        wrong |= self._wrong_inputs(values)
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return {**values, **size, **{name: str(values[name].id) for name in self.inputs}}
+
+    def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
+        return {}
+
+
+class InpaintingParams(ImageToImageParams):
+    """What is drawn anew in places only, which are white in the mask."""
+
+    inputs = ("image", "mask")
+
+    mask = UploadField(help_text="The id of an upload of the same size: white is drawn anew, black stays.")
+
+    def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
+        image, mask = values["image"], values["mask"]
+        if (mask.width, mask.height) == (image.width, image.height):
+            return {}
+        return {"mask": [f"Must have the picture's size, {image.width} × {image.height} pixels."]}

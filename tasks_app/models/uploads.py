@@ -1,0 +1,37 @@
+"""Pictures that tasks begin with."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class Upload(models.Model):
+    """A picture that a client sent; tasks refer to it. Its file's name is made of its id."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    key = models.ForeignKey(
+        "tasks_app.ApiKey",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="uploads",
+        help_text="The API key that it came with.",
+    )
+    sha256 = models.CharField(max_length=64, help_text="Of its file as it is kept.")
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    created_at = models.DateTimeField(db_default=Now())
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When it was given up; its file goes next.")
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["created_at"], condition=Q(purged_at__isnull=True), name="upload_kept"),
+            models.Index(fields=["purged_at"], condition=Q(purged_at__isnull=False), name="upload_given_up"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
