@@ -21,7 +21,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from yaml import YAMLError
 
-from tasks_app import parameters
+from tasks_app import modelfiles, parameters
 from tasks_app.contracts import LoadOptions, Offload
 from tasks_app.errors import ModelNotAllowed
 from tasks_app.models import DiffusionModel
@@ -36,7 +36,7 @@ _CARD = {"num_inference_steps": "steps", "guidance_scale": "guidance_scale", "wi
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A folder of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
+    """A model of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
 
     `defaults` are parameters of a request that leaves them out; `max_images` is how many pictures it may ask for, where
     that is fewer than elsewhere.
@@ -102,12 +102,12 @@ def _plain() -> dict[str, DiffusionModel | None]:
 
 
 def local_models() -> set[str]:
-    """Return the folders of MODELS_DIR that hold a pipeline."""
-    return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}
+    """Return the models of MODELS_DIR."""
+    return modelfiles.names(settings.MODELS_DIR)
 
 
 def is_name(model_id: str) -> bool:
-    """Return whether a model can be meant at all: folders come and go."""
+    """Return whether a model can be meant at all: folders and files come and go."""
     return _is_hub_id(model_id) or model_id in local_models()
 
 

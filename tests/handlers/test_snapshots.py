@@ -84,7 +84,7 @@ def test_a_snapshot_that_lacks_weights_is_incomplete(places: Places, sd: Path) -
 
 
 def test_offline_a_missing_model_is_unavailable_with_its_id_and_what_to_do(places: Places) -> None:
-    with pytest.raises(ModelUnavailable, match=f"{MODEL}.*manage.py pull {MODEL}.*MODELS_DIR"):
+    with pytest.raises(ModelUnavailable, match=f"{MODEL}.*manage.py models pull {MODEL}.*MODELS_DIR"):
         fetch(MODEL, "", at(places, offline=True), no_bytes)
 
 
