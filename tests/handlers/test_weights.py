@@ -63,7 +63,7 @@ def run(handler: DiffusersHandler, model_id: str) -> GeneratedImage:
         height=16,
         num_images=1,
     )
-    result = handler.run(request, lambda progress: None)
+    (result,) = handler.run([request], lambda progress: None)
     return result.images[0]
 
 
