@@ -179,6 +179,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "tasks", "description": "Requests for pictures, from the POST to their end."},
         {"name": "events", "description": "What happens to tasks, as it happens."},
         {"name": "images", "description": "The pictures of tasks that succeeded."},
+        {"name": "models", "description": "What pictures are made with."},
         {"name": "OpenAI", "description": "What OpenAI's clients speak."},
         {"name": "A1111", "description": "What clients of A1111's web UI speak."},
         {"name": "service", "description": "The service itself."},
