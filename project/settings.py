@@ -217,6 +217,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "hub_cache": env.HF_HOME / "hub",
         "offline": env.HF_HUB_OFFLINE,
         "hub_endpoint": env.HF_ENDPOINT,
+        "max_models_bytes": env.MODELS_MAX_BYTES,
         "device": env.DEVICE,
         "dtype": env.DTYPE,
         "max_cached_models": env.MAX_CACHED_MODELS,

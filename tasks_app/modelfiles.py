@@ -43,11 +43,20 @@ def weights_file(models_dir: Path, name: str) -> WeightsFile | None:
     Raises:
         ModelLoadFailed: what stands beside it names no base.
     """
-    if "/" in name or is_folder(models_dir, name):
-        return None
-    paths = (models_dir / f"{name}{suffix}" for suffix in WEIGHTS)
-    found = next((path for path in paths if path.is_file() and _note(path).is_file()), None)
+    found = None if "/" in name or is_folder(models_dir, name) else weights_path(models_dir, name)
     return None if found is None else WeightsFile(path=found, base=_base(_note(found)))
+
+
+def weights_path(models_dir: Path, name: str) -> Path | None:
+    """Return the file of weights of this name that has a note beside it."""
+    paths = (models_dir / f"{name}{suffix}" for suffix in WEIGHTS)
+    return next((path for path in paths if path.is_file() and _note(path).is_file()), None)
+
+
+def built_on(models_dir: Path, base: str) -> list[str]:
+    """Return the models that are files on this base."""
+    files = {name: weights_file(models_dir, name) for name in sorted(names(models_dir))}
+    return [name for name, file in files.items() if file is not None and file.base.partition("@")[0] == base]
 
 
 def refused(models_dir: Path) -> dict[str, str]:
