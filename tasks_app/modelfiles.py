@@ -28,8 +28,7 @@ class WeightsFile:
 
 def names(models_dir: Path) -> set[str]:
     """Return the names of all models that lie there."""
-    folders = {index.parent.name for index in models_dir.glob(f"*/{INDEX}")}
-    return folders | {path.stem for path in _weights(models_dir) if _note(path).is_file()}
+    return {name for path in models_dir.glob("*") if (name := _name(path))}
 
 
 def is_folder(models_dir: Path, name: str) -> bool:
@@ -64,6 +63,13 @@ def refused(models_dir: Path) -> dict[str, str]:
     found = {path.name: f"needs {path.stem}.json" for path in _weights(models_dir) if not _note(path).is_file()}
     pickles = [path.name for path in models_dir.glob("*") if path.suffix in PICKLES]
     return found | dict.fromkeys(pickles, "a pickle, which could run code: convert it to safetensors")
+
+
+def _name(path: Path) -> str:
+    """Return the name of the model that lies there, if one does."""
+    if (path / INDEX).is_file():
+        return path.name
+    return path.stem if path.suffix in WEIGHTS and path.is_file() and _note(path).is_file() else ""
 
 
 def _weights(models_dir: Path) -> Iterator[Path]:

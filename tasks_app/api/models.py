@@ -42,6 +42,7 @@ def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
         "revision": catalog.revision(row) or None,
         "defaults": dict.fromkeys(catalog.DEFAULTS) | catalog.own_defaults(row),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
+        "max_batch": row.max_batch,
         "loading": asdict(catalog.loading(row)),
         "license": row.license_note or None,
         "warm_on": warm_on,

@@ -54,6 +54,7 @@ def test_models_are_listed_as_their_rows_say(client: Client) -> None:
             "negative_prompt": None,
         },
         "max_images": 2,
+        "max_batch": 2,
         "loading": asdict(LoadOptions(dtype="bfloat16", offload="model")),
         "license": "apache-2.0",
         "warm_on": [],

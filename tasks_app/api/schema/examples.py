@@ -76,6 +76,7 @@ MODEL: Example = {
         "negative_prompt": None,
     },
     "max_images": 8,
+    "max_batch": None,
     "loading": asdict(LoadOptions()),
     "license": "apache-2.0",
     "warm_on": ["gpu-host:4711"],

@@ -174,6 +174,7 @@ def _model() -> Schema:
             "What a request gets that leaves them out; null is the parameter's own.",
         ),
         max_images=said({"type": "integer", "minimum": 1}, "How many pictures a request may ask for."),
+        max_batch=said(nullable({"type": "integer", "minimum": 1}), "How many one call makes; null is the server's."),
         loading=said(shape(**options), "How workers load it."),
         license=nullable(TEXT),
         warm_on=said({"type": "array", "items": TEXT}, "The living workers that hold it."),
