@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tasks_app.contracts import GeneratedImage, GenerationRequest, LoadOptions
@@ -192,8 +193,9 @@ def test_a_base_that_is_not_here_is_named(handler: DiffusersHandler, models: Pat
 
 def test_pickled_weights_of_a_base_are_not_read(handler: DiffusersHandler, models: Path) -> None:
     model_id = on(single_files.save(models / "sd", models / "one.safetensors", parts=("unet",)), "sd")
-    without_weights(models / "sd", "vae")
-    (models / "sd" / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    vae = models / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(vae), vae.with_suffix(".bin"))
+    vae.unlink()
     with pytest.raises(ModelLoadFailed, match="OSError"):
         run(handler, model_id)
 
