@@ -42,6 +42,12 @@ DEFAULTS = ("steps", "guidance_scale", "width", "height", "scheduler", "negative
 # Parameters of a model card's front matter, under the Hub's names, and the columns they fill.
 _CARD = {"num_inference_steps": "steps", "guidance_scale": "guidance_scale", "width": "width", "height": "height"}
 
+# Every request for a task asks so: made by the ORM each time, the statement would cost more than its answer.
+_NAMED = f"""
+SELECT * FROM {DiffusionModel._meta.db_table}
+ WHERE model_id = %s OR aliases @> ARRAY[%s]::varchar[] OR (is_default AND %s)
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
@@ -67,8 +73,7 @@ def resolve(name: str | None) -> ResolvedModel:
     """
     wanted = settings.DEFAULT_MODEL_ID if name is None else name
     model_id = settings.MODEL_ALIASES.get(wanted, wanted)
-    fitting = Q(model_id=model_id) | Q(aliases__contains=[wanted])
-    rows = list(DiffusionModel.objects.filter(fitting | Q(is_default=True) if name is None else fitting))
+    rows = list(DiffusionModel.objects.raw(_NAMED, [model_id, wanted, name is None]))
     # A row that is the default goes before the setting, and a model's own name before an alias.
     rows.sort(key=lambda row: (name is None and row.is_default, row.model_id == model_id), reverse=True)
     by_default = name is None and bool(rows) and rows[0].is_default
