@@ -25,7 +25,10 @@ class LoadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler."""
+    """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler.
+
+    `sent` names what the client itself sent of those parameters that not every model heeds: they are refused there.
+    """
 
     model_id: str
     revision: str
@@ -38,6 +41,7 @@ class GenerationRequest:
     height: int | None
     num_images: int
     scheduler: str | None = None
+    sent: frozenset[str] = frozenset()
     options: LoadOptions = LoadOptions()
 
 
@@ -270,7 +274,10 @@ class Webhook:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A task to be: everything validated and resolved; without a batch key it runs alone."""
+    """A task to be: everything validated and resolved; without a batch key it runs alone.
+
+    `sent` is as in a `GenerationRequest`.
+    """
 
     task_type: str
     provider: str
@@ -281,6 +288,7 @@ class Submission:
     seed: int
     priority: int
     batch_key: str = ""
+    sent: frozenset[str] = frozenset()
     webhook: Webhook | None = None
 
 

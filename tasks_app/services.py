@@ -71,6 +71,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         seed=task.seed,
         priority=task.priority,
         batch_key=task.batch_key,
+        sent=frozenset(task.sent),
         webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
     )
     values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
@@ -136,6 +137,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "seed": submission.seed,
         "priority": submission.priority,
         "batch_key": submission.batch_key,
+        "sent": sorted(submission.sent),
         "total_steps": submission.params["steps"],
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),

@@ -25,6 +25,7 @@ from tasks_app.strict import (
     details,
     has_surrogate,
 )
+from tasks_app.task_types import TaskType
 from tasks_app.webhooks import guard, letters
 
 SEEDS = 2**32
@@ -69,7 +70,11 @@ class WebhookSerializer(StrictSerializer):
 
 
 class SubmissionSerializer(StrictSerializer):
-    """The body of `POST /task`; every wrong field is reported at once. The context may bring the `caller`."""
+    """The body of `POST /task`; every wrong field is reported at once.
+
+    The context may bring the `caller`, and `meant`: that who sent the body meant every field of it. Others, such as the
+    clients of facades, send fields that nobody chose.
+    """
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
@@ -123,6 +128,7 @@ class SubmissionSerializer(StrictSerializer):
         # Who sends a seed wants just that picture again.
         batchable = seed is None if values["batchable"] is None else values["batchable"]
         entry = task_types.get(values["task_type"], provider)
+        sent = self._sent(entry)
         return Submission(
             task_type=values["task_type"],
             provider=provider,
@@ -132,9 +138,16 @@ class SubmissionSerializer(StrictSerializer):
             params=params,
             seed=secrets.randbelow(SEEDS) if seed is None else seed,
             priority=values["priority"],
-            batch_key=parameters.batch_key(entry, model.model_id, model.revision, params) if batchable else "",
+            batch_key=parameters.batch_key(entry, model.model_id, model.revision, params, sent=sent)
+            if batchable
+            else "",
+            sent=sent,
             webhook=_webhook(values["webhook"]),
         )
+
+    def _sent(self, entry: TaskType) -> frozenset[str]:
+        meant = self.initial_data["params"].keys() if self.context.get("meant") else ()
+        return parameters.refusable(entry).intersection(meant)
 
 
 def _webhook(values: dict[str, Any] | None) -> Webhook | None:
@@ -175,7 +188,8 @@ def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> ser
     defaults = {} if model is None else model.defaults
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
-    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images)
+    folder = None if model is None else settings.MODELS_DIR / model.model_id
+    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images, folder=folder)
 
 
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:

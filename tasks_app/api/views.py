@@ -103,7 +103,7 @@ class TaskList(APIView):
     def post(self, request: Request) -> Response:
         """Queue a task; `Idempotency-Key` makes it one task however often it is sent, `Prefer: wait=N` waits for it."""
         named = once(request)
-        serializer = SubmissionSerializer(data=request.data, context={"caller": caller(request)})
+        serializer = SubmissionSerializer(data=request.data, context={"caller": caller(request), "meant": True})
         serializer.is_valid(raise_exception=True)
         task, new = services.submit(serializer.submission(), caller=caller(request), once=named)
         headers = {"Location": reverse("task", args=[task.pk])}
