@@ -5,7 +5,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tasks_app", "0012_batches")]
+    dependencies = [("tasks_app", "0015_sent")]
 
     operations = [
         migrations.AddField(
