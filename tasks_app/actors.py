@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from uuid import UUID
 
 import dramatiq
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 from dramatiq.errors import BrokerError
 from redis import RedisError
 
 from tasks_app import execution, lifecycle, progress
 
+logger = logging.getLogger(__name__)
+
 
 @dramatiq.actor(queue_name="generate")
 def generate(task_id: str) -> None:
-    """Run the best claimable task, unless this worker is to end, and pass the ticket on while there are more."""
-    execution.run_next(save=execution.beside_the_next)
-    pass_on(worker=execution.WORKER)
+    """Run what is claimable, unless this worker is to end; while there is more, others are woken for it."""
+    wake_others = partial(pass_on, worker=execution.WORKER)
+    # Not one task a ticket: between two messages Dramatiq pauses for up to a tenth of a second.
+    while execution.run_next(save=execution.beside_the_next, begun=wake_others):
+        pass
+    wake_others()
 
 
 def pass_on(*, worker: str = "") -> None:
     """Send a ticket if none waits and a task does that this worker, or any that is not paused, could take."""
     # Every submission sends a ticket of its own: passing one on beside those would pile them up.
-    if not tickets() and (waiting := lifecycle.claimable(worker=worker)):
+    if tickets():
+        return
+    try:
+        waiting = lifecycle.claimable(worker=worker)
+    except (OperationalError, InterfaceError) as error:
+        # This worker may be in the middle of a run; the sweeper sends one later.
+        logger.warning("No ticket is passed on: %s", type(error).__name__)
+        connection.close()
+        return
+    if waiting:
         wake(waiting)
 
 

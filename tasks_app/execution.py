@@ -72,8 +72,15 @@ def finish_saving() -> None:
         wait([_saved])
 
 
-def run_next(save: Save = at_once) -> bool:
-    """Claim the best task, and others that go with it, and run them; False when there was none to claim."""
+def nothing() -> None:
+    """Do nothing."""
+
+
+def run_next(save: Save = at_once, begun: Work = nothing) -> bool:
+    """Claim the best task, and others that go with it, and run them; False when there was none to claim.
+
+    `begun` is called while the handler is at work.
+    """
     if _draining.is_set():
         return False
     tasks = _claim(_warmth.look())
@@ -82,7 +89,7 @@ def run_next(save: Save = at_once) -> bool:
     with bound_contextvars(task=str(tasks[0].pk), attempt=tasks[0].attempt):
         for task in tasks:
             logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
-        run(tasks, save)
+        run(tasks, save, begun)
     return True
 
 
@@ -113,16 +120,17 @@ def end_process(status: int, reason: str) -> NoReturn:
     os._exit(status)
 
 
-def run(tasks: Sequence[Task], save: Save = at_once) -> None:
+def run(tasks: Sequence[Task], save: Save = at_once, begun: Work = nothing) -> None:
     """Run claimed tasks in one call; see `run_next`."""
     options = settling.persist(lambda: catalog.load_options(tasks[0].model_id))
     batch = Batch([Run(task) for task in tasks], options, _hurrying)
     _batches.add(batch)
     try:
-        for each in batch.runs:
-            publish_status(each, Status.RUNNING)
         future = _inference.submit(batch.generate)
         future.add_done_callback(lambda _: batch.reports.put(None))
+        for each in batch.runs:
+            publish_status(each, Status.RUNNING)
+        begun()
         _supervise(batch, future)
     finally:
         _batches.discard(batch)

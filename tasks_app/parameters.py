@@ -35,7 +35,6 @@ def serializer(
     context = {
         "max_pixels": settings.MAX_PIXELS,
         "max_images": max_images,
-        "default_model_id": settings.DEFAULT_MODEL_ID,
         "model_defaults": defaults,
         "model_folder": folder,
         "uploaded": uploaded,

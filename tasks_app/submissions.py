@@ -122,7 +122,8 @@ class SubmissionSerializer(StrictSerializer):
         """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
         values = self.validated_data
         params = dict(values["params"])
-        provider, requested, seed = params.pop("provider"), params.pop("model_id"), params.pop("seed")
+        provider, seed = params.pop("provider"), params.pop("seed")
+        params.pop("model_id", None)
         model = self._model
         assert model is not None, "a valid submission has a model"
         # Who sends a seed wants just that picture again.
@@ -132,7 +133,7 @@ class SubmissionSerializer(StrictSerializer):
         return Submission(
             task_type=values["task_type"],
             provider=provider,
-            requested_model_id=requested,
+            requested_model_id=model.name,
             model_id=model.model_id,
             revision=model.revision,
             params=params,
@@ -202,8 +203,7 @@ def _params_serializer(
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
     """Return the model that is asked for, or what is wrong with its name."""
     name = params.get("model_id") if isinstance(params, dict) else None
-    name = settings.DEFAULT_MODEL_ID if name is None else name
-    if not isinstance(name, str) or not name or "\0" in name or has_surrogate(name):
+    if name is not None and (not isinstance(name, str) or not name or "\0" in name or has_surrogate(name)):
         return None, {}  # refused by the field itself
     try:
         return catalog.resolve(name), {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -51,10 +51,10 @@ class CatalogForm(DiffusionModelForm):
             )
 
     def clean_model_id(self) -> str:
-        """Refuse what is neither a folder of MODELS_DIR nor an id on the Hub."""
+        """Refuse what is neither a model of MODELS_DIR nor an id on the Hub."""
         name: str = self.cleaned_data["model_id"]
         if not catalog.is_name(name):
-            raise forms.ValidationError("This is neither a folder of MODELS_DIR nor an id on the Hub (owner/name).")
+            raise forms.ValidationError("This is neither a model of MODELS_DIR nor an id on the Hub (owner/name).")
         holder = catalog.holders([name], besides=self.instance.pk or 0).get(name, name)
         if holder != name:
             raise forms.ValidationError(f"{holder} has this name as an alias.")
@@ -116,7 +116,7 @@ class CatalogAdmin(PreloadingAdmin):
     search_fields = ("model_id", "aliases")
     actions = None
     fieldsets = (
-        (None, {"fields": (("model_id", "aliases"), ("revision", "allowed"), "license_note")}),
+        (None, {"fields": (("model_id", "aliases"), ("revision", "allowed", "is_default"), "license_note")}),
         (
             "Defaults of a request that leaves them out",
             {
@@ -132,8 +132,7 @@ class CatalogAdmin(PreloadingAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DiffusionModel]:
         """Say of each model whether it is paused."""
-        pauses = Pause.objects.filter(scope=Pause.Scope.MODEL, target=OuterRef("model_id"))
-        return super().get_queryset(request).annotate(is_paused=Exists(pauses))
+        return catalog.with_pauses(super().get_queryset(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the page that knows what is warm."""
@@ -232,8 +231,9 @@ def _page(request: HttpRequest, model: Any) -> dict[str, Any]:
 
 def _access(model: Any) -> str:
     allowed = cells.label("allowed", "success") if model.allowed else cells.label("not allowed", "default")
+    default = cells.label("default", "info") if model.is_default else ""
     paused = cells.label("paused", "warning") if model.is_paused else ""
-    return format_html("{} {}", allowed, paused)
+    return format_html("{} {} {}", allowed, default, paused)
 
 
 def _defaults(model: DiffusionModel) -> list[str]:

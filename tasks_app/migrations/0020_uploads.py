@@ -19,7 +19,7 @@ def grant(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tasks_app", "0015_sent")]
+    dependencies = [("tasks_app", "0016_default_model")]
 
     operations = [
         migrations.CreateModel(

@@ -27,7 +27,7 @@ class DiffusionModel(models.Model):
         BFLOAT16 = "bfloat16"
 
     model_id = models.CharField(
-        "model", max_length=255, unique=True, help_text="A folder of MODELS_DIR or an id on the Hub."
+        "model", max_length=255, unique=True, help_text="A model of MODELS_DIR or an id on the Hub."
     )
     aliases = ArrayField(
         models.CharField(max_length=255),
@@ -37,6 +37,12 @@ class DiffusionModel(models.Model):
     )
     revision = models.CharField(max_length=255, blank=True, help_text="A commit to stay at; empty is the newest.")
     allowed = models.BooleanField(default=True, help_text="Requests for a model that is not allowed are refused.")
+    is_default = models.BooleanField(
+        "default",
+        default=False,
+        db_default=False,
+        help_text="Requests that name no model get this one; where none is, DEFAULT_MODEL_ID.",
+    )
     license_note = models.TextField(blank=True, help_text="For the people who run this server.")
 
     steps = models.PositiveSmallIntegerField(null=True, blank=True)
@@ -59,6 +65,14 @@ class DiffusionModel(models.Model):
     class Meta:
         ordering = ("model_id",)
         verbose_name = "model"
+        constraints = (
+            models.UniqueConstraint(
+                fields=["is_default"],
+                condition=Q(is_default=True),
+                name="model_default_unique",
+                violation_error_message="Another model is the default.",
+            ),
+        )
 
     def __str__(self) -> str:
         return self.model_id

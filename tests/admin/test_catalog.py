@@ -1,6 +1,7 @@
 """The list of models, a model's form, and loading and unloading: edits take effect with the next request."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -116,6 +117,15 @@ def test_a_default_size_has_no_more_pixels_than_a_request_may_ask_for(admin_clie
     settings.MAX_PIXELS = 512 * 512
     assert wrong(admin_client, page_of(demo()), width="512", height="512") == {}
     assert set(wrong(admin_client, page_of(demo()), width="520", height="512")) == {"width", "height"}
+
+
+def test_one_model_at_a_time_is_the_default(admin_client: Client) -> None:
+    assert wrong(admin_client, page_of(demo()), is_default="on") == {}
+    assert re.findall(r">\s*default\s*<", admin_client.get(MODELS).content.decode())
+    other = DiffusionModel.objects.get(model_id=ALIASED)
+    assert wrong(admin_client, page_of(other), is_default="on") == {"__all__": ["Another model is the default."]}
+    assert wrong(admin_client, page_of(demo())) == {}
+    assert wrong(admin_client, page_of(other), is_default="on") == {}
 
 
 @pytest.mark.parametrize("name", ["nobody", "a/b/c", "../demo", "", ALIAS, ALIASED, "demo", "bad name/x"])

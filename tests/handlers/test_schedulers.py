@@ -50,6 +50,7 @@ def test_a_noise_scheduler_that_follows_flows_is_exchanged_for_those_that_can() 
     assert {name for name in schedulers.NOISE if takes(name, "use_flow_sigmas")} == schedulers.EITHER
     own = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
     names = schedulers.accepted("SanaPipeline", "DPMSolverMultistepScheduler", own.config)
+    assert names == ["dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "deis", "unipc"]
     for name in names:
         made = kind(SCHEDULERS[name].class_name).from_config(schedulers.configured(SCHEDULERS[name], own.config))
         made.set_timesteps(4)

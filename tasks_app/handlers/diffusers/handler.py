@@ -57,13 +57,18 @@ class DiffusersHandler:
         hub_endpoint: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        max_models_bytes: int | None = None,
         max_cached_models: int = 1,
         max_cached_bytes: int | None = None,
         safety_checker: bool = True,
         preview_every: int = 0,
     ) -> None:
         self._places = snapshots.Places(
-            models_dir=models_dir, hub_cache=hub_cache, offline=offline, endpoint=hub_endpoint
+            models_dir=models_dir,
+            hub_cache=hub_cache,
+            offline=offline,
+            endpoint=hub_endpoint,
+            max_bytes=max_models_bytes,
         )
         self._device = device
         self._dtype = dtype
@@ -163,7 +168,7 @@ class DiffusersHandler:
 
     def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
         placement = self._placement(snapshot, options)
-        return loading.load(snapshot.path, placement, safety_checker=self._safety_checker, offload=options.offload)
+        return loading.load(snapshot, placement, safety_checker=self._safety_checker, offload=options.offload)
 
 
 def _uses() -> tuple[ModelUse, ...]:

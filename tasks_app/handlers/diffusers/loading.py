@@ -15,7 +15,9 @@ from transformers.utils import logging as transformers_logging
 
 from tasks_app.contracts import Offload
 from tasks_app.errors import ModelLoadFailed
-from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
+from tasks_app.handlers.diffusers import weights
+from tasks_app.handlers.diffusers.snapshots import Snapshot, variant_of
+from tasks_app.modelfiles import INDEX
 
 # A worker's log is no terminal.
 diffusers_logging.disable_progress_bar()
@@ -53,8 +55,8 @@ def device_of(device: str) -> str:
     return found.type if found else "cpu"
 
 
-def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: Offload) -> DiffusionPipeline:
-    """Load the pipeline of a folder: safetensors only, no code but diffusers' own.
+def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, offload: Offload) -> DiffusionPipeline:
+    """Load a pipeline: safetensors or GGUF only, no code but diffusers' own.
 
     `offload` keeps on an accelerator only the component that is at work (`model`) or only its layer (`sequential`).
 
@@ -63,7 +65,10 @@ def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: O
         RuntimeError: torch's own, when the device is full or failed.
     """
     try:
-        pipeline = _from_pretrained(folder, _options(folder, placement, safety_checker=safety_checker))
+        options = _options(snapshot.path, placement, safety_checker=safety_checker)
+        if snapshot.weights is not None:
+            options |= weights.parts(snapshot.weights, snapshot.path, placement.dtype)
+        pipeline = _from_pretrained(snapshot.path, options)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError) as error:
         raise ModelLoadFailed(
             f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."

@@ -33,7 +33,7 @@ SIDE: dict[str, Any] = {
 
 
 class TextToImageParams(StrictSerializer):
-    """The fields of `params`; the context brings `max_pixels`, `max_images`, `default_model_id` and `model_defaults`.
+    """The fields of `params`; the context brings `max_pixels`, `max_images` and `model_defaults`.
 
     `model_defaults` are values by field, which go before the defaults here; `model_folder` may be where the model lies.
 
@@ -83,7 +83,7 @@ class TextToImageParams(StrictSerializer):
         return name
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the values with the server's default model; a size that can't be is told with all other errors."""
+        """Return the values; a size that can't be is told with all other errors."""
         wrong_size = self._wrong_size(data)
         try:
             values = super().to_internal_value(data)
@@ -91,7 +91,7 @@ class TextToImageParams(StrictSerializer):
             raise serializers.ValidationError({**wrong_size, **details(error)}) from None
         if wrong_size:
             raise serializers.ValidationError(wrong_size)
-        return {"model_id": self.context["default_model_id"], **values}
+        return values
 
     def _wrong_size(self, data: Any) -> dict[str, Any]:
         width, height = (data.get(name) if isinstance(data, dict) else None for name in self.together)
