@@ -1,5 +1,7 @@
 """What is kept of tasks that have ended, by age and count: pictures of those that succeeded, rows of the others.
 
+And of uploads, once no task needs them.
+
 A thread of its own in every worker does it, so that a slow storage holds up no lease. Files go first, then the rows:
 whatever fails in between is done again. Rows go a batch at a time; pictures go task by task, as files may take long.
 """
@@ -19,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, storage
+from tasks_app import lifecycle, storage, uploads
 from tasks_app.errors import StorageFailed
 from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
 
@@ -42,7 +44,7 @@ DUE = (
 
 
 def purge() -> Generator[tuple[UUID, Status]]:
-    """Purge what the settings no longer keep, and yield each task with the status it has, or had.
+    """Purge what the settings no longer keep, uploads last, and yield each task with the status it has, or had.
 
     Of several who do so at the same moment one does it.
     """
@@ -52,11 +54,13 @@ def purge() -> Generator[tuple[UUID, Status]]:
             for batch in _due(status):
                 purged = filter(_is_cleared, batch) if status == Status.SUCCEEDED else _deleted(batch)
                 yield from ((task_id, status) for task_id in purged)
+        if alone:
+            uploads.purge()
 
 
 def run_forever(stop: threading.Event) -> None:
-    """Purge at every interval until told to stop: a worker's own thread, if anything is ever to be purged."""
-    while any(rule is not None for rules in settings.RETENTION.values() for rule in rules.values()):
+    """Purge at every interval until told to stop: a worker's own thread."""
+    while True:
         try:
             _purge_until(stop)
         except (DatabaseError, InterfaceError) as error:

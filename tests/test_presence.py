@@ -15,6 +15,7 @@ from django.conf import settings
 from tasks_app import actors, errors, execution, pauses, presence, providers, registry, services
 from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
 from tasks_app.registry import Outcome, State
+from tasks_app.task_types import TEXT_TO_IMAGE
 from tests.stack import until, worker
 from tests.test_services import tickets
 
@@ -108,7 +109,7 @@ def test_a_paused_worker_sends_no_ticket_while_the_queue_is_paused(
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let commands reach the fake provider's engine."""
     engine = providers.handler("text-to-image", "fake")
-    monkeypatch.setattr(providers, "_handlers", {("text-to-image", "diffusers"): engine})
+    monkeypatch.setattr(providers, "_handlers", {(TEXT_TO_IMAGE.handler, "diffusers"): engine})
     return engine
 
 

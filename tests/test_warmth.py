@@ -20,7 +20,7 @@ MakeTask = Callable[..., Task]
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the only engine of this process, which holds nothing yet."""
     engine = providers.handler("text-to-image", "fake")
-    monkeypatch.setattr(providers, "_handlers", {("text-to-image", "fake"): engine})
+    monkeypatch.setattr(providers, "_handlers", {("tests.fake.handler.FakeHandler", "fake"): engine})
     monkeypatch.setattr(engine, "warm", {})
     return engine
 
