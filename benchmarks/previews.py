@@ -42,13 +42,13 @@ class Drawer:
     """The other thread: it draws and encodes as the worker's actor thread does."""
 
     cost: Cost
-    waiting: queue.SimpleQueue[Callable[[], Any] | None] = field(default_factory=queue.SimpleQueue)
+    waiting: queue.SimpleQueue[Callable[[int], Any] | None] = field(default_factory=queue.SimpleQueue)
 
     def work(self) -> None:
         """Draw until told to end."""
         while (draw := self.waiting.get()) is not None:
             began = time.thread_time()
-            previews.encode(draw())
+            previews.encode(draw(0))
             self.cost.drawing += time.thread_time() - began
             self.cost.shown += 1
 
@@ -95,7 +95,7 @@ def measure(handler: DiffusersHandler, steps: int, seed: int) -> Cost:
     thread.start()
     with timed_callbacks(cost):
         began = time.perf_counter()
-        handler.run(request, drawer.report)
+        handler.run([request], drawer.report)
         cost.whole = time.perf_counter() - began
     drawer.waiting.put(None)
     thread.join()

@@ -30,7 +30,7 @@ def tell(task_id: UUID, step: int) -> None:
     progress.publish(task_id, "progress", data)
     if step % STEPS_PER_SECOND == 0:
         report = Progress(phase="denoising", step=step, total_steps=TOTAL_STEPS)
-        lifecycle.heartbeat(Claim(task_id=task_id, attempt=1), report, lease_seconds=3600)
+        lifecycle.heartbeat([Claim(task_id=task_id, attempt=1)], report, lease_seconds=3600)
 
 
 def main(task_ids: list[UUID]) -> None:

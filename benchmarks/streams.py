@@ -101,8 +101,8 @@ def running(number: int) -> list[UUID]:
     from tasks_app import lifecycle
 
     queued(number, priority=10)
-    claimed = [lifecycle.claim(worker="benchmark:1", lease_seconds=3600) for _ in range(number)]
-    return [task.pk for task in claimed if task is not None]
+    claims = [lifecycle.claim(worker="benchmark:1", lease_seconds=3600) for _ in range(number)]
+    return [task.pk for claimed in claims for task in claimed]
 
 
 def post(world: World, number: int) -> list[float]:

@@ -63,6 +63,8 @@ class Environment(BaseSettings):
     IDLE_UNLOAD_SECONDS: float | None = Field(default=None, gt=0)
     WARM_MODELS: str = ""
     WARM_PREFERENCE_SECONDS: float = Field(default=10, ge=0)
+    MAX_BATCH: int = Field(default=4, ge=1)
+    BATCH_WAIT_MS: int = Field(default=0, ge=0, le=1000)
     SAFETY_CHECKER: bool = True
     PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
     WORKER_NAME: str | None = None

@@ -227,6 +227,8 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 
 # --- Workers, and what the service tells of itself -------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
+MAX_BATCH = env.MAX_BATCH
+BATCH_WAIT_MS = env.BATCH_WAIT_MS
 WARM_MODELS = names(env.WARM_MODELS)
 WARM_PREFERENCE_SECONDS = env.WARM_PREFERENCE_SECONDS
 IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS

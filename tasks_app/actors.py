@@ -15,7 +15,7 @@ from tasks_app import execution, lifecycle, progress
 @dramatiq.actor(queue_name="generate")
 def generate(task_id: str) -> None:
     """Run the best claimable task, unless this worker is to end, and pass the ticket on while there are more."""
-    execution.run_next()
+    execution.run_next(save=execution.beside_the_next)
     pass_on(worker=execution.WORKER)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
@@ -68,7 +68,8 @@ class GenerationResult:
 class Progress:
     """How far a run is. Bytes are those of a download and known only in the phase `loading`.
 
-    `preview` draws a small picture of the latents as they are at this step; it is for another thread to call.
+    `preview` draws a small picture of the latents that a request's first picture has at this step, by the request's
+    index; it is for another thread to call.
     """
 
     phase: Phase
@@ -76,7 +77,7 @@ class Progress:
     total_steps: int
     bytes_done: int | None = None
     bytes_total: int | None = None
-    preview: Callable[[], Image] | None = field(default=None, compare=False, repr=False)
+    preview: Callable[[int], Image] | None = field(default=None, compare=False, repr=False)
 
 
 def percent(step: int, total_steps: int) -> int:
@@ -127,10 +128,14 @@ class WarmModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What a worker holds when it claims, and for how many seconds it has held just that."""
+    """What a worker holds when it claims, and for how many seconds it has held just that.
+
+    `fits` is by model how many pictures the worker makes in one call, where it learned that more are too many.
+    """
 
     models: frozenset[WarmModel] = frozenset()
     seconds: float = 0.0
+    fits: Mapping[str, int] = field(default_factory=dict)
 
 
 NOTHING_HELD = Held()
@@ -163,11 +168,11 @@ class EngineState:
 class Handler(Protocol):
     """A provider's engine. All but `state` is called from one thread at a time."""
 
-    def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
-        """Generate the pictures of one request.
+    def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
+        """Generate the pictures of some requests in one call, which differ in prompt, negative prompt and seed only.
 
         Raises:
-            TaskError: with the code that the task shall fail with.
+            TaskError: with the code that each task shall fail with.
             RunStopped: passed on from `report`.
         """
 
@@ -257,7 +262,7 @@ class Webhook:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A task to be: everything validated and resolved."""
+    """A task to be: everything validated and resolved; without a batch key it runs alone."""
 
     task_type: str
     provider: str
@@ -267,6 +272,7 @@ class Submission:
     params: Mapping[str, Any]
     seed: int
     priority: int
+    batch_key: str = ""
     webhook: Webhook | None = None
 
 

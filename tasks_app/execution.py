@@ -1,7 +1,8 @@
-"""One claimed task from claim to outcome: supervises the inference thread.
+"""Claimed tasks from claim to outcome: supervises the inference thread.
 
 The handler runs in the process's one inference thread and reports into a queue. The actor's thread stays free: it hands
-every report to Redis, beats the row's heart, and tells the run to stop when the row says so.
+every report to Redis, beats the rows' hearts, and tells the run to stop when the rows say so. What the handler made is
+saved in a third thread, so that the next run needn't wait for it.
 """
 
 from __future__ import annotations
@@ -9,58 +10,79 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import re
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import NoReturn, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 from structlog.contextvars import bound_contextvars
 
-from tasks_app import catalog, errors, lifecycle, storage
-from tasks_app.contracts import GenerationResult, Progress
-from tasks_app.inference import InferenceThread
+from tasks_app import catalog, errors, lifecycle, settling
+from tasks_app.contracts import GenerationResult, Held
 from tasks_app.models import Status, Task
-from tasks_app.run import Run, Stop, publish_preview, publish_progress, publish_status, recipe
-from tasks_app.strict import printable
+from tasks_app.run import Batch, Run, publish_previews, publish_progress, publish_status
+from tasks_app.threads import SerialThread
 from tasks_app.warmth import Warmth
 
 logger = logging.getLogger(__name__)
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
-DATABASE_RETRY_SECONDS = 1.0
-TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 # What a worker ends with when only a new process can help; its supervisor starts one.
 EXIT_DEVICE_LOST = 70
 EXIT_HUNG = 75
 
 
 Answer = TypeVar("Answer")
+Work = Callable[[], None]
+# Takes the work that brings what was made to its outcome, and what to call now and then should that have to wait.
+Save = Callable[[Work, Work], None]
 
 
-_inference = InferenceThread()
+_inference = SerialThread("inference")
+_saving = SerialThread("saving")
+_saved: Future[None] | None = None
 _warmth = Warmth()
-_runs: set[Run] = set()
+_batches: set[Batch] = set()
 _draining = threading.Event()
 _hurrying = threading.Event()
 WORKER: str = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
 
 
-def run_next() -> bool:
-    """Claim the best task and run it to its outcome; False when there was none to claim."""
+def at_once(work: Work, beat: Work) -> None:
+    """Save here and now."""
+    work()
+
+
+def beside_the_next(work: Work, beat: Work) -> None:
+    """Save in the saving thread, once what that was given before is done: no more than two runs' pictures are held."""
+    global _saved
+    while _saved is not None and wait([_saved], timeout=settings.HEARTBEAT_SECONDS).not_done:
+        beat()
+    _saved = _saving.submit(partial(_with_a_connection, work))
+    _saved.add_done_callback(_tell)
+
+
+def finish_saving() -> None:
+    """Wait until what was handed over is saved."""
+    if _saved is not None:
+        wait([_saved])
+
+
+def run_next(save: Save = at_once) -> bool:
+    """Claim the best task, and others that go with it, and run them; False when there was none to claim."""
     if _draining.is_set():
         return False
-    task = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=_warmth.look())
-    if task is None:
+    tasks = _claim(_warmth.look())
+    if not tasks:
         return False
-    with bound_contextvars(task=str(task.pk), attempt=task.attempt):
-        logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
-        run(task)
+    with bound_contextvars(task=str(tasks[0].pk), attempt=tasks[0].attempt):
+        for task in tasks:
+            logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
+        run(tasks, save)
     return True
 
 
@@ -71,7 +93,7 @@ def beside_tasks(call: Callable[[], Answer]) -> Future[Answer]:
 
 def busy() -> bool:
     """Return whether this process runs a task."""
-    return bool(_runs)
+    return bool(_batches)
 
 
 def drain(grace_seconds: float) -> None:
@@ -91,141 +113,84 @@ def end_process(status: int, reason: str) -> NoReturn:
     os._exit(status)
 
 
-def run(task: Task) -> None:
-    """Run one claimed task to its outcome."""
-    options = _persist(lambda: catalog.load_options(task.model_id))
-    this = Run(task, options, _hurrying)
-    _runs.add(this)
+def run(tasks: Sequence[Task], save: Save = at_once) -> None:
+    """Run claimed tasks in one call; see `run_next`."""
+    options = settling.persist(lambda: catalog.load_options(tasks[0].model_id))
+    batch = Batch([Run(task) for task in tasks], options, _hurrying)
+    _batches.add(batch)
     try:
-        publish_status(this, Status.RUNNING)
-        future = _inference.submit(this.generate)
-        future.add_done_callback(lambda _: this.reports.put(None))
-        _supervise(this, future)
-        _settle(this, future)
+        for each in batch.runs:
+            publish_status(each, Status.RUNNING)
+        future = _inference.submit(batch.generate)
+        future.add_done_callback(lambda _: batch.reports.put(None))
+        _supervise(batch, future)
     finally:
-        _runs.discard(this)
+        _batches.discard(batch)
+    error = errors.RunStopped() if future.cancelled() else future.exception()
+    if error is None:
+        save(partial(settling.save, batch, future.result()), partial(settling.beat, batch))
+    else:
+        _end(batch, error)
 
 
-def _supervise(run: Run, future: Future[GenerationResult]) -> None:
+def _claim(held: Held) -> list[Task]:
+    tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
+    if tasks and tasks[0].batch_key and settings.BATCH_WAIT_MS:
+        _draining.wait(settings.BATCH_WAIT_MS / 1000)
+        tasks += lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
+    return tasks
+
+
+def _supervise(batch: Batch, future: Future[list[GenerationResult]]) -> None:
     next_beat = 0.0
     while True:
-        if run.is_to_stop():
+        if batch.is_to_stop():
             # Before it begins, behind a preload, it reports nothing that could be stopped; what has begun goes on.
             future.cancel()
         try:
-            report = run.reports.get(timeout=max(0.0, next_beat - time.monotonic()))
+            report = batch.reports.get(timeout=max(0.0, next_beat - time.monotonic()))
         except queue.Empty:
-            report = run.latest
+            report = batch.latest
         if report is None:
             return
-        new_phase = report.phase != run.latest.phase
-        if report != run.latest:
-            run.latest, run.moved_at = report, time.monotonic()
-            publish_progress(run)
+        new_phase = report.phase != batch.latest.phase
+        if report != batch.latest:
+            batch.latest, batch.moved_at = report, time.monotonic()
+            publish_progress(batch)
             # Of previews that wait, only the last is worth drawing.
-            if report.preview is not None and run.reports.empty():
-                publish_preview(run, report.preview)
-        elif run.hangs():
-            end_process(EXIT_HUNG, f"Task {run.claim.task_id}: no step for {settings.HANG_SECONDS} s.")
+            if report.preview is not None and batch.reports.empty():
+                publish_previews(batch, report.preview)
+        elif batch.hangs():
+            end_process(EXIT_HUNG, f"Task {batch.runs[0].claim.task_id}: no step for {settings.HANG_SECONDS} s.")
         if new_phase or time.monotonic() >= next_beat:
             next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
-            _beat(run)
+            settling.beat(batch)
+            if batch.going:
+                # The others go on without them; the last one ends when its run has.
+                settling.end_stopped(batch)
 
 
-def _beat(run: Run) -> None:
-    try:
-        beat = lifecycle.heartbeat(run.claim, run.latest, lease_seconds=settings.LEASE_SECONDS)
-    except DATABASE_AWAY as error:
-        # The lease outlasts a short outage; a longer one is settled by the fence.
-        logger.warning("Task %s: no heartbeat: %s", run.claim.task_id, type(error).__name__)
-        connection.close()
-        return
-    if beat is None:
-        run.stop(Stop.FENCED)
-    elif beat.cancel_requested:
-        run.stop(Stop.CANCELED)
-    elif beat.overdue:
-        run.stop(Stop.TIMED_OUT)
-
-
-def _settle(run: Run, future: Future[GenerationResult]) -> None:
-    error = errors.RunStopped() if future.cancelled() else future.exception()
-    if error is None:
-        outcome = _save(run, future.result())
-    elif isinstance(error, errors.RunStopped):
-        outcome = _stopped(run)
+def _end(batch: Batch, error: BaseException) -> None:
+    if isinstance(error, errors.RunStopped):
+        settling.end_stopped(batch)
+    elif len(batch.runs) == 1:
+        settling.fail(batch.runs[0], error)
     else:
-        outcome = _failed(run, error)
-    logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
-    if outcome:
-        publish_status(run, outcome)
+        if isinstance(error, errors.OutOfMemory):
+            first = batch.runs[0].task
+            _warmth.learn(first.model_id, len(batch.runs) * first.params["num_images"])
+        settling.give_back(batch, error)
     if isinstance(error, errors.DeviceLost):
         end_process(EXIT_DEVICE_LOST, "The device is lost.")
 
 
-def _save(run: Run, result: GenerationResult) -> Status | None:
-    started = time.monotonic()
-    run.latest = Progress(phase="saving", step=run.task.total_steps, total_steps=run.task.total_steps)
-    publish_progress(run)
-    _beat(run)
-    if run.stop_reason:
-        return _stopped(run)
+def _with_a_connection(work: Work) -> None:
     try:
-        images = storage.store(run.claim, result.images, recipe(run.task, result), stored_one=lambda: _beat(run))
-    except errors.StorageFailed as error:
-        return _failed(run, error)
-    timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
-    size = {"width": images[0].width, "height": images[0].height}
-    moved = _persist(lambda: lifecycle.succeed(run.claim, images, revision=result.revision, timings=timings, size=size))
-    if moved:
-        return Status.SUCCEEDED
-    storage.discard(images)
-    return Status.CANCELED if _persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+        work()
+    finally:
+        connection.close()
 
 
-def _stopped(run: Run) -> Status | None:
-    match run.stop_reason:
-        case Stop.CANCELED:
-            return Status.CANCELED if _persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
-        case Stop.TIMED_OUT:
-            return _failed(run, errors.TimedOut(str(errors.TimedOut.__doc__)))
-        case Stop.DRAINED:
-            return _persist(lambda: lifecycle.release(run.claim))
-        case _:
-            return None
-
-
-def _failed(run: Run, error: BaseException) -> Status | None:
-    expected = isinstance(error, errors.TaskError)
-    code = error.code if isinstance(error, errors.TaskError) else errors.Internal.code
-    message = str(error) if expected else f"The run failed with an unexpected {type(error).__name__}."
-    message, trace = _storable(message), _storable("".join(traceback.format_exception(error)))
-    level, shown = (logging.WARNING, None) if expected else (logging.ERROR, _emptied(error))
-    logger.log(level, "Task %s: %s: %s", run.claim.task_id, code, message, exc_info=shown)
-    moved = _persist(lambda: lifecycle.fail(run.claim, code=code, message=message, traceback=trace))
-    return Status.FAILED if moved else None
-
-
-def _emptied(error: BaseException) -> BaseException:
-    """Free what the error's frames hold, tensors too: whoever collects errors from the log may keep this one."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
-    return error
-
-
-def _storable(text: str) -> str:
-    """Return the text without what PostgreSQL refuses, and without tokens of the Hub."""
-    return TOKEN.sub("hf_…", printable(text).replace("\0", "\\0"))
-
-
-def _persist(write: Callable[[], Answer]) -> Answer:
-    """Repeat a final write until the database has answered it."""
-    while True:
-        try:
-            return write()
-        except DATABASE_AWAY as error:
-            logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
-            connection.close()
-            time.sleep(DATABASE_RETRY_SECONDS)
+def _tell(saved: Future[None]) -> None:
+    if error := saved.exception():
+        logger.error("What a run made was not saved.", exc_info=error)

@@ -1,6 +1,6 @@
 """The transitions of a task: the only module that writes `status`, and no I/O but SQL.
 
-    queued  -> running                        claim
+    queued  -> running                        claim, join
     running -> succeeded | failed | canceled  succeed, fail, confirm_cancel
     running -> queued                         release (given back on purpose), expire_leases (the worker went silent)
     queued  -> canceled | failed              cancel, time_out
@@ -29,30 +29,46 @@ _ATTEMPTS = TaskAttempt._meta.db_table
 _NOW = scheduling.NOW
 _BY_AGE = "priority DESC, created_at, id"
 
-_CLAIM = f"""
-{scheduling.LINE}, best AS MATERIALIZED (
-    {scheduling.best("1")}
-), claimed AS (
+_TAKE = f"""
+, claimed AS (
     UPDATE {_TABLE} AS task
     SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %(worker)s,
         lease_until = {_NOW} + make_interval(secs => %(lease_seconds)s), started_at = {_NOW}, updated_at = {_NOW}
-    FROM best
-    WHERE task.id = best.id AND task.status = 'queued'
+    FROM chosen
+    WHERE task.id = chosen.id AND task.status = 'queued'
     RETURNING task.*
 ), begun AS (
     INSERT INTO {_ATTEMPTS} (task_id, number, worker, outcome) SELECT id, attempt, worker, '' FROM claimed
 )
-SELECT * FROM claimed
+SELECT claimed.* FROM claimed JOIN chosen USING (id) ORDER BY chosen.nth, {_BY_AGE}
+"""
+
+_CLAIM = f"""
+{scheduling.LINE}, best AS MATERIALIZED (
+    {scheduling.best("1")}
+), {scheduling.COMPANY}, chosen AS (
+    SELECT id, 0 AS nth FROM best UNION ALL SELECT id, 1 FROM company
+){_TAKE}
+"""
+
+_JOIN = f"""
+{scheduling.LINE}, best AS MATERIALIZED (
+    SELECT id FROM {_TABLE} WHERE id = %(beside)s
+), {scheduling.COMPANY}, chosen AS (
+    SELECT id, 1 AS nth FROM company
+){_TAKE}
 """
 
 _HEARTBEAT = f"""
-UPDATE {_TABLE}
+UPDATE {_TABLE} AS task
 SET phase = %s, step = %s, total_steps = %s, lease_until = {_NOW} + make_interval(secs => %s), updated_at = {_NOW}
-WHERE id = %s AND attempt = %s AND status = 'running'
-RETURNING cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, false)
+FROM unnest(%s::uuid[], %s::integer[]) AS claim (id, attempt)
+WHERE task.id = claim.id AND task.attempt = claim.attempt AND task.status = 'running'
+RETURNING task.id, cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, false)
 """
 
-# A task that somebody wants canceled is not put back into the queue.
+# A task that somebody wants canceled is not put back into the queue. One that is put back runs alone from then on: if
+# the worker died of it, others must not.
 _EXPIRE = f"""
 WITH gone AS MATERIALIZED (
     SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
@@ -62,6 +78,7 @@ WITH gone AS MATERIALIZED (
 ), moved AS (
     UPDATE {_TABLE} AS task
     SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
+        batch_key = CASE gone.next WHEN 'queued' THEN '' ELSE batch_key END,
         step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
         worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
         started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
@@ -109,23 +126,28 @@ WHERE id = ANY(%s)
 """
 
 
-def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> Task | None:
-    """Give this worker, which holds these models, its best queued task; None when nothing is claimable."""
-    parameters = scheduling.parameters(worker, held) | {"lease_seconds": lease_seconds}
-    while True:
-        with transaction.atomic():
-            task = next(iter(Task.objects.raw(_CLAIM, parameters)), None)
-            if task is None or not _one_too_many(task):
-                return task
-            # Another worker took one of the same key at the same moment; the next try sees that.
-            transaction.set_rollback(True)
+def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
+    """Give this worker, which holds these models, its best queued task, and after it those to run in the same call.
+
+    Empty when nothing is claimable.
+    """
+    return _take(_CLAIM, worker, held, lease_seconds=lease_seconds, taken=1)
 
 
-def heartbeat(claim: Claim, progress: Progress, *, lease_seconds: float) -> Beat | None:
-    """Record progress, prolong the lease and look for a cancel at once; None when the claim is lost."""
-    row = [progress.phase, progress.step, progress.total_steps, lease_seconds, claim.task_id, claim.attempt]
-    found = _returning(_HEARTBEAT, row)
-    return Beat(cancel_requested=found[0][0], overdue=found[0][1]) if found else None
+def join(tasks: Sequence[Task], *, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
+    """Give the worker more of what can run in the same call as the tasks that it has claimed, if something can."""
+    beside = {"beside": tasks[0].pk, "taken": len(tasks), "lease_seconds": lease_seconds}
+    return _take(_JOIN, worker, held, **beside)
+
+
+def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: float) -> dict[UUID, Beat]:
+    """Record the progress of a call, prolong its leases and look for cancels at once; lost claims are left out."""
+    ids, attempts = [claim.task_id for claim in claims], [claim.attempt for claim in claims]
+    row = [progress.phase, progress.step, progress.total_steps, lease_seconds, ids, attempts]
+    return {
+        task_id: Beat(cancel_requested=cancel_requested, overdue=overdue)
+        for task_id, cancel_requested, overdue in _returning(_HEARTBEAT, row)
+    }
 
 
 def succeed(
@@ -173,12 +195,22 @@ def confirm_cancel(claim: Claim) -> bool:
     return _end(_held(claim).filter(cancel_requested_at__isnull=False), Status.CANCELED, **_canceled("while it ran"))
 
 
-def release(claim: Claim) -> Status | None:
+def release(claim: Claim, *, alone: bool = False) -> Status | None:
     """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted.
 
-    One that somebody asked to cancel is canceled instead; None when the claim was lost.
+    `alone` keeps it from running with others from then on. One that somebody asked to cancel is canceled instead; None
+    when the claim was lost.
     """
-    back = {"phase": "", "step": 0, "worker": "", "lease_until": None, "started_at": None, "updated_at": Now()}
+    back: dict[str, Any] = {
+        "phase": "",
+        "step": 0,
+        "worker": "",
+        "lease_until": None,
+        "started_at": None,
+        "updated_at": Now(),
+    }
+    if alone:
+        back["batch_key"] = ""
     with transaction.atomic():
         wanted = _held(claim).filter(cancel_requested_at__isnull=True)
         if not wanted.update(status=Status.QUEUED, **back):
@@ -255,14 +287,24 @@ def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
     return dict(_returning(_POSITION if len(task_ids) == 1 else _POSITIONS, [list(task_ids)]))
 
 
-def _one_too_many(task: Task) -> bool:
-    """Return whether this claim takes the task's key over what it may have running; locks the key until its end."""
-    if task.key_id is None:
-        return False
+def _take(statement: str, worker: str, held: Held, **more: Any) -> list[Task]:
+    parameters = scheduling.parameters(worker, held) | more
+    while True:
+        with transaction.atomic():
+            tasks = list(Task.objects.raw(statement, parameters))
+            # In one order, so that two that claim for the same keys don't wait for each other.
+            if not any(_too_many(key_id) for key_id in sorted({task.key_id for task in tasks if task.key_id})):
+                return tasks
+            # Another worker took one of the same key at the same moment; the next try sees that.
+            transaction.set_rollback(True)
+
+
+def _too_many(key_id: int) -> bool:
+    """Return whether this claim takes a key over what it may have running; locks the key until the claim's end."""
     # Whoever claims for the same key waits here, and counts once this transaction is over.
-    key = ApiKey.objects.select_for_update(no_key=True).only("max_running").filter(pk=task.key_id).first()
+    key = ApiKey.objects.select_for_update(no_key=True).only("max_running").filter(pk=key_id).first()
     most = settings.MAX_RUNNING_PER_KEY if key is None or key.max_running is None else key.max_running
-    return most is not None and Task.objects.filter(key_id=task.key_id, status=Status.RUNNING).count() > most
+    return most is not None and Task.objects.filter(key_id=key_id, status=Status.RUNNING).count() > most
 
 
 def _held(claim: Claim) -> QuerySet[Task]:

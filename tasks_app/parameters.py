@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,18 @@ def serializer(
     }
     found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)
     return found
+
+
+def batch_key(entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any]) -> str:
+    """Return what requests have in common that one call can draw, as 32 hexadecimal digits.
+
+    Of the parameters these are all but those that the serializer calls `individual`; whether there is a negative prompt
+    counts, since a pipeline does without one what it doesn't do with an empty one.
+    """
+    individual = import_string(entry.params).individual
+    common = {name: value for name, value in params.items() if name not in individual}
+    shape = [entry.name, entry.provider, model_id, revision, bool(params["negative_prompt"]), common]
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def wrong_defaults(values: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""One claimed task while it runs: what the inference thread reports, why it is to stop, and what watchers are told."""
+"""Claimed tasks while they run: what the inference thread reports, why they are to stop, and what watchers are told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -29,43 +29,64 @@ class Stop(enum.Enum):
 
 
 class Run:
-    """One claimed task while it runs; `report` and `generate` belong to the inference thread."""
+    """One claimed task while it runs, with others or alone."""
 
-    def __init__(self, task: Task, options: LoadOptions, hurrying: threading.Event) -> None:
-        """`hurrying` is set when the process has no more time for any run."""
+    def __init__(self, task: Task) -> None:
+        """Nothing has asked it to end yet."""
         self.task = task
         self.claim = Claim(task_id=task.pk, attempt=task.attempt)
+        self.stop_reason: Stop | None = None
+        self.settled = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has not ended, and nothing has asked it to."""
+        return self.stop_reason is None and not self.settled
+
+    def stop(self, reason: Stop) -> None:
+        """Let it end; the first reason counts."""
+        self.stop_reason = self.stop_reason or reason
+
+
+class Batch:
+    """The runs that one call of the handler makes; `report` and `generate` belong to the inference thread."""
+
+    def __init__(self, runs: Sequence[Run], options: LoadOptions, hurrying: threading.Event) -> None:
+        """`hurrying` is set when the process has no more time for any run."""
+        self.runs = tuple(runs)
+        self._first = runs[0].task
         self._options = options
         self._hurrying = hurrying
-        self.latest = Progress(phase="loading", total_steps=task.total_steps)
+        self.latest = Progress(phase="loading", total_steps=self._first.total_steps)
         self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
-        self.stop_reason: Stop | None = None
         self.moved_at = time.monotonic()
         self._first_step: tuple[float, int] | None = None
 
-    def generate(self) -> GenerationResult:
-        """Let the handler run the request."""
-        handler = providers.handler(self.task.task_type, self.task.provider)
-        result = handler.run(_request(self.task, self._options), self.report)
-        if not result.images:
+    @property
+    def going(self) -> list[Run]:
+        """The runs that go on."""
+        return [run for run in self.runs if run.goes_on]
+
+    def generate(self) -> list[GenerationResult]:
+        """Let the handler run the requests."""
+        handler = providers.handler(self._first.task_type, self._first.provider)
+        results = handler.run([_request(run.task, self._options) for run in self.runs], self.report)
+        if not all(result.images for result in results):
             raise errors.Internal("The model made no picture.")
-        return result
+        return results
 
     def report(self, progress: Progress) -> None:
-        """Take a report; raises RunStopped when the run is to end."""
+        """Take a report; raises RunStopped when all the runs are to end."""
         self.reports.put(progress)
         if self.is_to_stop():
             raise errors.RunStopped
 
     def is_to_stop(self) -> bool:
-        """Return whether somebody or the process wants the run to end."""
+        """Return whether somebody or the process wants each of the runs to end."""
         if self._hurrying.is_set():
-            self.stop(Stop.DRAINED)
-        return self.stop_reason is not None
-
-    def stop(self, reason: Stop) -> None:
-        """Tell the run to end at its next report; the first reason counts."""
-        self.stop_reason = self.stop_reason or reason
+            for run in self.runs:
+                run.stop(Stop.DRAINED)
+        return not self.going
 
     def hangs(self) -> bool:
         """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""
@@ -84,27 +105,29 @@ class Run:
         return round((now - since) / (step - first) * (self.latest.total_steps - step), 1)
 
 
-def publish_progress(run: Run) -> None:
-    """Tell how far it is."""
-    latest = run.latest
+def publish_progress(batch: Batch) -> None:
+    """Tell how far it is, of each run that goes on."""
+    latest = batch.latest
     data: dict[str, Any] = {
-        "attempt": run.claim.attempt,
         "phase": latest.phase,
         "step": latest.step,
         "total_steps": latest.total_steps,
         "percent": percent(latest.step, latest.total_steps),
-        "eta_seconds": run.eta_seconds() if latest.phase == "denoising" else None,
+        "eta_seconds": batch.eta_seconds() if latest.phase == "denoising" else None,
     }
     if latest.bytes_done is not None:
         data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}
-    progress.publish(run.claim.task_id, "progress", data)
+    for run in batch.going:
+        progress.publish(run.claim.task_id, "progress", {"attempt": run.claim.attempt, **data})
 
 
-def publish_preview(run: Run, draw: Callable[[], Image]) -> None:
-    """Draw what it looks like so far, and show it."""
-    latest = run.latest
-    data = {"attempt": run.claim.attempt, "step": latest.step, "total_steps": latest.total_steps}
-    progress.publish(run.claim.task_id, "preview", data | previews.encode(draw()))
+def publish_previews(batch: Batch, draw: Callable[[int], Image]) -> None:
+    """Draw what it looks like so far, and show it, of each run that goes on."""
+    latest = batch.latest
+    for index, run in enumerate(batch.runs):
+        if run.goes_on:
+            data = {"attempt": run.claim.attempt, "step": latest.step, "total_steps": latest.total_steps}
+            progress.publish(run.claim.task_id, "preview", data | previews.encode(draw(index)))
 
 
 def publish_status(run: Run, status: Status) -> None:

@@ -8,6 +8,9 @@
 An owner is an API key; all tasks without one have the same owner. Queued tasks of one owner, model and revision form a
 lane, in which they stand by priority and age. Only the heads of lanes are compared, and each is found by one step in
 the index `task_lane`: a claim costs as much as there are lanes, however many tasks stand in them.
+
+With the best task go others of its batch key, as many as one call takes: by priority, then by turns of owners, then by
+age. They are found in the index `task_batch`, whatever else waits.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 from django.conf import settings
 
 from tasks_app.contracts import Held
-from tasks_app.models import ApiKey, Pause, Task
+from tasks_app.models import ApiKey, DiffusionModel, Pause, Task
 
 _TABLE = Task._meta.db_table
 NOW = "statement_timestamp()"
@@ -40,7 +43,10 @@ WITH RECURSIVE lane AS (
 ), busy AS MATERIALIZED (
     SELECT {_OWNER} AS owner, count(*) AS tasks FROM {_TABLE} WHERE status = 'running' GROUP BY 1
 ), turns AS MATERIALIZED (
-    SELECT lane.*, COALESCE(busy.tasks, 0) AS running, row_number() OVER (
+    SELECT lane.*, COALESCE(busy.tasks, 0) AS running,
+        CASE WHEN lane.owner > 0 THEN COALESCE(key.max_running, %(max_running)s::integer) - COALESCE(busy.tasks, 0) END
+            AS spare,
+    row_number() OVER (
         ORDER BY lane.priority DESC, COALESCE(busy.tasks, 0),
             (SELECT max(started_at) FROM {_TABLE} WHERE {_OWNER} = lane.owner) NULLS FIRST, lane.created_at, lane.id
     ) AS turn
@@ -53,7 +59,7 @@ WITH RECURSIVE lane AS (
         lane.owner > 0 AND COALESCE(busy.tasks, 0) >= COALESCE(key.max_running, %(max_running)s::integer)
     ) IS NOT TRUE
 ), line AS MATERIALIZED (
-    SELECT id, owner, model_id, revision, row_number() OVER (
+    SELECT id, owner, model_id, revision, spare, row_number() OVER (
         ORDER BY priority DESC, running, (EXISTS (
             SELECT FROM unnest(%(models)s::text[], %(revisions)s::text[]) AS held (model_id, revision)
             WHERE held.model_id = turns.model_id AND turns.revision IN ('', held.revision)
@@ -63,6 +69,36 @@ WITH RECURSIVE lane AS (
         )) DESC, turn
     ) AS place
     FROM turns
+)
+"""
+
+
+# More than one call takes are looked at, since other workers may be about to take the same.
+_LOOK = 4
+
+# CTEs that stand after `LINE` and a CTE `best` of one task's id. `company` has the ids, locked, of those that are to
+# run with it, where `taken` ones run already.
+COMPANY = f"""
+room AS MATERIALIZED (
+    SELECT task.id, task.batch_key, task.model_id, task.revision, COALESCE(task.key_id, 0) AS owner, GREATEST(0, LEAST(
+        COALESCE(model.max_batch, %(max_batch)s), fit.pictures
+    ) / COALESCE((task.params ->> 'num_images')::integer, 1) - %(taken)s) AS places
+    FROM best JOIN {_TABLE} AS task USING (id)
+    LEFT JOIN {DiffusionModel._meta.db_table} AS model ON model.model_id = task.model_id
+    LEFT JOIN unnest(%(fit_models)s::text[], %(fit_pictures)s::integer[]) AS fit (model_id, pictures)
+        ON fit.model_id = task.model_id
+    WHERE task.batch_key <> ''
+), near AS MATERIALIZED (
+    SELECT mate.id, row_number() OVER (ORDER BY mate.priority DESC, mate.turn, line.place) AS nth
+    FROM room JOIN line ON (line.model_id, line.revision) = (room.model_id, room.revision) CROSS JOIN LATERAL (
+        SELECT id, priority, row_number() OVER (ORDER BY {_IN_LANE}) AS turn FROM {_TABLE}
+        WHERE {_WAITING} AND batch_key <> '' AND batch_key = room.batch_key AND {_OWNER} = line.owner AND id <> room.id
+        ORDER BY {_IN_LANE}
+        LIMIT GREATEST(0, LEAST({_LOOK} * room.places, line.spare - (line.owner = room.owner)::integer))
+    ) AS mate
+), company AS MATERIALIZED (
+    SELECT task.id FROM near JOIN {_TABLE} AS task ON task.id = near.id
+    WHERE task.status = 'queued' ORDER BY near.nth LIMIT (SELECT places FROM room) FOR UPDATE OF task SKIP LOCKED
 )
 """
 
@@ -89,6 +125,9 @@ def parameters(worker: str, held: Held) -> dict[str, Any]:
         "max_running": settings.MAX_RUNNING_PER_KEY,
         "models": [model.model_id for model in held.models],
         "revisions": [model.revision for model in held.models],
+        "fit_models": list(held.fits),
+        "fit_pictures": list(held.fits.values()),
+        "max_batch": settings.MAX_BATCH,
         "held_seconds": held.seconds,
         "patience": settings.WARM_PREFERENCE_SECONDS,
     }

@@ -67,6 +67,7 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         params=task.params,
         seed=task.seed,
         priority=task.priority,
+        batch_key=task.batch_key,
         webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
     )
     values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
@@ -131,6 +132,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "params": dict(submission.params),
         "seed": submission.seed,
         "priority": submission.priority,
+        "batch_key": submission.batch_key,
         "total_steps": submission.params["steps"],
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),

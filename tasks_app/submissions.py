@@ -17,6 +17,7 @@ from tasks_app.catalog import ResolvedModel
 from tasks_app.contracts import Caller, Recovered, Submission, Webhook
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
 from tasks_app.strict import (
+    StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
     StrictIntegerField,
@@ -75,6 +76,11 @@ class SubmissionSerializer(StrictSerializer):
     priority = StrictIntegerField(
         min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0, help_text="The highest first."
     )
+    batchable = StrictBooleanField(
+        default=None,
+        allow_null=True,
+        help_text="May it run in one call with others? Left out or null: yes, unless `seed` was sent.",
+    )
     webhook = WebhookSerializer(default=None, allow_null=True, help_text="Who is told how the task ended.")
 
     _model: ResolvedModel | None = None
@@ -113,6 +119,9 @@ class SubmissionSerializer(StrictSerializer):
         provider, requested, seed = params.pop("provider"), params.pop("model_id"), params.pop("seed")
         model = self._model
         assert model is not None, "a valid submission has a model"
+        # Who sends a seed wants just that picture again.
+        batchable = seed is None if values["batchable"] is None else values["batchable"]
+        entry = task_types.get(values["task_type"], provider)
         return Submission(
             task_type=values["task_type"],
             provider=provider,
@@ -122,6 +131,7 @@ class SubmissionSerializer(StrictSerializer):
             params=params,
             seed=secrets.randbelow(SEEDS) if seed is None else seed,
             priority=values["priority"],
+            batch_key=parameters.batch_key(entry, model.model_id, model.revision, params) if batchable else "",
             webhook=_webhook(values["webhook"]),
         )
 

@@ -17,13 +17,18 @@ class Warmth:
     def __init__(self) -> None:
         self._models: frozenset[WarmModel] = frozenset()
         self._since = time.monotonic()
+        self._fits: dict[str, int] = {}
 
     def look(self) -> Held:
         """Return what they hold now; the time counts from the first look at it, so not while it was being loaded."""
         models = frozenset(model for engine in providers.started() for model in engine.state().warm)
         if models != self._models:
             self._models, self._since = models, time.monotonic()
-        return Held(models=models, seconds=time.monotonic() - self._since)
+        return Held(models=models, seconds=time.monotonic() - self._since, fits=dict(self._fits))
+
+    def learn(self, model_id: str, pictures: int) -> None:
+        """Remember that so many pictures of a model were too many for one call."""
+        self._fits[model_id] = max(1, pictures // 2)
 
 
 def load(model_id: str) -> None:

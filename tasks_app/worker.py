@@ -52,8 +52,10 @@ class WorkerMiddleware(dramatiq.Middleware):
         self._beats = _start(partial(seen.run_forever, self._gone), ended)
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Say that the worker has gone."""
-        from tasks_app import presence
+        """Say that the worker has gone, once what it made is saved."""
+        from tasks_app import execution, presence
+
+        execution.finish_saving()
 
         self._gone.set()
         # A beat after this would say that the worker is there.

@@ -9,6 +9,7 @@ from PIL import Image
 from tasks_app import lifecycle, progress, storage
 from tasks_app.contracts import Claim, GeneratedImage, Progress, Recipe, StoredImage
 from tasks_app.models import Task
+from tests.claims import claim_one
 
 RECIPE = Recipe(
     task_type="text-to-image",
@@ -27,7 +28,7 @@ class Worker:
     """Does to one task what a worker does."""
 
     def __init__(self, task: Task, *, quietly: bool = False) -> None:
-        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+        claimed = claim_one(worker="a-worker:1", lease_seconds=30)
         assert claimed is not None
         assert claimed.pk == task.pk
         self.pictures = task.params["num_images"]
@@ -47,7 +48,7 @@ class Worker:
 
     def beat(self, step: int) -> None:
         report = Progress(phase="denoising", step=step, total_steps=4)
-        assert lifecycle.heartbeat(self.claim, report, lease_seconds=30)
+        assert lifecycle.heartbeat([self.claim], report, lease_seconds=30)
 
     def succeed(self, *, quietly: bool = False) -> None:
         drawn = [GeneratedImage(seed=7 + index, image=Image.new("RGB", (32, 32))) for index in range(self.pictures)]

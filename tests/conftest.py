@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from tasks_app import lifecycle, progress
+from tasks_app import progress
 from tasks_app.models import Task, Worker
+from tests.claims import claim_one
 from tests.fake import handler as fake
 
 PARAMS: dict[str, Any] = {
@@ -65,7 +66,7 @@ def claimed(make_task: Callable[..., Task]) -> Callable[..., Task]:
 
     def make(*, lease_seconds: float = 30, **fields: Any) -> Task:
         task = make_task(**fields)
-        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=lease_seconds)
+        claimed = claim_one(worker="a-worker:1", lease_seconds=lease_seconds)
         assert claimed is not None
         assert claimed.pk == task.pk
         return claimed

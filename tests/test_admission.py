@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tasks_app import admission, keys, lifecycle
 from tasks_app.models import ApiKey, IdempotencyKey, Scope, Task
+from tests.claims import claim_one
 
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house"}}
 AT_ONCE = 50
@@ -71,7 +72,7 @@ def test_many_claims_at_once_run_no_more_of_a_key_than_it_may(make_task: Callabl
     for _ in range(8):
         make_task(key_id=capped.pk)
         make_task(key_id=other.pk)
-    claimed = at_once(lambda: lifecycle.claim(worker="w:1", lease_seconds=30), 12)
+    claimed = at_once(lambda: claim_one(worker="w:1", lease_seconds=30), 12)
     found = Counter(task.key_id for task in claimed if task is not None)
     assert found == {capped.pk: 3, other.pk: 8}
     assert Counter(Task.objects.filter(status="running").values_list("key_id", flat=True)) == found
@@ -86,7 +87,7 @@ def test_a_full_queue_says_which_limit_and_when_to_come_again(db: None) -> None:
     error = answer.json()["error"]
     assert (error["code"], error["retryable"]) == ("limit_exceeded", True)
     assert error["limit"] == {"name": "queued_tasks", "max": 1}
-    lifecycle.claim(worker="w:1", lease_seconds=30)
+    claim_one(worker="w:1", lease_seconds=30)
     assert post(client).status_code == 201
 
 
@@ -102,7 +103,7 @@ def test_a_running_cap_of_the_settings_holds_keys_and_nobody_else(
     settings.MAX_RUNNING_PER_KEY = 1
     key, _ = make_key()
     tasks = [make_task(key_id=key.pk), make_task(key_id=key.pk), make_task(), make_task()]
-    claimed = [lifecycle.claim(worker="w:1", lease_seconds=30) for _ in tasks]
+    claimed = [claim_one(worker="w:1", lease_seconds=30) for _ in tasks]
     assert [task and task.pk for task in claimed] == [tasks[0].pk, tasks[2].pk, tasks[3].pk, None]
     assert lifecycle.claimable(worker="w:1") is None
     claim = lifecycle.Claim(task_id=tasks[0].pk, attempt=1)

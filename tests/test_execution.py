@@ -22,7 +22,8 @@ from tasks_app import errors, execution, lifecycle, metadata, progress
 from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
 from tasks_app.metadata import containers
 from tasks_app.models import DiffusionModel, Status, Task, TaskImage
-from tasks_app.run import Run
+from tasks_app.run import Batch, Run
+from tests.claims import claim_one
 from tests.fake import handler as fake
 from tests.stack import until
 
@@ -84,7 +85,12 @@ def test_pictures_tell_what_they_were_made_of_but_neither_task_nor_time(make_tas
     texts = containers.texts(contents[0], {metadata.OURS})
     told = json.loads(texts[metadata.OURS])
     assert told["model"] == {"id": "demo", "revision": "fake"}
-    assert told["made_by"] == {"diffusers-handler": settings.VERSION, "device": "fake", "dtype": "float32"}
+    assert told["made_by"] == {
+        "diffusers-handler": settings.VERSION,
+        "device": "fake",
+        "dtype": "float32",
+        "batch_size": "1",
+    }
     assert contents[0] == contents[1]
 
 
@@ -231,7 +237,7 @@ def test_a_run_that_lost_its_claim_stops_and_changes_nothing(make_task: MakeTask
         with transaction.atomic():  # no heartbeat in between
             Task.objects.filter(pk=task.pk).update(lease_until=Now() - timedelta(seconds=1))
             lifecycle.expire_leases()
-            lifecycle.claim(worker="another:2", lease_seconds=30)
+            claim_one(worker="another:2", lease_seconds=30)
 
     after = run_with(make_task, steal)
     assert (after.status, after.worker, after.attempt, after.step) == (Status.RUNNING, "another:2", 2, 0)
@@ -363,7 +369,7 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
 
 
 def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
-    run = Run(make_task(params={"steps": 10}), LoadOptions(), threading.Event())
+    run = Batch([Run(make_task(params={"steps": 10}))], LoadOptions(), threading.Event())
     run.latest = Progress(phase="denoising", step=1, total_steps=10)
     assert run.eta_seconds() is None
     assert run._first_step is not None
@@ -378,7 +384,7 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
 
     def show(request: GenerationRequest, report: Report) -> None:
         for step in range(1, 4):
-            report(Progress(phase="denoising", step=step, total_steps=4, preview=lambda step=step: draw(step)))
+            report(Progress(phase="denoising", step=step, total_steps=4, preview=lambda index, step=step: draw(step)))
         assert shown.wait(10)
 
     def draw(step: int) -> Image.Image:
@@ -388,7 +394,7 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
         return Image.new("RGB", (8, 4), (step, 0, 0))
 
     task = claimed(params={"prompt": behave("a preview", show)})
-    execution.run(task)
+    execution.run([task])
     trail = progress.trails([task.pk])[task.pk]
     assert trail.preview is not None
     assert drawn[-1] == 3
@@ -400,5 +406,5 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
 def test_how_a_model_is_loaded_is_its_rows_to_say(claimed: MakeTask, behave: Behave) -> None:
     seen: list[LoadOptions] = []
     DiffusionModel.objects.filter(model_id="demo").update(dtype="bfloat16", offload="model")
-    execution.run(claimed(params={"prompt": behave("options", lambda request, report: seen.append(request.options))}))
+    execution.run([claimed(params={"prompt": behave("options", lambda request, report: seen.append(request.options))})])
     assert seen == [LoadOptions(dtype="bfloat16", offload="model")]

@@ -16,6 +16,7 @@ from tasks_app.api.hub import Hub, Notice, Watcher
 from tasks_app.api.states import State, reading
 from tasks_app.contracts import Event
 from tasks_app.models import Task
+from tests.claims import claim_one
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Answer = TypeVar("Answer")
@@ -148,7 +149,7 @@ def test_once_the_subscription_stands_the_rows_are_looked_at_without_delay(
     async def check(hub: Hub) -> None:
         async with hub.watch([task.pk]) as watcher:
             await first(watcher, lambda notice: isinstance(notice, State))
-            await reading(lifecycle.claim, worker="a-worker:1", lease_seconds=30)
+            await reading(claim_one, worker="a-worker:1", lease_seconds=30)
             await reading(progress.publish, task.pk, "status", {"status": "queued"})
             told = await first(watcher, lambda notice: isinstance(notice, State))
             assert isinstance(told, State)
@@ -218,7 +219,7 @@ def test_without_redis_the_rows_are_watched_all_the_same(
     async def check(hub: Hub) -> None:
         async with hub.watch([task.pk]) as watcher:
             await first(watcher, lambda notice: isinstance(notice, State))
-            await reading(lifecycle.claim, worker="a-worker:1", lease_seconds=30)
+            await reading(claim_one, worker="a-worker:1", lease_seconds=30)
             running = await first(watcher, lambda notice: isinstance(notice, State))
             assert isinstance(running, State)
             assert (running.status, running.attempt) == ("running", 1)

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from tasks_app import lifecycle, pauses, scheduling
 from tasks_app.contracts import NOTHING_HELD, Claim, Progress, StoredImage
 from tasks_app.models import Pause, Status, Task, TaskImage
+from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
 
@@ -55,13 +56,13 @@ def past_deadline(task: Task) -> None:
 def test_the_claim_takes_the_highest_priority_then_the_oldest(make_task: MakeTask) -> None:
     make_task(priority=-1)
     oldest, newer, urgent = make_task(), make_task(), make_task(priority=1)
-    claimed = [lifecycle.claim(worker="w", lease_seconds=30) for _ in range(3)]
+    claimed = [claim_one(worker="w", lease_seconds=30) for _ in range(3)]
     assert [task and task.pk for task in claimed] == [urgent.pk, oldest.pk, newer.pk]
 
 
 def test_a_claim_raises_the_attempt_and_leases_the_row(make_task: MakeTask) -> None:
     make_task()
-    task = lifecycle.claim(worker="w:1", lease_seconds=30)
+    task = claim_one(worker="w:1", lease_seconds=30)
     assert task is not None
     assert (task.status, task.phase, task.attempt, task.worker) == (Status.RUNNING, "loading", 1, "w:1")
     assert task.lease_until is not None
@@ -97,17 +98,17 @@ def test_every_attempt_is_kept_with_who_ran_it_and_how_it_ended(
 def test_each_claim_is_an_attempt_of_its_own(claimed: MakeTask) -> None:
     task = claimed()
     lifecycle.release(claim_of(task))
-    lifecycle.claim(worker="another:2", lease_seconds=30)
+    claim_one(worker="another:2", lease_seconds=30)
     assert attempts_of(task) == [(1, "a-worker:1", "released", True), (2, "another:2", "", False)]
 
 
 def test_nothing_to_claim_is_none(db: None) -> None:
-    assert lifecycle.claim(worker="w", lease_seconds=30) is None
+    assert claim_one(worker="w", lease_seconds=30) is None
 
 
 def test_a_task_past_its_deadline_is_not_claimed(make_task: MakeTask) -> None:
     make_task(deadline=Now() - timedelta(seconds=1))
-    assert lifecycle.claim(worker="w", lease_seconds=30) is None
+    assert claim_one(worker="w", lease_seconds=30) is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -118,7 +119,7 @@ def test_racing_workers_never_claim_the_same_task(make_task: MakeTask) -> None:
 
     def work(name: str) -> None:
         start.wait()
-        while task := lifecycle.claim(worker=name, lease_seconds=30):
+        while task := claim_one(worker=name, lease_seconds=30):
             claimed.append((task.pk, task.attempt))
         connection.close()
 
@@ -132,8 +133,7 @@ def test_racing_workers_never_claim_the_same_task(make_task: MakeTask) -> None:
 
 def test_a_heartbeat_records_progress_and_prolongs_the_lease(claimed: MakeTask) -> None:
     task = claimed(lease_seconds=1)
-    beat = lifecycle.heartbeat(claim_of(task), step(3, total=9), lease_seconds=60)
-    assert beat is not None
+    beat = lifecycle.heartbeat([claim_of(task)], step(3, total=9), lease_seconds=60)[task.pk]
     assert not beat.cancel_requested
     after = Task.objects.get(pk=task.pk)
     assert (after.phase, after.step, after.total_steps) == ("denoising", 3, 9)
@@ -146,8 +146,7 @@ def test_a_heartbeat_tells_of_a_cancel_and_of_the_deadline(claimed: MakeTask) ->
     task = claimed()
     lifecycle.cancel(task.pk)
     Task.objects.filter(pk=task.pk).update(deadline=Now() - timedelta(seconds=1))
-    beat = lifecycle.heartbeat(claim_of(task), step(1), lease_seconds=30)
-    assert beat is not None
+    beat = lifecycle.heartbeat([claim_of(task)], step(1), lease_seconds=30)[task.pk]
     assert beat.cancel_requested
     assert beat.overdue
 
@@ -155,7 +154,7 @@ def test_a_heartbeat_tells_of_a_cancel_and_of_the_deadline(claimed: MakeTask) ->
 @pytest.mark.parametrize(
     "write",
     [
-        lambda claim: lifecycle.heartbeat(claim, step(1), lease_seconds=30),
+        lambda claim: lifecycle.heartbeat([claim], step(1), lease_seconds=30),
         lambda claim: lifecycle.succeed(claim, [stored()], revision="", timings={}, size={}),
         lambda claim: lifecycle.fail(claim, code="internal", message="no"),
         lambda claim: lifecycle.confirm_cancel(claim),
@@ -167,7 +166,7 @@ def test_a_write_of_a_lost_claim_moves_nothing(claimed: MakeTask, write: Callabl
     task = claimed()
     lost = claim_of(task)
     lifecycle.release(lost)
-    again = lifecycle.claim(worker="another:2", lease_seconds=30)
+    again = claim_one(worker="another:2", lease_seconds=30)
     assert again is not None
     lifecycle.cancel(task.pk)
     before = Task.objects.filter(pk=task.pk).values().get()
@@ -207,7 +206,7 @@ def test_a_task_that_somebody_canceled_never_succeeds(claimed: MakeTask) -> None
 def test_canceling_a_queued_task_ends_it_at_once(make_task: MakeTask) -> None:
     task = make_task()
     assert lifecycle.cancel(task.pk) == Status.CANCELED
-    assert lifecycle.claim(worker="w", lease_seconds=30) is None
+    assert claim_one(worker="w", lease_seconds=30) is None
 
 
 def test_canceling_a_running_task_asks_and_the_first_asking_counts(claimed: MakeTask) -> None:
@@ -231,7 +230,7 @@ def test_a_released_task_keeps_its_place_and_counts_no_loss(claimed: MakeTask, m
     task = claimed()
     make_task()
     assert lifecycle.release(claim_of(task)) == Status.QUEUED
-    again = lifecycle.claim(worker="w2", lease_seconds=30)
+    again = claim_one(worker="w2", lease_seconds=30)
     assert again is not None
     assert (again.pk, again.attempt, again.losses) == (task.pk, 2, 0)
 
@@ -275,7 +274,7 @@ def test_a_passed_deadline_fails_queued_and_running_tasks(claimed: MakeTask, mak
     Task.objects.filter(pk=running.pk).update(deadline=Now() - timedelta(seconds=1))
     in_time = make_task(deadline=Now() + timedelta(hours=1))
     assert set(lifecycle.time_out()) == {running.pk, queued.pk}
-    assert lifecycle.heartbeat(claim_of(running), step(1), lease_seconds=30) is None
+    assert lifecycle.heartbeat([claim_of(running)], step(1), lease_seconds=30) == {}
     assert Task.objects.get(pk=in_time.pk).status == Status.QUEUED
 
 
@@ -332,7 +331,7 @@ def test_the_database_refuses_rows_that_must_never_be(make_task: MakeTask, field
 def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30}
+        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
         cursor.execute("EXPLAIN " + lifecycle._CLAIM, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "task_lane" in plan

@@ -8,13 +8,14 @@ from django.db import IntegrityError, transaction
 
 from tasks_app import lifecycle, pauses
 from tasks_app.models import Pause, Task
+from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
 QUEUE, MODEL, WORKER = Pause.Scope.QUEUE, Pause.Scope.MODEL, Pause.Scope.WORKER
 
 
 def claimed_by(worker: str) -> Task | None:
-    return lifecycle.claim(worker=worker, lease_seconds=30)
+    return claim_one(worker=worker, lease_seconds=30)
 
 
 def test_a_pause_says_who_began_it_and_a_second_one_changes_nothing(admin_user: User) -> None:

@@ -11,6 +11,7 @@ from tasks_app import lifecycle, pauses, registry
 from tasks_app.contracts import Claim, EngineState, WarmModel
 from tasks_app.models import Pause, Task, Worker, WorkerCommand
 from tasks_app.registry import Outcome, State
+from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
 PRELOAD, UNLOAD = WorkerCommand.Kind.PRELOAD, WorkerCommand.Kind.UNLOAD
@@ -49,7 +50,7 @@ def test_a_worker_is_idle_busy_draining_and_paused_in_turn(make_task: MakeTask) 
     arrive("one")
     task = make_task()
     assert states() == {"one": State.IDLE}
-    lifecycle.claim(worker="one", lease_seconds=30)
+    claim_one(worker="one", lease_seconds=30)
     assert states() == {"one": State.BUSY}
     assert registry.workers().get().task_id == task.pk
     pauses.pause(Pause.Scope.WORKER, "one")
@@ -62,7 +63,7 @@ def test_a_silent_worker_is_dead_after_a_lease_whatever_its_rows_say(make_task: 
     settings.LEASE_SECONDS = 10
     arrive("one")
     make_task()
-    lifecycle.claim(worker="one", lease_seconds=30)
+    claim_one(worker="one", lease_seconds=30)
     pauses.pause(Pause.Scope.WORKER, "one")
     silence("one", 9)
     assert states() == {"one": State.DRAINING}
@@ -90,7 +91,7 @@ def test_the_living_come_first() -> None:
 def test_what_an_earlier_process_of_the_name_began_makes_the_new_one_not_busy(make_task: MakeTask) -> None:
     make_task()
     arrive("one")
-    lifecycle.claim(worker="one", lease_seconds=30)
+    claim_one(worker="one", lease_seconds=30)
     assert states() == {"one": State.BUSY}
     arrive("one", age=0)
     assert states() == {"one": State.IDLE}

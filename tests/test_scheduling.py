@@ -15,13 +15,14 @@ from django.db.models.functions import Now
 from tasks_app import lifecycle, scheduling
 from tasks_app.contracts import NOTHING_HELD, Claim, Held, WarmModel
 from tasks_app.models import ApiKey, Task
+from tests.claims import claim_one
 from tests.test_admission import at_once, make_key
 
 MakeTask = Callable[..., Task]
 
 
 def claim(held: Held = NOTHING_HELD) -> Task | None:
-    return lifecycle.claim(worker="w", lease_seconds=30, held=held)
+    return claim_one(worker="w", lease_seconds=30, held=held)
 
 
 def claimed(held: Held = NOTHING_HELD) -> Task:
@@ -283,7 +284,7 @@ def test_a_claim_reads_the_heads_of_lanes_and_scans_no_table(make_task: MakeTask
         flood(make_task, 100, key_id=key.pk)
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}, {ApiKey._meta.db_table}")
-        parameters = scheduling.parameters("w", holding("demo")) | {"lease_seconds": 30}
+        parameters = scheduling.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + lifecycle._CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan

@@ -12,9 +12,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, pauses, registry
+from tasks_app import pauses, registry
 from tasks_app.contracts import EngineState, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Worker
+from tests.claims import claim_one
 
 IDENTITY: dict[str, Any] = {"host": "here", "pid": 1, "version": "1"}
 ENGINE = EngineState(
@@ -71,7 +72,7 @@ def test_workers_and_models_are_shown_as_they_stand(make_task: Callable[..., Any
         registry.beat(name, engine=ENGINE, **IDENTITY)
     Worker.objects.filter(name__startswith="a-dead").update(seen_at=Now() - timedelta(hours=1))
     task = make_task()
-    lifecycle.claim(worker="one", lease_seconds=30)
+    claim_one(worker="one", lease_seconds=30)
     pauses.pause(Pause.Scope.MODEL, "demo")
     DiffusionModel.objects.filter(model_id="demo").update(revision="c0ffee")
     DiffusionModel.objects.exclude(model_id="demo").update(allowed=False)

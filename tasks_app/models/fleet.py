@@ -49,7 +49,9 @@ class DiffusionModel(models.Model):
     dtype = models.CharField(max_length=16, choices=Dtype, blank=True, help_text="Empty: the server's setting.")
     offload = models.CharField(max_length=16, choices=Offload, default=Offload.NONE)
     max_batch = models.PositiveSmallIntegerField(
-        null=True, blank=True, help_text="How many pictures a request may ask for; empty: the server's own limit."
+        null=True,
+        blank=True,
+        help_text="How many pictures one call makes at most, of one request or of several; empty: the server's limits.",
     )
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(auto_now=True)

@@ -52,6 +52,13 @@ class Task(models.Model):
     params = models.JSONField(help_text="Every effective parameter but provider, model and seed.")
     seed = models.BigIntegerField()
     priority = models.SmallIntegerField(default=0)
+    batch_key = models.CharField(
+        max_length=32,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Tasks of one key may run in one call; one without runs alone.",
+    )
 
     status = models.CharField(max_length=16, choices=Status, default=Status.QUEUED)
     phase = models.CharField(max_length=16, choices=Phase, blank=True)
@@ -107,6 +114,15 @@ class Task(models.Model):
                 F("id"),
                 condition=Q(status=Status.QUEUED),
                 name="task_lane",
+            ),
+            models.Index(
+                F("batch_key"),
+                _owner,
+                F("priority").desc(),
+                F("created_at"),
+                F("id"),
+                condition=Q(status=Status.QUEUED) & ~Q(batch_key=""),
+                name="task_batch",
             ),
             models.Index(_owner, F("started_at").desc(), condition=Q(started_at__isnull=False), name="task_served"),
             models.Index(fields=["id"], condition=_running, name="task_running"),

@@ -14,6 +14,7 @@ from tasks_app import lifecycle, pauses, registry
 from tasks_app.contracts import EngineState, WarmModel
 from tasks_app.models import Pause, Worker, WorkerCommand
 from tests.admin.pages import PAUSES, WORKERS, MakeTask, body, claim_of, url_of
+from tests.claims import claim_one
 
 Alive = Callable[..., Worker]
 
@@ -33,7 +34,7 @@ def test_the_list_shows_every_worker_in_its_state_the_living_first(
     registry.leave("b-left")
     for name in ("busy", "draining"):
         make_task()
-        assert lifecycle.claim(worker=name, lease_seconds=30)
+        assert claim_one(worker=name, lease_seconds=30)
     for name in ("draining", "paused"):
         pauses.pause(Pause.Scope.WORKER, name)
     page = body(admin_client, WORKERS)
@@ -57,7 +58,7 @@ def test_a_row_shows_device_memory_warm_models_and_the_task(
         ),
     )
     task = make_task(params={"prompt": "a fox <i>"})
-    assert lifecycle.claim(worker="gpu", lease_seconds=30)
+    assert claim_one(worker="gpu", lease_seconds=30)
     found = row(body(admin_client, WORKERS), "gpu")
     for text in ("cuda:0", "A &lt;card&gt;", "6.0 / 24.0 GiB", "width: 25.0%", "demo", url_of(task), "a fox &lt;i&gt;"):
         assert text in found
@@ -91,7 +92,7 @@ def test_the_number_of_queries_does_not_grow_with_the_workers(
             name = f"w{number}-{index}"
             alive(name)
             make_task()
-            assert lifecycle.claim(worker=name, lease_seconds=30)
+            assert claim_one(worker=name, lease_seconds=30)
         with CaptureQueriesContext(connection) as queries:
             body(admin_client, WORKERS)
         counts.append(len(queries))
@@ -103,7 +104,7 @@ def test_the_page_of_a_worker_shows_its_tasks_and_commands(
 ) -> None:
     alive("host:17")
     ended = make_task()
-    task = lifecycle.claim(worker="host:17", lease_seconds=30)
+    task = claim_one(worker="host:17", lease_seconds=30)
     assert task == ended
     assert lifecycle.fail(claim_of(task), code="internal", message="")
     (command,) = registry.order(WorkerCommand.Kind.PRELOAD, "demo", ["host:17"])

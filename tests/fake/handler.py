@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -60,15 +60,23 @@ class FakeHandler:
     def __init__(self) -> None:
         self.warm: dict[str, str] = {}
         self.idle_for: float | None = None
+        self.calls: list[list[str]] = []
 
-    def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
-        behave = behaviours.get(request.prompt) or WORDS.get(request.prompt.split()[0], steps)
-        behave(request, report)
+    def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
+        """Make one call: all reports are those of the first request, and each may fail it."""
+        self.calls.append([request.prompt for request in requests])
+        for request in requests:
+            behave = behaviours.get(request.prompt) or WORDS.get(request.prompt.split()[0], steps)
+            if request is requests[0] or behave is not steps:
+                behave(request, report)
+        return [self._made(request, len(requests)) for request in requests]
+
+    def _made(self, request: GenerationRequest, batch_size: int) -> GenerationResult:
         images = tuple(
             GeneratedImage(seed=request.seed + index, image=Image.new("RGB", (32, 32), (index, 0, request.seed % 256)))
             for index in range(request.num_images)
         )
-        made_by = {"device": "fake", "dtype": "float32"}
+        made_by = {"device": "fake", "dtype": "float32", "batch_size": str(batch_size)}
         return GenerationResult(images=images, revision="fake", timings={"denoising": 0.1}, provenance=made_by)
 
     def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:

@@ -18,6 +18,7 @@ from tasks_app import lifecycle
 from tasks_app.contracts import Claim, StoredImage
 from tasks_app.models import Task
 from tests import stack
+from tests.claims import claim_one
 from tests.conftest import PARAMS
 from tests.fuzz.checks import Target
 
@@ -82,7 +83,7 @@ def tasks(transactional_db: None) -> list[Task]:
     """Make a task with a picture and a queued one."""
     fields = {"task_type": "text-to-image", "provider": "diffusers", "model_id": "demo", "params": PARAMS, "seed": 7}
     made = [Task.objects.create(requested_model_id="demo", total_steps=4, **fields) for _ in range(2)]
-    claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+    claimed = claim_one(worker="a-worker:1", lease_seconds=30)
     assert claimed is not None
     png = BytesIO()
     Image.new("RGB", (32, 32)).save(png, "PNG")

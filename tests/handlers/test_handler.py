@@ -72,7 +72,8 @@ def key(model_id: str) -> tuple[str, str, LoadOptions]:
 
 
 def run(handler: DiffusersHandler, request: GenerationRequest) -> GenerationResult:
-    return handler.run(request, lambda progress: None)
+    (result,) = handler.run([request], lambda progress: None)
+    return result
 
 
 def pixels(result: GenerationResult, index: int = 0) -> str:
@@ -82,7 +83,7 @@ def pixels(result: GenerationResult, index: int = 0) -> str:
 @pytest.mark.parametrize("model_id", ["sd", "sdxl", "demo"])
 def test_every_step_and_phase_is_reported_in_order(handler: DiffusersHandler, model_id: str) -> None:
     reports: list[Progress] = []
-    result = handler.run(request(model_id, steps=4), reports.append)
+    (result,) = handler.run([request(model_id, steps=4)], reports.append)
     assert [(report.phase, report.step) for report in reports] == [
         ("loading", 0),
         ("loading", 0),  # the files are here
@@ -96,15 +97,16 @@ def test_every_step_and_phase_is_reported_in_order(handler: DiffusersHandler, mo
 
 
 def test_a_result_names_what_it_was_made_by(handler: DiffusersHandler) -> None:
-    result = handler.run(request(), lambda progress: None)
+    result = run(handler, request())
     assert result.provenance == {
         "device": "cpu",
         "dtype": "float32",
+        "batch_size": "1",
         "diffusers": version("diffusers"),
         "torch": str(torch.__version__),
         "transformers": version("transformers"),
     }
-    half = handler.run(request(options=LoadOptions(dtype="bfloat16")), lambda progress: None)
+    half = run(handler, request(options=LoadOptions(dtype="bfloat16")))
     assert half.provenance["dtype"] == "bfloat16"
 
 
@@ -147,7 +149,7 @@ def test_a_run_that_is_stopped_ends_at_that_step_and_the_next_one_is_as_if_nothi
             raise RunStopped
 
     with pytest.raises(RunStopped):
-        handler.run(request(), stop_at_two)
+        handler.run([request()], stop_at_two)
     assert max(seen) == 2
     assert pixels(run(handler, request())) == expected
 
@@ -170,7 +172,7 @@ def test_hooks_are_freed_after_a_stopped_run(handler: DiffusersHandler) -> None:
             raise RunStopped
 
     with pytest.raises(RunStopped):
-        handler.run(request(), stop)
+        handler.run([request()], stop)
     assert "freed" in freed
 
 
@@ -284,13 +286,13 @@ def test_so_is_one_without_a_scheduler_of_its_own() -> None:
             raise AssertionError("must not be called")
 
     with pytest.raises(InvalidParams, match="stopped"):
-        Call(cast(DiffusionPipeline, Composed()), request(), lambda progress: None, preview_every=0)()
+        Call(cast(DiffusionPipeline, Composed()), [request()], lambda progress: None, preview_every=0)()
 
 
 def test_a_pipeline_with_the_legacy_callback_reports_its_steps(handler: DiffusersHandler, as_class: Any) -> None:
     as_class(LegacyCallback)
     reports: list[Progress] = []
-    handler.run(request(), reports.append)
+    handler.run([request()], reports.append)
     assert [report.step for report in reports if report.phase == "denoising"] == [0, 1, 2, 3]
 
 
@@ -338,7 +340,7 @@ def test_out_of_memory_is_tried_once_more_and_steps_never_go_back(
 ) -> None:
     failing(monkeypatch, where, error, {2 if where == "denoising" else 0})
     reports: list[int] = []
-    result = handler.run(request(), lambda progress: reports.append(progress.step))
+    (result,) = handler.run([request()], lambda progress: reports.append(progress.step))
     assert result.images[0].image.size == (16, 16)
     assert reports == sorted(reports)
 

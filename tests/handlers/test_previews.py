@@ -29,7 +29,7 @@ def latents_of(pipeline: DiffusionPipeline, color: tuple[float, float, float]) -
 def drawn(pipeline: DiffusionPipeline, latents: torch.Tensor) -> Any:
     draw = Previews(pipeline, 1).take(1, latents)
     assert draw is not None
-    return draw()
+    return draw(0)
 
 
 def test_the_map_tells_colors_apart(demo: DiffusionPipeline) -> None:
@@ -101,8 +101,8 @@ def test_previews_are_reported_and_change_no_byte_of_the_picture(tmp_path: Path,
     results = []
     for every in (0, 1):
         handler = DiffusersHandler(models_dir=DEMO.parent, hub_cache=tmp_path, device="cpu", preview_every=every)
-        results.append(handler.run(request("demo", steps=4, scheduler=scheduler), shown.append))
+        results += handler.run([request("demo", steps=4, scheduler=scheduler)], shown.append)
     assert pixels(results[0]) == pixels(results[1])
     previews = [report.preview for report in shown if report.preview is not None]
     assert previews
-    assert all(draw().mode == "RGB" for draw in previews)
+    assert all(draw(0).mode == "RGB" for draw in previews)

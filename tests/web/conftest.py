@@ -13,6 +13,7 @@ from tasks_app.models import Task
 from tests import stack as stacks
 from tests.acting import store
 from tests.browser import OpenPage, Watched, chromium, open_page  # noqa: F401 - fixtures
+from tests.claims import claim_one
 from tests.stack import Stack
 
 FinishTask = Callable[..., Task]
@@ -49,7 +50,7 @@ def finish_task(make_task: Callable[..., Task]) -> FinishTask:
     @transaction.atomic
     def make(*, images: int = 1, side: int = 32, **fields: Any) -> Task:
         task = make_task(**{"params": {"num_images": images}, **fields})
-        claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+        claimed = claim_one(worker="a-worker:1", lease_seconds=30)
         assert claimed is not None
         assert claimed.pk == task.pk
         claim = Claim(task_id=task.pk, attempt=claimed.attempt)

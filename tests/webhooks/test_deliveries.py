@@ -15,6 +15,7 @@ from tasks_app.models import TERMINAL, Task, WebhookDelivery
 from tasks_app.models.webhooks import WebhookDelivery as Delivery
 from tasks_app.webhooks import deliveries
 from tests.acting import Worker
+from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
 State = WebhookDelivery.State
@@ -34,7 +35,7 @@ def watched(make_task: MakeTask) -> MakeTask:
 
 
 def claim_of(task: Task) -> Claim:
-    claimed = lifecycle.claim(worker="a-worker:1", lease_seconds=30)
+    claimed = claim_one(worker="a-worker:1", lease_seconds=30)
     assert claimed is not None
     return Claim(task_id=task.pk, attempt=claimed.attempt)
 

@@ -15,6 +15,7 @@ from tasks_app.contracts import Claim, Letter
 from tasks_app.models import TERMINAL, ApiKey, Scope, Task, WebhookDelivery
 from tasks_app.webhooks import deliveries, letters
 from tests.acting import Worker
+from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -71,7 +72,7 @@ def test_a_success_is_told_with_its_pictures_and_paths(watched: Task) -> None:
 
 
 def test_a_failure_is_told_with_its_error_and_without_its_traceback(watched: Task) -> None:
-    claimed = lifecycle.claim(worker="w", lease_seconds=30)
+    claimed = claim_one(worker="w", lease_seconds=30)
     assert claimed is not None
     claim = Claim(task_id=watched.pk, attempt=claimed.attempt)
     lifecycle.fail(claim, code="out_of_memory", message="Too small.", traceback="SECRET")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import diffusers
@@ -23,13 +24,20 @@ SEEDS = 2**32
 
 
 class Call:
-    """One call of a pipeline, in the words that this pipeline knows."""
+    """One call of a pipeline for some requests, in the words that this pipeline knows."""
 
     def __init__(
-        self, pipeline: DiffusionPipeline, request: GenerationRequest, report: Report, *, preview_every: int
+        self,
+        pipeline: DiffusionPipeline,
+        requests: Sequence[GenerationRequest],
+        report: Report,
+        *,
+        preview_every: int,
     ) -> None:
+        """Take requests that differ in prompt, negative prompt and seed only."""
         self._pipeline = pipeline
-        self._request = request
+        self._requests = requests
+        self._request = requests[0]
         self._report = report
         self._previews = Previews(pipeline, preview_every)
         self._denoised_latents: torch.Tensor | None = None
@@ -59,17 +67,17 @@ class Call:
     def _arguments(self) -> dict[str, Any]:
         request = self._request
         arguments: dict[str, Any] = {
-            "prompt": request.prompt,
+            "prompt": self._of_each([each.prompt for each in self._requests]),
             "num_inference_steps": request.steps,
             # On the CPU, so that a seed means the same picture on every device; one each, so that image i has seed + i.
-            "generator": [torch.Generator().manual_seed(seed) for seed in _seeds(request.seed, request.num_images)],
+            "generator": [torch.Generator().manual_seed(seed) for each in self._requests for seed in _seeds(each)],
             **self._guidance(),
             **self._callback(),
         }
         if request.num_images > 1:
             arguments["num_images_per_prompt"] = request.num_images
         if request.negative_prompt:
-            arguments["negative_prompt"] = request.negative_prompt
+            arguments["negative_prompt"] = self._of_each([each.negative_prompt for each in self._requests])
         if request.width:
             arguments["width"] = request.width
         if request.height:
@@ -77,6 +85,10 @@ class Call:
         if unknown := arguments.keys() - self._takes.keys():
             raise InvalidParams(f"This model doesn't take: {', '.join(sorted(unknown))}.")
         return arguments
+
+    def _of_each(self, texts: list[str]) -> str | list[str]:
+        # Not every pipeline takes lists: one request alone needs none.
+        return texts if len(texts) > 1 else texts[0]
 
     def _guidance(self) -> dict[str, float]:
         # In pipelines that have both, `guidance_scale` is an input of a distilled network.
@@ -100,7 +112,7 @@ class Call:
         # Some schedulers take more steps than were asked for.
         total = max(self._request.steps, getattr(self._pipeline, "_num_timesteps", 0) or 0)
         shown = latents if self._denoised_latents is None else self._denoised_latents
-        preview = None if shown is None else self._previews.take(index + 1, shown)
+        preview = None if shown is None else self._previews.take(index + 1, shown[:: self._request.num_images])
         self._report(Progress(phase="denoising", step=min(index + 1, total), total_steps=total, preview=preview))
         self.denoised = time.monotonic()
         if index + 1 >= total:
@@ -147,18 +159,19 @@ def _with_nested(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:
     return [pipeline, *(pipe for pipe in nested if pipe is not None)]
 
 
-def _seeds(seed: int, count: int) -> list[int]:
-    return [(seed + index) % SEEDS for index in range(count)]
+def _seeds(request: GenerationRequest) -> list[int]:
+    return [(request.seed + index) % SEEDS for index in range(request.num_images)]
 
 
-def images(output: Any, seed: int) -> tuple[GeneratedImage, ...]:
-    """Return a pipeline's pictures with their seeds."""
+def images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator[tuple[GeneratedImage, ...]]:
+    """Yield each request's pictures of a pipeline's output with their seeds."""
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(output.images)
-    seeds = _seeds(seed, len(output.images))
-    return tuple(
-        GeneratedImage(seed=image_seed, image=image, flagged=bool(flag), black=_is_black(image))
-        for image_seed, image, flag in zip(seeds, output.images, flags, strict=True)
-    )
+    made = zip(output.images, flags, strict=True)
+    for request in requests:
+        yield tuple(
+            GeneratedImage(seed=seed, image=image, flagged=bool(flag), black=_is_black(image))
+            for seed, (image, flag) in zip(_seeds(request), islice(made, request.num_images), strict=True)
+        )
 
 
 def _is_black(image: Image.Image) -> bool:

@@ -1,9 +1,10 @@
-"""Text to image with diffusers: parameters -> one pipeline call -> pictures. Knows neither Django nor Redis."""
+"""Text to image with diffusers: requests -> one pipeline call -> pictures. Knows neither Django nor Redis."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -69,38 +70,41 @@ class DiffusersHandler:
         self._safety_checker = safety_checker
         self._preview_every = preview_every
 
-    def run(self, request: GenerationRequest, report: Report) -> GenerationResult:
-        """Generate the pictures of one request; see `contracts.Handler`.
+    def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
+        """Generate the pictures of the requests; see `contracts.Handler`.
 
-        When the memory does not suffice, everything is evicted and the request tried once more in the thriftiest way.
+        When the memory does not suffice for one request alone, everything is evicted and it is tried once more in the
+        thriftiest way.
         """
         forward = _ForwardOnly(report)
         try:
-            return self._run(request, forward, thrifty=False)
+            return self._run(requests, forward, thrifty=False)
         except OutOfMemory:
-            pass  # the retry is outside, where no traceback keeps the first try's tensors alive
+            if len(requests) > 1:
+                raise
+            # The retry is outside, where no traceback keeps the first try's tensors alive.
         PIPELINES.clear()
-        return self._run(request, forward, thrifty=True)
+        return self._run(requests, forward, thrifty=True)
 
-    def _run(self, request: GenerationRequest, report: Report, *, thrifty: bool) -> GenerationResult:
+    def _run(self, requests: Sequence[GenerationRequest], report: Report, *, thrifty: bool) -> list[GenerationResult]:
         started = time.monotonic()
-        snapshot = self._fetch(request.model_id, request.revision, report, request.steps)
-        lease = self._lease(request.model_id, snapshot, request.options, thrifty=thrifty)
+        first = requests[0]
+        snapshot = self._fetch(first.model_id, first.revision, report, first.steps)
+        lease = self._lease(first.model_id, snapshot, first.options, thrifty=thrifty)
         with memory.watched(), lease as pipeline:
             loaded = time.monotonic()
             slim = memory.thrift(pipeline) if thrifty else nullcontext()
-            with clean(pipeline, request.scheduler), slim:
-                call = Call(pipeline, request, report, preview_every=self._preview_every)
+            with clean(pipeline, first.scheduler), slim:
+                call = Call(pipeline, requests, report, preview_every=self._preview_every)
                 output = call()
         timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
         timings["decoding"] = time.monotonic() - call.denoised
         rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
-        return GenerationResult(
-            images=images(output, request.seed),
-            revision=snapshot.revision,
-            timings=rounded,
-            provenance=self._provenance(snapshot, request.options),
-        )
+        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))}
+        return [
+            GenerationResult(images=made, revision=snapshot.revision, timings=rounded, provenance=made_by)
+            for made in images(output, requests)
+        ]
 
     def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
         """Load a model ahead of its first task; see `contracts.Handler`."""

@@ -40,6 +40,8 @@ class TextToImageParams(StrictSerializer):
     """
 
     together = ("width", "height")
+    # What may differ between requests that one call draws.
+    individual = ("prompt", "negative_prompt", "seed", "output_format")
 
     provider = StrictChoiceField(["diffusers"], default="diffusers")
     model_id = StrictCharField(min_length=1, max_length=255, required=False, help_text=MODEL_HELP)

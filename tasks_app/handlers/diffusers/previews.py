@@ -27,7 +27,7 @@ _maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictio
 
 
 class Previews:
-    """The previews of one call. Only the first picture of a call is shown."""
+    """The previews of one call, of the first picture of each of its requests."""
 
     def __init__(self, pipeline: DiffusionPipeline, every: int) -> None:
         """Look at every so-manieth step; 0 looks at none."""
@@ -36,24 +36,24 @@ class Previews:
         self._started = time.monotonic()
         self._spent = 0.0
 
-    def take(self, step: int, latents: Any) -> Callable[[], Image.Image] | None:
-        """Copy the latents (batch, channels, height, width) if it is time to, and return what draws them."""
+    def take(self, step: int, latents: Any) -> Callable[[int], Image.Image] | None:
+        """Copy the latents (requests, channels, height, width) if it is time to, and return what draws one of them."""
         if self._map is None or step % self._every or not self._affordable():
             return None
         if latents.ndim != 4 or latents.shape[1] != self._map.shape[0] - 1:
             return None  # packed or video latents: no map for those
         began = time.monotonic()
-        small = _shrunk(latents[0].detach()).to("cpu", torch.float32, copy=True)
+        small = _shrunk(latents.detach()).to("cpu", torch.float32, copy=True)
         self._spent += time.monotonic() - began
         return partial(self._draw, small, self._map)
 
     def _affordable(self) -> bool:
         return self._spent <= SHARE * (time.monotonic() - self._started)
 
-    def _draw(self, latents: torch.Tensor, latent_map: torch.Tensor) -> Image.Image:
+    def _draw(self, latents: torch.Tensor, latent_map: torch.Tensor, index: int) -> Image.Image:
         began = time.thread_time()
-        channels, height, width = latents.shape
-        rgb = _with_ones(latents.reshape(channels, -1).T) @ latent_map
+        channels, height, width = latents[index].shape
+        rgb = _with_ones(latents[index].reshape(channels, -1).T) @ latent_map
         pixels = rgb.clamp(0, 1).mul(255).round().to(torch.uint8).reshape(height, width, 3)
         image = Image.fromarray(pixels.numpy())
         self._spent += time.thread_time() - began

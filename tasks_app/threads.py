@@ -1,4 +1,4 @@
-"""The thread in which handlers run."""
+"""Threads that do one thing after the other: the one in which handlers run, and the one that saves what they made."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import Any, TypeVar
 Answer = TypeVar("Answer")
 
 
-class InferenceThread:
-    """The thread that all runs of this process share, one after the other.
+class SerialThread:
+    """A thread that makes its calls one after the other.
 
     Unlike an executor's it is a daemon: a call that never returns can't hold up the end of the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        """Start the thread with the first call."""
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._starting = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
         """Queue a call and return its future, which can be canceled until the call begins.

@@ -1,0 +1,163 @@
+"""What becomes of the runs of a batch: their pictures stored and their rows ended, each on its own."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+from structlog.contextvars import bound_contextvars
+
+from tasks_app import errors, lifecycle, storage
+from tasks_app.contracts import GenerationResult, Progress
+from tasks_app.models import Status
+from tasks_app.run import Batch, Run, Stop, publish_progress, publish_status, recipe
+from tasks_app.strict import printable
+
+logger = logging.getLogger(__name__)
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+DATABASE_RETRY_SECONDS = 1.0
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+
+Answer = TypeVar("Answer")
+
+
+def beat(batch: Batch) -> None:
+    """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
+    going = batch.going
+    try:
+        beats = lifecycle.heartbeat([run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS)
+    except DATABASE_AWAY as error:
+        # The lease outlasts a short outage; a longer one is settled by the fence.
+        logger.warning("No heartbeat: %s", type(error).__name__)
+        connection.close()
+        return
+    for run in going:
+        beat = beats.get(run.claim.task_id)
+        if beat is None:
+            run.stop(Stop.FENCED)
+        elif beat.cancel_requested:
+            run.stop(Stop.CANCELED)
+        elif beat.overdue:
+            run.stop(Stop.TIMED_OUT)
+
+
+def save(batch: Batch, results: list[GenerationResult]) -> None:
+    """Store the pictures of each run that goes on, and end it."""
+    total = batch.latest.total_steps
+    batch.latest = Progress(phase="saving", step=total, total_steps=total)
+    publish_progress(batch)
+    beat(batch)
+    for run, result in zip(batch.runs, results, strict=True):
+        if not run.settled:
+            _conclude(run, partial(_save, batch, run, result))
+
+
+def end_stopped(batch: Batch) -> None:
+    """End those of the runs that were asked to."""
+    for run in batch.runs:
+        if run.stop_reason is not None and not run.settled:
+            _conclude(run, partial(_stopped, run))
+
+
+def fail(run: Run, error: BaseException) -> None:
+    """End a run that failed by itself."""
+    _conclude(run, partial(_failed, run, error))
+
+
+def give_back(batch: Batch, error: BaseException) -> None:
+    """Give what failed in company back to the queue, since nobody knows which of the tasks it was.
+
+    After too little memory fewer go together, after anything else each goes alone.
+    """
+    logger.warning("%s tasks failed together: %s", len(batch.runs), type(error).__name__, exc_info=_emptied(error))
+    alone = not isinstance(error, errors.OutOfMemory)
+    for run in batch.going:
+        _conclude(run, partial(_released, run, alone=alone))
+    end_stopped(batch)
+
+
+def persist(write: Callable[[], Answer]) -> Answer:
+    """Repeat a write until the database has answered it."""
+    while True:
+        try:
+            return write()
+        except DATABASE_AWAY as error:
+            logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
+            connection.close()
+            time.sleep(DATABASE_RETRY_SECONDS)
+
+
+def _conclude(run: Run, end: Callable[[], Status | None]) -> None:
+    """End a run, once, and tell where its task went."""
+    with bound_contextvars(task=str(run.claim.task_id), attempt=run.claim.attempt):
+        outcome = end()
+        run.settled = True
+        logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
+        if outcome:
+            publish_status(run, outcome)
+
+
+def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
+    if run.stop_reason:
+        return _stopped(run)
+    started = time.monotonic()
+    try:
+        images = storage.store(run.claim, result.images, recipe(run.task, result), stored_one=lambda: beat(batch))
+    except errors.StorageFailed as error:
+        return _failed(run, error)
+    timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
+    size = {"width": images[0].width, "height": images[0].height}
+    moved = persist(lambda: lifecycle.succeed(run.claim, images, revision=result.revision, timings=timings, size=size))
+    if moved:
+        return Status.SUCCEEDED
+    storage.discard(images)
+    return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+
+
+def _stopped(run: Run) -> Status | None:
+    match run.stop_reason:
+        case Stop.CANCELED:
+            return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+        case Stop.TIMED_OUT:
+            return _failed(run, errors.TimedOut(str(errors.TimedOut.__doc__)))
+        case Stop.DRAINED:
+            return _released(run)
+        case _:
+            return None
+
+
+def _released(run: Run, *, alone: bool = False) -> Status | None:
+    return persist(lambda: lifecycle.release(run.claim, alone=alone))
+
+
+def _failed(run: Run, error: BaseException) -> Status | None:
+    expected = isinstance(error, errors.TaskError)
+    code = error.code if isinstance(error, errors.TaskError) else errors.Internal.code
+    message = str(error) if expected else f"The run failed with an unexpected {type(error).__name__}."
+    message, trace = _storable(message), _storable("".join(traceback.format_exception(error)))
+    level, shown = (logging.WARNING, None) if expected else (logging.ERROR, _emptied(error))
+    logger.log(level, "Task %s: %s: %s", run.claim.task_id, code, message, exc_info=shown)
+    moved = persist(lambda: lifecycle.fail(run.claim, code=code, message=message, traceback=trace))
+    return Status.FAILED if moved else None
+
+
+def _emptied(error: BaseException) -> BaseException:
+    """Free what the error's frames hold, tensors too: whoever collects errors from the log may keep this one."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _storable(text: str) -> str:
+    """Return the text without what PostgreSQL refuses, and without tokens of the Hub."""
+    return TOKEN.sub("hf_…", printable(text).replace("\0", "\\0"))
