@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -22,7 +22,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from yaml import YAMLError
 
 from tasks_app import parameters
-from tasks_app.contracts import LoadOptions, Offload
+from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelNotAllowed
 from tasks_app.models import DiffusionModel
 
@@ -130,7 +130,9 @@ def revision(row: DiffusionModel) -> str:
 def load_options(model_id: str) -> LoadOptions:
     """Return how a worker is to load a model."""
     row = DiffusionModel.objects.filter(model_id=model_id).first()
-    return LoadOptions() if row is None else LoadOptions(dtype=row.dtype, offload=cast(Offload, row.offload))
+    return LoadOptions(
+        **{} if row is None else {option.name: getattr(row, option.name) for option in fields(LoadOptions)}
+    )
 
 
 def by_settings(name: str) -> ResolvedModel | None:
