@@ -181,6 +181,7 @@ def _end(batch: Batch, error: BaseException) -> None:
             _warmth.learn(first.model_id, len(batch.runs) * first.params["num_images"])
         settling.give_back(batch, error)
     if isinstance(error, errors.DeviceLost):
+        finish_saving()
         end_process(EXIT_DEVICE_LOST, "The device is lost.")
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.db import connection, transaction
 
-from tasks_app import access, actors, lifecycle, progress, services
+from tasks_app import access, actors, execution, lifecycle, progress, services
 from tasks_app.contracts import Claim, Submission
 from tasks_app.models import Pause, Status, Task
 from tests.conftest import PARAMS
@@ -172,6 +172,7 @@ def test_whoever_resumes_wakes_a_worker_if_something_waits(
 def test_the_actor_passes_the_ticket_on_while_tasks_wait(make_task: Callable[..., Task]) -> None:
     first, second = make_task(), make_task()
     actors.generate.fn(str(second.pk))
+    execution.finish_saving()
     assert Task.objects.get(pk=first.pk).status == Status.SUCCEEDED
     assert tickets() == [str(second.pk)]
     actors.generate.fn(str(second.pk))
@@ -189,6 +190,7 @@ def test_tickets_do_not_pile_up_under_steady_load() -> None:
     while tickets():
         _take_a_ticket()
         actors.generate.fn("any")
+    execution.finish_saving()
     assert not Task.objects.exclude(status=Status.SUCCEEDED).exists()
 
 

@@ -63,6 +63,7 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
         "seed": 7,
         "num_images": 2,
         "output_format": "webp",
+        "batchable": True,
     }
     task = client.submit("a house", model="demo", width=64, height=32, scheduler="ddim", priority=3, **options)
     assert (task.status, task.priority, task.seed, task.model) == ("queued", 3, 7, "demo")
@@ -77,6 +78,7 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
         "scheduler": "ddim",
         "output_format": "webp",
     }
+    assert row(task).batch_key
     plain = client.submit("a house", model="demo", steps=None)
     assert (plain.params["steps"], plain.params["num_images"], plain.priority) == (25, 1, 0)
 

@@ -23,7 +23,7 @@ PAGE = 100
 JSON, STREAM = "application/json", "text/event-stream"
 # The options whose names differ from the parameters', and those that are no parameters.
 PARAMS = {"model": "model_id"}
-BESIDE = frozenset({"params", "priority", "idempotency_key", "webhook", "wait"})
+BESIDE = frozenset({"params", "priority", "batchable", "idempotency_key", "webhook", "wait"})
 FIELD = ("path", "code", "message")
 
 
@@ -72,6 +72,7 @@ class Options(TypedDict, total=False):
     output_format: str | None
     params: Mapping[str, Any] | None
     priority: int | None
+    batchable: bool | None
     idempotency_key: str | None
     webhook: Webhook | None
     wait: int | None
@@ -99,7 +100,9 @@ def submission(prompt: str, options: Options) -> Call:
         "params": {"prompt": prompt, **_given(named), **(options.get("params") or {})},
     }
     webhook, wait = options.get("webhook"), options.get("wait")
-    body |= _given({"priority": options.get("priority"), "webhook": webhook and webhook.body()})
+    body |= _given(
+        {"webhook": webhook and webhook.body()} | {name: options.get(name) for name in ("priority", "batchable")}
+    )
     headers = {"Idempotency-Key": options.get("idempotency_key") or str(uuid4())}
     if wait is not None:
         headers["Prefer"] = f"wait={wait}"

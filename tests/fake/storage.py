@@ -1,0 +1,15 @@
+"""A storage that a test holds up."""
+
+import threading
+from typing import Any
+
+from tasks_app.storage import DurableStorage
+
+free = threading.Event()
+free.set()
+
+
+class Waiting(DurableStorage):
+    def _save(self, name: str, content: Any) -> str:
+        assert free.wait(timeout=30)
+        return super()._save(name, content)

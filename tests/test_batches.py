@@ -1,0 +1,298 @@
+"""Tasks that run in one call: each has its own progress, its own end, and none takes another down."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from PIL import Image
+
+from tasks_app import actors, errors, execution, lifecycle, metadata, providers
+from tasks_app.contracts import GenerationRequest, Progress, Report
+from tasks_app.models import Status, Task, TaskImage
+from tasks_app.warmth import Warmth
+from tests import tiny
+from tests.fake import handler as fake
+from tests.fake import storage as waiting_storage
+from tests.stack import until, worker
+
+MakeTask = Callable[..., Task]
+Behave = Callable[[str, fake.Behaviour], str]
+Events = Callable[[UUID], list[tuple[str, dict[str, Any]]]]
+KEY = "1" * 32
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.MAX_BATCH, settings.HEARTBEAT_SECONDS = 4, 0.05
+    monkeypatch.setattr(execution, "_warmth", Warmth())
+
+
+@pytest.fixture
+def engine() -> Iterator[Any]:
+    engine: Any = providers.handler("text-to-image", "fake")
+    engine.calls.clear()
+    return engine
+
+
+@pytest.fixture
+def batch(make_task: MakeTask) -> Callable[..., list[Task]]:
+    """Return a factory of tasks that run in one call."""
+
+    def make(*prompts: str, **params: Any) -> list[Task]:
+        return [
+            make_task(params={"prompt": prompt, **params}, seed=number, batch_key=KEY)
+            for number, prompt in enumerate(prompts)
+        ]
+
+    return make
+
+
+def row(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def statuses(tasks: list[Task]) -> list[str]:
+    return [row(task).status for task in tasks]
+
+
+def until_stopped(request: GenerationRequest, report: Report) -> None:
+    """Report the first step for as long as nobody stops the run."""
+    waiting = threading.Event()
+    while not waiting.wait(0.01):
+        report(Progress(phase="denoising", step=1, total_steps=request.steps))
+
+
+def failing(error: Exception) -> fake.Behaviour:
+    def fail(request: GenerationRequest, report: Report) -> None:
+        raise error
+
+    return fail
+
+
+def test_tasks_run_in_one_call_and_each_gets_its_own_pictures_progress_and_end(
+    batch: Callable[..., list[Task]], engine: Any, events: Events
+) -> None:
+    tasks = batch("one", "two", "three", num_images=1)
+    assert execution.run_next()
+    assert engine.calls == [["one", "two", "three"]]
+    for task in tasks:
+        after, stream = row(task), events(task.pk)
+        assert (after.status, after.step) == (Status.SUCCEEDED, 4)
+        assert [data["step"] for _, data in stream if data.get("phase") == "denoising"] == [1, 2, 3, 4]
+        assert [data["status"] for event, data in stream if event == "status"] == ["running", "succeeded"]
+        with TaskImage.objects.get(task=task).file.open() as file:
+            found = metadata.read(file.read())
+        assert (found.params["prompt"], found.params["seed"]) == (task.params["prompt"], task.seed)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_of_one_ends_it_while_the_others_run_on(
+    batch: Callable[..., list[Task]], behave: Behave, engine: Any
+) -> None:
+    tasks = batch(behave("cancels the second", lambda *_: None), "two", "three")
+    seen: list[str] = []
+
+    def cancel_and_go_on(request: GenerationRequest, report: Report) -> None:
+        lifecycle.cancel(tasks[1].pk)
+        waiting = threading.Event()
+        while row(tasks[1]).status != Status.CANCELED:
+            report(Progress(phase="denoising", step=1, total_steps=request.steps))
+            waiting.wait(0.01)
+        seen.extend(statuses(tasks))
+        connection.close()
+
+    behave("cancels the second", cancel_and_go_on)
+    assert execution.run_next()
+    assert seen == ["running", "canceled", "running"]
+    assert statuses(tasks) == ["succeeded", "canceled", "succeeded"]
+    assert not TaskImage.objects.filter(task=tasks[1]).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_when_all_are_canceled_the_call_stops(batch: Callable[..., list[Task]], behave: Behave) -> None:
+    tasks = batch("stops", "two")
+
+    def cancel_all(request: GenerationRequest, report: Report) -> None:
+        for task in tasks:
+            lifecycle.cancel(task.pk)
+        connection.close()
+        until_stopped(request, report)
+
+    behave("stops", cancel_all)
+    assert execution.run_next()
+    assert statuses(tasks) == ["canceled", "canceled"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_whose_deadline_passes_is_ended_alone(batch: Callable[..., list[Task]], behave: Behave) -> None:
+    tasks = batch("waits for the second", "two")
+
+    def pass_the_deadline(request: GenerationRequest, report: Report) -> None:
+        Task.objects.filter(pk=tasks[1].pk).update(deadline=Now() - timedelta(seconds=1))
+        waiting = threading.Event()
+        while row(tasks[1]).status == Status.RUNNING:
+            report(Progress(phase="denoising", step=1, total_steps=request.steps))
+            waiting.wait(0.01)
+        connection.close()
+
+    behave("waits for the second", pass_the_deadline)
+    assert execution.run_next()
+    assert [(row(task).status, row(task).error_code) for task in tasks] == [("succeeded", ""), ("failed", "timed_out")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_that_is_drained_is_given_back_whole(batch: Callable[..., list[Task]], behave: Behave) -> None:
+    tasks = batch("drains", "two")
+
+    def drain(request: GenerationRequest, report: Report) -> None:
+        execution.drain(0)
+        until_stopped(request, report)
+
+    behave("drains", drain)
+    try:
+        assert execution.run_next()
+    finally:
+        execution._draining.clear()
+        execution._hurrying.clear()
+    assert [(row(task).status, row(task).losses, row(task).batch_key) for task in tasks] == [("queued", 0, KEY)] * 2
+
+
+def test_a_bad_task_takes_no_other_down_with_it(
+    batch: Callable[..., list[Task]], behave: Behave, engine: Any, events: Events
+) -> None:
+    tasks = batch("one", behave("bad", failing(ValueError("no"))), "three")
+    while execution.run_next():
+        pass
+    assert engine.calls == [["one", "bad", "three"], ["one"], ["bad"], ["three"]]
+    assert [(row(task).status, row(task).attempt, row(task).losses) for task in tasks] == [
+        ("succeeded", 2, 0),
+        ("failed", 2, 0),
+        ("succeeded", 2, 0),
+    ]
+    told = [data["status"] for event, data in events(tasks[0].pk) if event == "status"]
+    assert told == ["running", "queued", "running", "succeeded"]
+
+
+def test_too_little_memory_lowers_how_many_run_together_until_one_alone_fails_of_it(
+    batch: Callable[..., list[Task]], behave: Behave, engine: Any
+) -> None:
+    tasks = batch("one", behave("large", failing(errors.OutOfMemory("Full."))), "three", "four", "five")
+    while execution.run_next():
+        pass
+    assert [len(call) for call in engine.calls] == [4, 2, 1, 1, 1, 1, 1]
+    assert [row(task).error_code for task in tasks] == ["", "out_of_memory", "", "", ""]
+
+
+def test_a_failing_storage_fails_the_task_whose_picture_it_refuses(
+    batch: Callable[..., list[Task]], settings: Any, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    tasks = batch("one", "two")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / str(tasks[0].pk)).write_text("in the way")
+    assert execution.run_next()
+    assert [(row(task).status, row(task).error_code) for task in tasks] == [
+        ("failed", "storage_failed"),
+        ("succeeded", ""),
+    ]
+
+
+def test_a_worker_that_is_told_to_waits_for_company(
+    batch: Callable[..., list[Task]], settings: Any, engine: Any
+) -> None:
+    settings.BATCH_WAIT_MS = 1
+    batch("one", "two", "three", "four", "five")
+    assert execution.run_next()
+    assert engine.calls == [["one", "two", "three", "four"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_company_that_comes_while_a_worker_waits_runs_with_it(
+    batch: Callable[..., list[Task]], settings: Any, engine: Any
+) -> None:
+    settings.BATCH_WAIT_MS = 1000
+    batch("one")
+    running = threading.Thread(target=lambda: (execution.run_next(), connection.close()))
+    running.start()
+    until(lambda: Task.objects.filter(status=Status.RUNNING).count(), bool)
+    batch("two", "three")
+    running.join()
+    assert engine.calls == [["one", "two", "three"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_next_call_begins_while_what_the_last_one_made_is_being_saved(
+    make_task: MakeTask, behave: Behave, settings: Any, tmp_path: Path
+) -> None:
+    local = {**settings.STORAGES["default"], "BACKEND": "tests.fake.storage.Waiting"}
+    settings.MEDIA_ROOT, settings.STORAGES = tmp_path, {**settings.STORAGES, "default": local}
+    seen: list[tuple[str, str]] = []
+    first = make_task()
+    second = make_task(params={"prompt": behave("second", lambda *_: look())})
+
+    def look() -> None:
+        seen.append((row(first).status, row(first).phase))
+        connection.close()
+        waiting_storage.free.set()
+
+    waiting_storage.free.clear()
+    try:
+        assert execution.run_next(save=execution.beside_the_next)
+        assert execution.run_next(save=execution.beside_the_next)
+    finally:
+        waiting_storage.free.set()
+    execution.finish_saving()
+    assert seen == [("running", "saving")]
+    assert statuses([first, second]) == ["succeeded", "succeeded"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_device_that_one_of_them_loses_costs_the_others_nothing_but_time(make_task: MakeTask, tmp_path: Path) -> None:
+    tasks = [make_task(params={"prompt": prompt}, batch_key=KEY) for prompt in ("one", "lose", "three")]
+    # Together they lose it; alone the one does.
+    for _ in range(2):
+        with worker(tmp_path) as process:
+            actors.wake(tasks[0].pk)
+            assert process.wait(timeout=30) == execution.EXIT_DEVICE_LOST
+    with worker(tmp_path):
+        actors.wake(tasks[0].pk)
+        until(lambda: statuses(tasks), lambda now: now == ["succeeded", "failed", "succeeded"])
+    assert {row(task).losses for task in tasks} == {0}
+
+
+def test_pictures_made_together_are_those_made_alone(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path
+) -> None:
+    tiny.save_sdxl(tmp_path / "xl")
+    settings.PROVIDERS = {"diffusers": {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu"}}
+    monkeypatch.setattr(providers, "_handlers", {})
+    made: dict[str, list[Any]] = {"": [], KEY: []}
+    for batch_key in made:
+        for number, prompt in enumerate(("a house", "the sea at night")):
+            params = {"prompt": prompt, "num_images": 2, "negative_prompt": "rain"}
+            make_task(provider="diffusers", model_id="xl", params=params, seed=9 * number, batch_key=batch_key)
+    while execution.run_next():
+        pass
+    for image in TaskImage.objects.order_by("task__created_at", "index"):
+        made[image.task.batch_key].append(pixels(image))
+    assert len(made[""]) == len(made[KEY]) == 4
+    assert min(psnr(*pair) for pair in zip(made[""], made[KEY], strict=True)) >= 40
+    assert psnr(made[""][0], made[""][1]) < 40
+
+
+def pixels(image: TaskImage) -> Any:
+    with image.file.open() as file, Image.open(file) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=float)
+
+
+def psnr(one: Any, other: Any) -> float:
+    """Return the peak signal-to-noise ratio in dB."""
+    error = float(np.mean((one - other) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
