@@ -2,9 +2,9 @@
 
     uv run python -m benchmarks.options [--short] [--runs 3] [--steps 6]
 
-Beside the demo model there are a larger U-Net and a FLUX, both with random weights. Situations take turns with the plain
-model, each after a first picture, in which what is to be compiled is compiled. Random weights say nothing of quality: the
-last column is how near pictures are to the plain ones.
+Beside the demo model there are a larger U-Net and a FLUX, both with random weights. Situations take turns with the
+plain model, each after a first picture, in which what is to be compiled is compiled. Random weights say nothing of
+quality: the last column is how near pictures are to the plain ones.
 """
 
 from __future__ import annotations

@@ -99,6 +99,13 @@ def _denoisers(pipeline: DiffusionPipeline) -> list[Any]:
     return found
 
 
+def _quantized(pipeline: DiffusionPipeline, name: str) -> None:
+    # A network that was loaded from a file of its own never saw the configuration.
+    for part in _denoisers(pipeline):
+        if getattr(part, "quantization_method", None) not in ("torchao", "bitsandbytes"):
+            raise LookupError("its weights were not quantized")
+
+
 def _channels_last(pipeline: DiffusionPipeline, chosen: bool) -> None:
     for part in (*_denoisers(pipeline), pipeline.vae):
         part.to(memory_format=torch.channels_last)
@@ -146,6 +153,7 @@ _CACHES: Mapping[str, Callable[[DiffusionPipeline], Any]] = {
 }
 # In this order: fused projections are new layers, and what is compiled is what all others have made of it.
 _STEPS: Mapping[str, Callable[[DiffusionPipeline, Any], None]] = {
+    "quantization": _quantized,
     "fuse_qkv": _fuse_qkv,
     "channels_last": _channels_last,
     "attention_backend": _attention_backend,
