@@ -1,6 +1,6 @@
 """What progress and previews cost: time in the step callback over the time of the run, with the demo model.
 
-    uv run python -m benchmarks.previews [--runs 7] [--steps 50]
+    uv run python -m benchmarks.previews [--short] [--rounds 7] [--steps 50]
 
 Runs without and with previews take turns. The callback is what the inference thread pays; drawing and encoding happen
 in another thread while the next step is computed, and are printed beside it.
@@ -8,23 +8,22 @@ in another thread while the next step is computed, and are printed beside it.
 
 from __future__ import annotations
 
-import argparse
 import queue
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from benchmarks.pipeline import MODELS
+from benchmarks.report import Line, Target, arguments, machine, ratios, table
 from tasks_app import previews
 from tasks_app.contracts import GenerationRequest, Progress
 from tasks_app.handlers.diffusers.call import Call
 from tasks_app.handlers.diffusers.handler import DiffusersHandler
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MOST = {0: Target(bound=2, unit=" %"), 2: Target(bound=3, unit=" %")}
 
 
 @dataclass(kw_only=True)
@@ -102,17 +101,35 @@ def measure(handler: DiffusersHandler, steps: int, seed: int) -> Cost:
     return cost
 
 
-def spread(values: list[float]) -> str:
-    """Write median, minimum and maximum as percentages."""
-    return f"{100 * statistics.median(values):6.2f} %  ({100 * min(values):.2f} … {100 * max(values):.2f})"
+def lines(costs: dict[int, list[Cost]]) -> list[Line]:
+    """Return the table's lines."""
+    found = [
+        Line(
+            title=f"callbacks by run, {'with' if every else 'without'} previews",
+            values=[100 * cost.callbacks / cost.whole for cost in costs[every]],
+            unit=" %",
+            target=MOST[every],
+        )
+        for every in costs
+    ]
+    drawing = [100 * cost.drawing / cost.whole for cost in costs[2]]
+    whole = ratios([cost.whole for cost in costs[2]], [cost.whole for cost in costs[0]])
+    shown = [cost.shown for cost in costs[2]]
+    return [
+        *found,
+        Line(title="drawing by run, in another thread", values=drawing, unit=" %"),
+        Line(title="run with by run without", values=whole),
+        Line(title="previews a run", values=shown, digits=0),
+    ]
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=7)
+    parser = arguments(__doc__, rounds=7)
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
+    if options.short:
+        options.rounds, options.steps = 2, 15
     handlers = {
         every: DiffusersHandler(models_dir=MODELS, hub_cache=MODELS, device="cpu", preview_every=every)
         for every in (0, 2)
@@ -120,17 +137,10 @@ def main() -> None:
     for handler in handlers.values():
         measure(handler, 3, 0)  # loads the model, finds the map
     costs: dict[int, list[Cost]] = {0: [], 2: []}
-    for seed in range(options.runs):
+    for seed in range(options.rounds):
         for every, handler in handlers.items():
             costs[every].append(measure(handler, options.steps, seed))
-    print(f"{options.runs} runs of {options.steps} steps of the demo model, in turns\n")
-    print("                                     median   (min … max)")
-    for every, label in ((0, "without previews"), (2, "with previews   ")):
-        print(f"callbacks / run, {label}:  {spread([cost.callbacks / cost.whole for cost in costs[every]])}")
-    print(f"drawing / run, another thread:      {spread([cost.drawing / cost.whole for cost in costs[2]])}")
-    ratios = [with_.whole / without.whole for with_, without in zip(costs[2], costs[0], strict=True)]
-    print(f"run with / run without:             {spread(ratios)}")
-    print(f"previews a run: {statistics.median(cost.shown for cost in costs[2]):.0f}")
+    print(f"{options.rounds} rounds of {options.steps} steps of the demo model\n{machine()}\n\n{table(lines(costs))}")
 
 
 if __name__ == "__main__":

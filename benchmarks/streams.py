@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.publisher import TOTAL_STEPS
+from benchmarks.report import percentile
 from benchmarks.world import NAME, World, world
 from tests import stack
 
@@ -179,11 +179,6 @@ def measure(world: World, extent: Extent) -> dict[str, Seen]:
             streams, busy = SITUATIONS[name]
             observe(world, idle[:streams], busy=busy, extent=extent, seen=found[name])
     return found
-
-
-def percentile(values: Sequence[float], share: int) -> float:
-    """Return a percentile."""
-    return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
 
 
 def table(found: dict[str, Seen]) -> str:

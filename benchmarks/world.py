@@ -1,9 +1,11 @@
-"""A service of the benchmark's own: embedded servers and a web server in a temporary directory."""
+"""A service of the benchmark's own: embedded servers, a web server and workers in a temporary directory."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +21,10 @@ from tests.chaos.processes import Child
 
 # Said in the web server's URLs, so that both servers can tell its connections from everybody else's.
 NAME = "benchmark-web"
+# The same for every side of a comparison: one thread computes, the other core is left to what serves it.
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# What uvicorn uses in the service's own environment; the peers' group brings faster ones.
+PLAIN_UVICORN = {"UVICORN_LOOP": "asyncio", "UVICORN_HTTP": "h11"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +36,44 @@ class World:
     directory: Path
     env: Mapping[str, str]
 
+    @contextmanager
+    def worker(self, **variables: str) -> Iterator[Child]:
+        """Run a worker as users start it; of its models none is loaded yet."""
+        with stack.part(self.directory / "worker.log", {**self.env, **variables}, "manage.py", "rundramatiq") as child:
+            yield child
+
+
+def environment() -> dict[str, str]:
+    """Return what every process of a comparison is started with."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **THREADS, "HF_HUB_OFFLINE": "1"}
+
 
 @contextmanager
-def world() -> Iterator[World]:
-    """Run PostgreSQL, Redis and a web server, with Django set up in this process, too."""
+def service(**variables: str) -> Iterator[World]:
+    """Run PostgreSQL, Redis and a web server that is open to everybody here."""
     with ExitStack() as exits:
         directory = Path(tempfile.mkdtemp(prefix="dh-benchmark-", dir="/tmp"))
         exits.callback(shutil.rmtree, directory)
         directory.chmod(0o755)
         servers = exits.enter_context(embedded.started(directory / "var"))
-        assert servers.database_url is not None
-        assert servers.redis_url is not None
-        here = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url, "VAR_DIR": str(directory / "var")}
-        os.environ.update(here, SECRET_KEY="benchmarks", DJANGO_SETTINGS_MODULE="project.settings")
-        django.setup()
-        from django.core.management import call_command
-
-        call_command("migrate", verbosity=0)
+        here = {"DATABASE_URL": str(servers.database_url), "REDIS_URL": str(servers.redis_url)}
+        here |= {"VAR_DIR": str(directory / "var"), "SECRET_KEY": "benchmarks", "API_AUTH": "optional"}
+        here |= {"DJANGO_SETTINGS_MODULE": "project.settings"}
+        env = {**environment(), **PLAIN_UVICORN, **here, **variables}
+        subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity=0"], cwd=stack.ROOT, env=env, check=True)
         named = {
             "DATABASE_URL": f"{servers.database_url}?application_name={NAME}",
             "REDIS_URL": f"{servers.redis_url}?client_name={NAME}",
         }
-        api, web = exits.enter_context(stack.serving(directory, {**os.environ, **named}))
-        yield World(api=api, web=web, directory=directory, env=dict(os.environ))
+        api, web = exits.enter_context(stack.serving(directory, {**env, **named}))
+        yield World(api=api, web=web, directory=directory, env=env)
+
+
+@contextmanager
+def world(**variables: str) -> Iterator[World]:
+    """Run a service with Django set up in this process, too; once in a process."""
+    with service(**variables) as here:
+        os.environ.update(here.env)
+        django.setup()
+        yield here

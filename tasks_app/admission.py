@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.db.models.functions import Now
 
 from tasks_app.contracts import Caller, Once
@@ -19,6 +20,11 @@ QUEUED_TASKS = "queued_tasks"
 # How soon it is worth another try: nobody knows when a place is free.
 RETRY_AFTER_SECONDS = 5
 
+_KEEP = f"""
+INSERT INTO {IdempotencyKey._meta.db_table} (key_id, name, body_sha256, task_id) VALUES (%s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+"""
+
 
 def first(once: Once, caller: Caller, task_id: UUID) -> Task | None:
     """Return the task that the same request made before; None when this one, with this id, is the first.
@@ -26,16 +32,22 @@ def first(once: Once, caller: Caller, task_id: UUID) -> Task | None:
     Raises:
         KeyReused: it was another request.
     """
-    name = {"key_id": caller.key_id, "name": once.name}
-    mine = IdempotencyKey(**name, body_sha256=once.body_sha256, task_id=task_id)
     known = None
     while known is None:
-        # Waits for whoever inserts the same name at this moment, until that one's task is there.
-        IdempotencyKey.objects.bulk_create([mine], ignore_conflicts=True)
-        known = IdempotencyKey.objects.filter(**name).first()  # None: it was forgotten between the two
+        if _is_first(once, caller, task_id):
+            return None
+        names = IdempotencyKey.objects.select_related("task")
+        known = names.filter(key_id=caller.key_id, name=once.name).first()  # None: it was forgotten between the two
     if known.body_sha256 != once.body_sha256:
         raise KeyReused(str(KeyReused.__doc__))
-    return None if known.task_id == task_id else known.task
+    return known.task
+
+
+def _is_first(once: Once, caller: Caller, task_id: UUID) -> bool:
+    """Keep the name, unless it is kept; wait for whoever does so at this moment until that one's task is there."""
+    with connection.cursor() as cursor:
+        cursor.execute(_KEEP, [caller.key_id, once.name, once.body_sha256, task_id])
+        return bool(cursor.rowcount)
 
 
 def make_room(caller: Caller) -> None:
@@ -49,7 +61,8 @@ def make_room(caller: Caller) -> None:
         return
     # Requests with the same key come one after another from here on; a claim only makes room.
     ApiKey.objects.select_for_update(no_key=True).only("pk").get(pk=caller.key_id)
-    if Task.objects.filter(key_id=caller.key_id, status=Status.QUEUED)[:most].count() >= most:
+    waiting = Task.objects.filter(key_id=caller.key_id, status=Status.QUEUED).order_by()
+    if waiting[:most].count() >= most:
         raise LimitExceeded(QUEUED_TASKS, most, retry_after=RETRY_AFTER_SECONDS)
 
 

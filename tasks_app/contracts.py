@@ -97,6 +97,14 @@ def percent(step: int, total_steps: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a queued task stands: its place in line, from 1, and whether the queue or its model is paused."""
+
+    place: int
+    paused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that Redis tells of a task: `status`, `progress` or `preview`.
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from tasks_app.contracts import Caller, Limits, Webhook
 from tasks_app.models import ApiKey, Scope, WebhookEvent
@@ -40,7 +41,10 @@ def revoke(key: ApiKey) -> bool:
 
 def note_use(key: ApiKey) -> None:
     """Write when the key was last used, unless that was just now."""
-    before = Now() - timedelta(seconds=USE_NOTED_SECONDS)
+    lately = timedelta(seconds=USE_NOTED_SECONDS)
+    if key.last_used_at is not None and timezone.now() - key.last_used_at < lately:
+        return
+    before = Now() - lately
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=before)
     ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())
 

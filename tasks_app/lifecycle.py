@@ -106,25 +106,6 @@ _WAKE = f"""
 UPDATE {_TABLE} AS task SET woken_at = {_NOW} FROM best WHERE task.id = best.id RETURNING task.id
 """
 
-# One place is counted, many are numbered in one pass: with 21,000 rows in the queue one costs 5 ms so, and 18 ms
-# numbered; 200 cost 13 ms numbered, and 700 ms counted.
-_POSITION = f"""
-SELECT task.id, 1 + (
-    SELECT count(*) FROM {_TABLE} AS ahead
-    WHERE ahead.status = 'queued'
-      AND (-ahead.priority, ahead.created_at, ahead.id) < (-task.priority, task.created_at, task.id)
-)
-FROM {_TABLE} AS task
-WHERE task.id = ANY(%s) AND task.status = 'queued'
-"""
-
-_POSITIONS = f"""
-SELECT id, place FROM (
-    SELECT id, row_number() OVER (ORDER BY {_BY_AGE}) AS place FROM {_TABLE} WHERE status = 'queued'
-) AS queue
-WHERE id = ANY(%s)
-"""
-
 
 def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
     """Give this worker, which holds these models, its best queued task, and after it those to run in the same call.
@@ -259,9 +240,9 @@ def reprioritize(task_id: UUID, priority: int) -> bool:
     return bool(Task.objects.filter(pk=task_id, status=Status.QUEUED).update(priority=priority, updated_at=Now()))
 
 
-def delete(task_id: UUID) -> bool:
-    """Remove the row of a task that has ended; False when it has not."""
-    gone, _ = Task.objects.filter(pk=task_id, status__in=TERMINAL).delete()
+def delete(*task_ids: UUID) -> bool:
+    """Remove the rows of those of the tasks that have ended; False when none has."""
+    gone, _ = Task.objects.filter(pk__in=task_ids, status__in=TERMINAL).delete()
     return bool(gone)
 
 
@@ -275,16 +256,6 @@ def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
     """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
     waited = {"after_seconds": after_seconds, "limit": limit}
     return [row[0] for row in _returning(_WAKE, scheduling.parameters(worker, NOTHING_HELD) | waited)]
-
-
-def queue_positions(task_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return, for those of the tasks that are queued, the place of each by priority and age.
-
-    Turns and warm models let some go ahead of that.
-    """
-    if not task_ids:
-        return {}
-    return dict(_returning(_POSITION if len(task_ids) == 1 else _POSITIONS, [list(task_ids)]))
 
 
 def _take(statement: str, worker: str, held: Held, **more: Any) -> list[Task]:

@@ -1,7 +1,7 @@
 """What is kept of tasks that have ended, by age and count: pictures of those that succeeded, rows of the others.
 
 A thread of its own in every worker does it, so that a slow storage holds up no lease. Files go first, then the rows:
-whatever fails in between is done again.
+whatever fails in between is done again. Rows go a batch at a time; pictures go task by task, as files may take long.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def purge() -> Generator[tuple[UUID, Status]]:
     with _alone() as alone:
         for name in settings.RETENTION if alone else ():
             status = Status(name)
-            for task_id in _due(status):
-                if _purged(task_id, status):
-                    yield task_id, status
+            for batch in _due(status):
+                purged = filter(_is_cleared, batch) if status == Status.SUCCEEDED else _deleted(batch)
+                yield from ((task_id, status) for task_id in purged)
 
 
 def run_forever(stop: threading.Event) -> None:
@@ -75,11 +75,11 @@ def _purge_until(stop: threading.Event) -> None:
                 return
 
 
-def _due(status: Status) -> Iterator[UUID]:
-    """Yield what is no longer kept, the oldest first; what stays after all is passed over."""
+def _due(status: Status) -> Iterator[list[UUID]]:
+    """Yield batches of what is no longer kept, the oldest first; what stays after all is passed over."""
     last, at = _last_due(status), FIRST
     while last is not None and (batch := _rows(DUE, [status, *at, *last])):
-        yield from (task_id for _, task_id in batch)
+        yield [task_id for _, task_id in batch]
         at = batch[-1]
 
 
@@ -95,9 +95,16 @@ def _last_due(status: Status) -> Place | None:
     return max(places, default=None)
 
 
-def _purged(task_id: UUID, status: Status) -> bool:
-    if status != Status.SUCCEEDED:
-        return not _is_to_be_told(task_id) and lifecycle.delete(task_id)
+def _deleted(task_ids: Sequence[UUID]) -> list[UUID]:
+    """Delete those of the tasks that no webhook is still to tell of, which goes with its row; return them."""
+    waits = [WebhookDelivery.State.PENDING, WebhookDelivery.State.SENDING]
+    to_be_told = Task.objects.filter(Q(webhook_due=True) | Q(deliveries__state__in=waits), pk__in=task_ids)
+    gone = set(task_ids) - set(to_be_told.values_list("pk", flat=True))
+    lifecycle.delete(*gone)
+    return [task_id for task_id in task_ids if task_id in gone]
+
+
+def _is_cleared(task_id: UUID) -> bool:
     images = TaskImage.objects.filter(task=task_id)
     try:
         storage.remove(list(images.values_list("file", flat=True)))
@@ -107,12 +114,6 @@ def _purged(task_id: UUID, status: Status) -> bool:
     with transaction.atomic():
         images.update(purged_at=Now())
         return bool(Task.objects.filter(pk=task_id).update(purged_at=Now()))
-
-
-def _is_to_be_told(task_id: UUID) -> bool:
-    """Return whether a webhook is still to tell of the task, which goes with its row."""
-    waits = [WebhookDelivery.State.PENDING, WebhookDelivery.State.SENDING]
-    return Task.objects.filter(Q(webhook_due=True) | Q(deliveries__state__in=waits), pk=task_id).exists()
 
 
 def _rows(sql: str, parameters: Sequence[Any]) -> list[Any]:

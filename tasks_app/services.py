@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -32,7 +33,9 @@ def submit(submission: Submission, *, caller: Caller, once: Once | None = None) 
         LimitExceeded: as many of the caller's tasks as may wait do so already.
     """
     task_id = uuid4()
-    with transaction.atomic():
+    # One INSERT is a transaction of its own; what must hold together with it makes it a larger one.
+    alone = once is None and caller.limits.max_queued is None
+    with nullcontext() if alone else transaction.atomic():
         before = None if once is None else admission.first(once, caller, task_id)
         if before is not None:
             return before, False

@@ -293,18 +293,6 @@ def test_a_paused_worker_wakes_nobody(make_task: MakeTask) -> None:
     assert lifecycle.wake(worker="another", after_seconds=0, limit=1) == [task.pk]
 
 
-def test_queue_positions_follow_the_claim_order(make_task: MakeTask, claimed: MakeTask) -> None:
-    running = claimed()
-    last, first, second = make_task(), make_task(priority=5), make_task(priority=5)
-    positions = lifecycle.queue_positions([task.pk for task in (running, last, first, second)])
-    assert positions == {first.pk: 1, second.pk: 2, last.pk: 3}
-    assert {
-        task_id: place for task_id in positions for place in lifecycle.queue_positions([task_id]).values()
-    } == positions
-    assert lifecycle.queue_positions([running.pk]) == {}
-    assert lifecycle.claimable(worker="w") == first.pk
-
-
 @pytest.mark.parametrize(
     "fields",
     [

@@ -162,6 +162,18 @@ def test_more_than_a_batch_goes_in_one_pass(claimed: MakeTask, keep: Callable[..
     assert len(purged()) == many - 1
 
 
+@pytest.mark.parametrize("many", [2, 50])
+def test_rows_go_a_batch_at_a_time(
+    many: int, make_task: MakeTask, keep: Callable[..., None], django_assert_num_queries: Any
+) -> None:
+    for _ in range(many):
+        make_task(status=FAILED, error_code="internal", finished_at=Now())
+    keep(FAILED, count=0)
+    # The lock; the last that goes, the batch, what webhooks wait for; what hangs on it and the rows; no more; the lock.
+    with django_assert_num_queries(13):
+        assert len(purged()) == many
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_several_one_purges_and_leases_expire_meanwhile(
     end_task: EndTask, claimed: MakeTask, keep: Callable[..., None]

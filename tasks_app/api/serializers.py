@@ -2,96 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rest_framework import serializers
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, Q, QuerySet
+from django.db.models.functions import JSONObject
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from tasks_app import errors, lifecycle, pauses, progress
+from tasks_app import errors, progress, standing
+from tasks_app.contracts import Standing
 from tasks_app.models import Status, Task, TaskImage
+
+_PICTURE = ("index", "seed", "width", "height", "content_type", "sha256", "flagged", "black")
+
+
+def pictured(tasks: QuerySet[Task]) -> QuerySet[Task]:
+    """Let each task bring its pictures in the same query, as its `pictures`, for `represent`."""
+    fields = {name: name for name in _PICTURE}
+    told = JSONObject(**fields, purged=Q(purged_at__isnull=False))
+    images = TaskImage.objects.filter(task=OuterRef("pk"))
+    return tasks.annotate(pictures=ArraySubquery(images.values_list(told)))
+
+
+def pictures(task: Task) -> list[dict[str, Any]]:
+    """Return the columns of the pictures of a task that is `pictured`, in order."""
+    found: list[dict[str, Any]] = task.pictures  # type: ignore[attr-defined]  # an annotation
+    return found
 
 
 def represent(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Return the tasks' JSON, with live progress and places in the queue."""
-    queued = [task.pk for task in tasks if task.status == Status.QUEUED]
-    context = {
-        "request": request,
-        "live": progress.ahead(tasks),
-        "positions": lifecycle.queue_positions(queued),
-        "pauses": pauses.active() if queued else set(),
-    }
-    return [TaskSerializer(task, context=context).data for task in tasks]
+    """Return the JSON of tasks that are `pictured`, or have not succeeded, with live progress and places in the queue.
 
-
-class TaskSerializer(serializers.BaseSerializer[Task]):
-    """A task as JSON; the context brings the request, and by task id `live` progress and queue `positions`.
-
-    `pauses` are the scopes and targets that are paused.
+    It takes a query if some are queued, and a question to Redis if some run.
     """
+    live = progress.ahead(tasks)
+    standings = standing.of([task.pk for task in tasks if task.status == Status.QUEUED])
+    return [_task(request, task, live.get(task.pk, {}), standings.get(task.pk)) for task in tasks]
 
-    def to_representation(self, instance: Task) -> dict[str, Any]:
-        """Return the JSON."""
-        task = instance
-        return {
-            "id": str(task.pk),
-            "task_type": task.task_type,
-            "status": task.status,
-            "priority": task.priority,
-            "params": self._params(task),
-            "model": {"id": task.model_id, "revision": task.revision or None},
-            "progress": self._progress(task),
-            "queue_position": self.context["positions"].get(task.pk),
-            "paused": pauses.holds(task, self.context["pauses"]),
-            "attempt": task.attempt,
-            "images": [self._image(task, image) for image in task.images.all()],
-            "error": self._error(task),
-            "created_at": task.created_at,
-            "started_at": task.started_at,
-            "finished_at": task.finished_at,
-            "timings": task.timings,
-            "retried_from": task.retried_from_id and str(task.retried_from_id),
-            "urls": {
-                "self": self._url("task", task),
-                "events": self._url("task-events", task),
-                "cancel": self._url("task-cancel", task),
-                "images": self._url("task", task) + "/images",
-            },
-        }
 
-    def _params(self, task: Task) -> dict[str, Any]:
-        return {
-            "provider": task.provider,
-            "model_id": task.requested_model_id,
-            **task.params,
-            "seed": task.seed,
-        }
+def _task(request: Request, task: Task, live: Mapping[str, Any], stands: Standing | None) -> dict[str, Any]:
+    url = reverse("task", args=[task.pk], request=request)
+    return {
+        "id": str(task.pk),
+        "task_type": task.task_type,
+        "status": task.status,
+        "priority": task.priority,
+        "params": _params(task),
+        "model": {"id": task.model_id, "revision": task.revision or None},
+        "progress": _progress(task, live),
+        "queue_position": None if stands is None else stands.place,
+        "paused": stands is not None and stands.paused,
+        "attempt": task.attempt,
+        "images": _images(url, task) if task.status == Status.SUCCEEDED else [],
+        "error": _error(task),
+        "created_at": task.created_at,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+        "timings": task.timings,
+        "retried_from": task.retried_from_id and str(task.retried_from_id),
+        # Written below each other as in `urls.py`: looking each of them up costs more than the rest of a list.
+        "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel", "images": f"{url}/images"},
+    }
 
-    def _progress(self, task: Task) -> dict[str, Any]:
-        known = progress.recorded(task) | self.context["live"].get(task.pk, {})
-        return {name: value or None if name == "phase" else value for name, value in known.items() if name != "attempt"}
 
-    def _image(self, task: Task, image: TaskImage) -> dict[str, Any]:
-        return {
-            "index": image.index,
-            "url": self._url("task-image", task, image.index),
-            "thumbnail_url": self._url("task-thumbnail", task, image.index),
-            "seed": image.seed,
-            "width": image.width,
-            "height": image.height,
-            "content_type": image.content_type,
-            "sha256": image.sha256,
-            "flagged": image.flagged,
-            "black": image.black,
-            "purged": image.purged_at is not None,
-        }
+def _params(task: Task) -> dict[str, Any]:
+    return {
+        "provider": task.provider,
+        "model_id": task.requested_model_id,
+        **task.params,
+        "seed": task.seed,
+    }
 
-    def _error(self, task: Task) -> dict[str, Any] | None:
-        if not task.error_code:
-            return None
-        retryable = errors.RETRYABLE[task.error_code]
-        return {"code": task.error_code, "message": task.error_message, "retryable": retryable}
 
-    def _url(self, name: str, task: Task, *more: int) -> str:
-        return reverse(name, args=[task.pk, *more], request=self.context["request"])
+def _progress(task: Task, live: Mapping[str, Any]) -> dict[str, Any]:
+    known = {**progress.recorded(task), **live}
+    return {name: value or None if name == "phase" else value for name, value in known.items() if name != "attempt"}
+
+
+def _images(task_url: str, task: Task) -> list[dict[str, Any]]:
+    return [_image(f"{task_url}/images/{picture['index']}", picture) for picture in pictures(task)]
+
+
+def _image(url: str, picture: Mapping[str, Any]) -> dict[str, Any]:
+    return {"index": picture["index"], "url": url, "thumbnail_url": f"{url}/thumbnail", **picture}
+
+
+def _error(task: Task) -> dict[str, Any] | None:
+    if not task.error_code:
+        return None
+    retryable = errors.RETRYABLE[task.error_code]
+    return {"code": task.error_code, "message": task.error_message, "retryable": retryable}

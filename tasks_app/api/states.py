@@ -12,8 +12,8 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connections
 
-from tasks_app import access, lifecycle, pauses, progress
-from tasks_app.contracts import Caller
+from tasks_app import access, progress, standing
+from tasks_app.contracts import Caller, Standing
 from tasks_app.models import Status, Task
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -40,27 +40,27 @@ class State:
 
 
 def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
-    """Return the tasks' states, with one query, two more if some are queued, and one question to Redis."""
-    fields = ("status", "attempt", "phase", "step", "total_steps", "model_id")
+    """Return the tasks' states, with one query, one more if some are queued, and one question to Redis."""
+    fields = ("status", "attempt", "phase", "step", "total_steps")
     tasks = list(Task.objects.filter(pk__in=task_ids).only(*fields))
     live = progress.ahead(tasks)
     queued = [task.pk for task in tasks if task.status == Status.QUEUED]
-    positions = lifecycle.queue_positions(queued)
-    if len(positions) < len(queued):
+    standings = standing.of(queued)
+    if len(standings) < len(queued):
         return states(task_ids)  # one was claimed or has ended between the two queries
-    active = pauses.active() if queued else set()
-    found = {
-        task.pk: State(
-            task_id=task.pk,
-            status=Status(task.status),
-            attempt=task.attempt,
-            progress=live.get(task.pk) or progress.recorded(task) if task.status == Status.RUNNING else None,
-            queue_position=positions.get(task.pk),
-            paused=pauses.holds(task, active),
-        )
-        for task in tasks
-    }
+    found = {task.pk: _state(task, live.get(task.pk), standings.get(task.pk)) for task in tasks}
     return {task_id: found.get(task_id) or State(task_id=task_id) for task_id in task_ids}
+
+
+def _state(task: Task, live: dict[str, object] | None, stands: Standing | None) -> State:
+    return State(
+        task_id=task.pk,
+        status=Status(task.status),
+        attempt=task.attempt,
+        progress=live or progress.recorded(task) if task.status == Status.RUNNING else None,
+        queue_position=None if stands is None else stands.place,
+        paused=stands is not None and stands.paused,
+    )
 
 
 def known(task_ids: Collection[UUID], caller: Caller) -> set[UUID]:

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 
 from tasks_app import progress
 from tasks_app.api.hub import Notice, hub
-from tasks_app.api.serializers import represent
+from tasks_app.api.serializers import pictured, represent
 from tasks_app.api.states import DATABASE_AWAY, State, reading, states
 from tasks_app.contracts import Event, Trail
 from tasks_app.models import TERMINAL, Status, Task
@@ -215,4 +215,4 @@ def _states_and_trails(task_ids: Sequence[UUID], after: str) -> tuple[dict[UUID,
 
 
 def _represented(request: Request, task_ids: Iterable[UUID]) -> list[dict[str, Any]]:
-    return represent(request, list(Task.objects.filter(pk__in=task_ids).prefetch_related("images")))
+    return represent(request, list(pictured(Task.objects.filter(pk__in=task_ids))))

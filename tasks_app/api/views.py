@@ -31,7 +31,7 @@ from tasks_app.api.authentication import caller
 from tasks_app.api.idempotency import once
 from tasks_app.api.negotiation import AnyAccepted
 from tasks_app.api.parsers import JPEGParser, PNGParser, WebPParser
-from tasks_app.api.serializers import represent
+from tasks_app.api.serializers import pictured, pictures, represent
 from tasks_app.models import Scope, Status, Task, TaskImage
 from tasks_app.submissions import SubmissionSerializer, recovered
 
@@ -77,7 +77,7 @@ def _answer(request: Request, task: Task, **options: Any) -> Response:
 
 def _task(request: Request, task_id: UUID) -> Task:
     """Return a task that the caller may see; nobody learns whether there is another."""
-    tasks = access.visible(Task.objects.prefetch_related("images"), caller(request))
+    tasks = access.visible(pictured(Task.objects.all()), caller(request))
     return get_object_or_404(tasks, pk=task_id)
 
 
@@ -109,6 +109,7 @@ class TaskList(APIView):
         headers = {"Location": reverse("task", args=[task.pk])}
         if not new:
             headers["Idempotency-Replayed"] = "true"
+            task = get_object_or_404(pictured(Task.objects.all()), pk=task.pk)
         seconds = waiting.preferred(request)
         if seconds is None:
             return _answer(request, task, status=201 if new else 200, headers=headers)
@@ -118,7 +119,7 @@ class TaskList(APIView):
         return waiting.hold(answer, waiting.Wait(task_id=task.pk, seconds=seconds, renew=renew))
 
     def _filtered(self, request: Request) -> QuerySet[Task]:
-        tasks = access.visible(Task.objects.prefetch_related("images"), caller(request))
+        tasks = access.visible(pictured(Task.objects.all()), caller(request))
         if (status := request.query_params.get("status")) is not None:
             if status not in Status.values:
                 raise ValidationError({"status": [f"Must be one of {', '.join(Status.values)}."]})
@@ -166,7 +167,7 @@ class TaskCancel(APIView):
         """Cancel a task; one that has ended stays as it is."""
         get_object_or_404(access.cancelable(Task.objects.only("pk"), caller(request)), pk=task_id)
         services.cancel(task_id)
-        return _answer(request, get_object_or_404(Task.objects.prefetch_related("images"), pk=task_id))
+        return _answer(request, get_object_or_404(pictured(Task.objects.all()), pk=task_id))
 
 
 class TaskImages(APIView):
@@ -183,8 +184,8 @@ class TaskLinks(APIView):
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return addresses that need no key for a while: for an EventSource, an `<img>` or whoever is to see it."""
         task = _task(request, task_id)
-        pictures = [signing.address(request, "task-image", task.pk, image.index) for image in task.images.all()]
-        return Response({"events": signing.address(request, "task-events", task.pk), "images": pictures})
+        images = [signing.address(request, "task-image", task.pk, image["index"]) for image in pictures(task)]
+        return Response({"events": signing.address(request, "task-events", task.pk), "images": images})
 
 
 class PreconditionFailed(APIException):

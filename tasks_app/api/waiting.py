@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.hub import Notice, hub
+from tasks_app.api.serializers import pictured
 from tasks_app.api.states import DATABASE_AWAY, State, reading, states
 from tasks_app.models import TERMINAL, Task
 
@@ -80,7 +81,7 @@ def _is_end(notice: Notice) -> bool:
 
 def _renew(answer: Response, wait: Wait) -> None:
     """Make the answer anew; also its bytes, which may be many."""
-    task = Task.objects.prefetch_related("images").filter(pk=wait.task_id).first()
+    task = pictured(Task.objects.filter(pk=wait.task_id)).first()
     _replace(answer, wait.lost if task is None else wait.renew(task))
 
 

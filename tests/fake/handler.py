@@ -63,11 +63,11 @@ class FakeHandler:
         self.calls: list[list[str]] = []
 
     def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
-        """Make one call: all reports are those of the first request, and each may fail it."""
+        """Make one call, which takes the steps of the first request; any of them may make it fail or wait."""
         self.calls.append([request.prompt for request in requests])
         for request in requests:
             behave = behaviours.get(request.prompt) or WORDS.get(request.prompt.split()[0], steps)
-            if request is requests[0] or behave is not steps:
+            if request is requests[0] or behave not in (steps, paced):
                 behave(request, report)
         return [self._made(request, len(requests)) for request in requests]
 

@@ -1,0 +1,102 @@
+"""How benchmarks write down what they found: spreads, targets and tables, with machine and date."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a figure should be: at most or at least so much."""
+
+    bound: float
+    at_least: bool = False
+    unit: str = ""
+
+    def judge(self, value: float) -> str:
+        """Return the target and whether the figure meets it."""
+        met = value >= self.bound if self.at_least else value <= self.bound
+        return f"{'≥' if self.at_least else '≤'}{self.bound:g}{self.unit}: {'met' if met else 'missed'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a table: a figure as the median of what was measured, with its extremes, and its target."""
+
+    title: str
+    values: Sequence[float]
+    unit: str = ""
+    digits: int = 2
+    target: Target | None = None
+
+    def cells(self) -> list[str]:
+        """Return title, median, extremes and verdict."""
+        middle, least, most = (f"{value:.{self.digits}f}" for value in spread(self.values))
+        judged = "" if self.target is None else self.target.judge(statistics.median(self.values))
+        return [self.title, f"{middle}{self.unit}", f"{least} … {most}", judged]
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return median, minimum and maximum."""
+    return statistics.median(values), min(values), max(values)
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return ours by theirs, round by round."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
+def percentile(values: Sequence[float], share: int) -> float:
+    """Return a percentile, interpolated; of a single value that value."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Return lines as a table that both people and Markdown read."""
+    return grid([["", "median", "min … max", "target"], *(line.cells() for line in lines)])
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows, of which the first is the heading, as a Markdown table with aligned columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    heading, *rest = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heading, ["-" * width for width in widths], *rest])
+
+
+def machine() -> str:
+    """Return what was measured on, and when."""
+    memory = psutil.virtual_memory().total / 2**30
+    load = psutil.getloadavg()[0]
+    now = datetime.now(UTC)
+    return (
+        f"{_processor()}, {psutil.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}; "
+        f"load {load:.1f}; {now:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:
+        return platform.machine()
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def arguments(about: str | None, *, rounds: int | None = None) -> argparse.ArgumentParser:
+    """Return a parser of what all benchmarks take."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="few and small: counts hold, times mean little")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="how often all sides take turns")
+    return parser

@@ -1,0 +1,78 @@
+"""The servers that are compared: how each is started, spoken to, and how the process that holds its model is found."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx2
+import psutil
+
+from benchmarks.load import Plan, answers
+from benchmarks.pipeline import MODELS
+from benchmarks.world import environment, service
+from tests import stack
+from tests.chaos.processes import Child
+
+MISSING = "The peers are not installed: `uv sync --group bench` brings them."
+BATCH = 4
+START_SECONDS = 120.0
+TITLES = {
+    "ours": "service",
+    "ours batched": "service, batches",
+    "lit": "LitServe",
+    "lit batched": "LitServe, batches",
+    "guide": "FastAPI, guide",
+}
+# How a peer is spoken to, the path that tells that it is there, and its arguments after port and folder.
+PEERS = {
+    "lit": ("lit", "/health", ["1"]),
+    "lit batched": ("lit", "/health", [str(BATCH)]),
+    "guide": ("guide", "/ready", []),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One server: how it is spoken to, and how the part of it that holds the model is started."""
+
+    plan: Plan
+    start: Callable[[], AbstractContextManager[Child]]
+
+
+def installed() -> bool:
+    """Return whether the peers are there."""
+    return all(importlib.util.find_spec(name) for name in ("litserve", "fastapi"))
+
+
+def ours(exits: ExitStack, extent: Plan, **variables: str) -> Side:
+    """Return the service, whose web server runs already; what is started is its worker."""
+    world = exits.enter_context(service(**variables))
+    return Side(plan=replace(extent, kind="task", url=str(world.api.base_url)), start=world.worker)
+
+
+def peer(name: str, logs: Path, extent: Plan) -> Side:
+    """Return a peer, which is started whole."""
+    kind, ready, more = PEERS[name]
+    port = stack.free_port()
+    plan = replace(extent, kind=kind, url=f"http://127.0.0.1:{port}", ready=ready)
+    command = ["-m", f"benchmarks.servers.{kind}", str(port), str(MODELS / "demo"), *more]
+
+    @contextmanager
+    def start() -> Iterator[Child]:
+        log = logs / f"{name}.log"
+        with stack.part(log, environment(), *command) as child, httpx2.Client(base_url=plan.url) as client:
+            stack.until(lambda: answers(client, plan.ready), bool, patience=START_SECONDS)
+            yield child
+
+    return Side(plan=plan, start=start)
+
+
+def holder(child: Child) -> int:
+    """Return the process that holds the model: of a server's processes the one with most memory."""
+    assert child.command is not None
+    top = psutil.Process(child.command)
+    return int(max([top, *top.children(recursive=True)], key=lambda one: one.memory_info().rss).pid)

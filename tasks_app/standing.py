@@ -1,0 +1,50 @@
+"""Where queued tasks stand: their places in line, and whether a pause holds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import connection
+
+from tasks_app.contracts import Standing
+from tasks_app.models import Pause, Task
+
+_TABLE = Task._meta.db_table
+_PAUSED = f"""
+EXISTS (
+    SELECT FROM {Pause._meta.db_table} AS pause
+    WHERE pause.scope = 'queue' OR (pause.scope = 'model' AND pause.target = task.model_id)
+)
+"""
+
+# One place is counted, many are numbered in one pass: with 21,000 rows in the queue one costs 5 ms so, and 18 ms
+# numbered; 200 cost 13 ms numbered, and 700 ms counted.
+_ONE = f"""
+SELECT task.id, 1 + (
+    SELECT count(*) FROM {_TABLE} AS ahead
+    WHERE ahead.status = 'queued'
+      AND (-ahead.priority, ahead.created_at, ahead.id) < (-task.priority, task.created_at, task.id)
+), {_PAUSED}
+FROM {_TABLE} AS task
+WHERE task.id = ANY(%s) AND task.status = 'queued'
+"""
+_MANY = f"""
+SELECT id, place, {_PAUSED} FROM (
+    SELECT id, model_id, row_number() OVER (ORDER BY priority DESC, created_at, id) AS place
+    FROM {_TABLE} WHERE status = 'queued'
+) AS task
+WHERE id = ANY(%s)
+"""
+
+
+def of(task_ids: Sequence[UUID]) -> dict[UUID, Standing]:
+    """Return, for those of the tasks that are queued, where each stands by priority and age, with one query.
+
+    Turns and warm models let some go ahead of that.
+    """
+    if not task_ids:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(_ONE if len(task_ids) == 1 else _MANY, [list(task_ids)])
+        return {task_id: Standing(place=place, paused=paused) for task_id, place, paused in cursor.fetchall()}

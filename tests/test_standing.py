@@ -1,0 +1,40 @@
+"""Where queued tasks stand."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from tasks_app import lifecycle, pauses, standing
+from tasks_app.models import Pause, Task
+
+MakeTask = Callable[..., Task]
+
+
+def places(*tasks: Task) -> dict[UUID, int]:
+    return {task_id: stands.place for task_id, stands in standing.of([task.pk for task in tasks]).items()}
+
+
+def test_places_follow_priority_and_age_one_by_one_and_all_at_once(make_task: MakeTask, claimed: MakeTask) -> None:
+    running = claimed()
+    last, first, second = make_task(), make_task(priority=5), make_task(priority=5)
+    expected = {first.pk: 1, second.pk: 2, last.pk: 3}
+    assert places(running, last, first, second) == expected
+    assert places(last) | places(first) | places(second) == expected
+    assert places(running) == places() == {}
+    assert lifecycle.claimable(worker="w") == first.pk
+
+
+def test_a_pause_of_the_queue_or_of_its_model_holds_a_task_up(make_task: MakeTask) -> None:
+    slow, fast = make_task(model_id="slow"), make_task(model_id="fast")
+
+    def paused() -> list[bool]:
+        together = standing.of([slow.pk, fast.pk])
+        alone = standing.of([slow.pk]) | standing.of([fast.pk])
+        assert together == alone
+        return [together[task.pk].paused for task in (slow, fast)]
+
+    pauses.pause(Pause.Scope.WORKER, "slow")
+    assert paused() == [False, False]
+    pauses.pause(Pause.Scope.MODEL, "slow")
+    assert paused() == [True, False]
+    pauses.pause(Pause.Scope.QUEUE)
+    assert paused() == [True, True]
