@@ -224,6 +224,8 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "max_cached_bytes": env.MAX_CACHED_BYTES,
         "safety_checker": env.SAFETY_CHECKER,
         "preview_every": env.PREVIEW_EVERY_STEPS,
+        "prompt_cache_bytes": env.PROMPT_CACHE_BYTES,
+        "cpu_threads": env.CPU_THREADS,
     }
 }
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -22,7 +22,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from yaml import YAMLError
 
 from tasks_app import modelfiles, parameters
-from tasks_app.contracts import LoadOptions, Offload
+from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelNotAllowed
 from tasks_app.models import DiffusionModel, Pause
 
@@ -178,7 +178,7 @@ def load_options(model_id: str) -> LoadOptions:
 
 def loading(row: DiffusionModel) -> LoadOptions:
     """Return how a worker is to load the model of a row."""
-    return LoadOptions(dtype=row.dtype, offload=cast(Offload, row.offload))
+    return LoadOptions(**{option.name: getattr(row, option.name) for option in fields(LoadOptions)})
 
 
 def by_settings(name: str) -> ResolvedModel | None:

@@ -17,10 +17,21 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """How a model is loaded: an empty dtype is the server's own; `offload` takes off an accelerator what is at rest."""
+    """How a model is loaded; an empty dtype is the server's own, and what is empty otherwise is off.
+
+    `offload` takes off an accelerator what is at rest. A model's row says of all others what they do and cost.
+    """
 
     dtype: str = ""
     offload: Offload = "none"
+    channels_last: bool = False
+    fuse_qkv: bool = False
+    attention_backend: str = ""
+    compile_blocks: bool = False
+    step_cache: str = ""
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    quantization: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

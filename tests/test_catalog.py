@@ -146,8 +146,9 @@ def test_the_rows_revision_goes_before_the_settings(settings: Any) -> None:
 
 def test_load_options_are_the_rows() -> None:
     assert catalog.load_options("unknown") == LoadOptions()
-    edit("demo", dtype="bfloat16", offload="model")
-    assert catalog.load_options("demo") == LoadOptions(dtype="bfloat16", offload="model")
+    row = {"dtype": "bfloat16", "offload": "model", "step_cache": "taylorseer", "vae_tiling": True}
+    edit("demo", **row)
+    assert catalog.load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
 
 
 def test_plain_names_are_no_patterns(settings: Any) -> None:

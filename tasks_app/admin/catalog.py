@@ -28,6 +28,22 @@ else:
     DiffusionModelForm = forms.ModelForm
 
 
+# What a choice means that nobody made.
+_EMPTY = {
+    "dtype": "the server's setting",
+    "attention_backend": "the model's own",
+    "step_cache": "none",
+    "quantization": "none",
+}
+_SWITCHES = {
+    "compile_blocks": "compiled",
+    "fuse_qkv": "fused QKV",
+    "channels_last": "channels last",
+    "vae_slicing": "sliced VAE",
+    "vae_tiling": "tiled VAE",
+}
+
+
 class CatalogForm(DiffusionModelForm):
     """A model's row; what a default may be is for the parameters' own rules to say."""
 
@@ -128,6 +144,17 @@ class CatalogAdmin(PreloadingAdmin):
             },
         ),
         ("Running", {"fields": (("dtype", "offload"), "max_batch")}),
+        (
+            "Speed",
+            {
+                "description": "Off unless measured: what each does depends on the model and the device.",
+                "fields": (
+                    ("compile_blocks", "fuse_qkv", "channels_last"),
+                    ("attention_backend", "step_cache", "quantization"),
+                    ("vae_slicing", "vae_tiling"),
+                ),
+            },
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DiffusionModel]:
@@ -154,9 +181,9 @@ class CatalogAdmin(PreloadingAdmin):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> forms.Field | None:
         """Say what empty choices mean, and give the aliases a line."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if field is not None and db_field.name == "dtype":
-            names = [(name, name) for name in DiffusionModel.Dtype.values]
-            field.choices = [("", "the server's setting"), *names]  # type: ignore[attr-defined]
+        if field is not None and db_field.name in _EMPTY:
+            names = [(name, name) for name, _ in db_field.choices]
+            field.choices = [("", _EMPTY[db_field.name]), *names]  # type: ignore[attr-defined]
         if field is not None and db_field.name == "aliases":
             field.widget = UnfoldAdminTextInputWidget()
         if field is not None and db_field.name in {"license_note", "negative_prompt"}:
@@ -246,6 +273,8 @@ def _defaults(model: DiffusionModel) -> list[str]:
 def _loading(model: DiffusionModel) -> list[str]:
     found = [model.dtype] if model.dtype else []
     found += [] if model.offload == DiffusionModel.Offload.NONE else [f"{model.get_offload_display()} offloaded"]
+    found += filter(None, [model.quantization, model.step_cache, model.attention_backend])
+    found += [words for name, words in _SWITCHES.items() if getattr(model, name)]
     return [*found, *([f"at most {model.max_batch} pictures"] if model.max_batch else [])]
 
 

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tasks_app", "0012_batches")]
+    dependencies = [("tasks_app", "0013_speed")]
 
     operations = [
         migrations.AddField(
