@@ -76,10 +76,10 @@ def wrong_defaults(values: Mapping[str, Any]) -> dict[str, list[str]]:
     return {} if checked.is_valid() else {name: [str(why) for why in found] for name, found in checked.errors.items()}
 
 
-def fields() -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
+def fields(entry: TaskType = TEXT_TO_IMAGE) -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
     """Return the fields of the parameters, for their bounds, choices and defaults."""
-    return _serializer({}).fields
+    return _serializer({}, entry).fields
 
 
-def _serializer(data: Mapping[str, Any]) -> serializers.Serializer[Any]:
-    return serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=settings.MAX_IMAGES)
+def _serializer(data: Mapping[str, Any], entry: TaskType = TEXT_TO_IMAGE) -> serializers.Serializer[Any]:
+    return serializer(entry, data, defaults={}, max_images=settings.MAX_IMAGES)

@@ -167,7 +167,8 @@ def test_rows_go_a_batch_at_a_time(
     for _ in range(many):
         make_task(status=FAILED, error_code="internal", finished_at=Now())
     keep(FAILED, count=0)
-    # The lock; the last that goes, the batch, what webhooks wait for; what hangs on it and the rows; no more; uploads; the lock.
+    # The lock; the last that goes, the batch, what webhooks wait for; what hangs on it and the rows; no more; uploads;
+    # the lock.
     with django_assert_num_queries(18):
         assert len(purged()) == many
 

@@ -13,10 +13,18 @@ _ID = "2ec9eca9-5d9c-42e1-b61b-a0c953b31c95"
 _PROGRESS = {"phase": "denoising", "step": 9, "total_steps": 25, "percent": 36, "eta_seconds": 0.5}
 _ROOT = f"https://pictures.example/task/{_ID}"
 _PARAMS = {"model_id": "demo", "prompt": "a red house", "steps": 25, "guidance_scale": 3.0, "seed": 42}
+_UPLOAD = "7d9f3f8e-8a35-4f0c-9a52-0d6f4b1f2c11"
 
 SUBMISSIONS: dict[str, Example] = {
     "least": {"task_type": "text-to-image", "params": {"prompt": "a red house", "model_id": "demo"}},
     "more": {"task_type": "text-to-image", "params": {**_PARAMS, "num_images": 2}, "priority": 1},
+    "from an upload": {"task_type": "image-to-image", "params": {**_PARAMS, "image": _UPLOAD, "strength": 0.6}},
+}
+UPLOAD: Example = {
+    "id": _UPLOAD,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "width": 64,
+    "height": 64,
 }
 IMAGE: Example = {
     "index": 0,

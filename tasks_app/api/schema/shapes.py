@@ -13,6 +13,7 @@ from tasks_app.api.schema.fields import schema_of
 from tasks_app.api.schema.operations import ref
 from tasks_app.contracts import LoadOptions
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Phase, Status, TaskImage
+from tasks_app.task_types import INPAINTING
 
 Schema = dict[str, Any]
 UUID: Schema = {"type": "string", "format": "uuid"}
@@ -40,6 +41,7 @@ def schemas() -> dict[str, Schema]:
         "TaskError": _task_error(),
         "TaskPage": _page(),
         "Recovered": _recovered(),
+        "Upload": shape(id=UUID, sha256=said(TEXT, "Of the PNG that is kept."), width=COUNT, height=COUNT),
         "DiffusionModel": _model(),
         "Event": _event(),
         "Links": shape(events=URI, images={"type": "array", "items": URI}),
@@ -97,7 +99,8 @@ def _task() -> Schema:
 
 def _params() -> Schema:
     """Return every effective parameter; those that came later are missing from older tasks."""
-    known = {name: _value(field) for name, field in parameters.fields().items()}
+    # Inpainting has all that there are.
+    known = {name: _value(field) for name, field in parameters.fields(INPAINTING).items()}
     required = ["provider", "model_id", "prompt", "steps", "seed"]
     return {"type": "object", "required": required, "properties": {**known, "provider": TEXT}}
 

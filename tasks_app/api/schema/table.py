@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from tasks_app.api.schema import facades
-from tasks_app.api.schema.examples import EVENT, IMAGE, MODEL, PAGE, QUEUED, READY, RECOVERED, SUBMISSIONS, SUCCEEDED
+from tasks_app.api.schema.examples import (
+    EVENT,
+    IMAGE,
+    MODEL,
+    PAGE,
+    QUEUED,
+    READY,
+    RECOVERED,
+    SUBMISSIONS,
+    SUCCEEDED,
+    UPLOAD,
+)
 from tasks_app.api.schema.operations import JSON, Answer, Operation, ref
 from tasks_app.contracts import OutputFormat
 from tasks_app.models import Scope
@@ -67,6 +78,17 @@ OPERATIONS = {
             200: Answer(says="What it tells.", content={JSON: ref("schemas", "Recovered")}, example=RECOVERED),
         },
         refusals=(406,),
+    ),
+    "POST /upload": Operation(
+        id="uploadImage",
+        tag="images",
+        summary="Keep a picture for tasks to begin with.",
+        description="As its pixels alone, upright and on white. It goes when it is older than the server keeps uploads "
+        "and no task refers to it.",
+        body=_PICTURES,
+        answers={201: Answer(says="What is kept.", content={JSON: ref("schemas", "Upload")}, example=UPLOAD)},
+        refusals=(406,),
+        scope=Scope.SUBMIT,
     ),
     "GET /task/{task_id}": Operation(
         id="getTask",

@@ -11,6 +11,9 @@ from tasks_app.errors import InvalidParams
 # What the two are called as attributes of each other: they are collected together once the cache lets go.
 ORIGIN, _DERIVED = "_derived_from", "_derived"
 
+# What pipelines that inpaint with a UNet take: a plain one's latents, or those with a mask and the masked picture.
+UNET_CHANNELS = (4, 9)
+
 
 def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> DiffusionPipeline:
     """Return the pipeline that carries the request out: the loaded one, or one derived of it at the first use.
@@ -48,7 +51,14 @@ def _derive(pipeline: DiffusionPipeline, auto: type) -> DiffusionPipeline:
     try:
         derived = auto.from_pipe(pipeline, **schedulers)  # type: ignore[attr-defined]
     except ValueError:  # as diffusers says that the family has none
-        raise InvalidParams("This model can't do this task type.") from None
+        raise InvalidParams("This model can't begin with a picture in this way.") from None
+    if auto is AutoPipelineForInpainting and not _can_inpaint(derived):
+        raise InvalidParams("This model's network can't be used for inpainting.")
     derived.set_progress_bar_config(disable=True)
     setattr(derived, ORIGIN, pipeline)
     return derived
+
+
+def _can_inpaint(pipeline: DiffusionPipeline) -> bool:
+    unet = getattr(pipeline, "unet", None)
+    return unet is None or unet.config.in_channels in UNET_CHANNELS

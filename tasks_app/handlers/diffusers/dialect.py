@@ -69,8 +69,16 @@ class Dialect:
         """Return the arguments for what the request begins with."""
         if request.image is None:
             return {}
-        given = {"image": fitted(request.image, request), "strength": request.strength}
-        return given if request.mask is None else {**given, "mask_image": fitted(request.mask, request)}
+        given = (
+            {"image": request.image} if request.mask is None else {"image": request.image, "mask_image": request.mask}
+        )
+        sized = {name: fitted(picture, request) for name, picture in given.items()}
+        # One for each that is drawn: not all pipelines repeat it, and each is to be encoded by its own generator.
+        many = request.num_images
+        return {
+            "strength": request.strength,
+            **{name: [each] * many if many > 1 else each for name, each in sized.items()},
+        }
 
     def guidance(self, request: GenerationRequest) -> dict[str, Any]:
         """Return the arguments that a guidance and a negative prompt become.
