@@ -249,7 +249,7 @@ def test_a_bad_height_is_refused_by_its_path(client: Client, db: None, height: A
     ("change", "path"),
     [
         ({"task_type": DELETE}, "task_type"),
-        ({"task_type": "image-to-image"}, "task_type"),
+        ({"task_type": "image-to-video"}, "task_type"),
         ({"task_type": None}, "task_type"),
         ({"task_type": 5}, "task_type"),
         ({"task_type": "\ud800"}, "task_type"),
