@@ -62,7 +62,7 @@ no_model = st.one_of(
     wrong(OTHER_MODELS, PLACES, ADDRESSES, NO_STRINGS, SURROGATES, NULS, TEXTS), bad_text(255, blank=False)
 )
 BAD: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
-    ("task_type",): wrong(NO_STRINGS, SURROGATES, NULS, TEXTS, [DELETE, "", "image-to-image", "Text-to-image"]),
+    ("task_type",): wrong(NO_STRINGS, SURROGATES, NULS, TEXTS, [DELETE, "", "image-to-video", "Text-to-image"]),
     ("priority",): bad_integer(-10, 10),
     ("params",): wrong(NO_OBJECTS, [DELETE]),
     ("params", "provider"): wrong(NO_STRINGS, SURROGATES, NULS, TEXTS, ["", "comfy", "Diffusers", "fake"]),
