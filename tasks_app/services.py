@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, admission, lifecycle, outcomes, pauses, registry, storage
+from tasks_app import actors, admission, catalog, errors, lifecycle, outcomes, pauses, registry, storage
 from tasks_app.contracts import Caller, Once, Submission, Webhook
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
 from tasks_app.webhooks import deliveries
@@ -61,24 +61,30 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
     The new task's id is made of the key, so that the same retry twice, even at the same moment, is one task; False with
     the task when it was there before.
     """
-    submission = Submission(
-        task_type=task.task_type,
-        provider=task.provider,
-        requested_model_id=task.requested_model_id,
-        model_id=task.model_id,
-        revision=task.revision,
-        params=task.params,
-        seed=task.seed,
-        priority=task.priority,
-        batch_key=task.batch_key,
-        webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
-    )
+    webhook = Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None
+    submission = replace(_again(task), batch_key=task.batch_key, webhook=webhook)
     values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
     if created:
         _log_queued(new)
     _wake(new.pk)
     return new, created
+
+
+def reproduce(task: Task, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
+    """Queue what succeeded once more, alone and with the revision that was loaded; its worker compares the pictures.
+
+    With `once` as `submit`.
+
+    Raises:
+        NotReproducible: it has not succeeded.
+        ModelNotAllowed: its model is no longer allowed.
+        KeyReused, LimitExceeded: as `submit`.
+    """
+    if task.status != Status.SUCCEEDED:
+        raise errors.NotReproducible(str(errors.NotReproducible.__doc__))
+    catalog.resolve(task.model_id)
+    return submit(replace(_again(task), reproduces=task.pk), caller=caller, once=once)
 
 
 def reprioritize(task_id: UUID, priority: int) -> bool:
@@ -124,6 +130,21 @@ def command(
     return registry.order(kind, model_id, workers, by=by)
 
 
+def _again(task: Task) -> Submission:
+    """Return the same request, with the revision that was loaded, to run alone and to be told to nobody."""
+    return Submission(
+        task_type=task.task_type,
+        provider=task.provider,
+        requested_model_id=task.requested_model_id,
+        model_id=task.model_id,
+        revision=task.revision,
+        params=task.params,
+        seed=task.seed,
+        priority=task.priority,
+        reproduces=task.reproduces_id,
+    )
+
+
 def _row(submission: Submission) -> dict[str, Any]:
     deadline = settings.TASK_DEADLINE_SECONDS
     return {
@@ -136,6 +157,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "seed": submission.seed,
         "priority": submission.priority,
         "batch_key": submission.batch_key,
+        "reproduces_id": submission.reproduces,
         "total_steps": submission.params["steps"],
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
