@@ -170,7 +170,7 @@ def test_rows_go_a_batch_at_a_time(
         make_task(status=FAILED, error_code="internal", finished_at=Now())
     keep(FAILED, count=0)
     # The lock; the last that goes, the batch, what webhooks wait for; what hangs on it and the rows; no more; the lock.
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(14):
         assert len(purged()) == many
 
 
