@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from benchmarks.report import machine
 from tests.stack import ROOT
 
-NAMES = ("overhead", "batching", "peers", "kills", "posts", "switching", "previews", "cold", "streams", "rows", "gpu")
+NAMES = (
+    "overhead",
+    "batching",
+    "peers",
+    "kills",
+    "posts",
+    "switching",
+    "previews",
+    "options",
+    "cold",
+    "streams",
+    "rows",
+    "gpu",
+)
 
 
 def main(names: Sequence[str]) -> int:

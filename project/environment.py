@@ -39,6 +39,7 @@ class Environment(BaseSettings):
     DEFAULT_MODEL_ID: str = "runwayml/stable-diffusion-v1-5"
     ALLOWED_MODELS: str = ""
     MODELS_DIR: Path = BASE_DIR / "models"
+    MODELS_MAX_BYTES: int | None = Field(default=None, ge=1)
     HF_HOME: Path = Path.home() / ".cache" / "huggingface"
     HF_HUB_OFFLINE: bool = False
     HF_ENDPOINT: str | None = None
@@ -67,6 +68,8 @@ class Environment(BaseSettings):
     BATCH_WAIT_MS: int = Field(default=0, ge=0, le=1000)
     SAFETY_CHECKER: bool = True
     PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
+    PROMPT_CACHE_BYTES: int = Field(default=64 * 1024 * 1024, ge=0)
+    CPU_THREADS: int | None = Field(default=None, ge=1)
     WORKER_NAME: str | None = None
 
     API_AUTH: Literal["required", "optional"] = "required"

@@ -179,6 +179,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "tasks", "description": "Requests for pictures, from the POST to their end."},
         {"name": "events", "description": "What happens to tasks, as it happens."},
         {"name": "images", "description": "The pictures of tasks that succeeded."},
+        {"name": "models", "description": "What pictures are made with."},
         {"name": "OpenAI", "description": "What OpenAI's clients speak."},
         {"name": "A1111", "description": "What clients of A1111's web UI speak."},
         {"name": "service", "description": "The service itself."},
@@ -216,12 +217,15 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "hub_cache": env.HF_HOME / "hub",
         "offline": env.HF_HUB_OFFLINE,
         "hub_endpoint": env.HF_ENDPOINT,
+        "max_models_bytes": env.MODELS_MAX_BYTES,
         "device": env.DEVICE,
         "dtype": env.DTYPE,
         "max_cached_models": env.MAX_CACHED_MODELS,
         "max_cached_bytes": env.MAX_CACHED_BYTES,
         "safety_checker": env.SAFETY_CHECKER,
         "preview_every": env.PREVIEW_EVERY_STEPS,
+        "prompt_cache_bytes": env.PROMPT_CACHE_BYTES,
+        "cpu_threads": env.CPU_THREADS,
     }
 }
 

@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings
-from django.db import connection
-from django.db.models import Q
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from yaml import YAMLError
 
-from tasks_app import parameters
-from tasks_app.contracts import LoadOptions, Offload
+from tasks_app import modelfiles, parameters
+from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelNotAllowed
-from tasks_app.models import DiffusionModel
+from tasks_app.models import DiffusionModel, Pause
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    class Paused(TypedDict):
+        """What is said of a row beside its columns."""
+
+        is_paused: bool
+
 
 logger = logging.getLogger(__name__)
 
@@ -34,37 +43,68 @@ DEFAULTS = ("steps", "guidance_scale", "width", "height", "scheduler", "negative
 _CARD = {"num_inference_steps": "steps", "guidance_scale": "guidance_scale", "width": "width", "height": "height"}
 
 # Every request for a task asks so: made by the ORM each time, the statement would cost more than its answer.
-_NAMED = f"SELECT * FROM {DiffusionModel._meta.db_table} WHERE model_id = %s OR aliases @> ARRAY[%s]::varchar[]"
+_NAMED = f"""
+SELECT * FROM {DiffusionModel._meta.db_table}
+ WHERE model_id = %s OR aliases @> ARRAY[%s]::varchar[] OR (is_default AND %s)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A folder of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
+    """A model of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
 
+    `name` is the one that it was asked for by, the default's where a request names none.
     `defaults` are parameters of a request that leaves them out; `max_images` is how many pictures it may ask for, where
     that is fewer than elsewhere.
     """
 
+    name: str
     model_id: str
     revision: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     max_images: int | None = None
 
 
-def resolve(name: str) -> ResolvedModel:
-    """Return the model that a public name stands for.
+def resolve(name: str | None) -> ResolvedModel:
+    """Return the model that a public name stands for; None stands for the default.
 
     Raises:
         ModelNotAllowed: it is no model's name, or this server doesn't allow it.
     """
-    model_id = settings.MODEL_ALIASES.get(name, name)
-    rows = {row.model_id: row for row in DiffusionModel.objects.raw(_NAMED, [model_id, name])}
-    row = rows.get(model_id) or next(iter(rows.values()), None)
-    found = by_settings(model_id) if row is None else _by_row(row)
+    wanted = settings.DEFAULT_MODEL_ID if name is None else name
+    model_id = settings.MODEL_ALIASES.get(wanted, wanted)
+    rows = list(DiffusionModel.objects.raw(_NAMED, [model_id, wanted, name is None]))
+    # A row that is the default goes before the setting, and a model's own name before an alias.
+    rows.sort(key=lambda row: (name is None and row.is_default, row.model_id == model_id), reverse=True)
+    by_default = name is None and bool(rows) and rows[0].is_default
+    found = _by_row(rows[0], None if by_default else wanted) if rows else by_settings(wanted)
     if found is None:
         names = ", ".join(public_names())
         raise ModelNotAllowed(f"This server does not allow this model. It allows: {names}.")
     return found
+
+
+def default_name() -> str:
+    """Return the name of the model that a request gets which names none."""
+    return default_among(DiffusionModel.objects.filter(is_default=True))
+
+
+def default_among(rows: Iterable[DiffusionModel]) -> str:
+    """Return the same, when these are all rows."""
+    return next((row.model_id for row in rows if row.is_default), str(settings.DEFAULT_MODEL_ID))
+
+
+@transaction.atomic
+def make_default(model: ResolvedModel) -> None:
+    """Give requests that name no model this one from now on."""
+    DiffusionModel.objects.filter(is_default=True).update(is_default=False)
+    DiffusionModel.objects.update_or_create(model_id=model.model_id, defaults={"is_default": True})
+
+
+def with_pauses(rows: QuerySet[DiffusionModel]) -> QuerySet[WithAnnotations[DiffusionModel, Paused]]:
+    """Say of each model whether it is paused (`is_paused`)."""
+    pauses = Pause.objects.filter(scope=Pause.Scope.MODEL, target=OuterRef("model_id"))
+    return rows.annotate(is_paused=Exists(pauses))
 
 
 def public_names() -> list[str]:
@@ -86,29 +126,31 @@ def plain_names() -> list[str]:
     return _ids(public_names())
 
 
-def defaults() -> dict[str, dict[str, Any]]:
-    """Return every public name that is no pattern, with the parameters that its model stands in for."""
-    return {name: {} if row is None else _defaults(row) for name, row in _plain().items()}
+def menu() -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the default's name, and every public name that is no pattern with its model's own defaults."""
+    rows = list(DiffusionModel.objects.all())
+    named = {name: {} if row is None else own_defaults(row) for name, row in _plain(rows).items()}
+    return default_among(rows), named
 
 
 def listed() -> dict[str, float]:
     """Return every public name that is no pattern, and the time since which its model has a row, else 0."""
-    return {name: 0 if row is None else row.created_at.timestamp() for name, row in _plain().items()}
-
-
-def _plain() -> dict[str, DiffusionModel | None]:
     rows = list(DiffusionModel.objects.all())
+    return {name: 0 if row is None else row.created_at.timestamp() for name, row in _plain(rows).items()}
+
+
+def _plain(rows: list[DiffusionModel]) -> dict[str, DiffusionModel | None]:
     by_name = {name: row for row in rows for name in (row.model_id, *row.aliases)}
     return {name: by_name.get(settings.MODEL_ALIASES.get(name, name)) for name in _ids(_names(rows))}
 
 
 def local_models() -> set[str]:
-    """Return the folders of MODELS_DIR that hold a pipeline."""
-    return {index.parent.name for index in settings.MODELS_DIR.glob("*/model_index.json")}
+    """Return the models of MODELS_DIR."""
+    return modelfiles.names(settings.MODELS_DIR)
 
 
 def is_name(model_id: str) -> bool:
-    """Return whether a model can be meant at all: folders come and go."""
+    """Return whether a model can be meant at all: folders and files come and go."""
     return _is_hub_id(model_id) or model_id in local_models()
 
 
@@ -131,19 +173,24 @@ def revision(row: DiffusionModel) -> str:
 def load_options(model_id: str) -> LoadOptions:
     """Return how a worker is to load a model."""
     row = DiffusionModel.objects.filter(model_id=model_id).first()
-    return LoadOptions() if row is None else LoadOptions(dtype=row.dtype, offload=cast(Offload, row.offload))
+    return LoadOptions() if row is None else loading(row)
+
+
+def loading(row: DiffusionModel) -> LoadOptions:
+    """Return how a worker is to load the model of a row."""
+    return LoadOptions(**{option.name: getattr(row, option.name) for option in fields(LoadOptions)})
 
 
 def by_settings(name: str) -> ResolvedModel | None:
     """Return the model as the settings alone allow it; None when they don't."""
     model_id = settings.MODEL_ALIASES.get(name, name)
     if model_id in local_models():
-        return ResolvedModel(model_id=model_id, revision="")
+        return ResolvedModel(name=name, model_id=model_id, revision="")
     # A rule that pins a revision goes before one that only allows.
     for rule in sorted(_rules(), key=lambda rule: "@" not in rule):
         pattern, _, revision = rule.partition("@")
         if fnmatchcase(model_id, pattern) and _is_hub_id(model_id):
-            return ResolvedModel(model_id=model_id, revision=revision)
+            return ResolvedModel(name=name, model_id=model_id, revision=revision)
     return None
 
 
@@ -158,15 +205,25 @@ def sync_after_migrate(**kwargs: Any) -> None:
         sync()
 
 
-def _by_row(row: DiffusionModel) -> ResolvedModel | None:
-    if not row.allowed or not is_name(row.model_id):
+def is_allowed(row: DiffusionModel) -> bool:
+    """Return whether requests may name the model of a row."""
+    return row.allowed and is_name(row.model_id)
+
+
+def _by_row(row: DiffusionModel, wanted: str | None) -> ResolvedModel | None:
+    if not is_allowed(row):
         return None
     return ResolvedModel(
-        model_id=row.model_id, revision=revision(row), defaults=_defaults(row), max_images=row.max_batch
+        name=wanted or row.model_id,
+        model_id=row.model_id,
+        revision=revision(row),
+        defaults=own_defaults(row),
+        max_images=row.max_batch,
     )
 
 
-def _defaults(row: DiffusionModel) -> dict[str, Any]:
+def own_defaults(row: DiffusionModel) -> dict[str, Any]:
+    """Return the parameters that the model of a row stands in for where a request leaves them out."""
     values = {name: getattr(row, name) for name in DEFAULTS}
     return {name: value for name, value in values.items() if value not in (None, "")}
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-
 from tasks_app.contracts import Caller
 from tasks_app.models import ChosenModel
 
 
-def model(caller: Caller) -> str:
-    """Return the name of the model that the caller chose last, else the server's default."""
-    names = ChosenModel.objects.filter(key_id=caller.key_id).values_list("name", flat=True)
-    return names.first() or str(settings.DEFAULT_MODEL_ID)
+def model(caller: Caller) -> str | None:
+    """Return the name of the model that the caller chose last, if it did."""
+    return ChosenModel.objects.filter(key_id=caller.key_id).values_list("name", flat=True).first()
 
 
 def choose(caller: Caller, name: str) -> None:

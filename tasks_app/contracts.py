@@ -18,15 +18,29 @@ Verdict = Literal["identical", "near", "different", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """How a model is loaded: an empty dtype is the server's own; `offload` takes off an accelerator what is at rest."""
+    """How a model is loaded; an empty dtype is the server's own, and what is empty otherwise is off.
+
+    `offload` takes off an accelerator what is at rest. A model's row says of all others what they do and cost.
+    """
 
     dtype: str = ""
     offload: Offload = "none"
+    channels_last: bool = False
+    fuse_qkv: bool = False
+    attention_backend: str = ""
+    compile_blocks: bool = False
+    step_cache: str = ""
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    quantization: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler."""
+    """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler.
+
+    `sent` names what the client itself sent of those parameters that not every model heeds: they are refused there.
+    """
 
     model_id: str
     revision: str
@@ -39,6 +53,7 @@ class GenerationRequest:
     height: int | None
     num_images: int
     scheduler: str | None = None
+    sent: frozenset[str] = frozenset()
     options: LoadOptions = LoadOptions()
 
 
@@ -295,7 +310,7 @@ class Webhook:
 class Submission:
     """A task to be: everything validated and resolved; without a batch key it runs alone.
 
-    `reproduces` is the task whose pictures its own are compared with.
+    `sent` is as in a `GenerationRequest`; `reproduces` is the task whose pictures its own are compared with.
     """
 
     task_type: str
@@ -307,6 +322,7 @@ class Submission:
     seed: int
     priority: int
     batch_key: str = ""
+    sent: frozenset[str] = frozenset()
     webhook: Webhook | None = None
     reproduces: UUID | None = None
 

@@ -149,4 +149,11 @@ def recipe(task: Task, result: GenerationResult) -> Recipe:
 def _request(task: Task, options: LoadOptions) -> GenerationRequest:
     # The format is for the storage to know.
     params = {name: value for name, value in task.params.items() if name != "output_format"}
-    return GenerationRequest(model_id=task.model_id, revision=task.revision, seed=task.seed, options=options, **params)
+    return GenerationRequest(
+        model_id=task.model_id,
+        revision=task.revision,
+        seed=task.seed,
+        sent=frozenset(task.sent),
+        options=options,
+        **params,
+    )

@@ -1,4 +1,7 @@
-"""Our schedulers by A1111's names: a sampler, and since its version 1.9 the type of its schedule beside it."""
+"""Our schedulers by A1111's names: a sampler, and since its version 1.9 the type of its schedule beside it.
+
+Those that A1111 doesn't have are named in its manner; those of flows as SD.Next does.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,32 @@ SAMPLERS: Mapping[str, str] = {
     "DDPM": "ddpm",
     "PLMS": "pndm",
     "Euler": "euler",
+    "Euler Karras": "euler_karras",
     "Euler a": "euler_a",
     "Heun": "heun",
+    "Heun Karras": "heun_karras",
+    "LMS": "lms",
+    "LMS Karras": "lms_karras",
+    "DPM2": "dpm2",
+    "DPM2 Karras": "dpm2_karras",
+    "DPM2 a": "dpm2_a",
+    "DPM2 a Karras": "dpm2_a_karras",
     "DPM++ 2M": "dpmpp_2m",
     "DPM++ 2M Karras": "dpmpp_2m_karras",
+    "DPM++ 2M SDE": "dpmpp_2m_sde",
+    "DPM++ 2M SDE Karras": "dpmpp_2m_sde_karras",
+    "DPM++ 2M SDE Exponential": "dpmpp_2m_sde_exponential",
+    "DPM++ SDE": "dpmpp_sde",
+    "DPM++ SDE Karras": "dpmpp_sde_karras",
+    "DEIS": "deis",
     "UniPC": "unipc",
+    "UniPC Karras": "unipc_karras",
+    "LCM": "lcm",
+    "TCD": "tcd",
+    "Euler FlowMatch": "flow_match_euler",
+    "Euler FlowMatch Karras": "flow_match_euler_karras",
+    "Euler FlowMatch Exponential": "flow_match_euler_exponential",
+    "LCM FlowMatch": "flow_match_lcm",
 }
 NAMES: Mapping[str, str] = {scheduler: name for name, scheduler in SAMPLERS.items()}
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -22,19 +46,36 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "Euler": ("k_euler",),
     "Euler a": ("k_euler_a", "k_euler_ancestral"),
     "Heun": ("k_heun",),
+    "LMS": ("k_lms",),
+    "LMS Karras": ("k_lms_ka",),
+    "DPM2": ("k_dpm_2",),
+    "DPM2 Karras": ("k_dpm_2_ka",),
+    "DPM2 a": ("k_dpm_2_a",),
+    "DPM2 a Karras": ("k_dpm_2_a_ka",),
     "DPM++ 2M": ("k_dpmpp_2m",),
     "DPM++ 2M Karras": ("k_dpmpp_2m_ka",),
+    "DPM++ 2M SDE": ("k_dpmpp_2m_sde",),
+    "DPM++ 2M SDE Karras": ("k_dpmpp_2m_sde_ka",),
+    "DPM++ 2M SDE Exponential": ("k_dpmpp_2m_sde_exp",),
+    "DPM++ SDE": ("k_dpmpp_sde",),
+    "DPM++ SDE Karras": ("k_dpmpp_sde_ka",),
     "UniPC": ("unipc",),
+    "LCM": ("k_lcm",),
 }
 # Types of schedules, with A1111's labels.
-SCHEDULES: Mapping[str, str] = {"automatic": "Automatic", "uniform": "Uniform", "karras": "Karras"}
+SCHEDULES: Mapping[str, str] = {
+    "automatic": "Automatic",
+    "uniform": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+}
 _BY_NAME = {
     alias.casefold(): scheduler for name, scheduler in SAMPLERS.items() for alias in (name, *ALIASES.get(name, ()))
 }
-# What differs by the schedule; "" is a client that knows of none. A1111's automatic schedule of DPM++ 2M is Karras'.
-_BY_SCHEDULE: Mapping[str, Mapping[str, str]] = {
-    "dpmpp_2m": {"": "dpmpp_2m", "uniform": "dpmpp_2m", "automatic": "dpmpp_2m_karras", "karras": "dpmpp_2m_karras"},
-    "dpmpp_2m_karras": dict.fromkeys(("", "automatic", "karras"), "dpmpp_2m_karras"),
+# What A1111's automatic schedule is, where it is not the uniform one.
+_AUTOMATIC: Mapping[str, str] = {
+    **dict.fromkeys(("dpm2", "dpm2_a", "dpmpp_2m", "dpmpp_sde"), "karras"),
+    "dpmpp_2m_sde": "exponential",
 }
 
 
@@ -44,7 +85,16 @@ def known(sampler: str) -> bool:
 
 
 def scheduler(sampler: str, schedule: str) -> str | None:
-    """Return our scheduler for a sampler that is known, with the schedule; None when it can't have that."""
-    ours = _BY_NAME[sampler.casefold()]
-    plain = dict.fromkeys(("", "automatic", "uniform"), ours)
-    return _BY_SCHEDULE.get(ours, plain).get(schedule.casefold())
+    """Return our scheduler for a sampler that is known, with the schedule; None when it can't have that.
+
+    An empty schedule is that of a client which knows of none.
+    """
+    ours, wanted = _BY_NAME[sampler.casefold()], schedule.casefold() or "uniform"
+    named = ours.rpartition("_")[2]
+    if named in SCHEDULES:
+        # Its name says it already.
+        return ours if not schedule or wanted in ("automatic", named) else None
+    if wanted == "automatic":
+        wanted = _AUTOMATIC.get(ours, "uniform")
+    found = ours if wanted == "uniform" else f"{ours}_{wanted}"
+    return found if found in NAMES and wanted in SCHEDULES else None

@@ -141,6 +141,7 @@ def _again(task: Task) -> Submission:
         params=task.params,
         seed=task.seed,
         priority=task.priority,
+        sent=frozenset(task.sent),
         reproduces=task.reproduces_id,
     )
 
@@ -157,6 +158,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "seed": submission.seed,
         "priority": submission.priority,
         "batch_key": submission.batch_key,
+        "sent": sorted(submission.sent),
         "reproduces_id": submission.reproduces,
         "total_steps": submission.params["steps"],
         "max_attempts": settings.MAX_ATTEMPTS,

@@ -25,6 +25,7 @@ from tasks_app.strict import (
     details,
     has_surrogate,
 )
+from tasks_app.task_types import TaskType
 from tasks_app.webhooks import guard, letters
 
 SEEDS = 2**32
@@ -69,7 +70,11 @@ class WebhookSerializer(StrictSerializer):
 
 
 class SubmissionSerializer(StrictSerializer):
-    """The body of `POST /task`; every wrong field is reported at once. The context may bring the `caller`."""
+    """The body of `POST /task`; every wrong field is reported at once.
+
+    The context may bring the `caller`, and `meant`: that who sent the body meant every field of it. Others, such as the
+    clients of facades, send fields that nobody chose.
+    """
 
     task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
     params = PassedOn()
@@ -116,24 +121,33 @@ class SubmissionSerializer(StrictSerializer):
         """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
         values = self.validated_data
         params = dict(values["params"])
-        provider, requested, seed = params.pop("provider"), params.pop("model_id"), params.pop("seed")
+        provider, seed = params.pop("provider"), params.pop("seed")
+        params.pop("model_id", None)
         model = self._model
         assert model is not None, "a valid submission has a model"
         # Who sends a seed wants just that picture again.
         batchable = seed is None if values["batchable"] is None else values["batchable"]
         entry = task_types.get(values["task_type"], provider)
+        sent = self._sent(entry)
         return Submission(
             task_type=values["task_type"],
             provider=provider,
-            requested_model_id=requested,
+            requested_model_id=model.name,
             model_id=model.model_id,
             revision=model.revision,
             params=params,
             seed=secrets.randbelow(SEEDS) if seed is None else seed,
             priority=values["priority"],
-            batch_key=parameters.batch_key(entry, model.model_id, model.revision, params) if batchable else "",
+            batch_key=parameters.batch_key(entry, model.model_id, model.revision, params, sent=sent)
+            if batchable
+            else "",
+            sent=sent,
             webhook=_webhook(values["webhook"]),
         )
+
+    def _sent(self, entry: TaskType) -> frozenset[str]:
+        meant = self.initial_data["params"].keys() if self.context.get("meant") else ()
+        return parameters.refusable(entry).intersection(meant)
 
 
 def _webhook(values: dict[str, Any] | None) -> Webhook | None:
@@ -174,14 +188,14 @@ def _params_serializer(data: dict[str, Any], model: ResolvedModel | None) -> ser
     defaults = {} if model is None else model.defaults
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
-    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images)
+    folder = None if model is None else settings.MODELS_DIR / model.model_id
+    return parameters.serializer(entry, data["params"], defaults=defaults, max_images=max_images, folder=folder)
 
 
 def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
     """Return the model that is asked for, or what is wrong with its name."""
     name = params.get("model_id") if isinstance(params, dict) else None
-    name = settings.DEFAULT_MODEL_ID if name is None else name
-    if not isinstance(name, str) or not name or "\0" in name or has_surrogate(name):
+    if name is not None and (not isinstance(name, str) or not name or "\0" in name or has_surrogate(name)):
         return None, {}  # refused by the field itself
     try:
         return catalog.resolve(name), {}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tasks_app import lifecycle, progress, services, storage
 from tasks_app.contracts import Claim, GeneratedImage, StoredImage
-from tasks_app.models import Task
+from tasks_app.models import DiffusionModel, Task
 from tests.acting import store
 
 MakeTask = Callable[..., Task]
@@ -97,6 +97,17 @@ def test_absent_fields_get_the_documented_defaults(client: Client, db: None) -> 
         "scheduler": None,
         "output_format": "png",
     }
+
+
+def test_the_default_is_the_row_that_says_so_and_costs_no_query_more(
+    client: Client, db: None, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    with CaptureQueriesContext(connection) as by_setting:
+        post(client, VALID)
+    DiffusionModel.objects.create(model_id="org/mine", is_default=True, steps=9)
+    with django_assert_num_queries(len(by_setting)):
+        task = post(client, VALID).json()
+    assert (task["params"]["model_id"], task["params"]["steps"], task["model"]["id"]) == ("org/mine", 9, "org/mine")
 
 
 def test_drawn_seeds_differ(client: Client, db: None) -> None:

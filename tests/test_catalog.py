@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 
 from tasks_app import catalog
 from tasks_app.contracts import LoadOptions
@@ -145,8 +146,9 @@ def test_the_rows_revision_goes_before_the_settings(settings: Any) -> None:
 
 def test_load_options_are_the_rows() -> None:
     assert catalog.load_options("unknown") == LoadOptions()
-    edit("demo", dtype="bfloat16", offload="model")
-    assert catalog.load_options("demo") == LoadOptions(dtype="bfloat16", offload="model")
+    row = {"dtype": "bfloat16", "offload": "model", "step_cache": "taylorseer", "vae_tiling": True}
+    edit("demo", **row)
+    assert catalog.load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
 
 
 def test_plain_names_are_no_patterns(settings: Any) -> None:
@@ -154,3 +156,43 @@ def test_plain_names_are_no_patterns(settings: Any) -> None:
     assert "stabilityai/*" in catalog.public_names()
     assert "stabilityai/*" not in catalog.plain_names()
     assert "org/one" in catalog.plain_names()
+
+
+def test_without_a_name_the_default_is_meant_a_row_before_the_setting() -> None:
+    by_setting = catalog.resolve(None)
+    assert (by_setting.name, by_setting.model_id, catalog.default_name()) == (ALIAS, ALIASED, ALIAS)
+    catalog.make_default(catalog.resolve("demo"))
+    by_row = catalog.resolve(None)
+    assert (by_row.name, by_row.model_id, catalog.default_name()) == ("demo", "demo", "demo")
+    assert catalog.resolve(ALIAS).model_id == ALIASED
+
+
+def test_there_is_one_default_at_a_time(settings: Any) -> None:
+    settings.ALLOWED_MODELS = ["org/*"]
+    for name in ("demo", "org/new"):
+        catalog.make_default(catalog.resolve(name))
+    assert list(DiffusionModel.objects.filter(is_default=True).values_list("model_id", flat=True)) == ["org/new"]
+    with pytest.raises(IntegrityError):
+        edit("demo", is_default=True)
+
+
+def test_a_default_that_is_not_allowed_is_refused_and_not_replaced() -> None:
+    edit("demo", is_default=True, allowed=False)
+    with pytest.raises(ModelNotAllowed):
+        catalog.resolve(None)
+
+
+def test_a_name_is_kept_as_it_was_asked_for() -> None:
+    edit("demo", aliases=["tiny"])
+    for name in ("tiny", "demo", ALIAS):
+        assert catalog.resolve(name).name == name
+
+
+def test_a_file_of_weights_is_a_model_by_its_note(tmp_path: Path, settings: Any) -> None:
+    settings.MODELS_DIR = tmp_path
+    for name in ("one.safetensors", "lora.safetensors", "one.json"):
+        (tmp_path / name).touch()
+    catalog.sync()
+    assert catalog.resolve("one").model_id == "one"
+    with pytest.raises(ModelNotAllowed):
+        catalog.resolve("lora")

@@ -15,14 +15,14 @@ def key() -> ApiKey:
     return keys.create(user=User.objects.create(username="owner"), name="a client", scopes=[Scope.SUBMIT])[0]
 
 
-def test_who_chose_nothing_has_the_default() -> None:
-    assert chosen.model(access.ANONYMOUS) == "runwayml/stable-diffusion-v1-5"
+def test_who_chose_nothing_has_none() -> None:
+    assert chosen.model(access.ANONYMOUS) is None
 
 
 def test_a_choice_is_one_key_s_and_the_last_counts(key: ApiKey) -> None:
     mine = Caller(scopes=frozenset(), key_id=key.pk)
     chosen.choose(access.ANONYMOUS, "demo")
-    assert chosen.model(mine) == "runwayml/stable-diffusion-v1-5"
+    assert chosen.model(mine) is None
     for name in ("first", "second"):
         chosen.choose(mine, name)
     assert (chosen.model(mine), chosen.model(access.ANONYMOUS)) == ("second", "demo")

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from project import embedded
+from tasks_app import stock
 from tests import tiny
 from tests.handlers import hub
 from tests.stack import free_port, until
@@ -206,11 +207,15 @@ def test_the_deploy_check_is_clean_under_production_settings_and_only_there(
     assert done.returncode == status, done.stderr
 
 
-def test_pull_fetches_a_model_and_says_its_commit(var: Path, tmp_path: Path) -> None:
+def test_a_model_is_pulled_within_the_quota_and_is_what_the_hub_said(var: Path, tmp_path: Path) -> None:
     model = tiny.save_sd(tmp_path / "sd")
     with hub.serving({"somebody/tiny": model}) as server:
         more = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "ALLOWED_MODELS": "somebody/*"}
-        done = manage(var, "pull", "somebody/tiny", **more)
+        full = manage(var, "models", "pull", "somebody/tiny", **more, MODELS_MAX_BYTES="1000")
+        assert "of MODELS_MAX_BYTES=1,000" in full.stderr
+        done = manage(var, "models", "pull", "somebody/tiny", **more)
         assert done.returncode == 0, done.stderr
         assert f"revision {hub.COMMIT}" in done.stdout
-    assert "not allow" in manage(var, "pull", "another/model").stderr
+    (pulled,) = stock.stored(tmp_path / "models", tmp_path / "home" / "hub")
+    assert (pulled.model_id, pulled.revision, stock.wrong(pulled)) == ("somebody/tiny", hub.COMMIT, {})
+    assert "not allow" in manage(var, "models", "pull", "another/model").stderr

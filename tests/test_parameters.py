@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from tasks_app import parameters
+from tasks_app.task_types import TEXT_TO_IMAGE
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,25 @@ from tasks_app import parameters
 )
 def test_defaults_are_judged_as_a_requests_values_are(values: dict[str, Any], wrong: set[str]) -> None:
     assert set(parameters.wrong_defaults(values)) == wrong
+
+
+def test_what_was_sent_counts_among_what_one_call_draws() -> None:
+    params = {"negative_prompt": "", "guidance_scale": 7.5}
+    keys = [
+        parameters.batch_key(TEXT_TO_IMAGE, "demo", "", params, sent=sent) for sent in ((), ("guidance_scale",), ())
+    ]
+    assert keys[0] == keys[2] != keys[1]
+
+
+@pytest.mark.parametrize(("scheduler", "refused"), [("euler", False), ("flow_match_euler", True), (None, False)])
+def test_a_scheduler_is_refused_by_those_that_the_model_takes(scheduler: str | None, refused: bool) -> None:
+    data = {"prompt": "a house", "scheduler": scheduler}
+    folder = settings.MODELS_DIR / "demo"
+    checked = parameters.serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder)
+    assert checked.is_valid() is not refused
+    if refused:
+        (message,) = checked.errors["scheduler"]
+        assert "This model takes: ddim, ddpm" in message
+        assert "flow" not in message
+    elsewhere = parameters.serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder / "nothing")
+    assert elsewhere.is_valid()

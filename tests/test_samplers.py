@@ -27,11 +27,24 @@ def test_every_scheduler_has_a_name_there() -> None:
         ("DPM++ 2M Karras", "karras", "dpmpp_2m_karras"),
         ("DPM++ 2M Karras", "uniform", None),
         ("PLMS", "", "pndm"),
+        ("Euler", "karras", "euler_karras"),
+        ("Euler", "a", None),
+        ("DPM++ 2M SDE", "automatic", "dpmpp_2m_sde_exponential"),
+        ("DPM++ 2M SDE", "Exponential", "dpmpp_2m_sde_exponential"),
+        ("DPM++ SDE", "Automatic", "dpmpp_sde_karras"),
+        ("DPM2 a", "", "dpm2_a"),
+        ("k_dpm_2_a_ka", "karras", "dpm2_a_karras"),
+        ("DPM2 a Karras", "uniform", None),
+        ("Euler FlowMatch", "exponential", "flow_match_euler_exponential"),
     ],
 )
 def test_a_sampler_and_a_schedule_are_one_scheduler(sampler: str, schedule: str, scheduler: str | None) -> None:
     assert samplers.known(sampler)
     assert samplers.scheduler(sampler, schedule) == scheduler
+
+
+def test_no_sampler_has_an_automatic_schedule_that_there_is_none_of() -> None:
+    assert all(samplers.scheduler(name, "automatic") for name in samplers.SAMPLERS)
 
 
 def test_other_names_are_not_known() -> None:

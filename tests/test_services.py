@@ -135,6 +135,13 @@ def test_the_same_retry_at_the_same_moment_is_one_task(claimed: Callable[..., Ta
     assert len({task.pk for task, _ in made}) == Task.objects.filter(retried_from=old).count() == 1
 
 
+def test_a_retry_means_what_the_request_meant(claimed: Callable[..., Task]) -> None:
+    task = claimed(sent=["guidance_scale"])
+    lifecycle.fail(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="", traceback="")
+    new, _ = services.retry(task, key=uuid4())
+    assert new.sent == ["guidance_scale"]
+
+
 def test_only_a_queued_task_gets_another_priority(make_task: Callable[..., Task], claimed: Callable[..., Task]) -> None:
     running, queued = claimed(), make_task()
     assert services.reprioritize(queued.pk, 7)

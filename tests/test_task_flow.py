@@ -198,7 +198,7 @@ def test_a_model_that_is_not_here_fails_quickly_and_says_what_to_do(stack: Stack
     task = stack.finish(stack.post("a beach", model_id=ALIAS))
     assert time.monotonic() - started < 5
     assert (task["status"], task["error"]["code"], task["error"]["retryable"]) == ("failed", "model_unavailable", True)
-    assert f"manage.py pull {ALIASED}" in task["error"]["message"]
+    assert f"manage.py models pull {ALIASED}" in task["error"]["message"]
 
 
 def test_the_public_name_runs_from_the_hub_cache_offline(stack: Stack) -> None:

@@ -9,11 +9,21 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+)
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
@@ -60,7 +70,7 @@ def unet(cross_attention_dim: int, **more: Any) -> UNet2DConditionModel:
     )
 
 
-def vae() -> AutoencoderKL:
+def vae(**more: Any) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -68,6 +78,7 @@ def vae() -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
+        **more,
     )
 
 
@@ -106,5 +117,30 @@ def save_sdxl(folder: Path) -> Path:
             use_linear_projection=True,
         ),
         scheduler=EulerDiscreteScheduler(),
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_flux(folder: Path) -> Path:
+    """Save a FLUX pipeline; its T5 reads letters, too."""
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=vae(shift_factor=0.1, scaling_factor=0.3, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=CLIPTextModel(text_config()),
+        tokenizer=words,
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=54, d_model=32, d_ff=32, d_kv=16, num_layers=1, num_heads=2)),
+        tokenizer_2=words,
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+        ),
     ).save_pretrained(folder)
     return folder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -26,6 +26,22 @@ else:
     from unfold.views import ChangeList
 
     DiffusionModelForm = forms.ModelForm
+
+
+# What a choice means that nobody made.
+_EMPTY = {
+    "dtype": "the server's setting",
+    "attention_backend": "the model's own",
+    "step_cache": "none",
+    "quantization": "none",
+}
+_SWITCHES = {
+    "compile_blocks": "compiled",
+    "fuse_qkv": "fused QKV",
+    "channels_last": "channels last",
+    "vae_slicing": "sliced VAE",
+    "vae_tiling": "tiled VAE",
+}
 
 
 class CatalogForm(DiffusionModelForm):
@@ -51,10 +67,10 @@ class CatalogForm(DiffusionModelForm):
             )
 
     def clean_model_id(self) -> str:
-        """Refuse what is neither a folder of MODELS_DIR nor an id on the Hub."""
+        """Refuse what is neither a model of MODELS_DIR nor an id on the Hub."""
         name: str = self.cleaned_data["model_id"]
         if not catalog.is_name(name):
-            raise forms.ValidationError("This is neither a folder of MODELS_DIR nor an id on the Hub (owner/name).")
+            raise forms.ValidationError("This is neither a model of MODELS_DIR nor an id on the Hub (owner/name).")
         holder = catalog.holders([name], besides=self.instance.pk or 0).get(name, name)
         if holder != name:
             raise forms.ValidationError(f"{holder} has this name as an alias.")
@@ -116,7 +132,7 @@ class CatalogAdmin(PreloadingAdmin):
     search_fields = ("model_id", "aliases")
     actions = None
     fieldsets = (
-        (None, {"fields": (("model_id", "aliases"), ("revision", "allowed"), "license_note")}),
+        (None, {"fields": (("model_id", "aliases"), ("revision", "allowed", "is_default"), "license_note")}),
         (
             "Defaults of a request that leaves them out",
             {
@@ -128,12 +144,22 @@ class CatalogAdmin(PreloadingAdmin):
             },
         ),
         ("Running", {"fields": (("dtype", "offload"), "max_batch")}),
+        (
+            "Speed",
+            {
+                "description": "Off unless measured: what each does depends on the model and the device.",
+                "fields": (
+                    ("compile_blocks", "fuse_qkv", "channels_last"),
+                    ("attention_backend", "step_cache", "quantization"),
+                    ("vae_slicing", "vae_tiling"),
+                ),
+            },
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DiffusionModel]:
         """Say of each model whether it is paused."""
-        pauses = Pause.objects.filter(scope=Pause.Scope.MODEL, target=OuterRef("model_id"))
-        return super().get_queryset(request).annotate(is_paused=Exists(pauses))
+        return catalog.with_pauses(super().get_queryset(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the page that knows what is warm."""
@@ -155,9 +181,9 @@ class CatalogAdmin(PreloadingAdmin):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> forms.Field | None:
         """Say what empty choices mean, and give the aliases a line."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if field is not None and db_field.name == "dtype":
-            names = [(name, name) for name in DiffusionModel.Dtype.values]
-            field.choices = [("", "the server's setting"), *names]  # type: ignore[attr-defined]
+        if field is not None and db_field.name in _EMPTY:
+            names = [(name, name) for name, _ in db_field.choices]
+            field.choices = [("", _EMPTY[db_field.name]), *names]  # type: ignore[attr-defined]
         if field is not None and db_field.name == "aliases":
             field.widget = UnfoldAdminTextInputWidget()
         if field is not None and db_field.name in {"license_note", "negative_prompt"}:
@@ -232,8 +258,9 @@ def _page(request: HttpRequest, model: Any) -> dict[str, Any]:
 
 def _access(model: Any) -> str:
     allowed = cells.label("allowed", "success") if model.allowed else cells.label("not allowed", "default")
+    default = cells.label("default", "info") if model.is_default else ""
     paused = cells.label("paused", "warning") if model.is_paused else ""
-    return format_html("{} {}", allowed, paused)
+    return format_html("{} {} {}", allowed, default, paused)
 
 
 def _defaults(model: DiffusionModel) -> list[str]:
@@ -246,6 +273,8 @@ def _defaults(model: DiffusionModel) -> list[str]:
 def _loading(model: DiffusionModel) -> list[str]:
     found = [model.dtype] if model.dtype else []
     found += [] if model.offload == DiffusionModel.Offload.NONE else [f"{model.get_offload_display()} offloaded"]
+    found += filter(None, [model.quantization, model.step_cache, model.attention_backend])
+    found += [words for name, words in _SWITCHES.items() if getattr(model, name)]
     return [*found, *([f"at most {model.max_batch} pictures"] if model.max_batch else [])]
 
 

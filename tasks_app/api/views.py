@@ -118,7 +118,7 @@ class TaskList(APIView):
     def post(self, request: Request) -> Response:
         """Queue a task; `Idempotency-Key` makes it one task however often it is sent, `Prefer: wait=N` waits for it."""
         named = once(request, request.data)
-        serializer = SubmissionSerializer(data=request.data, context={"caller": caller(request)})
+        serializer = SubmissionSerializer(data=request.data, context={"caller": caller(request), "meant": True})
         serializer.is_valid(raise_exception=True)
         return _queued(request, *services.submit(serializer.submission(), caller=caller(request), once=named))
 

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     # The index is built while the table is written to.
     atomic = False
 
-    dependencies = [("tasks_app", "0012_batches")]
+    dependencies = [("tasks_app", "0016_default_model")]
 
     operations = [
         migrations.AddField(

@@ -50,6 +50,12 @@ class Task(models.Model):
     model_id = models.CharField("model", max_length=255, help_text="What the requested name resolved to.")
     revision = models.CharField(max_length=255, blank=True, help_text="The commit that was loaded.")
     params = models.JSONField(help_text="Every effective parameter but provider, model and seed.")
+    sent = ArrayField(
+        models.CharField(max_length=32),
+        default=list,
+        blank=True,
+        help_text="Parameters of the client's own, which a model that can't heed them refuses.",
+    )
     seed = models.BigIntegerField()
     priority = models.SmallIntegerField(default=0)
     batch_key = models.CharField(

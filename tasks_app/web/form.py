@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from django.conf import settings
 from rest_framework import serializers
 
 from tasks_app import catalog, parameters
@@ -65,9 +64,10 @@ def form() -> Form:
 
 
 def _models() -> list[ModelOption]:
+    default, named = catalog.menu()
     return [
-        ModelOption(name=name, chosen=name == settings.DEFAULT_MODEL_ID, defaults=json.dumps(defaults))
-        for name, defaults in catalog.defaults().items()
+        ModelOption(name=name, chosen=name == default, defaults=json.dumps(defaults))
+        for name, defaults in named.items()
     ]
 
 

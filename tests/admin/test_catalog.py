@@ -1,6 +1,7 @@
 """The list of models, a model's form, and loading and unloading: edits take effect with the next request."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -95,6 +96,9 @@ def refused(client: Client, **params: Any) -> list[str]:
         ({"negative_prompt": "x" * 4001}, {"negative_prompt"}),
         ({"dtype": "float8"}, {"dtype"}),
         ({"offload": ""}, {"offload"}),
+        ({"attention_backend": "flash_hub"}, {"attention_backend"}),
+        ({"step_cache": "all"}, {"step_cache"}),
+        ({"quantization": "int3", "dtype": "int8"}, {"quantization", "dtype"}),
         ({"max_batch": "0"}, {"max_batch"}),
         ({"aliases": ALIAS}, {"aliases"}),
         ({"aliases": ALIASED}, {"aliases"}),
@@ -116,6 +120,15 @@ def test_a_default_size_has_no_more_pixels_than_a_request_may_ask_for(admin_clie
     settings.MAX_PIXELS = 512 * 512
     assert wrong(admin_client, page_of(demo()), width="512", height="512") == {}
     assert set(wrong(admin_client, page_of(demo()), width="520", height="512")) == {"width", "height"}
+
+
+def test_one_model_at_a_time_is_the_default(admin_client: Client) -> None:
+    assert wrong(admin_client, page_of(demo()), is_default="on") == {}
+    assert re.findall(r">\s*default\s*<", admin_client.get(MODELS).content.decode())
+    other = DiffusionModel.objects.get(model_id=ALIASED)
+    assert wrong(admin_client, page_of(other), is_default="on") == {"__all__": ["Another model is the default."]}
+    assert wrong(admin_client, page_of(demo())) == {}
+    assert wrong(admin_client, page_of(other), is_default="on") == {}
 
 
 @pytest.mark.parametrize("name", ["nobody", "a/b/c", "../demo", "", ALIAS, ALIASED, "demo", "bad name/x"])
@@ -206,9 +219,10 @@ def test_the_next_run_is_loaded_as_the_row_says(
 
     behave("a fox", remember)
     waiting = post(admin_client).json()["id"]
-    assert wrong(admin_client, page_of(demo()), dtype="bfloat16", offload="sequential") == {}
+    wanted = {"dtype": "bfloat16", "offload": "sequential", "quantization": "int8", "step_cache": "first_block"}
+    assert wrong(admin_client, page_of(demo()), **wanted, fuse_qkv="on") == {}
     actors.generate.fn(waiting)
-    assert [request.options for request in asked] == [LoadOptions(dtype="bfloat16", offload="sequential")]
+    assert [request.options for request in asked] == [LoadOptions(**wanted, fuse_qkv=True)]  # type: ignore[arg-type]
 
 
 # --- The list and the page -------------------------------------------------------------------------------------------
@@ -229,10 +243,15 @@ def test_the_list_shows_how_each_model_is_set_up_and_where_it_is_warm(
         dtype="bfloat16",
         offload="model",
         max_batch=2,
+        quantization="int8",
+        compile_blocks=True,
     )
     DiffusionModel.objects.filter(model_id=ALIASED).update(allowed=False)
     page = body(admin_client, MODELS)
-    for text in ("25 steps, guidance 4, 32 × 24, euler", "bfloat16, components at rest offloaded, at most 2 pictures"):
+    for text in (
+        "25 steps, guidance 4, 32 × 24, euler",
+        "bfloat16, components at rest offloaded, int8, compiled, at most 2 pictures",
+    ):
         assert text in page
     for text in ("gpu-7", "paused", ALIAS, "not allowed", "451aaaabbbbc<"):
         assert text in page

@@ -188,9 +188,12 @@ class TestLists:
         with costs(queries=2):
             assert client.get("/task?model_id=demo").status_code == 200
 
-    @pytest.mark.parametrize("path", ["/v1/models", "/sdapi/v1/sd-models", "/sdapi/v1/options"])
-    def test_models(self, client: Client, db: None, costs: Costs, path: str) -> None:
-        with costs(queries=1):
+    @pytest.mark.parametrize(
+        ("path", "queries"),
+        [("/models", 2), ("/v1/models", 1), ("/sdapi/v1/sd-models", 1), ("/sdapi/v1/options", 2)],
+    )
+    def test_models(self, client: Client, db: None, costs: Costs, path: str, queries: int) -> None:
+        with costs(queries=queries):
             assert client.get(path).status_code == 200
 
     def test_a1111s_progress_of_nothing(self, client: Client, db: None, costs: Costs) -> None:

@@ -152,7 +152,7 @@ def test_menus_are_filled(api: WebUIApi) -> None:
         ({"script_name": "X/Y/Z plot"}, "script_name", "can't do this"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True, {}]}}}, "alwayson_scripts", "has no ADetailer"),
         ({"sampler_name": "DPM fast"}, "sampler_name", "Must be one of DDIM"),
-        ({"sampler_name": "Euler", "scheduler": "karras"}, "scheduler", "no karras schedule for Euler"),
+        ({"sampler_name": "Euler a", "scheduler": "karras"}, "scheduler", "no karras schedule for Euler a"),
         ({"width": 65}, "width", "multiple of 8"),
         ({"steps": 0}, "steps", "between 1 and 150"),
         ({"cfg_scale": "7"}, "cfg_scale", "Must be a number"),

@@ -84,7 +84,7 @@ def test_a_snapshot_that_lacks_weights_is_incomplete(places: Places, sd: Path) -
 
 
 def test_offline_a_missing_model_is_unavailable_with_its_id_and_what_to_do(places: Places) -> None:
-    with pytest.raises(ModelUnavailable, match=f"{MODEL}.*manage.py pull {MODEL}.*MODELS_DIR"):
+    with pytest.raises(ModelUnavailable, match=f"{MODEL}.*manage.py models pull {MODEL}.*MODELS_DIR"):
         fetch(MODEL, "", at(places, offline=True), no_bytes)
 
 
@@ -137,6 +137,27 @@ def test_a_download_reports_its_bytes_and_lands_in_the_cache(places: Places, sd:
     assert is_complete(found.path)
     assert find(MODEL, "", at(places, offline=True)) == found
     assert not [name for name in downloads if name.endswith((".bin", ".ckpt", ".py", ".md"))]
+
+
+def test_a_download_beyond_the_quota_is_refused_in_numbers_before_it_begins(places: Places, sd: Path) -> None:
+    weights = sum(file.stat().st_size for file in sd.glob("*/*.safetensors"))
+    with hub.serving({MODEL: sd}) as server:
+        with pytest.raises(ModelUnavailable, match=rf"takes [\d,]+ bytes more.*MODELS_MAX_BYTES={weights:,}"):
+            fetch(MODEL, "", at(places, endpoint=server.url, max_bytes=weights), lambda done, total: None)
+        assert server.downloads == ["model_index.json"]
+
+
+def test_what_is_cached_counts_once_towards_the_quota(places: Places, sd: Path) -> None:
+    total = sum(file.stat().st_size for file in sd.rglob("*") if file.is_file())
+    with hub.serving({MODEL: sd, "somebody/else": sd}) as server:
+        bounded = at(places, endpoint=server.url, max_bytes=total)
+        folder = fetch(MODEL, "", bounded, lambda done, total: None).path
+        lost = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        lost.resolve().unlink()
+        lost.unlink()
+        assert fetch(MODEL, "", bounded, lambda done, total: None).path == folder
+        with pytest.raises(ModelUnavailable, match=r"manage\.py models remove"):
+            fetch("somebody/else", "", bounded, lambda done, total: None)
 
 
 FILES = [

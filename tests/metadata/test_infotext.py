@@ -59,7 +59,7 @@ def test_a_foreign_line_is_read_and_what_is_unknown_is_told() -> None:
         ("Sampler: DPM++ 2M, Schedule type: Automatic", "dpmpp_2m_karras", {}),
         ("Sampler: DPM++ 2M, Schedule type: Uniform", "dpmpp_2m", {}),
         ("Sampler: Euler, Schedule type: Exponential", "euler", {"Schedule type": "Exponential"}),
-        ("Sampler: LMS", None, {"Sampler": "LMS"}),
+        ("Sampler: DPM fast", None, {"Sampler": "DPM fast"}),
     ],
 )
 def test_samplers_have_our_names_where_there_is_one(sampler: str, scheduler: str | None, ignored: Any) -> None:

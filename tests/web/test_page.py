@@ -95,6 +95,13 @@ def test_models_can_be_chosen_by_name_but_not_by_pattern(client: Client, setting
 
 
 @pytest.mark.django_db
+def test_the_default_of_the_rows_is_chosen(client: Client) -> None:
+    DiffusionModel.objects.update_or_create(model_id="demo", defaults={"is_default": True})
+    html = render(client)[0].content.decode()
+    assert re.findall(r"<option data-defaults=[^>]* selected>(.*?)</option>", html) == ["demo"]
+
+
+@pytest.mark.django_db
 def test_the_newest_pictures_come_with_the_page(client: Client, finish_task: FinishTask) -> None:
     tasks = [finish_task() for _ in range(views.NEWEST + 1)]
     page = render(client)[1]

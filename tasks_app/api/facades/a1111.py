@@ -95,7 +95,8 @@ class Options(APIView):
 
     def get(self, request: Request) -> Response:
         """Return the caller's model, and how the other settings are."""
-        return Response({MODEL: chosen.model(caller(request)), **{name: at[0] for name, at in AS_THEY_ARE.items()}})
+        model = chosen.model(caller(request)) or catalog.default_name()
+        return Response({MODEL: model, **{name: at[0] for name, at in AS_THEY_ARE.items()}})
 
     def post(self, request: Request) -> Response:
         """Go on with another model: this key alone."""

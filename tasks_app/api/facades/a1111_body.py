@@ -93,7 +93,7 @@ class SamplerField(StrictCharField):
 
 
 class TextToImageSerializer(FacadeSerializer):
-    """The body of `POST /sdapi/v1/txt2img`; the context brings `model`, for a body that names none."""
+    """The body of `POST /sdapi/v1/txt2img`; the context brings `model`, if any, for a body that names none."""
 
     names = {
         "guidance_scale": "cfg_scale",
@@ -122,7 +122,8 @@ class TextToImageSerializer(FacadeSerializer):
         params = {"prompt": "", **given(data, _NAMES), **_sides(data), "num_images": _count(data)}
         options = data.get("override_settings")
         chosen = options.get(MODEL) if isinstance(options, dict) else None
-        params["model_id"] = chosen or self.context["model"]
+        if model := chosen or self.context["model"]:
+            params["model_id"] = model
         if data.get("seed") not in (None, RANDOM):
             params["seed"] = data["seed"]
         scheduler = _scheduler(data)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
+
+from tasks_app.contracts import LoadOptions
 
 Example = dict[str, Any]
 _ID = "2ec9eca9-5d9c-42e1-b61b-a0c953b31c95"
@@ -58,6 +61,27 @@ QUEUED: Example = {
     "retried_from": None,
     "reproduction": None,
     "urls": {"self": _ROOT, "events": f"{_ROOT}/events", "cancel": f"{_ROOT}/cancel", "images": f"{_ROOT}/images"},
+}
+MODEL: Example = {
+    "id": "demo",
+    "aliases": ["tiny"],
+    "default": True,
+    "allowed": True,
+    "paused": False,
+    "revision": None,
+    "defaults": {
+        "steps": 25,
+        "guidance_scale": 3.0,
+        "width": 64,
+        "height": 64,
+        "scheduler": None,
+        "negative_prompt": None,
+    },
+    "max_images": 8,
+    "max_batch": None,
+    "loading": asdict(LoadOptions()),
+    "license": "apache-2.0",
+    "warm_on": ["gpu-host:4711"],
 }
 SUCCEEDED: Example = {
     **QUEUED,

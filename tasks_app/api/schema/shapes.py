@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, get_args
 
 from rest_framework.serializers import Field
 
-from tasks_app import errors, parameters
+from tasks_app import catalog, errors, parameters
 from tasks_app.api.schema.errors import REFUSALS
 from tasks_app.api.schema.fields import schema_of
 from tasks_app.api.schema.operations import ref
-from tasks_app.contracts import Verdict
+from tasks_app.contracts import LoadOptions, Verdict
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Phase, Status, TaskImage
 
 Schema = dict[str, Any]
@@ -47,6 +48,7 @@ def schemas() -> dict[str, Schema]:
         "Reproduction": _reproduction(),
         "TaskPage": _page(),
         "Recovered": _recovered(),
+        "DiffusionModel": _model(),
         "Event": _event(),
         "Links": shape(events=URI, images={"type": "array", "items": URI}),
         "Health": shape(status={"const": "ok"}),
@@ -183,6 +185,29 @@ def _recovered() -> Schema:
         task_type=TEXT,
         params=said({"type": "object", "additionalProperties": True}, "Ready for `POST /task`."),
         ignored=said({"type": "object", "additionalProperties": True}, "What this server has nothing for."),
+    )
+
+
+def _model() -> Schema:
+    known = parameters.fields()
+    kinds: dict[type, Schema] = {str: TEXT, bool: FLAG}
+    options = {option.name: kinds[type(option.default)] for option in fields(LoadOptions)}
+    return shape(
+        id=TEXT,
+        aliases=said({"type": "array", "items": TEXT}, "Other names that requests may use."),
+        default=said(FLAG, "Requests that name no model get this one."),
+        allowed=said(FLAG, "Requests may name it."),
+        paused=said(FLAG, "Its tasks wait until it is resumed."),
+        revision=said(nullable(TEXT), "The commit that it stays at; null is the newest."),
+        defaults=said(
+            shape(**{name: nullable(schema_of(known[name])) for name in catalog.DEFAULTS}),
+            "What a request gets that leaves them out; null is the parameter's own.",
+        ),
+        max_images=said({"type": "integer", "minimum": 1}, "How many pictures a request may ask for."),
+        max_batch=said(nullable({"type": "integer", "minimum": 1}), "How many one call makes; null is the server's."),
+        loading=said(shape(**options), "How workers load it."),
+        license=nullable(TEXT),
+        warm_on=said({"type": "array", "items": TEXT}, "The living workers that hold it."),
     )
 
 

@@ -8,6 +8,7 @@ from tasks_app.api.schema import facades
 from tasks_app.api.schema.examples import (
     EVENT,
     IMAGE,
+    MODEL,
     PAGE,
     QUEUED,
     READY,
@@ -183,6 +184,20 @@ OPERATIONS = {
         answers={200: Answer(says="The small picture.", content=_SMALL, headers=_BYTES), 304: _KNOWN},
         refusals=(404, 410, 412),
         signed=True,
+    ),
+    "GET /models": Operation(
+        id="describeModels",
+        tag="models",
+        summary="List the models: what requests may name, and how each is loaded and called.",
+        answers={
+            200: Answer(
+                says="All of them by name, those that are not allowed too.",
+                content={JSON: {"type": "array", "items": ref("schemas", "DiffusionModel")}},
+                example=[MODEL],
+            )
+        },
+        refusals=(406,),
+        scope=Scope.MODELS,
     ),
     **facades.OPERATIONS,
     "GET /schema": Operation(

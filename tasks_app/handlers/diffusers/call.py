@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from PIL import Image
 
 from tasks_app.contracts import GeneratedImage, GenerationRequest, Progress, Report
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.dialect import Dialect
 from tasks_app.handlers.diffusers.previews import Previews
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted, configured, is_flow
 
 SEEDS = 2**32
 
@@ -39,9 +39,9 @@ class Call:
         self._requests = requests
         self._request = requests[0]
         self._report = report
-        self._previews = Previews(pipeline, preview_every)
+        self._previews = Previews(pipeline, preview_every, height=self._request.height, width=self._request.width)
         self._denoised_latents: torch.Tensor | None = None
-        self._takes = inspect.signature(pipeline.__call__).parameters
+        self._dialect = Dialect(pipeline)
         self.denoised = time.monotonic()
 
     def __call__(self) -> Any:
@@ -67,42 +67,53 @@ class Call:
     def _arguments(self) -> dict[str, Any]:
         request = self._request
         arguments: dict[str, Any] = {
-            "prompt": self._of_each([each.prompt for each in self._requests]),
+            **self._texts("prompt"),
             "num_inference_steps": request.steps,
-            # On the CPU, so that a seed means the same picture on every device; one each, so that image i has seed + i.
-            "generator": [torch.Generator().manual_seed(seed) for each in self._requests for seed in _seeds(each)],
+            "generator": self._generators(),
+            **self._dialect.size(request),
+            **self._number(),
             **self._guidance(),
             **self._callback(),
         }
-        if request.num_images > 1:
-            arguments["num_images_per_prompt"] = request.num_images
-        if request.negative_prompt:
-            arguments["negative_prompt"] = self._of_each([each.negative_prompt for each in self._requests])
-        if request.width:
-            arguments["width"] = request.width
-        if request.height:
-            arguments["height"] = request.height
-        if unknown := arguments.keys() - self._takes.keys():
-            raise InvalidParams(f"This model doesn't take: {', '.join(sorted(unknown))}.")
-        return arguments
+        self._dialect.check(arguments)
+        return {**arguments, **self._dialect.quirks}
 
-    def _of_each(self, texts: list[str]) -> str | list[str]:
-        # Not every pipeline takes lists: one request alone needs none.
-        return texts if len(texts) > 1 else texts[0]
+    def _generators(self) -> list[torch.Generator]:
+        # On the CPU, so that a seed means the same picture on every device; one each, so that image i has seed + i.
+        seeds = (seed for request in self._requests for seed in _seeds(request))
+        return [torch.Generator().manual_seed(seed) for seed in seeds] * self._dialect.generators
 
-    def _guidance(self) -> dict[str, float]:
-        # In pipelines that have both, `guidance_scale` is an input of a distilled network.
-        for name in ("true_cfg_scale", "guidance_scale"):
-            if name in self._takes:
-                return {name: self._request.guidance_scale}
-        return {}
+    def _texts(self, name: str) -> dict[str, Any]:
+        """Return an argument of texts, one for each picture."""
+        first, *others = self._requests
+        if not others:
+            # Not every pipeline takes lists: one request alone needs none.
+            return {name: getattr(first, name)}
+        # Not `num_images_per_prompt`, with which some pipelines give one prompt's attention mask to another.
+        return {name: [getattr(each, name) for each in self._requests for _ in range(each.num_images)]}
+
+    def _guidance(self) -> dict[str, Any]:
+        guidance = self._dialect.guidance(self._request)
+        return guidance | self._texts("negative_prompt") if "negative_prompt" in guidance else guidance
+
+    def _number(self) -> dict[str, int]:
+        alone = len(self._requests) == 1 and self._request.num_images > 1
+        return {"num_images_per_prompt": self._request.num_images} if alone else {}
 
     def _callback(self) -> dict[str, Any]:
-        if "callback_on_step_end" in self._takes:
-            return {"callback_on_step_end": self._on_step_end}
-        if "callback" in self._takes:
+        takes = self._dialect.takes
+        prior = {"prior_callback_on_step_end": self._on_prior_step_end}
+        before = prior if prior.keys() <= takes.keys() else {}
+        if "callback_on_step_end" in takes:
+            return {"callback_on_step_end": self._on_step_end, **before}
+        if "callback" in takes:
             return {"callback": lambda index, timestep, latents: self._stepped(index, latents)}
         raise InvalidParams("This model's pipeline can neither report its steps nor be stopped.")
+
+    def _on_prior_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
+        # Its steps are no steps of the request's, but the run can be stopped at them.
+        self._report(Progress(phase="denoising", total_steps=self._request.steps))
+        return values
 
     def _on_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
         self._stepped(index, values.get("latents"))
@@ -134,11 +145,13 @@ def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
         for name, component in pipe.components.items()
         if isinstance(component, SchedulerMixin)
     ]
+    # A nested pipeline shares its scheduler with the one that it is nested in.
+    fresh = {id(component): type(component).from_config(component.config) for _, _, component in own}
+    if scheduler is not None:
+        fresh[id(pipeline.scheduler)] = _named(scheduler, pipeline)
     for pipe, name, component in own:
-        setattr(pipe, name, type(component).from_config(component.config))
+        setattr(pipe, name, fresh[id(component)])
     try:
-        if scheduler is not None:
-            pipeline.scheduler = _named(scheduler, pipeline.scheduler)
         yield
     finally:
         for pipe, name, component in own:
@@ -147,11 +160,15 @@ def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
             pipe.maybe_free_model_hooks()
 
 
-def _named(name: str, own: SchedulerMixin) -> SchedulerMixin:
+def _named(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
+    own = pipeline.scheduler
+    takes = accepted(type(pipeline).__name__, type(own).__name__, own.config)
+    if name not in takes:
+        kind = "follows flows" if is_flow(type(own).__name__, own.config) else "predicts noise"
+        names = ", ".join(takes) or "none but its own"
+        raise InvalidParams(f"This model can't be run with the scheduler {name}. It {kind} and takes: {names}.")
     named = SCHEDULERS[name]
-    if named.class_name not in {type(own).__name__, *(kind.__name__ for kind in own.compatibles)}:
-        raise InvalidParams(f"This model can't be run with the scheduler {name}.")
-    return getattr(diffusers, named.class_name).from_config(own.config, **named.options)
+    return getattr(diffusers, named.class_name).from_config(configured(named, own.config))
 
 
 def _with_nested(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:

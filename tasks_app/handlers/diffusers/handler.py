@@ -26,7 +26,7 @@ from tasks_app.contracts import (
     WarmModel,
 )
 from tasks_app.errors import OutOfMemory, RunStopped
-from tasks_app.handlers.diffusers import loading, memory, snapshots
+from tasks_app.handlers.diffusers import loading, memory, prompts, snapshots, tuning
 from tasks_app.handlers.diffusers.cache import PipelineCache
 from tasks_app.handlers.diffusers.call import Call, clean, images
 
@@ -56,19 +56,29 @@ class DiffusersHandler:
         hub_endpoint: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        max_models_bytes: int | None = None,
         max_cached_models: int = 1,
         max_cached_bytes: int | None = None,
         safety_checker: bool = True,
         preview_every: int = 0,
+        prompt_cache_bytes: int = 0,
+        cpu_threads: int | None = None,
     ) -> None:
         self._places = snapshots.Places(
-            models_dir=models_dir, hub_cache=hub_cache, offline=offline, endpoint=hub_endpoint
+            models_dir=models_dir,
+            hub_cache=hub_cache,
+            offline=offline,
+            endpoint=hub_endpoint,
+            max_bytes=max_models_bytes,
         )
         self._device = device
         self._dtype = dtype
         self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
         self._safety_checker = safety_checker
         self._preview_every = preview_every
+        self._prompt_cache_bytes = prompt_cache_bytes
+        if cpu_threads is not None:
+            torch.set_num_threads(cpu_threads)
 
     def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
         """Generate the pictures of the requests; see `contracts.Handler`.
@@ -154,14 +164,17 @@ class DiffusersHandler:
     def _provenance(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> dict[str, str]:
         placement = self._placement(snapshot, options)
         versions = {library.__name__: str(library.__version__) for library in (diffusers, torch, transformers)}
-        return {"device": placement.device, "dtype": str(placement.dtype).removeprefix("torch."), **versions}
+        dtype = str(placement.dtype).removeprefix("torch.")
+        return {"device": placement.device, "dtype": dtype, **tuning.shown(options), **versions}
 
     def _placement(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> loading.Placement:
         return loading.choose(self._device, options.dtype or self._dtype, snapshot.path)
 
     def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
         placement = self._placement(snapshot, options)
-        return loading.load(snapshot.path, placement, safety_checker=self._safety_checker, offload=options.offload)
+        pipeline = loading.load(snapshot, placement, safety_checker=self._safety_checker, options=options)
+        prompts.remember(pipeline, self._prompt_cache_bytes)
+        return pipeline
 
 
 def _uses() -> tuple[ModelUse, ...]:

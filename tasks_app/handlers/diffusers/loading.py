@@ -13,9 +13,11 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from tasks_app.contracts import Offload
+from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelLoadFailed
-from tasks_app.handlers.diffusers.snapshots import INDEX, variant_of
+from tasks_app.handlers.diffusers import tuning, weights
+from tasks_app.handlers.diffusers.snapshots import Snapshot, variant_of
+from tasks_app.modelfiles import INDEX
 
 # A worker's log is no terminal.
 diffusers_logging.disable_progress_bar()
@@ -53,25 +55,30 @@ def device_of(device: str) -> str:
     return found.type if found else "cpu"
 
 
-def load(folder: Path, placement: Placement, *, safety_checker: bool, offload: Offload) -> DiffusionPipeline:
-    """Load the pipeline of a folder: safetensors only, no code but diffusers' own.
+def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, options: LoadOptions) -> DiffusionPipeline:
+    """Load a pipeline: safetensors or GGUF only, no code but diffusers' own.
 
     `offload` keeps on an accelerator only the component that is at work (`model`) or only its layer (`sequential`).
 
     Raises:
-        ModelLoadFailed: the files don't make a pipeline.
+        ModelLoadFailed: the files don't make a pipeline, or not one that can be run with these options.
         RuntimeError: torch's own, when the device is full or failed.
     """
+    fewer_bits = tuning.quantization(options, _index(snapshot.path), placement.dtype)
     try:
-        pipeline = _from_pretrained(folder, _options(folder, placement, safety_checker=safety_checker))
+        arguments = _options(snapshot.path, placement, safety_checker=safety_checker) | fewer_bits
+        if snapshot.weights is not None:
+            arguments |= weights.parts(snapshot.weights, snapshot.path, placement.dtype)
+        pipeline = _from_pretrained(snapshot.path, arguments)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError) as error:
         raise ModelLoadFailed(
             f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    if offload == "none" or placement.device == "cpu":
+    tuning.tune(pipeline, options)
+    if options.offload == "none" or placement.device == "cpu":
         return pipeline.to(placement.device)
-    if offload == "model":
+    if options.offload == "model":
         pipeline.enable_model_cpu_offload(device=placement.device)
     else:
         pipeline.enable_sequential_cpu_offload(device=placement.device)

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import psutil
 import torch
 from diffusers import DiffusionPipeline
+from torch._dynamo.exc import TorchDynamoException
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tasks_app.contracts import EngineState, ModelUse, WarmModel
-from tasks_app.errors import DeviceLost, OutOfMemory
+from tasks_app.errors import DeviceLost, ModelLoadFailed, OutOfMemory
 
 # CUDA has a class of its own for it; the CPU's allocator and Apple's Metal say it in words.
 _FULL = ("can't allocate memory", "not enough memory", "out of memory")
@@ -24,6 +26,7 @@ def watched() -> Iterator[None]:
     Raises:
         OutOfMemory: the memory does not suffice.
         DeviceLost: the device failed otherwise, and nothing that this process does on it can be trusted any more.
+        ModelLoadFailed: the model is to be compiled, which is done at the first use, and can't be.
     """
     try:
         yield
@@ -32,6 +35,8 @@ def watched() -> Iterator[None]:
             raise OutOfMemory("The device has not enough memory for this task.") from error
         if isinstance(error, torch.AcceleratorError):
             raise DeviceLost("The device failed; its worker starts anew.") from error
+        if isinstance(error, TorchDynamoException):
+            raise ModelLoadFailed("This model can't be run on this worker with the option compile_blocks.") from error
         raise
 
 
@@ -50,7 +55,15 @@ def size_of(pipeline: DiffusionPipeline) -> int:
     """Return the bytes of a pipeline's parameters and buffers, each counted once."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     tensors = {id(tensor): tensor for part in modules for tensor in (*part.parameters(), *part.buffers())}
-    return sum(tensor.nbytes for tensor in tensors.values())
+    return sum(_bytes(tensor) for tensor in tensors.values())
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """Return what a tensor takes; one of fewer bits consists of others, and says of itself what it stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor.nbytes
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_bytes(getattr(tensor, name)) for name in names)
 
 
 @contextmanager
@@ -58,13 +71,13 @@ def thrift(pipeline: DiffusionPipeline) -> Iterator[None]:
     """Let a pipeline use as little memory as it can, at the price of time."""
     vae = getattr(pipeline, "vae", None)
     pipeline.enable_attention_slicing()
-    for name in ("enable_slicing", "enable_tiling"):
-        if hasattr(vae, name):
-            getattr(vae, name)()
+    # A model may have chosen one of them for always.
+    switched = [name for name in ("slicing", "tiling") if getattr(vae, f"use_{name}", None) is False]
+    for name in switched:
+        getattr(vae, f"enable_{name}")()
     try:
         yield
     finally:
         pipeline.disable_attention_slicing()
-        for name in ("disable_slicing", "disable_tiling"):
-            if hasattr(vae, name):
-                getattr(vae, name)()
+        for name in switched:
+            getattr(vae, f"disable_{name}")()

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from rest_framework import serializers
 
 from tasks_app.contracts import OutputFormat
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.strict import (
     StrictCharField,
     StrictChoiceField,
@@ -32,14 +32,16 @@ SIDE: dict[str, Any] = {
 
 
 class TextToImageParams(StrictSerializer):
-    """The fields of `params`; the context brings `max_pixels`, `max_images`, `default_model_id` and `model_defaults`.
+    """The fields of `params`; the context brings `max_pixels`, `max_images` and `model_defaults`.
 
-    `model_defaults` are values by field, which go before the defaults here.
+    `model_defaults` are values by field, which go before the defaults here; `model_folder` may be where the model lies.
 
     Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
 
     together = ("width", "height")
+    # What not every model heeds.
+    refusable = ("guidance_scale", "negative_prompt")
     # What may differ between requests that one call draws.
     individual = ("prompt", "negative_prompt", "seed", "output_format")
 
@@ -69,8 +71,16 @@ class TextToImageParams(StrictSerializer):
             "num_images": StrictIntegerField(min_value=1, max_value=many, default=1, help_text=IMAGES_HELP),
         }
 
+    def validate_scheduler(self, name: str | None) -> str | None:
+        """Refuse a scheduler that a model which lies here can't be run with; of the others the worker knows."""
+        folder = self.context["model_folder"]
+        takes = accepted_in(folder) if name and folder else []
+        if takes and name not in takes:
+            raise serializers.ValidationError(f"This model takes: {', '.join(takes)}.", code="invalid_choice")
+        return name
+
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the values with the server's default model; a size that can't be is told with all other errors."""
+        """Return the values; a size that can't be is told with all other errors."""
         wrong_size = self._wrong_size(data)
         try:
             values = super().to_internal_value(data)
@@ -78,7 +88,7 @@ class TextToImageParams(StrictSerializer):
             raise serializers.ValidationError({**wrong_size, **details(error)}) from None
         if wrong_size:
             raise serializers.ValidationError(wrong_size)
-        return {"model_id": self.context["default_model_id"], **values}
+        return values
 
     def _wrong_size(self, data: Any) -> dict[str, Any]:
         width, height = (data.get(name) if isinstance(data, dict) else None for name in self.together)

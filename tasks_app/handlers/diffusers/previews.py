@@ -29,8 +29,12 @@ _maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictio
 class Previews:
     """The previews of one call, of the first picture of each of its requests."""
 
-    def __init__(self, pipeline: DiffusionPipeline, every: int) -> None:
-        """Look at every so-manieth step; 0 looks at none."""
+    def __init__(
+        self, pipeline: DiffusionPipeline, every: int, *, height: int | None = None, width: int | None = None
+    ) -> None:
+        """Look at every so-manieth step; 0 looks at none. The picture's size is in pixels, None is the model's own."""
+        self._pipeline = pipeline
+        self._size = height, width
         self._every = every
         self._map = latent_map(pipeline) if every else None
         self._started = time.monotonic()
@@ -40,12 +44,23 @@ class Previews:
         """Copy the latents (requests, channels, height, width) if it is time to, and return what draws one of them."""
         if self._map is None or step % self._every or not self._affordable():
             return None
-        if latents.ndim != 4 or latents.shape[1] != self._map.shape[0] - 1:
-            return None  # packed or video latents: no map for those
         began = time.monotonic()
+        latents = self._unpacked(latents)
+        if latents.ndim != 4 or latents.shape[1] != self._map.shape[0] - 1:
+            return None  # of an unknown make, or of a video: no map for those
         small = _shrunk(latents.detach()).to("cpu", torch.float32, copy=True)
         self._spent += time.monotonic() - began
         return partial(self._draw, small, self._map)
+
+    def _unpacked(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents as they are decoded; some pipelines hold them as patches (requests, patches, values)."""
+        unpack = getattr(self._pipeline, "_unpack_latents", None)
+        if latents.ndim != 3 or unpack is None:
+            return latents
+        factor = self._pipeline.vae_scale_factor
+        height, width = (side or self._pipeline.default_sample_size * factor for side in self._size)
+        unpacked: torch.Tensor = unpack(latents, height, width, factor)
+        return unpacked
 
     def _affordable(self) -> bool:
         return self._spent <= SHARE * (time.monotonic() - self._started)

@@ -1,28 +1,33 @@
-"""From a model's id to a folder with its files: MODELS_DIR, then the local Hub cache, then the Hub itself. No torch."""
+"""From a model's id to its files on this disk: MODELS_DIR, then the local Hub cache, then the Hub itself. No torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
+from tasks_app import modelfiles
 from tasks_app.errors import ModelUnavailable
+from tasks_app.modelfiles import INDEX
 
 # The bytes are reported instead: a worker's log is no terminal.
 disable_progress_bars()
 
 HUB_TIMEOUT_SECONDS = 3.0
 POLL_SECONDS = 0.5
-INDEX = "model_index.json"
+# As many digits as A1111 and the sites for such files write of their hash (AutoV2).
+HASH_DIGITS = 10
 
 # Done and total bytes of a download.
 OnBytes = Callable[[int, int], None]
@@ -30,27 +35,31 @@ OnBytes = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A folder that holds a whole pipeline, and which revision of it; `local` for a folder of MODELS_DIR."""
+    """A folder that holds a whole pipeline, and which revision of it; `local` for a folder of MODELS_DIR.
+
+    `weights` is a file whose weights go before the folder's own; the revision is then a hash of its content.
+    """
 
     path: Path
     revision: str
+    weights: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where models are looked for."""
+    """Where models are looked for, and how many bytes downloads may take up there."""
 
     models_dir: Path
     hub_cache: Path
     offline: bool = False
     endpoint: str | None = None
+    max_bytes: int | None = None
 
 
 def find(model_id: str, revision: str, places: Places) -> Snapshot | None:
-    """Return the model's files if they are all here; never touches the network."""
-    folder = places.models_dir / model_id
-    if (folder / INDEX).is_file():
-        return Snapshot(path=folder, revision="local")
+    """Return the folder that is the model if all its files are here; never touches the network."""
+    if modelfiles.is_folder(places.models_dir, model_id):
+        return Snapshot(path=places.models_dir / model_id, revision="local")
     if "/" not in model_id:
         return None  # a folder that is gone; on the Hub it would be somebody else's
     try:
@@ -68,12 +77,22 @@ def fetch(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Sn
 
     Raises:
         ModelUnavailable: they can't be had; says within seconds when the Hub doesn't answer.
+        ModelLoadFailed: what stands beside a file of weights is wrong.
     """
+    file = modelfiles.weights_file(places.models_dir, model_id)
+    if file is None:
+        return _fetch_folder(model_id, revision, places, on_bytes)
+    base, _, base_revision = file.base.partition("@")
+    folder = _fetch_folder(base, base_revision, places, on_bytes)
+    return Snapshot(path=folder.path, revision=_content_hash(file.path), weights=file.path)
+
+
+def _fetch_folder(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
     found = find(model_id, revision, places)
     if found is not None:
         return found
     if "/" not in model_id:
-        raise _unavailable(model_id, "its folder is gone")
+        raise _unavailable(model_id, _why_not_local(model_id, places))
     if places.offline:
         raise _unavailable(model_id, "this server works offline")
     try:
@@ -86,6 +105,18 @@ def fetch(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Sn
         raise _unavailable(model_id, f"the Hub answered {error.response.status_code}") from None
     except (OSError, httpx2.HTTPError) as error:
         raise _unavailable(model_id, f"the Hub can't be reached ({type(error).__name__})") from None
+
+
+def _content_hash(path: Path) -> str:
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)[:HASH_DIGITS]
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Read a file once for as long as it stays what it is: every task asks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_complete(folder: Path) -> bool:
@@ -166,9 +197,32 @@ def _download(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -
     where["cache_dir"] = places.hub_cache
     first = Path(hub.snapshot_download(**where, allow_patterns=[INDEX]))
     wanted = wanted_files(sizes, components(json.loads((first / INDEX).read_text())))
+    missing = [name for name in wanted if not _is_cached(model_id, name, first.name, places)]
+    _hold_to_quota(model_id, sum(sizes[name] for name in missing), places)
     with _Watch(first.parent.parent / "blobs", sum(sizes[name] for name in wanted), on_bytes):
         path = Path(hub.snapshot_download(**where, allow_patterns=wanted))
     return Snapshot(path=path, revision=path.name)
+
+
+def _why_not_local(model_id: str, places: Places) -> str:
+    refused = modelfiles.refused(places.models_dir).items()
+    reasons = [f"{name}: {why}" for name, why in refused if Path(name).stem == model_id]
+    return "; ".join(reasons) or "MODELS_DIR has no folder of this name"
+
+
+def _is_cached(model_id: str, name: str, commit: str, places: Places) -> bool:
+    return isinstance(try_to_load_from_cache(model_id, name, cache_dir=places.hub_cache, revision=commit), str)
+
+
+def _hold_to_quota(model_id: str, more: int, places: Places) -> None:
+    if places.max_bytes is None:
+        return
+    taken = sum(_size(blobs) for blobs in places.hub_cache.glob("models--*/blobs"))
+    if taken + more > places.max_bytes:
+        raise ModelUnavailable(
+            f"The model {model_id} takes {more:,} bytes more, and {taken:,} of MODELS_MAX_BYTES={places.max_bytes:,} "
+            "are taken: `manage.py models list` says by what, `manage.py models remove` makes room."
+        )
 
 
 class _Watch:
@@ -206,5 +260,5 @@ def _size(folder: Path) -> int:
 def _unavailable(model_id: str, reason: str) -> ModelUnavailable:
     return ModelUnavailable(
         f"The model {model_id} is not on this server and can't be fetched: {reason}. "
-        f"Run `manage.py pull {model_id}` where the Hub can be reached, or put its folder into MODELS_DIR."
+        f"Run `manage.py models pull {model_id}` where the Hub can be reached, or put its folder into MODELS_DIR."
     )

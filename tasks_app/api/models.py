@@ -1,0 +1,49 @@
+"""The models as their rows have them: what requests may name, and how each is loaded and called."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks_app import catalog, registry
+from tasks_app.models import DiffusionModel, Scope
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    Row = WithAnnotations[DiffusionModel, catalog.Paused]
+
+
+class Models(APIView):
+    """`GET /models`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the models by name, each with what its row says and where it is loaded."""
+        rows = list(catalog.with_pauses(DiffusionModel.objects.all()))
+        default, warm_on = catalog.default_among(rows), registry.warm_on()
+        default = settings.MODEL_ALIASES.get(default, default)
+        return Response([_model(row, default, warm_on.get(row.model_id, [])) for row in rows])
+
+
+def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
+    return {
+        "id": row.model_id,
+        "aliases": row.aliases,
+        "default": row.model_id == default,
+        "allowed": catalog.is_allowed(row),
+        "paused": row.is_paused,
+        "revision": catalog.revision(row) or None,
+        "defaults": dict.fromkeys(catalog.DEFAULTS) | catalog.own_defaults(row),
+        "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
+        "max_batch": row.max_batch,
+        "loading": asdict(catalog.loading(row)),
+        "license": row.license_note or None,
+        "warm_on": warm_on,
+    }

@@ -1,0 +1,139 @@
+"""`manage.py models pull|list|verify|remove|default`: models on this host, and which is the default."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
+from tqdm import tqdm
+
+from tasks_app import catalog, errors, modelfiles, providers, stock
+from tasks_app.contracts import Progress
+from tasks_app.stock import Stored
+from tasks_app.task_types import TEXT_TO_IMAGE
+
+
+class Command(BaseCommand):
+    """Fetch, list, check and remove models, and choose the default."""
+
+    help = "Fetches, lists, verifies and removes models on this host, and chooses the default."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the five verbs."""
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        pull = verbs.add_parser("pull", help="fetch a model's files, so that no task waits for the download")
+        pull.add_argument("model", help="a Hub id or an alias that this server allows")
+        pull.add_argument("--revision", default="", help="a commit, branch or tag (the pinned one, else the newest)")
+        verbs.add_parser("list", help="print what lies on this host, with its bytes, and what is no model and why")
+        verify = verbs.add_parser("verify", help="read every file and say which are not what they must be")
+        verify.add_argument("model", nargs="*", help="only these (all)")
+        verify.add_argument("--record", action="store_true", help="write down what local files are now")
+        remove = verbs.add_parser("remove", help="delete a model's files from this host")
+        remove.add_argument("model", help="as `list` shows it, or an alias")
+        remove.add_argument("--no-input", action="store_true", help="do not ask")
+        default = verbs.add_parser("default", help="print what a request gets that names no model, or choose it")
+        default.add_argument("model", nargs="?", help="a name that this server allows")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what the verb says."""
+        verbs = {
+            "pull": self._pull,
+            "list": self._list,
+            "verify": self._verify,
+            "remove": self._remove,
+            "default": self._default,
+        }
+        try:
+            verbs[options["verb"]](options)
+        except errors.TaskError as error:
+            raise CommandError(str(error)) from None
+
+    def _pull(self, options: dict[str, Any]) -> None:
+        model = _resolve(options["model"])
+        handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
+        with tqdm(desc=model.model_id, unit="B", unit_scale=True, disable=None) as bar:
+            wanted = options["revision"] or model.revision
+            revision = handler.pull(model.model_id, wanted, lambda progress: _show(bar, progress))
+        self.stdout.write(f"{model.model_id} is here, at revision {revision}.")
+
+    def _list(self, options: dict[str, Any]) -> None:
+        for model in _stored():
+            self.stdout.write(f"{model.model_id}\t{model.revision}\t{model.size:,} bytes")
+        for name, why in sorted(modelfiles.refused(settings.MODELS_DIR).items()):
+            self.stdout.write(f"{name}\tno model: {why}")
+
+    def _verify(self, options: dict[str, Any]) -> None:
+        models = [model for name in options["model"] for model in _named(name)] or _stored()
+        if options["record"]:
+            for model in models:
+                self._record(model)
+        elif sum(not self._verified(model) for model in models):
+            raise CommandError("Some files are not what they must be: `models remove` and `models pull` renew them.")
+
+    def _record(self, model: Stored) -> None:
+        if model.revision == stock.LOCAL:
+            stock.record(model)
+            self.stdout.write(f"{model.model_id}: recorded.")
+
+    def _verified(self, model: Stored) -> bool:
+        wrong = stock.wrong(model)
+        if wrong is None:
+            self.stdout.write(f"{model.model_id}: nothing was recorded; `models verify --record` does that.")
+            return True
+        for name, why in wrong.items():
+            self.stdout.write(f"{model.model_id} {model.revision}: {name} {why}.")
+        if not wrong:
+            self.stdout.write(f"{model.model_id} {model.revision}: {len(model.files)} files are what they must be.")
+        return not wrong
+
+    def _remove(self, options: dict[str, Any]) -> None:
+        models = _named(options["model"])
+        model_id, size = models[0].model_id, sum(model.size for model in models)
+        if dependents := modelfiles.built_on(settings.MODELS_DIR, model_id):
+            raise CommandError(f"{', '.join(dependents)} would lack its base: remove that first.")
+        if not options["no_input"] and input(f"Delete {model_id} ({size:,} bytes)? [y/N] ").strip().lower() != "y":
+            raise CommandError("Nothing was deleted.")
+        stock.remove(models[0])
+        self.stdout.write(f"{model_id} is gone from this host.")
+        if "/" in model_id:
+            self.stdout.write("Its next task fetches it again, unless it is not allowed any more.")
+
+    def _default(self, options: dict[str, Any]) -> None:
+        if options["model"] is not None:
+            catalog.make_default(catalog.resolve(options["model"]))
+        self.stdout.write(catalog.default_name())
+
+
+def _stored() -> list[Stored]:
+    return stock.stored(settings.MODELS_DIR, settings.PROVIDERS["diffusers"]["hub_cache"])
+
+
+def _named(name: str) -> list[Stored]:
+    """Return all revisions of a model that are here."""
+    model_id = settings.MODEL_ALIASES.get(name, name)
+    found = [model for model in _stored() if model.model_id == model_id]
+    if not found:
+        raise CommandError(f"No model {name} lies on this host: `models list` shows what does.")
+    return found
+
+
+def _resolve(name: str) -> catalog.ResolvedModel:
+    """Return the model by its row; where there is no database or no table yet, by the settings."""
+    try:
+        return catalog.resolve(name)
+    except (OperationalError, ProgrammingError):
+        model = catalog.by_settings(name)
+        if model is None:
+            raise errors.ModelNotAllowed("The settings do not allow this model, and no database says more.") from None
+        return model
+
+
+def _show(bar: Any, progress: Progress) -> None:
+    if progress.bytes_total:
+        bar.total = progress.bytes_total
+        bar.n = progress.bytes_done
+        bar.refresh()

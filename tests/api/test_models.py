@@ -1,0 +1,105 @@
+"""`GET /models`: what the rows say is what requests and workers get."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tasks_app import catalog, keys, pauses, registry
+from tasks_app.contracts import EngineState, LoadOptions, WarmModel
+from tasks_app.models import DiffusionModel, Pause, Scope
+from tests.openapi import check_answer
+
+pytestmark = pytest.mark.django_db
+SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+@pytest.fixture(autouse=True)
+def _rows() -> None:
+    catalog.sync()
+
+
+def edit(model_id: str, **values: Any) -> None:
+    DiffusionModel.objects.filter(model_id=model_id).update(**values)
+
+
+def listed(client: Client) -> dict[str, Any]:
+    answer = client.get("/models")
+    assert answer.status_code == 200
+    check_answer("get", "/models", answer)
+    return {model["id"]: model for model in answer.json()}
+
+
+def test_models_are_listed_as_their_rows_say(client: Client) -> None:
+    edit("demo", aliases=["tiny"], guidance_scale=0, scheduler="euler", dtype="bfloat16", offload="model", max_batch=2)
+    models = listed(client)
+    assert list(models) == ["demo", SD]
+    assert models["demo"] == {
+        "id": "demo",
+        "aliases": ["tiny"],
+        "default": False,
+        "allowed": True,
+        "paused": False,
+        "revision": None,
+        "defaults": {
+            "steps": 25,
+            "guidance_scale": 0,
+            "width": None,
+            "height": None,
+            "scheduler": "euler",
+            "negative_prompt": None,
+        },
+        "max_images": 2,
+        "max_batch": 2,
+        "loading": asdict(LoadOptions(dtype="bfloat16", offload="model")),
+        "license": "apache-2.0",
+        "warm_on": [],
+    }
+    assert (models[SD]["default"], models[SD]["max_images"]) == (True, 8)
+
+
+def test_the_default_is_the_row_that_says_so(client: Client) -> None:
+    edit("demo", is_default=True)
+    assert {name: model["default"] for name, model in listed(client).items()} == {"demo": True, SD: False}
+
+
+def test_what_requests_may_not_name_is_listed_as_such(client: Client, settings: Any, tmp_path: Path) -> None:
+    edit(SD, allowed=False)
+    settings.MODELS_DIR = tmp_path  # where there is no demo model
+    assert {name: model["allowed"] for name, model in listed(client).items()} == {"demo": False, SD: False}
+
+
+def test_a_pause_and_the_workers_that_hold_a_model_are_told(client: Client) -> None:
+    pauses.pause(Pause.Scope.MODEL, "demo")
+    warm = (WarmModel(model_id="demo", revision="local"),)
+    engine = EngineState(device="cpu", device_name="", memory_used=1, memory_total=2, warm=warm)
+    registry.beat("a-worker", host="here", pid=1, version="1", engine=engine)
+    demo = listed(client)["demo"]
+    assert (demo["paused"], demo["warm_on"]) == (True, ["a-worker"])
+    assert not listed(client)[SD]["paused"]
+
+
+def test_a_revision_of_the_settings_is_told(client: Client, settings: Any) -> None:
+    settings.ALLOWED_MODELS = [f"{SD}@c0ffee"]
+    assert listed(client)[SD]["revision"] == "c0ffee"
+
+
+def test_many_models_cost_as_many_queries_as_one(client: Client, django_assert_num_queries: Callable[..., Any]) -> None:
+    with django_assert_num_queries(2):
+        client.get("/models")
+    DiffusionModel.objects.bulk_create(DiffusionModel(model_id=f"org/{number}") for number in range(50))
+    with django_assert_num_queries(2):
+        assert len(client.get("/models").json()) == 52
+
+
+@pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
+def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
+    settings.API_AUTH = "required"
+    _, token = keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    answer = Client(headers={"authorization": f"Bearer {token}"}).get("/models/")
+    assert answer.status_code == status
+    check_answer("get", "/models", answer)

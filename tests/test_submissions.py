@@ -1,0 +1,56 @@
+"""What a body becomes, beside what test_api tells of it: what the client meant itself."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tasks_app import execution
+from tasks_app.api.facades.a1111_body import TextToImageSerializer
+from tasks_app.contracts import GenerationRequest, Report
+from tasks_app.models import Task
+from tests.fake import handler as fake
+
+
+def post(client: Client, **params: Any) -> Task:
+    body = {"task_type": "text-to-image", "params": {"prompt": "a house", **params}}
+    answer = client.post("/task", json.dumps(body), content_type="application/json")
+    return Task.objects.get(pk=answer.json()["id"])
+
+
+@pytest.mark.parametrize(
+    ("params", "sent"),
+    [
+        ({}, []),
+        ({"steps": 5, "seed": 3}, []),
+        ({"guidance_scale": 7.5}, ["guidance_scale"]),
+        ({"guidance_scale": 2, "negative_prompt": ""}, ["guidance_scale", "negative_prompt"]),
+    ],
+    ids=["nothing", "what all models take", "a default", "both"],
+)
+def test_a_task_knows_what_its_client_sent_of_what_not_every_model_heeds(
+    client: Client, db: None, params: dict[str, Any], sent: list[str]
+) -> None:
+    assert post(client, **params).sent == sent
+
+
+def test_a_client_of_a1111_which_always_sends_a_guidance_does_not_insist_on_it(db: None) -> None:
+    body = TextToImageSerializer(data={"prompt": "a house", "cfg_scale": 7}, context={"model": "demo"})
+    assert body.is_valid()
+    submission = body.submission()
+    assert (submission.params["guidance_scale"], submission.sent) == (7, frozenset())
+
+
+def test_the_handler_is_told_what_was_sent(
+    make_task: Callable[..., Task], behave: Callable[[str, fake.Behaviour], str]
+) -> None:
+    told: list[frozenset[str]] = []
+
+    def note(request: GenerationRequest, report: Report) -> None:
+        told.append(request.sent)
+
+    make_task(params={"prompt": behave("a note", note)}, sent=["guidance_scale"])
+    assert execution.run_next()
+    assert told == [frozenset({"guidance_scale"})]
