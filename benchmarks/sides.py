@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from benchmarks.load import Plan, answers
 from benchmarks.pipeline import MODELS
 from benchmarks.world import environment, service
 from tests import stack
-from tests.chaos.processes import Child
+from tests.chaos.processes import Child, members, send
 
 MISSING = "The peers are not installed: `uv sync --group bench` brings them."
 BATCH = 4
@@ -65,8 +66,14 @@ def peer(name: str, logs: Path, extent: Plan) -> Side:
     def start() -> Iterator[Child]:
         log = logs / f"{name}.log"
         with stack.part(log, environment(), *command) as child, httpx2.Client(base_url=plan.url) as client:
-            stack.until(lambda: answers(client, plan.ready), bool, patience=START_SECONDS)
-            yield child
+            try:
+                stack.until(lambda: answers(client, plan.ready), bool, patience=START_SECONDS)
+                yield child
+            finally:
+                # Its helpers don't end with it.
+                for one in members(child.session):
+                    if one.pid != child.session:
+                        send(one.pid, signal.SIGKILL)
 
     return Side(plan=plan, start=start)
 
