@@ -50,6 +50,11 @@ def cancelable(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
     return own(tasks, caller) if Scope.SUBMIT in caller.scopes else tasks.none()
 
 
+def repeatable(tasks: QuerySet[Task], caller: Caller) -> QuerySet[Task]:
+    """Return those of the tasks that the caller may run again: its own, and what it may see of others."""
+    return tasks if Scope.READ_ANY in caller.scopes else own(tasks, caller)
+
+
 def own(rows: QuerySet[Row], caller: Caller) -> QuerySet[Row]:
     """Return those of the rows that came with the caller's key; without one, those that came without."""
     return rows.filter(key_id__isnull=True) if caller.key_id is None else rows.filter(key_id=caller.key_id)

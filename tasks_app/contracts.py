@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Phase = Literal["loading", "denoising", "decoding", "saving"]
 Offload = Literal["none", "model", "sequential"]
 OutputFormat = Literal["png", "jpeg", "webp"]
+Verdict = Literal["identical", "near", "different", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +303,28 @@ class Uploaded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureVerdict:
+    """How a picture that was made again compares with the first one: by its pixels, and by its file's bytes.
+
+    `psnr` is in decibels; None where the pixels are equal, or can't be compared.
+    """
+
+    index: int
+    verdict: Verdict
+    psnr: float | None
+    same_file: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """How a task that was run again compares: the worst verdict, and what of its provenance was and is otherwise."""
+
+    verdict: Verdict
+    images: tuple[PictureVerdict, ...]
+    differs: Mapping[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Webhook:
     """Who is told how a task ended, and of which ends."""
 
@@ -313,7 +336,8 @@ class Webhook:
 class Submission:
     """A task to be: everything validated and resolved; without a batch key it runs alone.
 
-    `sent` is as in a `GenerationRequest`; `uploads` are those that the parameters name.
+    `sent` is as in a `GenerationRequest`; `uploads` are those that the parameters name; `reproduces` is the task whose
+    pictures its own are compared with.
     """
 
     task_type: str
@@ -328,6 +352,7 @@ class Submission:
     sent: frozenset[str] = frozenset()
     uploads: tuple[UUID, ...] = ()
     webhook: Webhook | None = None
+    reproduces: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,6 +105,12 @@ class KeyReused(TaskError):
     code = "idempotency_key_reused"
 
 
+class NotReproducible(TaskError):
+    """Only a task that has succeeded can be reproduced."""
+
+    code = "not_reproducible"
+
+
 RETRYABLE = {error.code: error.retryable for error in TaskError.__subclasses__()}
 
 

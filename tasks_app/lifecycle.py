@@ -12,6 +12,7 @@ once the row has another attempt, or has ended, the write moves nothing. Time is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -21,13 +22,14 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors, scheduling
-from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, StoredImage
+from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, Reproduction, StoredImage
 from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt, TaskImage
 
 _TABLE = Task._meta.db_table
 _ATTEMPTS = TaskAttempt._meta.db_table
 _NOW = scheduling.NOW
 _BY_AGE = "priority DESC, created_at, id"
+NOTHING_KNOWN: Mapping[str, str] = {}
 
 _TAKE = f"""
 , claimed AS (
@@ -132,20 +134,34 @@ def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: flo
 
 
 def succeed(
-    claim: Claim, images: Sequence[StoredImage], *, revision: str, timings: dict[str, float], size: dict[str, int]
+    claim: Claim,
+    images: Sequence[StoredImage],
+    *,
+    revision: str,
+    timings: dict[str, float],
+    size: dict[str, int],
+    provenance: Mapping[str, str] = NOTHING_KNOWN,
+    reproduction: Reproduction | None = None,
 ) -> bool:
     """End a task with its pictures, unless the claim is lost or somebody asked to cancel.
 
-    `size` is the pictures' real width and height in pixels, which the parameters may have left to the model. Repeating
-    the call after a commit whose answer was lost says True again.
+    `size` is the pictures' real width and height in pixels, which the parameters may have left to the model;
+    `reproduction` compares them with those of the task that it reproduces. Repeating the call after a commit whose
+    answer was lost says True again.
     """
     with transaction.atomic():
         task = _held(claim).filter(cancel_requested_at__isnull=True).select_for_update().first()
         if task is None:
             return Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.SUCCEEDED).exists()
-        params = {**task.params, **size}
         moved = _end(
-            _held(claim), Status.SUCCEEDED, step=F("total_steps"), revision=revision, timings=timings, params=params
+            _held(claim),
+            Status.SUCCEEDED,
+            step=F("total_steps"),
+            revision=revision,
+            timings=timings,
+            params={**task.params, **size},
+            provenance=dict(provenance),
+            reproduction=reproduction and asdict(reproduction),
         )
         TaskImage.objects.bulk_create(
             TaskImage(

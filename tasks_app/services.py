@@ -15,7 +15,20 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import actors, admission, lifecycle, outcomes, pauses, registry, storage, uploads
+from tasks_app import (
+    actors,
+    admission,
+    catalog,
+    errors,
+    lifecycle,
+    outcomes,
+    parameters,
+    pauses,
+    registry,
+    storage,
+    task_types,
+    uploads,
+)
 from tasks_app.contracts import Caller, Once, Submission, Webhook, steps_taken
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
 from tasks_app.webhooks import deliveries
@@ -64,19 +77,8 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
     The new task's id is made of the key, so that the same retry twice, even at the same moment, is one task; False with
     the task when it was there before.
     """
-    submission = Submission(
-        task_type=task.task_type,
-        provider=task.provider,
-        requested_model_id=task.requested_model_id,
-        model_id=task.model_id,
-        revision=task.revision,
-        params=task.params,
-        seed=task.seed,
-        priority=task.priority,
-        batch_key=task.batch_key,
-        sent=frozenset(task.sent),
-        webhook=Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None,
-    )
+    webhook = Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None
+    submission = replace(_again(task), batch_key=task.batch_key, webhook=webhook)
     values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
     if created:
@@ -84,6 +86,23 @@ def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
         new.uploads.set(task.uploads.all())
     _wake(new.pk)
     return new, created
+
+
+def reproduce(task: Task, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
+    """Queue what succeeded once more, alone and with the revision that was loaded; its worker compares the pictures.
+
+    With `once` as `submit`.
+
+    Raises:
+        NotReproducible: it has not succeeded.
+        ModelNotAllowed: its model is no longer allowed.
+        InvalidParams: what it began with is gone.
+        KeyReused, LimitExceeded: as `submit`.
+    """
+    if task.status != Status.SUCCEEDED:
+        raise errors.NotReproducible(str(errors.NotReproducible.__doc__))
+    catalog.resolve(task.model_id)
+    return submit(replace(_again(task), reproduces=task.pk), caller=caller, once=once)
 
 
 def reprioritize(task_id: UUID, priority: int) -> bool:
@@ -129,6 +148,23 @@ def command(
     return registry.order(kind, model_id, workers, by=by)
 
 
+def _again(task: Task) -> Submission:
+    """Return the same request, with the revision that was loaded, to run alone and to be told to nobody."""
+    return Submission(
+        task_type=task.task_type,
+        provider=task.provider,
+        requested_model_id=task.requested_model_id,
+        model_id=task.model_id,
+        revision=task.revision,
+        params=task.params,
+        seed=task.seed,
+        priority=task.priority,
+        sent=frozenset(task.sent),
+        uploads=tuple(parameters.uploads(task_types.get(task.task_type, task.provider), task.params).values()),
+        reproduces=task.reproduces_id,
+    )
+
+
 def _row(submission: Submission) -> dict[str, Any]:
     deadline = settings.TASK_DEADLINE_SECONDS
     return {
@@ -142,6 +178,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "priority": submission.priority,
         "batch_key": submission.batch_key,
         "sent": sorted(submission.sent),
+        "reproduces_id": submission.reproduces,
         "total_steps": steps_taken(submission.params["steps"], submission.params.get("strength")),
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),

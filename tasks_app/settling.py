@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from structlog.contextvars import bound_contextvars
 
-from tasks_app import errors, lifecycle, storage
+from tasks_app import errors, lifecycle, reproduction, storage
 from tasks_app.contracts import GenerationResult, Progress
 from tasks_app.models import Status
 from tasks_app.run import Batch, Run, Stop, publish_progress, publish_status, recipe
@@ -109,13 +109,25 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
     if run.stop_reason:
         return _stopped(run)
     started = time.monotonic()
+    made_of = recipe(run.task, result)
     try:
-        images = storage.store(run.claim, result.images, recipe(run.task, result), stored_one=lambda: beat(batch))
+        images = storage.store(run.claim, result.images, made_of, stored_one=lambda: beat(batch))
     except errors.StorageFailed as error:
         return _failed(run, error)
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
     size = {"width": images[0].width, "height": images[0].height}
-    moved = persist(lambda: lifecycle.succeed(run.claim, images, revision=result.revision, timings=timings, size=size))
+    compared = persist(lambda: reproduction.compare(run.task, images, made_of))
+    moved = persist(
+        lambda: lifecycle.succeed(
+            run.claim,
+            images,
+            revision=made_of.revision,
+            timings=timings,
+            size=size,
+            provenance=made_of.provenance,
+            reproduction=compared,
+        )
+    )
     if moved:
         return Status.SUCCEEDED
     storage.discard(images)

@@ -6,7 +6,8 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -118,13 +119,31 @@ def thumbnail(content: bytes) -> bytes:
         UnreadablePicture: the file is damaged.
     """
     buffer = io.BytesIO()
+    with _readable(), Image.open(io.BytesIO(content)) as image:
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        image.save(buffer, format="WEBP", quality=85)
+    return buffer.getvalue()
+
+
+def pixels(name: str) -> Image.Image:
+    """Return a stored picture, decoded, in RGB.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        StorageFailed: the storage does not give it.
+        UnreadablePicture: the file is damaged.
+    """
+    content = read(name)
+    with _readable(), Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            image.save(buffer, format="WEBP", quality=85)
+        yield
     except decoding.DAMAGED as error:
         raise UnreadablePicture("The picture's file is damaged.") from error
-    return buffer.getvalue()
 
 
 def remove(names: Iterable[str]) -> None:

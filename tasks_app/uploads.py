@@ -17,7 +17,7 @@ from PIL import Image
 
 from tasks_app import access, decoding, storage
 from tasks_app.contracts import Caller, Uploaded
-from tasks_app.errors import InvalidParams, StorageFailed
+from tasks_app.errors import InvalidParams, StorageFailed, UnreadablePicture
 from tasks_app.models import Task, Upload
 
 logger = logging.getLogger(__name__)
@@ -76,15 +76,13 @@ def read(upload_id: UUID) -> Image.Image:
     """Return an upload's picture, RGB.
 
     Raises:
-        InvalidParams: it is gone.
+        InvalidParams: it is gone, or damaged.
         StorageFailed: the storage does not give it.
     """
     try:
-        content = storage.read(_name(upload_id))
-    except FileNotFoundError:
+        return storage.pixels(_name(upload_id))
+    except (FileNotFoundError, UnreadablePicture):
         raise InvalidParams(GONE) from None
-    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-        return image.convert("RGB")
 
 
 def purge() -> int:

@@ -69,7 +69,9 @@ def test_the_documented_request_is_answered_as_documented(client: Client, db: No
         "started_at": None,
         "finished_at": None,
         "timings": {},
+        "provenance": {},
         "retried_from": None,
+        "reproduction": None,
         "urls": {
             "self": root,
             "events": f"{root}/events",

@@ -169,7 +169,7 @@ def test_rows_go_a_batch_at_a_time(
     keep(FAILED, count=0)
     # The lock; the last that goes, the batch, what webhooks wait for; what hangs on it and the rows; no more; uploads;
     # the lock.
-    with django_assert_num_queries(18):
+    with django_assert_num_queries(19):
         assert len(purged()) == many
 
 

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from tasks_app import errors, keys, lifecycle, retention, services, submissions
 from tasks_app.contracts import Caller
-from tasks_app.models import DiffusionModel, Scope, Task, Upload
+from tasks_app.models import DiffusionModel, Scope, Status, Task, Upload
 from tests.openapi import check_answer
 from tests.test_decoding import bare, file, noise
 
@@ -245,3 +245,14 @@ def test_a_task_whose_upload_goes_at_that_very_moment_is_refused(client: Client,
     with pytest.raises(errors.InvalidParams, match="gone"):
         services.submit(submission.submission(), caller=NOBODY)
     assert not Task.objects.exists()
+
+
+def test_a_task_is_reproduced_with_its_upload_or_refused_in_words(client: Client, image: dict[str, Any]) -> None:
+    task = Task.objects.get(pk=post(client, body(image, provider="diffusers")).json()["id"])
+    task.status = Status.SUCCEEDED
+    again, _ = services.reproduce(task, caller=NOBODY)
+    assert [str(upload.pk) for upload in again.uploads.all()] == [image["id"]]
+    Task.objects.update(purged_at=Now())
+    later(hours=25)
+    with pytest.raises(errors.InvalidParams, match="gone"):
+        services.reproduce(task, caller=NOBODY)

@@ -13,6 +13,7 @@ from django.contrib.admin.models import CHANGE, DELETION
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from tasks_app import errors, services
+from tasks_app.contracts import Caller, Once
 from tasks_app.models import TERMINAL, Status, Task
 
 # What a confirmation's form holds.
@@ -104,6 +105,20 @@ def _retry(task: Task, given: Given) -> Result:
     return Result(task=new, said="queued again as a new task", log=f"Queued again as {new.pk}.")
 
 
+def _reproduce(task: Task, given: Given) -> Result:
+    caller = Caller(scopes=frozenset(), key_id=task.key_id)
+    once = Once(name=f"{given['key']}/{task.pk}", body_sha256="")
+    try:
+        new, created = services.reproduce(task, caller=caller, once=once)
+    except errors.NotReproducible:
+        return Result(task=task, said="not reproduced, because it has not succeeded")
+    except errors.ModelNotAllowed:
+        return Result(task=task, said="not reproduced, because its model is no longer allowed")
+    if not created:
+        return Result(task=new, said="had been queued again by this very confirmation")
+    return Result(task=new, said="queued again, to be compared", log=f"Queued again as {new.pk}, to be compared.")
+
+
 def _remove(task: Task, given: Given) -> Result:
     try:
         deleted = services.delete(task)
@@ -144,6 +159,17 @@ RETRY = Deed(
     perform=_retry,
     form=OnceForm,
 )
+REPRODUCE = Deed(
+    name="reproduce",
+    title="Reproduce",
+    icon="compare",
+    effect="The same request, with the same seed and commit, runs alone as a new task. Its pictures are then compared "
+    "with these: identical, near or different.",
+    no_effect="has not succeeded",
+    statuses=frozenset({Status.SUCCEEDED}),
+    perform=_reproduce,
+    form=OnceForm,
+)
 # Not named `delete`: that address is Django's own, which knows of no files.
 REMOVE = Deed(
     name="remove",
@@ -157,4 +183,4 @@ REMOVE = Deed(
     permission="tasks_app.delete_task",
     flag=DELETION,
 )
-DEEDS = (CANCEL, REPRIORITIZE, RETRY, REMOVE)
+DEEDS = (CANCEL, REPRIORITIZE, RETRY, REPRODUCE, REMOVE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -82,7 +83,9 @@ def context(task: Task) -> dict[str, Any]:
         "lifecycle": list(_lifecycle(task)),
         "attempts": list(_attempts(task)),
         "webhook": list(_webhook(task)),
-        "retries": task.retries.order_by("created_at"),
+        "provenance": list(_provenance(task)),
+        "reproduction": list(_reproduction(task)),
+        **_descendants(task),
         "deeds": [deed for deed in DEEDS if deed.applies(task)],
         "has_ended": task.status in TERMINAL,
     }
@@ -160,6 +163,31 @@ def _lifecycle(task: Task) -> Iterator[Row]:
     yield Row(label="Cancel requested", value=moment(task.cancel_requested_at))
     yield Row(label="Last woken", value=moment(task.woken_at))
     yield Row(label="Updated", value=moment(task.updated_at))
+
+
+def _provenance(task: Task) -> Iterator[Row]:
+    for name, value in sorted(task.provenance.items()):
+        yield Row(label=name, value=value)
+
+
+def _reproduction(task: Task) -> Iterator[Row]:
+    if task.reproduction is None:
+        return
+    yield Row(label="Verdict", value=task.reproduction["verdict"])
+    for image in task.reproduction["images"]:
+        hint = "the same file" if image["same_file"] else image["psnr"] and f"PSNR {image['psnr']} dB"
+        yield Row(label=f"Picture {image['index']}", value=image["verdict"], hint=hint or "")
+    for name, (then, now) in task.reproduction["differs"].items():
+        yield Row(label=name, value=f"{then or 'unknown'} → {now or 'unknown'}", hint="differs")
+
+
+def _descendants(task: Task) -> dict[str, list[Task]]:
+    """Return the tasks that were made from this one."""
+    made = list(Task.objects.filter(Q(retried_from=task) | Q(reproduces=task)).order_by("created_at"))
+    return {
+        "retries": [one for one in made if one.retried_from_id == task.pk],
+        "reproductions": [one for one in made if one.reproduces_id == task.pk],
+    }
 
 
 def _webhook(task: Task) -> Iterator[Row]:

@@ -18,7 +18,18 @@ from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
 
 from tasks_app.admin import cells, log
-from tasks_app.admin.deeds import CANCEL, DEEDS, REMOVE, REPRIORITIZE, RETRY, Deed, Given, Result, summary
+from tasks_app.admin.deeds import (
+    CANCEL,
+    DEEDS,
+    REMOVE,
+    REPRIORITIZE,
+    REPRODUCE,
+    RETRY,
+    Deed,
+    Given,
+    Result,
+    summary,
+)
 from tasks_app.models import Task
 
 # Unfold has no types; its admin has the interface of Django's.
@@ -46,7 +57,7 @@ class Choice:
 class SteeringAdmin(TaskModelAdmin):
     """Tasks can be steered by deeds; nothing else about them can be changed."""
 
-    actions = ("cancel_chosen", "reprioritize_chosen", "retry_chosen", "remove_chosen")
+    actions = ("cancel_chosen", "reprioritize_chosen", "retry_chosen", "reproduce_chosen", "remove_chosen")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: tasks come from the API."""
@@ -97,6 +108,11 @@ class SteeringAdmin(TaskModelAdmin):
     def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Ask whether the chosen tasks shall be queued again."""
         return self._ask_about_many(request, RETRY, queryset)
+
+    @admin.action(description="Reproduce …", permissions=["act"])
+    def reproduce_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be run again and compared."""
+        return self._ask_about_many(request, REPRODUCE, queryset)
 
     @admin.action(description="Delete …", permissions=["remove"])
     def remove_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:

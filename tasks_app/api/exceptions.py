@@ -25,6 +25,13 @@ from tasks_app.api.shapes import error_body, shaped
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+REFUSED = {
+    errors.UnreadablePicture: 400,
+    errors.InvalidParams: 400,
+    errors.ModelNotAllowed: 400,
+    errors.NotReproducible: 409,
+    errors.KeyReused: 422,
+}
 AWAY = "The service can't reach its database; try again."
 
 
@@ -44,8 +51,8 @@ def _answer(error: Exception) -> Response | None:
         return unavailable(error)
     if isinstance(error, errors.StorageFailed):
         return _try_again(error_body(error.code, str(error), retryable=error.retryable))
-    if isinstance(error, errors.UnreadablePicture | errors.InvalidParams):
-        return Response(error_body(error.code, str(error)), status=400)
+    if isinstance(error, errors.TaskError) and (status := REFUSED.get(type(error))):
+        return Response(error_body(error.code, str(error)), status=status)
     if isinstance(error, ValidationError):
         return Response(_invalid(error), status=error.status_code)
     if isinstance(error, ParseError):
@@ -53,8 +60,6 @@ def _answer(error: Exception) -> Response | None:
         return Response(_invalid(error), status=error.status_code)
     if isinstance(error, errors.LimitExceeded):
         return limited(error)
-    if isinstance(error, errors.KeyReused):
-        return Response(error_body(error.code, str(error)), status=422)
     if isinstance(error, APIException):
         codes = {
             401: "unauthorized",

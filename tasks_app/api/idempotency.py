@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from typing import Any
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -15,8 +16,8 @@ HEADER = "Idempotency-Key"
 _NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def once(request: Request) -> Once | None:
-    """Return the client's name for this request; None when it has none.
+def once(request: Request, asked: Any) -> Once | None:
+    """Return the client's name for this request; None when it has none. `asked` is what it asks for, as JSON.
 
     Raises:
         ValidationError: the name is no name.
@@ -27,5 +28,5 @@ def once(request: Request) -> Once | None:
     if not _NAME.fullmatch(name):
         raise ValidationError({HEADER: ["Must be 1 to 255 printable ASCII characters without spaces."]})
     # The same values in another order or with other spaces are the same request.
-    body = json.dumps(request.data, sort_keys=True)
+    body = json.dumps(asked, sort_keys=True)
     return Once(name=name, body_sha256=hashlib.sha256(body.encode()).hexdigest())

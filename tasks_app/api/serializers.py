@@ -61,7 +61,9 @@ def _task(request: Request, task: Task, live: Mapping[str, Any], stands: Standin
         "started_at": task.started_at,
         "finished_at": task.finished_at,
         "timings": task.timings,
+        "provenance": task.provenance,
         "retried_from": task.retried_from_id and str(task.retried_from_id),
+        "reproduction": _reproduction(task),
         # Written below each other as in `urls.py`: looking each of them up costs more than the rest of a list.
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel", "images": f"{url}/images"},
     }
@@ -87,6 +89,13 @@ def _images(task_url: str, task: Task) -> list[dict[str, Any]]:
 
 def _image(url: str, picture: Mapping[str, Any]) -> dict[str, Any]:
     return {"index": picture["index"], "url": url, "thumbnail_url": f"{url}/thumbnail", **picture}
+
+
+def _reproduction(task: Task) -> dict[str, Any] | None:
+    if task.reproduces_id is None and task.reproduction is None:
+        return None
+    known = task.reproduction or {"verdict": None, "images": [], "differs": {}}
+    return {"of": task.reproduces_id and str(task.reproduces_id), **known}
 
 
 def _error(task: Task) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ urlpatterns = [
     re_path(r"^upload/?$", views.Uploads.as_view(), name="upload"),
     re_path(rf"^task/{ID}/?$", views.TaskDetail.as_view(), name="task"),
     re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
+    re_path(rf"^task/{ID}/reproduce/?$", views.TaskReproduce.as_view(), name="task-reproduce"),
     re_path(rf"^task/{ID}/events/?$", sse.TaskEvents.as_view(), name="task-events"),
     re_path(rf"^task/{ID}/links/?$", views.TaskLinks.as_view(), name="task-links"),
     re_path(r"^events/?$", sse.Events.as_view(), name="events"),

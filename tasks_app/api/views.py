@@ -75,6 +75,21 @@ def _answer(request: Request, task: Task, **options: Any) -> Response:
     return Response(represent(request, [task])[0], **options)
 
 
+def _queued(request: Request, task: Task, new: bool) -> Response:
+    """Answer with a task that was queued now, or before by the same request; hold the answer if that is preferred."""
+    headers = {"Location": reverse("task", args=[task.pk])}
+    if not new:
+        headers["Idempotency-Replayed"] = "true"
+        task = get_object_or_404(pictured(Task.objects.all()), pk=task.pk)
+    seconds = waiting.preferred(request)
+    if seconds is None:
+        return _answer(request, task, status=201 if new else 200, headers=headers)
+    headers["Preference-Applied"] = f"wait={seconds}"
+    answer = _answer(request, task, status=201 if new else 200, headers=headers)
+    renew = partial(_answer, request, status=answer.status_code)
+    return waiting.hold(answer, waiting.Wait(task_id=task.pk, seconds=seconds, renew=renew))
+
+
 def _task(request: Request, task_id: UUID) -> Task:
     """Return a task that the caller may see; nobody learns whether there is another."""
     tasks = access.visible(pictured(Task.objects.all()), caller(request))
@@ -102,21 +117,10 @@ class TaskList(APIView):
 
     def post(self, request: Request) -> Response:
         """Queue a task; `Idempotency-Key` makes it one task however often it is sent, `Prefer: wait=N` waits for it."""
-        named = once(request)
+        named = once(request, request.data)
         serializer = SubmissionSerializer(data=request.data, context={"caller": caller(request), "meant": True})
         serializer.is_valid(raise_exception=True)
-        task, new = services.submit(serializer.submission(), caller=caller(request), once=named)
-        headers = {"Location": reverse("task", args=[task.pk])}
-        if not new:
-            headers["Idempotency-Replayed"] = "true"
-            task = get_object_or_404(pictured(Task.objects.all()), pk=task.pk)
-        seconds = waiting.preferred(request)
-        if seconds is None:
-            return _answer(request, task, status=201 if new else 200, headers=headers)
-        headers["Preference-Applied"] = f"wait={seconds}"
-        answer = _answer(request, task, status=201 if new else 200, headers=headers)
-        renew = partial(_answer, request, status=answer.status_code)
-        return waiting.hold(answer, waiting.Wait(task_id=task.pk, seconds=seconds, renew=renew))
+        return _queued(request, *services.submit(serializer.submission(), caller=caller(request), once=named))
 
     def _filtered(self, request: Request) -> QuerySet[Task]:
         tasks = access.visible(pictured(Task.objects.all()), caller(request))
@@ -182,6 +186,18 @@ class TaskCancel(APIView):
         get_object_or_404(access.cancelable(Task.objects.only("pk"), caller(request)), pk=task_id)
         services.cancel(task_id)
         return _answer(request, get_object_or_404(pictured(Task.objects.all()), pk=task_id))
+
+
+class TaskReproduce(APIView):
+    """`POST /task/{id}/reproduce`."""
+
+    scopes = {"POST": Scope.SUBMIT}
+
+    def post(self, request: Request, task_id: UUID) -> Response:
+        """Queue a task that succeeded once more, to compare the pictures; with the headers of `POST /task`."""
+        named = once(request, {"reproduces": str(task_id)})
+        task = get_object_or_404(access.repeatable(Task.objects.all(), caller(request)), pk=task_id)
+        return _queued(request, *services.reproduce(task, caller=caller(request), once=named))
 
 
 class TaskImages(APIView):

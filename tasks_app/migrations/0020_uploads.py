@@ -19,7 +19,7 @@ def grant(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tasks_app", "0016_default_model")]
+    dependencies = [("tasks_app", "0019_reproduction")]
 
     operations = [
         migrations.CreateModel(

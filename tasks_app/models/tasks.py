@@ -90,6 +90,12 @@ class Task(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     purged_at = models.DateTimeField(null=True, blank=True, help_text="When its pictures were purged, if they were.")
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
+    provenance = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        blank=True,
+        help_text="What its pictures depend on beside parameters, seed and revision: device, dtype, versions.",
+    )
     webhook_url = models.TextField(blank=True, help_text="Who is told how it ended.")
     webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
     webhook_due = models.BooleanField(default=False, help_text="Its end has not been made a delivery yet.")
@@ -106,6 +112,16 @@ class Task(models.Model):
         "tasks_app.Upload", blank=True, related_name="tasks", help_text="The pictures that it begins with."
     )
     retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
+    reproduces = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_index=False,
+        related_name="reproductions",
+        help_text="The task that this one was made from, to see whether it comes out the same.",
+    )
+    reproduction = models.JSONField(null=True, blank=True, help_text="How its pictures compare with the other task's.")
 
     class Meta:
         ordering = ("-created_at", "-id")
@@ -162,6 +178,7 @@ class Task(models.Model):
                 name="task_kept",
             ),
             models.Index(fields=["finished_at"], condition=_ended & Q(webhook_due=True), name="task_webhook_due"),
+            models.Index(fields=["reproduces"], condition=Q(reproduces__isnull=False), name="task_reproduces"),
             GinIndex(SearchVector(KT("params__prompt"), config="simple"), name="task_prompt_words"),
         )
         constraints = (

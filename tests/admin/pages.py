@@ -10,7 +10,7 @@ from tasks_app.models import Task
 
 MakeTask = Callable[..., Task]
 LIST = "/admin/tasks_app/task/"
-DEEDS = ["cancel", "reprioritize", "retry", "remove"]
+DEEDS = ["cancel", "reprioritize", "retry", "reproduce", "remove"]
 
 
 WORKERS = "/admin/tasks_app/worker/"
@@ -33,7 +33,8 @@ def deed_url(task: Task, deed: str) -> str:
 
 def given(deed: str) -> dict[str, object]:
     """Return what people fill into the deed's confirmation, or find in it."""
-    return {"retry": {"key": str(uuid4())}, "reprioritize": {"priority": "5"}}.get(deed, {})
+    once = {"key": str(uuid4())}
+    return {"retry": once, "reproduce": once, "reprioritize": {"priority": "5"}}.get(deed, {})
 
 
 def body(client: Client, url: str) -> str:

@@ -52,6 +52,28 @@ def test_a_retry_and_its_origin_link_to_each_other(admin_client: Client, make_ta
     assert url_of(origin) in body(admin_client, url_of(retry))
 
 
+def test_a_reproduction_shows_what_came_of_it_and_links_to_the_first(
+    admin_client: Client, make_task: MakeTask, succeeded: MakeTask
+) -> None:
+    first = succeeded()
+    found = {
+        "verdict": "near",
+        "images": [{"index": 0, "verdict": "near", "psnr": 45.25, "same_file": False}],
+        "differs": {"torch": ["2.8", None]},
+    }
+    again = make_task(reproduces=first, reproduction=found)
+    page, origin = body(admin_client, url_of(again)), body(admin_client, url_of(first))
+    for text in ("<h2>Reproduction</h2>", "PSNR 45.25 dB", "2.8 → unknown", url_of(first)):
+        assert text in page
+    assert "<h2>Reproduction</h2>" not in origin
+    assert f'href="{url_of(again)}">{again.pk}</a> <small>near</small>' in origin
+
+
+def test_what_pictures_depend_on_is_shown(admin_client: Client, make_task: MakeTask) -> None:
+    page = body(admin_client, url_of(make_task(provenance={"torch": "<2.9>"})))
+    assert "&lt;2.9&gt;" in page.split("<h2>Provenance</h2>")[1]
+
+
 def test_every_status_has_its_page_and_offers_what_fits(
     admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
 ) -> None:
@@ -59,7 +81,9 @@ def test_every_status_has_its_page_and_offers_what_fits(
         page = body(admin_client, url_of(task))
         offered = {deed for deed in DEEDS if deed_url(task, deed) in page}
         expected = {"queued": {"cancel", "reprioritize"}, "running": {"cancel"}}
-        assert offered == expected.get(status, {"retry", "remove"})
+        assert offered == expected.get(
+            status, {"retry", "remove"} | ({"reproduce"} if status == "succeeded" else set())
+        )
 
 
 def test_only_a_page_whose_task_has_not_ended_follows_it(

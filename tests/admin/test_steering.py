@@ -13,7 +13,8 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app.models import Status, Task
+from tasks_app import keys
+from tasks_app.models import DiffusionModel, Status, Task
 from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, given, messages, states, url_of
 
 
@@ -106,6 +107,36 @@ def test_a_task_that_has_not_ended_is_not_retried(admin_client: Client, claimed:
     assert said == ["1 not queued again, because it has not ended."]
     assert Task.objects.count() == 1
     assert not LogEntry.objects.exists()
+
+
+def test_a_confirmed_reproduction_is_one_task_of_the_same_key(admin_client: Client, succeeded: MakeTask) -> None:
+    key, _ = keys.create(user=User.objects.get(), name="key", scopes=keys.USUAL)
+    task, form = succeeded(batch_key="0" * 32, key=key), given("reproduce")
+    first, second = (admin_client.post(deed_url(task, "reproduce"), form) for _ in range(2))
+    new = Task.objects.get(reproduces=task)
+    assert first.headers["Location"] == second.headers["Location"] == url_of(new)
+    assert (new.status, new.params, new.seed, new.batch_key) == (Status.QUEUED, task.params, task.seed, "")
+    assert (new.revision, new.key) == ("r1", key)
+    assert str(new.pk) in LogEntry.objects.get().change_message
+
+
+def test_reproducing_many_says_what_could_not_be(
+    admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
+) -> None:
+    tasks = one_of_each()
+    data = {"task": [str(task.pk) for task in tasks.values()], **given("reproduce")}
+    said = messages(admin_client, f"{LIST}reproduce/", data)[0]
+    assert "1 queued again, to be compared" in said
+    assert "4 not reproduced, because it has not succeeded" in said
+    assert Task.objects.get(reproduces__isnull=False).reproduces == tasks["succeeded"]
+
+
+def test_a_task_whose_model_is_no_longer_allowed_is_not_reproduced(admin_client: Client, succeeded: MakeTask) -> None:
+    task = succeeded()
+    DiffusionModel.objects.filter(model_id="demo").update(allowed=False)
+    said = messages(admin_client, deed_url(task, "reproduce"), given("reproduce"))
+    assert said == ["1 not reproduced, because its model is no longer allowed."]
+    assert Task.objects.get() == task
 
 
 def test_canceling_many_counts_what_moved_and_what_did_not(

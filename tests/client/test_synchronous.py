@@ -138,6 +138,17 @@ def test_an_unknown_task_is_not_found(client: Client) -> None:
         assert (missing.value.status, missing.value.code) == (404, "not_found")
 
 
+def test_what_succeeded_is_reproduced_and_nothing_else(client: Client, make_task: MakeTask) -> None:
+    task = make_task()
+    with pytest.raises(ApiError) as refusal:
+        client.reproduce(str(task.pk))
+    assert (refusal.value.status, refusal.value.code) == (409, "not_reproducible")
+    Worker(task).succeed()
+    again = client.reproduce(client.get(str(task.pk)))
+    assert row(again).reproduces == task
+    assert again.reproduction == {"of": str(task.pk), "verdict": None, "images": [], "differs": {}}
+
+
 def test_pages_are_read_as_far_as_they_are_wanted(client: Client, make_task: MakeTask, claimed: MakeTask) -> None:
     made = [str(make_task().pk) for _ in range(101)]
     assert [task.id for task in client.list()] == made[::-1]

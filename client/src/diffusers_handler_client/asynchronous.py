@@ -81,6 +81,14 @@ class AsyncClient:
             except ApiError as error:
                 await asyncio.sleep(following.pause_after(error))
 
+    async def reproduce(self, task: Task | str) -> Task:
+        """Queue a task that succeeded once more, and return the new one; at its end it has a `reproduction`.
+
+        Raises:
+            ApiError: it has not succeeded, or the service refuses it.
+        """
+        return protocol.task(await self._send(protocol.reproduction(task)))
+
     async def cancel(self, task: Task | str) -> Task:
         """Cancel the task and return it; one that runs ends within a step, one that has ended stays as it is."""
         return protocol.task(await self._send(protocol.cancellation(task)))

@@ -119,6 +119,11 @@ def cancellation(task: Task | str) -> Call:
     return Call(method="POST", path=f"{path(task)}/cancel")
 
 
+def reproduction(task: Task | str) -> Call:
+    """Return the call that queues a task once more, to be compared."""
+    return Call(method="POST", path=f"{path(task)}/reproduce", headers={"Idempotency-Key": str(uuid4())})
+
+
 def picture(task: Task | str, index: int) -> Call:
     """Return the call that reads a picture, which may be kept elsewhere."""
     return Call(method="GET", path=f"{path(task)}/images/{index}", redirected=True)

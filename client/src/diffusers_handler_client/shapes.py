@@ -123,6 +123,7 @@ class Task:
     started_at: datetime | None
     finished_at: datetime | None
     timings: Json
+    reproduction: Json | None
     raw: Json = field(repr=False, compare=False)
 
     @classmethod
@@ -146,6 +147,7 @@ class Task:
             started_at=_time(data["started_at"]),
             finished_at=_time(data["finished_at"]),
             timings=data["timings"],
+            reproduction=data.get("reproduction"),
             raw=data,
         )
 

@@ -92,7 +92,7 @@ def given(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 def run(request: Request, submission: Submission, succeeded: Callable[[Task], Any]) -> Response:
     """Queue the task and answer once it has ended, with what `succeeded` makes of it or with what went wrong."""
-    task, _ = services.submit(submission, caller=caller(request), once=once(request))
+    task, _ = services.submit(submission, caller=caller(request), once=once(request, request.data))
     wait = Wait(
         task_id=task.pk,
         seconds=settings.FACADE_WAIT_SECONDS,

@@ -54,9 +54,9 @@ REFUSALS = {
         example=error_body("not_acceptable", "Could not satisfy the request Accept header."),
     ),
     409: Refusal(
-        name="Canceled",
-        says="The task was canceled.",
-        codes=("canceled",),
+        name="Conflict",
+        says="The task was canceled; or it has not succeeded, and so can't be reproduced.",
+        codes=("canceled", "not_reproducible"),
         example=error_body("canceled", "Somebody canceled the task."),
     ),
     410: Refusal(

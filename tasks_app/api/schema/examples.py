@@ -65,7 +65,9 @@ QUEUED: Example = {
     "started_at": None,
     "finished_at": None,
     "timings": {},
+    "provenance": {},
     "retried_from": None,
+    "reproduction": None,
     "urls": {"self": _ROOT, "events": f"{_ROOT}/events", "cancel": f"{_ROOT}/cancel", "images": f"{_ROOT}/images"},
 }
 MODEL: Example = {
@@ -101,6 +103,12 @@ SUCCEEDED: Example = {
     "started_at": "2025-07-25T09:30:00.456789Z",
     "finished_at": "2025-07-25T09:30:01.789012Z",
     "timings": {"loading": 0.4, "denoising": 0.8, "decoding": 0.1, "saving": 0.02},
+    "provenance": {"device": "cuda", "dtype": "float16", "batch_size": "1", "torch": "2.9.0"},
+}
+REPRODUCING: Example = {
+    **QUEUED,
+    "model": {"id": "demo", "revision": "local"},
+    "reproduction": {"of": "7f1d6f0a-58cf-4b0c-9f3c-0a4c1f1c9f10", "verdict": None, "images": [], "differs": {}},
 }
 PAGE: Example = {"next": None, "previous": None, "results": [SUCCEEDED]}
 RECOVERED: Example = {

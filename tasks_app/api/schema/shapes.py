@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from rest_framework.serializers import Field
 
@@ -11,7 +11,7 @@ from tasks_app import catalog, errors, parameters
 from tasks_app.api.schema.errors import REFUSALS
 from tasks_app.api.schema.fields import schema_of
 from tasks_app.api.schema.operations import ref
-from tasks_app.contracts import LoadOptions
+from tasks_app.contracts import LoadOptions, Verdict
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Phase, Status, TaskImage
 from tasks_app.task_types import INPAINTING
 
@@ -23,10 +23,17 @@ TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
 # What is told by facades alone, which hold an answer until the task has ended.
-OF_HELD = (409, 500, 504)
+OF_HELD = (500, 504)
 # What only requests are refused with; the rest are the codes of tasks that ended without pictures.
 _OF_REQUESTS = {
-    error.code for error in (errors.ModelNotAllowed, errors.LimitExceeded, errors.KeyReused, errors.UnreadablePicture)
+    error.code
+    for error in (
+        errors.ModelNotAllowed,
+        errors.LimitExceeded,
+        errors.KeyReused,
+        errors.UnreadablePicture,
+        errors.NotReproducible,
+    )
 }
 
 
@@ -39,6 +46,7 @@ def schemas() -> dict[str, Schema]:
         "Progress": _progress(),
         "Image": _image(),
         "TaskError": _task_error(),
+        "Reproduction": _reproduction(),
         "TaskPage": _page(),
         "Recovered": _recovered(),
         "Upload": shape(id=UUID, sha256=said(TEXT, "Of the PNG that is kept."), width=COUNT, height=COUNT),
@@ -92,7 +100,12 @@ def _task() -> Schema:
         started_at=nullable(TIME),
         finished_at=nullable(TIME),
         timings=said({"type": "object", "additionalProperties": {"type": "number"}}, "Seconds by stage."),
+        provenance=said(
+            {"type": "object", "additionalProperties": TEXT},
+            "What the pictures depend on beside parameters and commit; empty before it has succeeded.",
+        ),
         retried_from=said(nullable(UUID), "The task that this one repeats."),
+        reproduction=nullable(ref("schemas", "Reproduction")),
         urls=shape(self=URI, events=URI, cancel=URI, images=URI),
     )
 
@@ -145,6 +158,23 @@ def _task_error() -> Schema:
         code={"type": "string", "enum": codes},
         message=said(TEXT, "For people."),
         retryable=said(FLAG, "The same request may succeed another time."),
+    )
+
+
+def _reproduction() -> Schema:
+    verdict: Schema = {"type": "string", "enum": list(get_args(Verdict))}
+    image = shape(
+        index=COUNT,
+        verdict=verdict,
+        psnr=said(nullable({"type": "number"}), "In decibels; null where pixels are equal or can't be compared."),
+        same_file=said(FLAG, "The files are equal byte by byte."),
+    )
+    then_and_now: Schema = {"type": "array", "items": nullable(TEXT), "minItems": 2, "maxItems": 2}
+    return shape(
+        of=said(nullable(UUID), "The task that this one reproduces; null once that is deleted."),
+        verdict=said(nullable(verdict), "The worst of the pictures'; null before it has succeeded."),
+        images={"type": "array", "items": image},
+        differs=said({"type": "object", "additionalProperties": then_and_now}, "What was, and is now, otherwise."),
     )
 
 

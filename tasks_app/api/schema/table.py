@@ -13,6 +13,7 @@ from tasks_app.api.schema.examples import (
     QUEUED,
     READY,
     RECOVERED,
+    REPRODUCING,
     SUBMISSIONS,
     SUCCEEDED,
     UPLOAD,
@@ -33,6 +34,26 @@ Server-sent events: `status`, `progress`, `preview` and `image`, and `done` at t
 with the task's id as `task`; `done` has the task, `image` one of its images. `Last-Event-ID` goes on where it was cut.
 """.strip()
 
+
+def _queued(example: Any) -> Answer:
+    return Answer(
+        says="The new task; with `Prefer: wait=N` as it is after the wait.",
+        content=_TASK,
+        example=example,
+        headers=("Location", "Preference-Applied"),
+        links=("task", "cancel", "images", "links"),
+    )
+
+
+def _replayed(example: Any) -> Answer:
+    return Answer(
+        says="The task that the same request made before.",
+        content=_TASK,
+        example=example,
+        headers=("Location", "Idempotency-Replayed", "Preference-Applied"),
+    )
+
+
 OPERATIONS = {
     "GET /task": Operation(
         id="listTasks",
@@ -51,19 +72,8 @@ OPERATIONS = {
         body=SubmissionSerializer,
         examples=SUBMISSIONS,
         answers={
-            201: Answer(
-                says="The new task; with `Prefer: wait=N` as it is after the wait.",
-                content=_TASK,
-                example=QUEUED,
-                headers=("Location", "Preference-Applied"),
-                links=("task", "cancel", "images", "links"),
-            ),
-            200: Answer(
-                says="The task that the same request made before.",
-                content=_TASK,
-                example=QUEUED,
-                headers=("Location", "Idempotency-Replayed", "Preference-Applied"),
-            ),
+            201: _queued(QUEUED),
+            200: _replayed(QUEUED),
         },
         refusals=(406, 422),
         scope=Scope.SUBMIT,
@@ -110,6 +120,16 @@ OPERATIONS = {
             )
         },
         refusals=(404, 406),
+        scope=Scope.SUBMIT,
+    ),
+    "POST /task/{task_id}/reproduce": Operation(
+        id="reproduceTask",
+        tag="tasks",
+        summary="Queue a task that succeeded once more, alone, to compare the pictures.",
+        description="Same parameters, same seed, same commit. When it has ended, `reproduction` tells what came of it.",
+        parameters=("task_id", "Idempotency-Key", "Prefer"),
+        answers={201: _queued(REPRODUCING), 200: _replayed(REPRODUCING)},
+        refusals=(404, 406, 409, 422),
         scope=Scope.SUBMIT,
     ),
     "GET /task/{task_id}/events": Operation(
