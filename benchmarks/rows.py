@@ -32,7 +32,7 @@ INSERT INTO tasks_app_task (
     id, task_type, provider, requested_model_id, model_id, revision, params, seed, priority, status, phase, step,
     total_steps, attempt, losses, max_attempts, worker, error_code, error_message, error_traceback, created_at,
     updated_at, started_at, finished_at, timings, webhook_url, webhook_events, webhook_due,
-    batch_key)
+    batch_key, sent, provenance)
 SELECT gen_random_uuid(), 'text-to-image', 'diffusers', 'demo', CASE WHEN n %% 7 = 0 THEN 'other' ELSE 'demo' END, '',
     jsonb_build_object('prompt', 'a ' || (ARRAY['red','blue','green','old','tiny'])[1 + n %% 5] || ' '
         || (ARRAY['house','beach','forest','city','flower','fox'])[1 + n %% 6] || ' n' || n || 'x',
@@ -41,7 +41,7 @@ SELECT gen_random_uuid(), 'text-to-image', 'diffusers', 'demo', CASE WHEN n %% 7
     CASE state WHEN 'failed' THEN (ARRAY['internal','timed_out','out_of_memory'])[1 + n %% 3]
                WHEN 'canceled' THEN 'canceled' ELSE '' END, '', '',
     made, made, made + interval '1 second',
-    CASE state WHEN 'queued' THEN NULL ELSE made + interval '3 seconds' END, '{}', '', '{}', false, ''
+    CASE state WHEN 'queued' THEN NULL ELSE made + interval '3 seconds' END, '{}', '', '{}', false, '', '{}', '{}'
 FROM (
     SELECT n, now() - n * interval '1 second' AS made,
         CASE WHEN n <= 500 THEN 'queued' WHEN n %% 20 = 0 THEN 'failed' WHEN n %% 33 = 0 THEN 'canceled'

@@ -14,6 +14,8 @@ from tasks_app.warmth import Warmth
 from tests import tiny
 
 MakeTask = Callable[..., Task]
+# Of no other test's: a process counts the loads of its models.
+NAMES = ("warm-one", "warm-two")
 
 
 @pytest.fixture
@@ -48,18 +50,18 @@ def test_a_worker_claims_for_what_it_holds(engine: Any, make_task: MakeTask) -> 
 def test_alternating_models_with_room_for_one_are_loaded_twice_and_not_forty_times(
     make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path
 ) -> None:
-    for name in ("one", "two"):
+    for name in NAMES:
         tiny.save_sd(tmp_path / name)
     place = {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu", "max_cached_models": 1}
     settings.PROVIDERS = {"diffusers": place}
     monkeypatch.setattr(providers, "_handlers", {})
     for number in range(40):
-        make_task(provider="diffusers", model_id=("one", "two")[number % 2], params={"steps": 1})
+        make_task(provider="diffusers", model_id=NAMES[number % 2], params={"steps": 1})
     began = time.monotonic()
     while execution.run_next():
         pass
     assert Task.objects.filter(status=Status.SUCCEEDED).count() == 40
-    uses = {use.model_id: use.loads for use in providers.started()[0].state().uses if use.model_id in ("one", "two")}
+    uses = {use.model_id: use.loads for use in providers.started()[0].state().uses if use.model_id in NAMES}
     # Once each, and once more for each bound that passed.
     assert 2 <= sum(uses.values()) <= 2 + (time.monotonic() - began) // settings.WARM_PREFERENCE_SECONDS
     assert sum(uses.values()) <= 4

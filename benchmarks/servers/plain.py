@@ -20,6 +20,7 @@ from tasks_app.models import Task  # noqa: E402
 
 SEED = 7
 BATCH_KEY = "0" * 32
+SENT = ("guidance_scale", "negative_prompt")
 DEFAULTS: dict[str, Any] = {
     "negative_prompt": "",
     "width": None,
@@ -60,6 +61,7 @@ def row(params: dict[str, Any]) -> dict[str, Any]:
         "params": own,
         "seed": SEED,
         "batch_key": BATCH_KEY,
+        "sent": [name for name in SENT if name in params],
         "total_steps": own["steps"],
     }
 

@@ -10,6 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
+# isort: off
+from tasks_app.handlers.diffusers import library_logs  # noqa: F401 - before diffusers
+
+# isort: on
 import diffusers
 import torch
 import transformers

@@ -9,23 +9,13 @@ from typing import Any
 
 import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
 from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelLoadFailed
 from tasks_app.handlers.diffusers import tuning, weights
 from tasks_app.handlers.diffusers.snapshots import Snapshot, variant_of
 from tasks_app.modelfiles import INDEX
-
-# A worker's log is no terminal.
-diffusers_logging.disable_progress_bar()
-transformers_logging.disable_progress_bar()
-for library in (diffusers_logging, transformers_logging):
-    # Through the process's own formatter.
-    library.disable_default_handler()
-    library.enable_propagation()
 
 
 @dataclass(frozen=True, kw_only=True)
