@@ -1,7 +1,7 @@
 """Ways to break the service on purpose, so that the chaos suite can be seen to notice: CHAOS_MUTATION names one."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tasks_app import lifecycle
@@ -22,11 +22,16 @@ def no_fencing() -> None:
 
 def _unfenced(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
-    def written(claim: Claim, *arguments: Any, **options: Any) -> Any:
-        attempt = Task.objects.values_list("attempt", flat=True).get(pk=claim.task_id)
-        return write(Claim(task_id=claim.task_id, attempt=attempt), *arguments, **options)
+    def written(claim: Claim | Sequence[Claim], *arguments: Any, **options: Any) -> Any:
+        present = _present(claim) if isinstance(claim, Claim) else [_present(one) for one in claim]
+        return write(present, *arguments, **options)
 
     return written
+
+
+def _present(claim: Claim) -> Claim:
+    attempt = Task.objects.values_list("attempt", flat=True).get(pk=claim.task_id)
+    return Claim(task_id=claim.task_id, attempt=attempt)
 
 
 def no_status_guard() -> None:
