@@ -163,22 +163,7 @@ def succeed(
             provenance=dict(provenance),
             reproduction=reproduction and asdict(reproduction),
         )
-        TaskImage.objects.bulk_create(
-            TaskImage(
-                task_id=claim.task_id,
-                attempt=claim.attempt,
-                index=image.index,
-                file=image.name,
-                content_type=image.content_type,
-                seed=image.seed,
-                width=image.width,
-                height=image.height,
-                sha256=image.sha256,
-                flagged=image.flagged,
-                black=image.black,
-            )
-            for image in images
-        )
+        TaskImage.objects.bulk_create(_picture(claim, image) for image in images)
         return moved
 
 
@@ -292,6 +277,11 @@ def _too_many(key_id: int) -> bool:
     key = ApiKey.objects.select_for_update(no_key=True).only("max_running").filter(pk=key_id).first()
     most = settings.MAX_RUNNING_PER_KEY if key is None or key.max_running is None else key.max_running
     return most is not None and Task.objects.filter(key_id=key_id, status=Status.RUNNING).count() > most
+
+
+def _picture(claim: Claim, image: StoredImage) -> TaskImage:
+    told = asdict(image)
+    return TaskImage(task_id=claim.task_id, attempt=claim.attempt, file=told.pop("name"), **told)
 
 
 def _held(claim: Claim) -> QuerySet[Task]:
