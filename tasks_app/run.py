@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from tasks_app import errors, outcomes, parameters, previews, progress, providers, task_types, uploads
-from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, LoraUse, Progress, Recipe, percent
+from tasks_app.contracts import (
+    Claim,
+    GenerationRequest,
+    GenerationResult,
+    LoadOptions,
+    LoraUse,
+    Progress,
+    Recipe,
+    percent,
+)
 from tasks_app.models import Status, Task
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ def layers(pipeline: DiffusionPipeline, part: str) -> dict[str, torch.nn.Linear]
     return {name: layer for name, layer in found if name.rpartition(".")[2] in ATTENTION and hasattr(layer, "weight")}
 
 
-def weights(pipeline: DiffusionPipeline, *parts: str, seed: int = 0, scale: float = 0.5) -> dict[str, torch.Tensor]:
+def weights(pipeline: DiffusionPipeline, *parts: str, seed: int = 0, scale: float = 1.0) -> dict[str, torch.Tensor]:
     """Return the two matrices of each layer, under PEFT's names behind those of the parts."""
     dice = torch.Generator().manual_seed(seed)
     made: dict[str, torch.Tensor] = {}

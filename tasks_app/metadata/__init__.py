@@ -93,4 +93,6 @@ def _recovered(text: str) -> Recovered:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -7,15 +7,20 @@ has put on stays until another call wants something else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
-from diffusers.utils.state_dict_utils import convert_all_state_dict_to_peft, convert_unet_state_dict_to_peft
+from diffusers import DiffusionPipeline
+from diffusers.utils.state_dict_utils import (
+    convert_state_dict_to_diffusers,
+    convert_state_dict_to_peft,
+    convert_unet_state_dict_to_peft,
+)
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
 
 from tasks_app import lorafiles
 from tasks_app.contracts import LoadOptions, LoraUse
@@ -123,22 +128,18 @@ def _put_on(pipeline: DiffusionPipeline, name: str, lora: Lora) -> None:
 
 
 def _strange(pipeline: DiffusionPipeline, lora: Lora) -> Iterator[str]:
-    """Yield what the file has that has no place in the pipeline, by the names that the parts have there."""
-    parts = {name: getattr(pipeline, name, None) for name in pipeline._lora_loadable_modules}
-    by_part: dict[str, dict[str, torch.Tensor]] = {}
-    for key, weight in _state_dict(pipeline, lora).items():
-        prefix, _, name = key.partition(".")
-        by_part.setdefault(prefix, {})[name] = weight
-    for prefix, weights in by_part.items():
-        part = parts.get(prefix)
-        yield from ([prefix] if part is None else _strange_to(part, weights))
+    """Yield what the file has that has no place in the pipeline."""
+    by_part = _by_part(pipeline, lora)
     if not by_part:
         yield "any of it"
+    for name, weights in by_part.items():
+        part = getattr(pipeline, name, None) if name in pipeline._lora_loadable_modules else None
+        yield from ([name] if part is None else _strange_to(part, weights))
 
 
-def _strange_to(part: torch.nn.Module, weights: dict[str, torch.Tensor]) -> Iterator[str]:
+def _strange_to(part: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
     layers = dict(part.named_modules())
-    for key, weight in _named_as_in(part, weights).items():
+    for key, weight in weights.items():
         matrix = _MATRIX.fullmatch(key)
         if matrix is None:
             fits = _BESIDE.fullmatch(key) is not None
@@ -148,35 +149,46 @@ def _strange_to(part: torch.nn.Module, weights: dict[str, torch.Tensor]) -> Iter
             yield f"{type(part).__name__}.{key}"
 
 
-def _named_as_in(part: torch.nn.Module, weights: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """Return a part's weights under PEFT's names, whichever of diffusers' own older ones they have."""
-    convert: Callable[[Any], Any]
-    convert = convert_unet_state_dict_to_peft if isinstance(part, ModelMixin) else convert_all_state_dict_to_peft
-    found: dict[str, torch.Tensor] = convert(weights)
-    # Since transformers 5 a CLIP text model is one level flatter.
-    return found if hasattr(part, "text_model") else {key.removeprefix("text_model."): found[key] for key in found}
-
-
 def _size(layer: torch.nn.Module | None, side: str) -> Any:
     """Return how many features or channels a layer takes (A) or gives (B)."""
     kinds = ("in_features", "in_channels") if side == "A" else ("out_features", "out_channels")
     return next((getattr(layer, kind) for kind in kinds if hasattr(layer, kind)), None)
 
 
-def _state_dict(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, torch.Tensor]:
-    """Return what the file has under diffusers' names."""
+def _by_part(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, Mapping[str, torch.Tensor]]:
+    """Return what the file has for each part of the pipeline, under PEFT's names."""
     try:
-        with safe_open(lora.path, "pt") as file:
-            if any("dora_scale" in key for key in file.keys()):  # noqa: SIM118 - it is no mapping
-                raise _misfit(lora, "it is a DoRA")  # of which diffusers would leave out one half
-        unet = getattr(pipeline, "unet", None)
-        found = pipeline.lora_state_dict(**_file(lora), **({} if unet is None else {"unet_config": unet.config}))
+        found: dict[str, dict[str, torch.Tensor]] = {}
+        for key, weight in _read(pipeline, lora).items():
+            prefix, _, name = key.partition(".")
+            found.setdefault(prefix, {})[name] = weight
+        return {prefix: _renamed(getattr(pipeline, prefix, None), weights) for prefix, weights in found.items()}
     except (OSError, SafetensorError) as error:
         raise ModelLoadFailed(f"The LoRA {lora.id} can't be read: it is no whole safetensors file.") from error
     except _WRONG as error:
         raise _misfit(lora, f"its format is not known ({type(error).__name__})") from error
-    weights: dict[str, torch.Tensor] = found[0] if isinstance(found, tuple) else found
+
+
+def _read(pipeline: DiffusionPipeline, lora: Lora) -> Mapping[str, torch.Tensor]:
+    """Return what the file has, under one of the names that diffusers has for it, behind that of a part."""
+    with safe_open(lora.path, "pt") as file:
+        if any("dora_scale" in key for key in file.keys()):  # noqa: SIM118 - it is no mapping
+            raise _misfit(lora, "it is a DoRA")  # of which diffusers would leave out one half
+    unet = getattr(pipeline, "unet", None)
+    found = pipeline.lora_state_dict(**_file(lora), **({} if unet is None else {"unet_config": unet.config}))
+    weights: Mapping[str, torch.Tensor] = found[0] if isinstance(found, tuple) else found
     return weights
+
+
+def _renamed(part: torch.nn.Module | None, weights: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Return a part's weights under PEFT's names, as diffusers finds them itself."""
+    found: dict[str, torch.Tensor]
+    if not isinstance(part, PreTrainedModel):
+        found = convert_unet_state_dict_to_peft(weights)
+        return found
+    found = convert_state_dict_to_peft(convert_state_dict_to_diffusers(weights))
+    # Since transformers 5 a CLIP text model is one level flatter.
+    return found if hasattr(part, "text_model") else {key.removeprefix("text_model."): found[key] for key in found}
 
 
 def _file(lora: Lora) -> dict[str, Any]:

@@ -44,13 +44,12 @@ class Remembered:
     """Stands for `encode_prompt`: for arguments that it knows it returns the tensors that came of them before.
 
     The least recently used go first when all together take more than `max_bytes`. Tensors that a caller has written to
-    are made anew.
+    are made anew. `encoders` says how the text encoders are at present, where that changes.
     """
 
     def __init__(
         self, encode: Callable[..., Any], max_bytes: int, encoders: Callable[[], Hashable] = lambda: None
     ) -> None:
-        """`encoders` says what they are like at present, as far as that changes."""
         self._encode = encode
         self._encoders = encoders
         self._max_bytes = max_bytes
