@@ -6,7 +6,9 @@ has put on stays until another call wants something else.
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,11 @@ from tasks_app import lorafiles
 from tasks_app.contracts import LoadOptions, LoraUse
 from tasks_app.errors import InvalidParams, ModelLoadFailed, ModelUnavailable
 from tasks_app.handlers.diffusers.snapshots import content_hash
+
+# Several at once are meant; and that a file has nothing for one of the parts is as it should be.
+warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
+for _name in ("diffusers.loaders.peft", "diffusers.loaders.lora_base"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 _WORN = "_worn_loras"
 # Fused projections are other layers than those that LoRAs are for; what is compiled would be compiled anew for each.
