@@ -225,7 +225,6 @@ STRANGE = {
     "given": {f"{NAME}.lora_A.weight": torch.ones(2, 16), f"{NAME}.lora_B.weight": torch.ones(8, 2)},
     "norm": {f"{NAME}.lora_A.weight": torch.ones(2, 16), "unet.conv_norm_out.weight": torch.ones(8)},
     "vae": {"vae.decoder.conv_in.lora_A.weight": torch.ones(2, 4, 3, 3)},
-    "dora": {f"{NAME}.lora_A.weight": torch.ones(2, 16), f"{NAME}.dora_scale": torch.ones(16)},
     "kohya": {"lora_unet_nowhere.hada_w1_a": torch.ones(2, 2)},
     "nothing": {"x": torch.ones(1)},
 }
@@ -236,6 +235,15 @@ def test_a_file_that_would_not_count_as_a_whole_is_refused(handler: DiffusersHan
     loras.save(models / "loras", name, STRANGE[name])
     with pytest.raises(InvalidParams, match=f"The LoRA {name} doesn't fit this model"):
         draw(handler, "sd", name)
+
+
+def test_a_dora_whose_scales_would_be_left_out_is_refused(
+    handler: DiffusersHandler, models: Path, sd: DiffusionPipeline
+) -> None:
+    scales = {f"{NAME}.dora_scale": torch.ones(16)}
+    loras.save(models / "loras", "dora", loras.weights(sd, "unet") | scales)
+    with pytest.raises(InvalidParams, match=r"^The LoRA dora doesn't fit this model: it is a DoRA[.]$"):
+        draw(handler, "sd", "dora")
 
 
 def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: DiffusersHandler, models: Path) -> None:
