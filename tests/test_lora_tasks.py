@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 from django.contrib.auth.models import User
 from django.test import Client
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tasks_app import execution, keys, providers
 from tasks_app.handlers.diffusers.handler import PIPELINES
@@ -20,6 +21,7 @@ from tests.openapi import check_answer
 
 pytestmark = pytest.mark.django_db
 Post = Callable[..., Any]
+SIZE = {"width": 32, "height": 32}
 STYLE = {"id": "style", "weight": 0.8}
 
 
@@ -79,6 +81,16 @@ def test_a_task_is_drawn_with_its_loras_and_the_file_tells_of_them(client: Clien
     assert told.json()["params"]["loras"] == task["params"]["loras"]
     _, again = made(client, post(**told.json()["params"]))
     assert pixels(again) == pixels(picture)
+
+
+def test_a_foreign_pictures_loras_are_told_as_far_as_they_are_here(client: Client) -> None:
+    for name, told, ignored in (("style", {"loras": [STYLE]}, {}), ("gone", {}, {"loras": [{**STYLE, "id": "gone"}]})):
+        buffer, line = io.BytesIO(), PngInfo()
+        line.add_text("parameters", f"a house <lora:{name}:0.8>\nSteps: 2, Seed: 1, Size: 32x32")
+        Image.new("RGB", (32, 32)).save(buffer, "PNG", pnginfo=line)
+        answer = client.post("/task/from-image", buffer.getvalue(), content_type="image/png").json()
+        assert answer["params"] == {"prompt": "a house", "negative_prompt": "", "steps": 2, "seed": 1, **SIZE, **told}
+        assert answer["ignored"] == ignored
 
 
 def test_a_reproduction_tells_of_a_file_that_was_replaced(client: Client, post: Post, models: Path) -> None:
