@@ -73,7 +73,10 @@ def check(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: LoadOptio
         InvalidParams: names the LoRA that doesn't fit, or what doesn't go with any.
         ModelLoadFailed: names the LoRA whose file is damaged.
     """
+    on = {lora.sha256 for lora in worn(pipeline)}
     for lora in loras:
+        if lora.sha256 in on:
+            continue
         if not hasattr(pipeline, "load_lora_weights"):
             raise InvalidParams("This model doesn't take: loras.")
         if clashes := [name for name in _CLASHES if getattr(options, name)]:
