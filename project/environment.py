@@ -39,6 +39,7 @@ class Environment(BaseSettings):
     DEFAULT_MODEL_ID: str = "runwayml/stable-diffusion-v1-5"
     ALLOWED_MODELS: str = ""
     MODELS_DIR: Path = BASE_DIR / "models"
+    LORAS_DIR: Path | None = None
     MODELS_MAX_BYTES: int | None = Field(default=None, ge=1)
     HF_HOME: Path = Path.home() / ".cache" / "huggingface"
     HF_HUB_OFFLINE: bool = False

@@ -36,6 +36,14 @@ class LoadOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraUse:
+    """A LoRA by its name, and how much of it is added to the model's weights; 1 is what it was trained for."""
+
+    id: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler.
 
@@ -59,6 +67,7 @@ class GenerationRequest:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
+    loras: tuple[LoraUse, ...] = ()
     sent: frozenset[str] = frozenset()
     options: LoadOptions = LoadOptions()
 

@@ -37,6 +37,7 @@ def serializer(
         "max_images": max_images,
         "model_defaults": defaults,
         "model_folder": folder,
+        "loras_dir": settings.LORAS_DIR,
         "uploaded": uploaded,
     }
     found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from tasks_app import errors, outcomes, parameters, previews, progress, providers, task_types, uploads
-from tasks_app.contracts import Claim, GenerationRequest, GenerationResult, LoadOptions, Progress, Recipe, percent
+from tasks_app.contracts import (
+    Claim,
+    GenerationRequest,
+    GenerationResult,
+    LoadOptions,
+    LoraUse,
+    Progress,
+    Recipe,
+    percent,
+)
 from tasks_app.models import Status, Task
 
 if TYPE_CHECKING:
@@ -151,6 +160,7 @@ def _request(task: Task, options: LoadOptions) -> GenerationRequest:
     # The format is for the storage to know.
     params = {name: value for name, value in task.params.items() if name != "output_format"}
     params |= {name: uploads.read(upload_id) for name, upload_id in pictures.items()}
+    params["loras"] = tuple(LoraUse(**lora) for lora in params.get("loras", ()))
     return GenerationRequest(
         model_id=task.model_id,
         revision=task.revision,

@@ -149,6 +149,22 @@ class StrictUUIDField(StrictCharField):
         return UUID(data)
 
 
+class StrictListField(serializers.ListField):
+    """A JSON array of at most `most` values; a longer one is refused before any of them is looked at."""
+
+    default_error_messages = {"not_a_list": "Must be a list.", "most": "Must be at most {most}."}
+
+    def __init__(self, *, most: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.most = most
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the validated values."""
+        if isinstance(data, list) and len(data) > self.most:
+            self.fail("most", most=self.most)
+        return list(super().to_internal_value(data))
+
+
 class StrictSerializer(serializers.Serializer[Any]):
     """A serializer that refuses unknown fields by name, and reports them with all other errors.
 

@@ -58,7 +58,15 @@ def test_the_documented_request_is_answered_as_documented(client: Client, db: No
         "task_type": "text-to-image",
         "status": "queued",
         "priority": 0,
-        "params": {**params, "width": None, "height": None, "num_images": 1, "scheduler": None, "output_format": "png"},
+        "params": {
+            **params,
+            "width": None,
+            "height": None,
+            "num_images": 1,
+            "scheduler": None,
+            "output_format": "png",
+            "loras": [],
+        },
         "model": {"id": "demo", "revision": None},
         "progress": {"phase": None, "step": 0, "total_steps": 25, "percent": 0, "eta_seconds": None},
         "queue_position": 1,
@@ -95,6 +103,7 @@ def test_absent_fields_get_the_documented_defaults(client: Client, db: None) -> 
         "height": None,
         "num_images": 1,
         "scheduler": None,
+        "loras": [],
         "output_format": "png",
     }
 

@@ -84,6 +84,7 @@ def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.
         "height": 32,
         "num_images": 2,
         "scheduler": None,
+        "loras": [],
         "output_format": "webp",
     }
     paths = [tmp_path / "new" / f"{task.pk}-{index}.webp" for index in range(2)]

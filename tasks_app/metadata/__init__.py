@@ -87,9 +87,16 @@ def _recovered(text: str) -> Recovered:
         task_type, params = told["task_type"], told["params"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UnreadablePicture("The picture's parameters are damaged.") from None
-    if not isinstance(task_type, str) or not isinstance(params, dict) or not all(map(_is_plain, params.values())):
+    if not isinstance(task_type, str) or not isinstance(params, dict) or not all(map(_is_kept, params.values())):
         raise UnreadablePicture("The picture's parameters are damaged.")
     return Recovered(source="diffusers-handler", task_type=task_type, params=params)
+
+
+def _is_kept(value: Any) -> bool:
+    """Return whether it is what parameters consist of: a plain value, or a list of objects with plain values."""
+    if not isinstance(value, list):
+        return _is_plain(value)
+    return all(isinstance(each, dict) and all(map(_is_plain, each.values())) for each in value)
 
 
 def _is_plain(value: Any) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tasks_app import samplers
+from tasks_app import loratags, samplers
 from tasks_app.contracts import Recipe, Recovered
 
 _NEGATIVE = "Negative prompt:"
@@ -36,14 +36,16 @@ def write(params: Mapping[str, Any], recipe: Recipe) -> str:
     }
     last = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
     negative = params.get("negative_prompt")
-    lines = [params.get("prompt", ""), f"{_NEGATIVE} {negative}" if negative else None, last]
+    prompt = loratags.written(params.get("prompt", ""), params.get("loras", ()))
+    lines = [prompt, f"{_NEGATIVE} {negative}" if negative else None, last]
     return "\n".join(line for line in lines if line is not None)
 
 
 def read(text: str) -> Recovered:
     """Return the parameters of an infotext; what has no counterpart here is ignored and told."""
     prompt, negative, pairs = split(text)
-    params = {"prompt": prompt, "negative_prompt": negative, **_taken(pairs)}
+    prompt, loras = loratags.taken(prompt)
+    params = {"prompt": prompt, "negative_prompt": negative, **({"loras": loras} if loras else {}), **_taken(pairs)}
     return Recovered(source="a1111", task_type="text-to-image", params=params, ignored=pairs)
 
 

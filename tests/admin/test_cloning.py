@@ -1,6 +1,7 @@
 """Clone with edits."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,8 +60,13 @@ def test_what_was_edited_is_queued_as_a_new_task_and_the_old_one_stays(
     assert str(task.pk) in entry.change_message
 
 
-def test_unedited_it_is_the_same_request(admin_client: Client, make_task: MakeTask) -> None:
-    task = make_task(params={"scheduler": None, "output_format": "webp"})
+def test_unedited_it_is_the_same_request(
+    admin_client: Client, make_task: MakeTask, settings: Any, tmp_path: Path
+) -> None:
+    settings.LORAS_DIR = tmp_path
+    (tmp_path / "style.safetensors").touch()
+    loras = [{"id": "style", "weight": 0.5}]
+    task = make_task(params={"scheduler": None, "output_format": "webp", "loras": loras})
     admin_client.post(clone_url(task), form_of(admin_client, task))
     new = Task.objects.exclude(pk=task.pk).get()
     assert (new.params, new.seed, new.model_id, new.priority) == (task.params, task.seed, task.model_id, task.priority)

@@ -62,7 +62,7 @@ def test_what_the_table_describes_is_there(name: str) -> None:
 
 
 def _view(name: str) -> Any:
-    return resolve(name.split()[1].format(task_id=uuid4(), index=0, name="demo", what="loras"))
+    return resolve(name.split()[1].format(task_id=uuid4(), index=0, name="demo", what="upscalers"))
 
 
 def test_the_schema_needs_no_key_and_is_had_as_json_and_yaml(client: Client, settings: Any) -> None:
@@ -92,6 +92,8 @@ def test_who_needs_a_key_is_told_as_the_server_is_set(settings: Any, auth: str, 
 VALUES: list[Any] = [None, True, False, -11, -1, 0, 1, 2, 8, 9, 10, 11, 31, 32, 33, 40, 50, 51, 150, 151, 2048, 2056]
 VALUES += [2**32 - 1, 2**32, 0.5, 49.5, 50.5, -0.5, "", "x", "25", "a\nb", "\0", [], ["x"], {}, {"x": 1}]
 VALUES += ["x" * 255, "x" * 256, "x" * 4000, "x" * 4001, "euler", "diffusers", "text-to-image"]
+LORAS: list[Any] = [[], [{"id": "x"}], [{"id": "x", "weight": -4}], [{"id": "x", "weight": 4.5}], [{"id": ""}], [{}]]
+LORAS += [["x"], [None], [{"id": 1}], [{"id": "x", "weight": "1"}], [{"id": "x", "more": 1}], [{"id": "x"}] * 9]
 WEBHOOKS: list[Any] = [{"url": "https://example.com", "events": events} for events in ([], ["failed"], ["x"], None)]
 WEBHOOKS += [{"url": url} for url in ("https://example.com/x", "http://example.com", "", None, 1)]
 WEBHOOKS += [{}, {"events": ["failed"]}, {"url": "https://example.com", "more": 1}]
@@ -100,12 +102,15 @@ WEBHOOKS += [{}, {"events": ["failed"]}, {"url": "https://example.com", "more": 
 def _params() -> Iterator[dict[str, Any]]:
     for name in [*parameters.fields(), "unknown"]:
         yield from ({"prompt": "x", name: value} for value in VALUES)
+    yield from ({"prompt": "x", "loras": value} for value in LORAS)
     yield {}
     for width in (None, 64, 65):
         yield from ({"prompt": "x", "width": width, "height": height} for height in (None, 64, 65))
 
 
-def test_parameters_fit_the_schema_when_they_are_taken() -> None:
+def test_parameters_fit_the_schema_when_they_are_taken(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").touch()
+    settings.LORAS_DIR = tmp_path
     part = {"$ref": "#/components/schemas/TextToImageParams"}
     found = {True: 0, False: 0}
     for body in _params():

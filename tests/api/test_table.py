@@ -86,7 +86,7 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 
 
 def test_every_url_has_a_row() -> None:
-    names = {resolve(row.path.format(id=uuid4(), index=0, name="demo", what="loras")).url_name for row in rows()}
+    names = {resolve(row.path.format(id=uuid4(), index=0, name="demo", what="upscalers")).url_name for row in rows()}
     assert names == url_names(urls.urlpatterns)
 
 

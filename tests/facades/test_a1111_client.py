@@ -60,6 +60,7 @@ def test_pictures_are_made_as_the_client_asks_for_them(api: WebUIApi) -> None:
         "height": 64,
         "num_images": 2,
         "scheduler": "euler_a",
+        "loras": [],
         "output_format": "png",
     }
     info = answer.info

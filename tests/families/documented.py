@@ -7,7 +7,7 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 
 
-BEHAVIOUR = ("pipeline", "works", "guidance", "negative", "preview", "multiple", "schedulers")
+BEHAVIOUR = ("pipeline", "works", "guidance", "negative", "preview", "multiple", "loras", "schedulers")
 OWN = ("own_steps", "own_guidance", "own_size", "memory")
 
 
@@ -21,6 +21,7 @@ class Family:
     negative: str
     preview: str
     multiple: str
+    loras: str
     schedulers: str
     own_steps: str
     own_guidance: str

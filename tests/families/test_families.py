@@ -9,11 +9,12 @@ import diffusers
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, Progress
+from tasks_app.contracts import GenerationRequest, GenerationResult, LoraUse, Progress
 from tasks_app.errors import InvalidParams, RunStopped
 from tasks_app.handlers.diffusers import memory
 from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
+from tests import loras
 from tests.families import documented
 from tests.families.builders import BUILDERS
 from tests.families.documented import Family
@@ -132,6 +133,22 @@ def test_two_requests_in_one_call_are_drawn_as_alone(handler: DiffusersHandler, 
         expected = run(handler, alone)[0].images
         assert [image.seed for image in result.images] == [image.seed for image in expected]
         assert min(psnr(one.image, other.image) for one, other in zip(result.images, expected, strict=True)) >= best
+
+
+def test_it_takes_loras_where_it_is_said_to_and_draws_as_before_without(
+    handler: DiffusersHandler, family: str, told: Family, models: Path
+) -> None:
+    base = draw(handler, family)
+    chosen = {"loras": (LoraUse(id=family, weight=1.0),)}
+    with PIPELINES.lease(key(family), pytest.fail, capacity=1) as pipeline:
+        parts = [name for name in ("unet", "transformer") if getattr(pipeline, name, None) is not None]
+        loras.save(models / "loras", family, loras.weights(pipeline, *parts))
+    if told.loras == "yes":
+        assert draw(handler, family, **chosen) != base
+    else:
+        with pytest.raises(InvalidParams, match="loras"):
+            draw(handler, family, **chosen)
+    assert draw(handler, family) == base
 
 
 def test_sizes_are_as_asked_for_up_to_its_multiple(handler: DiffusersHandler, family: str, told: Family) -> None:

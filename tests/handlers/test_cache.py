@@ -176,3 +176,28 @@ def test_what_nobody_used_for_so_long_goes_but_not_what_is_leased() -> None:
         assert cache.keys() == ["b"]
     cache.evict_idle(50)
     assert cache.keys() == ["b"]
+
+
+def test_a_pipeline_that_has_grown_makes_others_go() -> None:
+    cache = PipelineCache(size_of=lambda pipeline: pipeline.size)
+    for name in ("a", "b"):
+        with cache.lease(name, lambda name=name: Pipeline(name, 10), capacity=3, max_bytes=25) as pipeline:  # type: ignore[misc]
+            pass
+    with cache.lease("b", pytest.fail, capacity=3, max_bytes=25) as pipeline:
+        pipeline.size = 20
+        cache.weigh("b", capacity=3, max_bytes=25)
+        assert cache.keys() == ["b"]
+
+
+def test_a_discarded_pipeline_is_loaded_anew_and_is_gone_by_then() -> None:
+    seen: list[object] = []
+    cache = PipelineCache(on_evict=lambda: seen.append(first()))
+    with cache.lease("a", lambda: Pipeline("a"), capacity=1) as pipeline:
+        first = weakref.ref(pipeline)
+        cache.discard("a")
+        del pipeline
+    assert cache.keys() == []
+    second = use(cache, "a", capacity=1)
+    assert second is not None
+    assert seen == [None]
+    assert cache.uses() == [("a", 2, 0)]

@@ -50,6 +50,14 @@ def test_a_foreign_line_is_read_and_what_is_unknown_is_told() -> None:
     }
 
 
+def test_loras_are_written_as_tags_and_read_from_them() -> None:
+    loras = [{"id": "style", "weight": 0.8}, {"id": "two words", "weight": -1.0}]
+    params = {"prompt": "a house", "negative_prompt": "", "seed": 1, "width": 64, "height": 64, "steps": 5}
+    text = infotext.write({**params, "loras": loras}, recipe({}))
+    assert text.startswith("a house <lora:style:0.8> <lora:two words:-1>\n")
+    assert infotext.read(text).params == {**params, "loras": loras}
+
+
 @pytest.mark.parametrize(
     ("sampler", "scheduler", "ignored"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,7 @@ class Options(TypedDict, total=False):
     height: int | None
     num_images: int | None
     scheduler: str | None
+    loras: Sequence[Mapping[str, Any]] | None
     output_format: str | None
     params: Mapping[str, Any] | None
     priority: int | None

@@ -6,6 +6,7 @@ import base64
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
@@ -13,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from tasks_app import access, catalog, chosen, errors, metadata, samplers, services
+from tasks_app import access, catalog, chosen, errors, lorafiles, metadata, samplers, services
 from tasks_app.api.authentication import caller
 from tasks_app.api.facades.a1111_body import AS_THEY_ARE, MODEL, OptionsField, TextToImageSerializer
 from tasks_app.api.facades.a1111_words import at_rest, pictures, told, underway
@@ -24,7 +25,7 @@ from tasks_app.strict import StrictCharField, StrictSerializer, has_surrogate
 
 # What clients ask for to fill their menus, and this server has none of.
 _LISTS = (
-    *("script-info", "extensions", "upscalers", "latent-upscale-modes", "sd-vae", "loras"),
+    *("script-info", "extensions", "upscalers", "latent-upscale-modes", "sd-vae"),
     *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles"),
 )
 NOTHING: dict[str, Any] = {
@@ -129,6 +130,17 @@ class Models(APIView):
         """List the models that a request may name."""
         unknown = dict.fromkeys(("hash", "sha256", "config"))
         return Response([{"title": name, "model_name": name, "filename": name, **unknown} for name in catalog.listed()])
+
+
+class Loras(APIView):
+    """`GET /sdapi/v1/loras`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the LoRAs that a prompt may name."""
+        names = lorafiles.paths(settings.LORAS_DIR)
+        return Response([{"name": name, "alias": name, "path": name, "metadata": {}} for name in names])
 
 
 class Samplers(APIView):

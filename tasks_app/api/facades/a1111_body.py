@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from tasks_app import samplers
+from tasks_app import loratags, samplers
 from tasks_app.api.facades.tasks import FacadeSerializer, Unavailing, given
 from tasks_app.strict import StrictBooleanField, StrictCharField, StrictIntegerField, printable
 from tasks_app.submissions import PassedOn
@@ -99,6 +99,7 @@ class TextToImageSerializer(FacadeSerializer):
         "guidance_scale": "cfg_scale",
         "num_images": "batch_size × n_iter",
         "model_id": f"override_settings.{MODEL}",
+        "loras": "prompt",
     }
 
     batch_size = StrictIntegerField(min_value=1, max_value=MOST, required=False, allow_null=True)
@@ -120,6 +121,8 @@ class TextToImageSerializer(FacadeSerializer):
     def params(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as `POST /task` takes them."""
         params = {"prompt": "", **given(data, _NAMES), **_sides(data), "num_images": _count(data)}
+        if isinstance(params["prompt"], str):
+            params["prompt"], params["loras"] = loratags.taken(params["prompt"])
         options = data.get("override_settings")
         chosen = options.get(MODEL) if isinstance(options, dict) else None
         if model := chosen or self.context["model"]:

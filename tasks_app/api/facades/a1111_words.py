@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from tasks_app import progress
+from tasks_app import loratags, progress
 from tasks_app.api.facades.tasks import content
 from tasks_app.contracts import Recipe
 from tasks_app.metadata import infotext
@@ -35,7 +35,7 @@ def pictures(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 def _effective(sent: Mapping[str, Any], task: Task, image: TaskImage) -> dict[str, Any]:
     return {
-        "prompt": task.params["prompt"],
+        "prompt": loratags.written(task.params["prompt"], task.params["loras"]),
         "negative_prompt": task.params["negative_prompt"],
         "seed": task.seed,
         "sampler_name": NAMES.get(task.params["scheduler"]),

@@ -51,6 +51,7 @@ QUEUED: Example = {
         "width": None,
         "height": None,
         "scheduler": None,
+        "loras": [],
         "output_format": "png",
         "num_images": 1,
     },
@@ -70,6 +71,7 @@ QUEUED: Example = {
     "reproduction": None,
     "urls": {"self": _ROOT, "events": f"{_ROOT}/events", "cancel": f"{_ROOT}/cancel", "images": f"{_ROOT}/images"},
 }
+LORA: Example = {"id": "watercolor", "bytes": 151_108_008}
 MODEL: Example = {
     "id": "demo",
     "aliases": ["tiny"],

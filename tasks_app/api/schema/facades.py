@@ -187,6 +187,13 @@ OPERATIONS = {
         _list(shape(title=TEXT, model_name=TEXT, filename=TEXT, hash={}, sha256={}, config={})),
         scope=Scope.MODELS,
     ),
+    "GET /sdapi/v1/loras": _a1111(
+        "listLoraNames",
+        "List the LoRAs that a prompt may name.",
+        "The LoRAs.",
+        _list(shape(name=TEXT, alias=TEXT, path=TEXT, metadata=OBJECT)),
+        scope=Scope.MODELS,
+    ),
     "GET /sdapi/v1/samplers": _a1111(
         "listSamplers",
         "List A1111's samplers that this server has.",

@@ -18,6 +18,7 @@ from tasks_app.strict import (
     StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
+    StrictListField,
     StrictSerializer,
     StrictUUIDField,
 )
@@ -52,7 +53,16 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
             return {"type": "number", "minimum": field.min_value, "maximum": field.max_value}
         case StrictBooleanField():
             return {"type": "boolean"}
+        case StrictListField():
+            return {"type": "array", "items": schema_of(field.child), "maxItems": field.most}
+        case StrictSerializer():
+            return _object({name: schema_of(inner) for name, inner in field.fields.items()}, field)
     raise TypeError(f"fields.py has no schema for {type(field).__name__}")
+
+
+def _object(properties: dict[str, Schema], serializer: StrictSerializer) -> Schema:
+    required = sorted(name for name, field in serializer.fields.items() if field.required)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 class _FieldSchema(OpenApiSerializerFieldExtension):
@@ -82,6 +92,12 @@ class FloatSchema(_FieldSchema):
     """Numbers."""
 
     target_class = StrictFloatField
+
+
+class ListSchema(_FieldSchema):
+    """Lists."""
+
+    target_class = StrictListField
 
 
 class EventsSchema(OpenApiSerializerFieldExtension):
@@ -125,12 +141,8 @@ class SerializerSchema(OpenApiSerializerExtension):
     def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
         """Return the object's schema."""
         fields = self.target.fields
-        found = {
-            "type": "object",
-            "properties": {name: auto_schema._map_serializer_field(field, direction) for name, field in fields.items()},
-            "required": sorted(name for name, field in fields.items() if field.required),
-            "additionalProperties": False,
-        }
+        properties = {name: auto_schema._map_serializer_field(field, direction) for name, field in fields.items()}
+        found = _object(properties, self.target)
         return {**found, **_together({name: schema_of(fields[name]) for name in self.target.together})}
 
 

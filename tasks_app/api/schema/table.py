@@ -8,6 +8,7 @@ from tasks_app.api.schema import facades
 from tasks_app.api.schema.examples import (
     EVENT,
     IMAGE,
+    LORA,
     MODEL,
     PAGE,
     QUEUED,
@@ -206,6 +207,20 @@ OPERATIONS = {
                 says="All of them by name, those that are not allowed too.",
                 content={JSON: {"type": "array", "items": ref("schemas", "DiffusionModel")}},
                 example=[MODEL],
+            )
+        },
+        refusals=(406,),
+        scope=Scope.MODELS,
+    ),
+    "GET /loras": Operation(
+        id="listLoras",
+        tag="models",
+        summary="List the LoRAs that requests may name.",
+        answers={
+            200: Answer(
+                says="All of them by name.",
+                content={JSON: {"type": "array", "items": ref("schemas", "Lora")}},
+                example=[LORA],
             )
         },
         refusals=(406,),

@@ -35,6 +35,7 @@ class PipelineCache:
         self._loads: Counter[Hashable] = Counter()
         self._hits: Counter[Hashable] = Counter()
         self._sizes: dict[Hashable, int] = {}
+        self._discarded = False
         self._on_evict = on_evict
         self._size_of = size_of
 
@@ -54,6 +55,8 @@ class PipelineCache:
                 found = entry.pipeline is not None
                 if not found:
                     self._make_room(capacity, max_bytes)
+                    if self._discarded:
+                        self._collect()  # only now: it was in use when it was discarded
                     entry.pipeline = load()
                     self._sizes[key] = self._size_of(entry.pipeline)
                     self._make_room(capacity, max_bytes)
@@ -61,6 +64,16 @@ class PipelineCache:
                 yield entry.pipeline
         finally:
             self._leave(key, entry)
+
+    def weigh(self, key: Hashable, *, capacity: int, max_bytes: int | None = None) -> None:
+        """Look anew how large a leased pipeline is, and make room for it as `lease` does."""
+        self._sizes[key] = self._size_of(self._entries[key].pipeline)
+        self._make_room(capacity, max_bytes)
+
+    def discard(self, key: Hashable) -> None:
+        """Let go of a leased pipeline, which is not to be used again: the next lease loads it anew."""
+        self._entries[key].pipeline = None
+        self._discarded = True
 
     def keys(self) -> list[Any]:
         """Return what is loaded, the least recently used first."""
@@ -120,6 +133,10 @@ class PipelineCache:
         for key in keys:
             del self._entries[key]
         if keys:
-            # Pipelines hold themselves in cycles: without a collection the memory stays taken.
-            gc.collect()
-            self._on_evict()
+            self._collect()
+
+    def _collect(self) -> None:
+        # Pipelines hold themselves in cycles: without a collection the memory stays taken.
+        gc.collect()
+        self._on_evict()
+        self._discarded = False

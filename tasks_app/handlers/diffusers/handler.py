@@ -30,10 +30,11 @@ from tasks_app.contracts import (
     WarmModel,
 )
 from tasks_app.errors import OutOfMemory, RunStopped
-from tasks_app.handlers.diffusers import loading, memory, prompts, snapshots, tuning
+from tasks_app.handlers.diffusers import loading, loras, memory, prompts, snapshots, tuning
 from tasks_app.handlers.diffusers.cache import PipelineCache
 from tasks_app.handlers.diffusers.call import Call, clean, images
 from tasks_app.handlers.diffusers.derived import pipeline_for
+from tasks_app.handlers.diffusers.loras import Lora
 from tasks_app.handlers.diffusers.previews import Pace
 
 
@@ -43,6 +44,10 @@ def _empty_device_cache() -> None:
 
 
 PIPELINES = PipelineCache(on_evict=_empty_device_cache, size_of=memory.size_of)
+
+
+# What a loaded pipeline is kept under: model, revision, options.
+_Key = tuple[str, str, LoadOptions]
 
 
 class _Room(TypedDict):
@@ -58,6 +63,7 @@ class DiffusersHandler:
         *,
         models_dir: Path,
         hub_cache: Path,
+        loras_dir: Path | None = None,
         offline: bool = False,
         hub_endpoint: str | None = None,
         device: str = "auto",
@@ -78,6 +84,7 @@ class DiffusersHandler:
             endpoint=hub_endpoint,
             max_bytes=max_models_bytes,
         )
+        self._loras_dir = loras_dir or models_dir / "loras"
         self._device = device
         self._dtype = dtype
         self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
@@ -107,8 +114,10 @@ class DiffusersHandler:
         started = time.monotonic()
         first = requests[0]
         snapshot = self._fetch(first.model_id, first.revision, report, first.total_steps)
-        lease = self._lease(first.model_id, snapshot, first.options, thrifty=thrifty)
-        with memory.watched(), lease as found:
+        worn = loras.find(first.loras, self._loras_dir)
+        key = _key(first.model_id, snapshot, first.options)
+        with memory.watched(), self._lease(key, snapshot, thrifty=thrifty) as found:
+            self._wear(found, worn, key)
             pipeline = pipeline_for(found, first)
             loaded = time.monotonic()
             slim = memory.thrift(pipeline) if thrifty else nullcontext()
@@ -118,7 +127,7 @@ class DiffusersHandler:
         timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
         timings["decoding"] = time.monotonic() - call.denoised
         rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
-        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))}
+        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))} | loras.told(worn)
         return [
             GenerationResult(images=made, revision=snapshot.revision, timings=rounded, provenance=made_by)
             for made in images(output, requests)
@@ -127,7 +136,7 @@ class DiffusersHandler:
     def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
         """Load a model ahead of its first task; see `contracts.Handler`."""
         snapshot = self._fetch(model_id, revision, lambda progress: None, 0)
-        with memory.watched(), self._lease(model_id, snapshot, options):
+        with memory.watched(), self._lease(_key(model_id, snapshot, options), snapshot):
             pass
 
     def unload(self, model_id: str) -> None:
@@ -144,10 +153,21 @@ class DiffusersHandler:
         loaded = dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys)
         return memory.state(loading.device_of(self._device), tuple(loaded), _uses())
 
+    def _wear(self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], key: _Key) -> None:
+        """Let a leased pipeline have these LoRAs and no others."""
+        loras.check(pipeline, wanted, key[2])
+        try:
+            grown = loras.wear(pipeline, wanted)
+        except Exception:
+            PIPELINES.discard(key)
+            raise
+        if grown:
+            PIPELINES.weigh(key, **self._room)
+
     def _lease(
-        self, model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions, *, thrifty: bool = False
+        self, key: _Key, snapshot: snapshots.Snapshot, *, thrifty: bool = False
     ) -> AbstractContextManager[DiffusionPipeline]:
-        key = model_id, snapshot.revision, options
+        _, _, options = key
         # A model that once was too large stays in its thrifty form until it is evicted.
         chosen = replace(options, offload="model") if thrifty and options.offload == "none" else options
         return PIPELINES.lease(key, lambda: self._load(snapshot, chosen), **self._room)
@@ -183,6 +203,10 @@ class DiffusersHandler:
         pipeline = loading.load(snapshot, placement, safety_checker=self._safety_checker, options=options)
         prompts.remember(pipeline, self._prompt_cache_bytes)
         return pipeline
+
+
+def _key(model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions) -> _Key:
+    return model_id, snapshot.revision, options
 
 
 def _uses() -> tuple[ModelUse, ...]:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from rest_framework import serializers
 
+from tasks_app import lorafiles
 from tasks_app.contracts import OutputFormat, Uploaded, steps_taken
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.strict import (
@@ -13,6 +14,7 @@ from tasks_app.strict import (
     StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
+    StrictListField,
     StrictSerializer,
     StrictUUIDField,
     details,
@@ -20,6 +22,7 @@ from tasks_app.strict import (
 
 MAX_PROMPT = 4000
 MAX_SEED = 2**32 - 1
+MAX_LORAS = 8
 MODEL_HELP = "A model that this server allows, by any of its names; left out: the server's default."
 IMAGES_HELP = "Picture i has the seed + i and a generator of its own."
 SIDE: dict[str, Any] = {
@@ -32,8 +35,27 @@ SIDE: dict[str, Any] = {
 }
 
 
+class LoraField(StrictCharField):
+    """The name of a LoRA that this server has."""
+
+    default_error_messages = {"unknown": "There is no such LoRA here; GET /loras lists those that there are."}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return it as it is."""
+        if data not in lorafiles.paths(self.context["loras_dir"]):
+            self.fail("unknown")
+        return str(data)
+
+
+class LoraParams(StrictSerializer):
+    """A LoRA, and how much of it is added."""
+
+    id = LoraField(min_length=1, max_length=255)
+    weight = StrictFloatField(min_value=-4, max_value=4, default=1.0)
+
+
 class TextToImageParams(StrictSerializer):
-    """The fields of `params`; the context brings `max_pixels`, `max_images` and `model_defaults`.
+    """The fields of `params`; the context brings `max_pixels`, `max_images`, `model_defaults` and `loras_dir`.
 
     `model_defaults` are values by field, which go before the defaults here; `model_folder` may be where the model lies.
 
@@ -61,6 +83,7 @@ class TextToImageParams(StrictSerializer):
     scheduler = StrictChoiceField(
         list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
     )
+    loras = StrictListField(child=LoraParams(), most=MAX_LORAS, default=list, help_text="Added to the model's weights.")
     output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
@@ -81,6 +104,12 @@ class TextToImageParams(StrictSerializer):
         if takes and name not in takes:
             raise serializers.ValidationError(f"This model takes: {', '.join(takes)}.", code="invalid_choice")
         return name
+
+    def validate_loras(self, loras: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Refuse one that is named twice."""
+        if len({lora["id"] for lora in loras}) < len(loras):
+            raise serializers.ValidationError("Must not name one twice.", code="repeated")
+        return loras
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the values; a size that can't be is told with all other errors."""

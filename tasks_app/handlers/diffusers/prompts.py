@@ -11,6 +11,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch.utils import _pytree as pytree
 
+from tasks_app.handlers.diffusers import loras
+
 # What two calls can be compared by; a call with anything else, as with embeddings, is not remembered.
 _PLAIN = (str, int, float, torch.device, torch.dtype, type(None))
 
@@ -18,7 +20,7 @@ _PLAIN = (str, int, float, torch.device, torch.dtype, type(None))
 def remember(pipeline: DiffusionPipeline, max_bytes: int) -> None:
     """Let a pipeline remember its prompts, as long as it lives; one that has no `encode_prompt` stays as it is."""
     if max_bytes and hasattr(pipeline, "encode_prompt"):
-        pipeline.encode_prompt = Remembered(pipeline.encode_prompt, max_bytes)
+        pipeline.encode_prompt = Remembered(pipeline.encode_prompt, max_bytes, lambda: loras.worn(pipeline))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +44,20 @@ class Remembered:
     """Stands for `encode_prompt`: for arguments that it knows it returns the tensors that came of them before.
 
     The least recently used go first when all together take more than `max_bytes`. Tensors that a caller has written to
-    are made anew.
+    are made anew. `encoders` says how the text encoders are at present, where that changes.
     """
 
-    def __init__(self, encode: Callable[..., Any], max_bytes: int) -> None:
+    def __init__(
+        self, encode: Callable[..., Any], max_bytes: int, encoders: Callable[[], Hashable] = lambda: None
+    ) -> None:
         self._encode = encode
+        self._encoders = encoders
         self._max_bytes = max_bytes
         self._kept: OrderedDict[Hashable, _Embeddings] = OrderedDict()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what `encode_prompt` returns."""
-        key = _key(args, kwargs)
+        key = _key(self._encoders(), args, kwargs)
         found = self._kept.get(key)
         if found is not None and found.untouched():
             self._kept.move_to_end(key)
@@ -73,10 +78,10 @@ class Remembered:
             self._kept.popitem(last=False)
 
 
-def _key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+def _key(encoders: Hashable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
     """Return what tells this call from others; None if nothing does."""
     leaves, layout = pytree.tree_flatten((args, dict(kwargs)))
-    return (repr(layout), *leaves) if all(isinstance(leaf, _PLAIN) for leaf in leaves) else None
+    return (encoders, repr(layout), *leaves) if all(isinstance(leaf, _PLAIN) for leaf in leaves) else None
 
 
 def _writes(leaves: list[Any]) -> list[int]:

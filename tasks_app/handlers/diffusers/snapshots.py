@@ -84,7 +84,7 @@ def fetch(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Sn
         return _fetch_folder(model_id, revision, places, on_bytes)
     base, _, base_revision = file.base.partition("@")
     folder = _fetch_folder(base, base_revision, places, on_bytes)
-    return Snapshot(path=folder.path, revision=_content_hash(file.path), weights=file.path)
+    return Snapshot(path=folder.path, revision=content_hash(file.path)[:HASH_DIGITS], weights=file.path)
 
 
 def _fetch_folder(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
@@ -107,9 +107,10 @@ def _fetch_folder(model_id: str, revision: str, places: Places, on_bytes: OnByte
         raise _unavailable(model_id, f"the Hub can't be reached ({type(error).__name__})") from None
 
 
-def _content_hash(path: Path) -> str:
+def content_hash(path: Path) -> str:
+    """Return a file's sha256, in hexadecimal."""
     stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)[:HASH_DIGITS]
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
