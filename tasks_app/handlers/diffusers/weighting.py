@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from compel import EmbeddingsProvider, ReturnedEmbeddingsType
+from compel import EmbeddingsProvider, ReturnedEmbeddingsType, SplitLongTextMode
 from diffusers import DiffusionPipeline
 
 from tasks_app.handlers.diffusers.emphasis import Fragment, parse
@@ -28,8 +28,6 @@ def weigh(pipeline: DiffusionPipeline, family: str) -> None:
     Raises:
         LookupError: its encoders don't allow that.
     """
-    if family not in LAYERS:
-        raise LookupError("its encoders are not CLIP's alone")
     pipeline.encode_prompt = Weighted(pipeline, LAYERS[family])
 
 
@@ -97,6 +95,7 @@ class Weighted:
                 text_encoder=_Encoder(parts[f"text_encoder{which}"], device),
                 returned_embeddings_type=self._layer,
                 truncate=False,
+                split_long_text_mode=SplitLongTextMode.SENTENCES,
                 device=device,
             )
             for which in self._parts
