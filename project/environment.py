@@ -68,6 +68,7 @@ class Environment(BaseSettings):
     BATCH_WAIT_MS: int = Field(default=0, ge=0, le=1000)
     SAFETY_CHECKER: bool = True
     PREVIEW_EVERY_STEPS: int = Field(default=2, ge=0)
+    PREVIEW_INTERVAL_MS: int = Field(default=250, ge=0)
     PROMPT_CACHE_BYTES: int = Field(default=64 * 1024 * 1024, ge=0)
     CPU_THREADS: int | None = Field(default=None, ge=1)
     WORKER_NAME: str | None = None

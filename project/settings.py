@@ -224,6 +224,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "max_cached_bytes": env.MAX_CACHED_BYTES,
         "safety_checker": env.SAFETY_CHECKER,
         "preview_every": env.PREVIEW_EVERY_STEPS,
+        "preview_seconds": env.PREVIEW_INTERVAL_MS / 1000,
         "prompt_cache_bytes": env.PROMPT_CACHE_BYTES,
         "cpu_threads": env.CPU_THREADS,
     }

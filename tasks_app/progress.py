@@ -33,15 +33,20 @@ SILENCE_SECONDS = 3.0
 
 # Previews are not appended: they would fill Redis, and only the latest counts.
 _PUBLISH = """
-local entry = ''
-if ARGV[2] == 'preview' then
-    redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[6])
-else
-    entry = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'event', ARGV[2], 'data', ARGV[3])
-    redis.call('EXPIRE', KEYS[1], ARGV[4])
-    if ARGV[2] == 'progress' then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
+local channel, event, ttl, most, preview_ttl = unpack(ARGV, 1, 5)
+for nth = 0, #KEYS / 3 - 1 do
+    local stream, latest, preview = unpack(KEYS, 3 * nth + 1, 3 * nth + 3)
+    local id, data = unpack(ARGV, 2 * nth + 6, 2 * nth + 7)
+    local entry = ''
+    if event == 'preview' then
+        redis.call('SET', preview, data, 'EX', preview_ttl)
+    else
+        entry = redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'event', event, 'data', data)
+        redis.call('EXPIRE', stream, ttl)
+        if event == 'progress' then redis.call('SET', latest, data, 'EX', ttl) end
+    end
+    redis.call('PUBLISH', channel, table.concat({id, entry, event, data}, '\\n'))
 end
-redis.call('PUBLISH', ARGV[7], table.concat({ARGV[1], entry, ARGV[2], ARGV[3]}, '\\n'))
 """
 _PHASES = ["", *Phase.values]
 
@@ -91,12 +96,18 @@ def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
 
     Redis being away costs the event and nothing else.
     """
-    if not answers():
+    publish_all(event, {task_id: data})
+
+
+def publish_all(event: str, data: Mapping[UUID, dict[str, Any]]) -> None:
+    """Tell of several tasks at once, in one call to Redis; see `publish`."""
+    if not answers() or not data:
         return
-    keys = [events_key(task_id), progress_key(task_id), preview_key(task_id)]
+    keys = [key for task_id in data for key in (events_key(task_id), progress_key(task_id), preview_key(task_id))]
+    told = [text for task_id, each in data.items() for text in (str(task_id), json.dumps(each))]
     kept: list[str | int] = [settings.PROGRESS_TTL_SECONDS, MAX_EVENTS, PREVIEW_TTL_SECONDS]
     try:
-        _publish(keys=keys, args=[str(task_id), event, json.dumps(data), *kept, CHANNEL])
+        _publish(keys=keys, args=[CHANNEL, event, *kept, *told])
     except redis.RedisError as error:
         leave_alone(error)
 

@@ -117,8 +117,8 @@ def publish_progress(batch: Batch) -> None:
     }
     if latest.bytes_done is not None:
         data |= {"bytes_done": latest.bytes_done, "bytes_total": latest.bytes_total}
-    for run in batch.going:
-        progress.publish(run.claim.task_id, "progress", {"attempt": run.claim.attempt, **data})
+    told = {run.claim.task_id: {"attempt": run.claim.attempt, **data} for run in batch.going}
+    progress.publish_all("progress", told)
 
 
 def publish_previews(batch: Batch, draw: Callable[[int], Image]) -> None:

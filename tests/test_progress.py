@@ -28,6 +28,21 @@ def test_the_latest_progress_and_every_event_are_kept_as_json(events: Events) ->
     ]
 
 
+def test_of_several_tasks_each_is_told_its_own_in_one_call(events: Events) -> None:
+    first, second, before = uuid4(), uuid4(), scripts_run()
+    progress.publish_all("progress", {first: {"step": 1}, second: {"step": 2}})
+    assert scripts_run() == before + 2  # its own is one, too
+    assert progress._latest([first, second]) == {first: {"step": 1}, second: {"step": 2}}
+    assert (events(first), events(second)) == ([("progress", {"step": 1})], [("progress", {"step": 2})])
+
+
+def scripts_run() -> int:
+    # The first call of a process may bring the script along.
+    progress.publish_all("status", {uuid4(): {}})
+    calls: int = progress.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    return calls
+
+
 def test_all_keys_expire_the_preview_first(settings: Any) -> None:
     settings.PROGRESS_TTL_SECONDS = 1000
     task_id = uuid4()

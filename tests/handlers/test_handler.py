@@ -285,7 +285,7 @@ def test_so_is_one_without_a_scheduler_of_its_own() -> None:
             raise AssertionError("must not be called")
 
     with pytest.raises(InvalidParams, match="stopped"):
-        Call(cast(DiffusionPipeline, Composed()), [request()], lambda progress: None, preview_every=0)()
+        Call(cast(DiffusionPipeline, Composed()), [request()], lambda progress: None)()
 
 
 def test_a_pipeline_with_the_legacy_callback_reports_its_steps(handler: DiffusersHandler, as_class: Any) -> None:

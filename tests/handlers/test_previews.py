@@ -10,8 +10,9 @@ from diffusers import DiffusionPipeline
 
 from tasks_app.contracts import Progress
 from tasks_app.handlers.diffusers.handler import DiffusersHandler
-from tasks_app.handlers.diffusers.previews import SIDE, Previews, _encoded, latent_map
+from tasks_app.handlers.diffusers.previews import SIDE, Pace, Previews, _encoded, latent_map
 from tests.handlers.test_handler import pixels, request
+from tests.stack import until
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 
@@ -27,7 +28,7 @@ def latents_of(pipeline: DiffusionPipeline, color: tuple[float, float, float]) -
 
 
 def drawn(pipeline: DiffusionPipeline, latents: torch.Tensor) -> Any:
-    draw = Previews(pipeline, 1).take(1, latents)
+    draw = Previews(pipeline, Pace(every=1)).take(1, latents)
     assert draw is not None
     return draw(0)
 
@@ -77,22 +78,32 @@ def test_large_latents_are_shrunk_and_keep_their_shape(demo: DiffusionPipeline) 
 
 def test_only_every_so_manieth_step_is_looked_at(demo: DiffusionPipeline) -> None:
     latents = latents_of(demo, (0.5, 0.5, 0.5))
-    assert Previews(demo, 3).take(2, latents) is None
-    assert Previews(demo, 3).take(3, latents) is not None
-    assert Previews(demo, 0).take(3, latents) is None
+    assert Previews(demo, Pace(every=3)).take(2, latents) is None
+    assert Previews(demo, Pace(every=3)).take(3, latents) is not None
+    assert Previews(demo, Pace(every=0)).take(3, latents) is None
 
 
 def test_a_preview_that_cost_its_share_of_the_run_is_followed_by_none(demo: DiffusionPipeline) -> None:
-    previews = Previews(demo, 1)
+    previews = Previews(demo, Pace(every=1))
     latents = torch.zeros(1, demo.vae.config.latent_channels, 512, 512)
     assert previews.take(1, latents) is not None
     # No step has taken any time since.
     assert previews.take(2, latents) is None
 
 
+def test_steps_that_follow_fast_have_no_preview_each(demo: DiffusionPipeline) -> None:
+    latents = latents_of(demo, (0.5, 0.5, 0.5))
+    seldom, at_will = (Previews(demo, Pace(every=1, seconds=seconds)) for seconds in (3600, 0))
+    assert seldom.take(1, latents) is not None
+    assert at_will.take(1, latents) is not None
+    # Then both can afford another one.
+    until(lambda: at_will.take(2, latents), bool)
+    assert seldom.take(2, latents) is None
+
+
 @pytest.mark.parametrize("shape", [(1, 256, 64), (1, 3, 8, 8), (1, 4, 1, 8, 8)])
 def test_latents_of_another_make_have_no_preview(demo: DiffusionPipeline, shape: tuple[int, ...]) -> None:
-    assert Previews(demo, 1).take(1, torch.zeros(shape)) is None
+    assert Previews(demo, Pace(every=1)).take(1, torch.zeros(shape)) is None
 
 
 @pytest.mark.parametrize("scheduler", [None, "euler_a", "dpmpp_2m"])

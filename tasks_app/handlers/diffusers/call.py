@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -18,7 +18,7 @@ from tasks_app.contracts import GeneratedImage, GenerationRequest, Progress, Rep
 from tasks_app.errors import InvalidParams
 from tasks_app.handlers.diffusers.derived import ORIGIN, fitted, origin
 from tasks_app.handlers.diffusers.dialect import Dialect
-from tasks_app.handlers.diffusers.previews import Previews
+from tasks_app.handlers.diffusers.previews import NO_PREVIEWS, Pace, Previews
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted, configured, is_flow
 
 SEEDS = 2**32
@@ -33,14 +33,14 @@ class Call:
         requests: Sequence[GenerationRequest],
         report: Report,
         *,
-        preview_every: int,
+        pace: Pace = NO_PREVIEWS,
     ) -> None:
         """Take requests that differ in prompt, negative prompt and seed only."""
         self._pipeline = pipeline
         self._requests = requests
         self._request = requests[0]
         self._report = report
-        self._previews = Previews(pipeline, preview_every, height=self._request.height, width=self._request.width)
+        self._previews = Previews(pipeline, pace, height=self._request.height, width=self._request.width)
         self._denoised_latents: torch.Tensor | None = None
         self._dialect = Dialect(pipeline)
         self.denoised = time.monotonic()
@@ -50,7 +50,8 @@ class Call:
         arguments = self._arguments()  # refuses pipelines that have no scheduler, too
         self._watch_scheduler()
         self._report(Progress(phase="denoising", total_steps=self._request.total_steps))
-        return self._pipeline(**arguments)
+        with _mode(self._pipeline):
+            return self._pipeline(**arguments)
 
     def _watch_scheduler(self) -> None:
         """Keep what the scheduler expects the picture to become: a preview of the noisy latents shows mostly noise."""
@@ -181,6 +182,15 @@ def _named(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
 def _with_nested(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:
     nested = [getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe", ORIGIN)]
     return [pipeline, *(pipe for pipe in nested if pipe is not None)]
+
+
+def _mode(pipeline: DiffusionPipeline) -> AbstractContextManager[Any]:
+    """Return the mode that the pipeline is called in: beyond `no_grad`, tensors don't count who writes to them.
+
+    accelerate's hooks, which offload what is at rest, need that count.
+    """
+    offloaded = any(hasattr(part, "_hf_hook") for part in pipeline.components.values())
+    return torch.no_grad() if offloaded else torch.inference_mode()
 
 
 def _seeds(request: GenerationRequest) -> list[int]:

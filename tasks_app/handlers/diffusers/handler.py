@@ -34,6 +34,7 @@ from tasks_app.handlers.diffusers import loading, memory, prompts, snapshots, tu
 from tasks_app.handlers.diffusers.cache import PipelineCache
 from tasks_app.handlers.diffusers.call import Call, clean, images
 from tasks_app.handlers.diffusers.derived import pipeline_for
+from tasks_app.handlers.diffusers.previews import Pace
 
 
 def _empty_device_cache() -> None:
@@ -66,6 +67,7 @@ class DiffusersHandler:
         max_cached_bytes: int | None = None,
         safety_checker: bool = True,
         preview_every: int = 0,
+        preview_seconds: float = 0.0,
         prompt_cache_bytes: int = 0,
         cpu_threads: int | None = None,
     ) -> None:
@@ -80,7 +82,7 @@ class DiffusersHandler:
         self._dtype = dtype
         self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
         self._safety_checker = safety_checker
-        self._preview_every = preview_every
+        self._pace = Pace(every=preview_every, seconds=preview_seconds)
         self._prompt_cache_bytes = prompt_cache_bytes
         if cpu_threads is not None:
             torch.set_num_threads(cpu_threads)
@@ -111,7 +113,7 @@ class DiffusersHandler:
             loaded = time.monotonic()
             slim = memory.thrift(pipeline) if thrifty else nullcontext()
             with clean(pipeline, first.scheduler), slim:
-                call = Call(pipeline, requests, report, preview_every=self._preview_every)
+                call = Call(pipeline, requests, report, pace=self._pace)
                 output = call()
         timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
         timings["decoding"] = time.monotonic() - call.denoised

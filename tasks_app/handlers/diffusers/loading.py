@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelLoadFailed
-from tasks_app.handlers.diffusers import tuning, weights
+from tasks_app.handlers.diffusers import signatures, tuning, weights
 from tasks_app.handlers.diffusers.snapshots import Snapshot, variant_of
 from tasks_app.modelfiles import INDEX
 
@@ -66,6 +66,8 @@ def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, opti
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     tuning.tune(pipeline, options)
+    if not options.compile_blocks:  # which looks at no signature while it runs
+        signatures.keep(pipeline)
     if options.offload == "none" or placement.device == "cpu":
         return pipeline.to(placement.device)
     if options.offload == "model":

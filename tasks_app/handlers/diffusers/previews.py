@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +24,17 @@ SHARE = 0.02
 SIDE = 64
 FIELDS = 32
 
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """At which steps there is a preview: every so-manieth, 0 is none, but so many seconds after the one before."""
+
+    every: int = 0
+    seconds: float = 0.0
+
+
+NO_PREVIEWS = Pace()
+
 _maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictionary()
 
 
@@ -30,21 +42,23 @@ class Previews:
     """The previews of one call, of the first picture of each of its requests."""
 
     def __init__(
-        self, pipeline: DiffusionPipeline, every: int, *, height: int | None = None, width: int | None = None
+        self, pipeline: DiffusionPipeline, pace: Pace, *, height: int | None = None, width: int | None = None
     ) -> None:
-        """Look at every so-manieth step; 0 looks at none. The picture's size is in pixels, None is the model's own."""
+        """Nothing is looked at yet. The picture's size is in pixels, None is the model's own."""
         self._pipeline = pipeline
         self._size = height, width
-        self._every = every
-        self._map = latent_map(pipeline) if every else None
+        self._pace = pace
+        self._map = latent_map(pipeline) if pace.every else None
         self._started = time.monotonic()
+        self._next_at = self._started
         self._spent = 0.0
 
     def take(self, step: int, latents: Any) -> Callable[[int], Image.Image] | None:
         """Copy the latents (requests, channels, height, width) if it is time to, and return what draws one of them."""
-        if self._map is None or step % self._every or not self._affordable():
+        if self._map is None or not self._is_due(step):
             return None
         began = time.monotonic()
+        self._next_at = began + self._pace.seconds
         latents = self._unpacked(latents)
         if latents.ndim != 4 or latents.shape[1] != self._map.shape[0] - 1:
             return None  # of an unknown make, or of a video: no map for those
@@ -62,8 +76,10 @@ class Previews:
         unpacked: torch.Tensor = unpack(latents, height, width, factor)
         return unpacked
 
-    def _affordable(self) -> bool:
-        return self._spent <= SHARE * (time.monotonic() - self._started)
+    def _is_due(self, step: int) -> bool:
+        now = time.monotonic()
+        affordable = self._spent <= SHARE * (now - self._started)
+        return step % self._pace.every == 0 and now >= self._next_at and affordable
 
     def _draw(self, latents: torch.Tensor, latent_map: torch.Tensor, index: int) -> Image.Image:
         began = time.thread_time()

@@ -57,7 +57,9 @@ class Remembered:
         if found is not None and found.untouched():
             self._kept.move_to_end(key)
             return pytree.tree_unflatten(found.leaves, found.layout)
-        made = self._encode(*args, **kwargs)
+        # What is kept has to tell whether it was written to, which tensors of inference mode don't.
+        with torch.inference_mode(False), torch.no_grad():
+            made = self._encode(*args, **kwargs)
         if key is not None:
             self._keep(key, made)
         return made
