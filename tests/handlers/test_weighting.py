@@ -21,8 +21,8 @@ from tests.handlers.test_handler import DEMO
 from tests.handlers.test_handler import request as of_model
 
 SIDE = 64
-WEIGHTED = ("sd", "sdxl", "lcm", "demo")
-REFUSED = ("flux", "sd3", "kandinsky22")
+WEIGHTED = ("sdxl", "lcm", "demo")
+REFUSED = ("flux", "kandinsky22")
 # In decibels: what differs by rounding alone.
 ROUNDED = 50.0
 LONG = "a red house by the sea" + ", snow on the roof" * 12
@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_sd(folder / "sd")
     tiny.save_sdxl(folder / "sdxl")
     tiny.save_flux(folder / "flux")
-    for family in ("lcm", "sd3", "kandinsky22"):
+    for family in ("lcm", "kandinsky22"):
         build(family).save_pretrained(folder / family)
     (folder / "demo").symlink_to(DEMO / "demo")
     return folder
