@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from tasks_app import modelfiles, parameters
 from tasks_app.contracts import LoadOptions
-from tasks_app.errors import ModelNotAllowed
+from tasks_app.errors import ModelLoadFailed, ModelNotAllowed
 from tasks_app.models import DiffusionModel, Pause
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def plain_names() -> list[str]:
     return _ids(public_names())
 
 
-def menu() -> tuple[str, dict[str, dict[str, Any]]]:
-    """Return the default's name, and every public name that is no pattern with its model's own defaults."""
+def menu() -> tuple[str, dict[str, ResolvedModel | None]]:
+    """Return the default's name, and every public name that is no pattern with its model; None for one that is gone."""
     rows = list(DiffusionModel.objects.all())
-    named = {name: {} if row is None else own_defaults(row) for name, row in _plain(rows).items()}
+    named = {name: by_settings(name) if row is None else _by_row(row, name) for name, row in _plain(rows).items()}
     return default_among(rows), named
 
 
@@ -168,6 +168,23 @@ def revision(row: DiffusionModel) -> str:
     """Return the commit that a model stays at by its row, else by the settings; empty is the newest."""
     ruled = None if row.revision else by_settings(row.model_id)
     return ruled.revision if ruled else row.revision
+
+
+def configuration(model_id: str, revision: str) -> Path | None:
+    """Return the folder that says what a model consists of, where this host has one."""
+    hub_cache = settings.PROVIDERS["diffusers"]["hub_cache"]
+    try:
+        return (
+            modelfiles.configuration(settings.MODELS_DIR, hub_cache, model_id, revision) if is_name(model_id) else None
+        )
+    except ModelLoadFailed:
+        return None
+
+
+def schedulers(model_id: str, revision: str) -> list[str] | None:
+    """Return the schedulers that a model takes; None where it can't be told here."""
+    folder = configuration(model_id, revision)
+    return None if folder is None else parameters.schedulers(folder) or None
 
 
 def load_options(model_id: str) -> LoadOptions:

@@ -33,6 +33,7 @@ class LoadOptions:
     vae_slicing: bool = False
     vae_tiling: bool = False
     quantization: str = ""
+    prompt_weighting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+
 from tasks_app.errors import ModelLoadFailed
 
 INDEX = "model_index.json"
@@ -50,6 +52,25 @@ def weights_path(models_dir: Path, name: str) -> Path | None:
     """Return the file of weights of this name that has a note beside it."""
     paths = (models_dir / f"{name}{suffix}" for suffix in WEIGHTS)
     return next((path for path in paths if path.is_file() and _note(path).is_file()), None)
+
+
+def configuration(models_dir: Path, hub_cache: Path, model_id: str, revision: str) -> Path | None:
+    """Return the folder that says what a model consists of, of a file of weights its base's; None where none is here.
+
+    It may be one that a download has yet to fill. An empty revision is the newest that is here.
+
+    Raises:
+        ModelLoadFailed: what stands beside a file of weights names no base.
+    """
+    file = weights_file(models_dir, model_id)
+    if file is not None:
+        model_id, _, revision = file.base.partition("@")
+    if is_folder(models_dir, model_id):
+        return models_dir / model_id
+    if "/" not in model_id:
+        return None
+    found = try_to_load_from_cache(model_id, INDEX, cache_dir=hub_cache, revision=revision or None)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def built_on(models_dir: Path, base: str) -> list[str]:

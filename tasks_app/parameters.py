@@ -28,9 +28,10 @@ def serializer(
     folder: Path | None = None,
     uploaded: FindUpload = lambda upload_id: None,
 ) -> serializers.Serializer[Any]:
-    """Return the serializer of these parameters; `defaults` go before its own, `folder` is where the model may lie.
+    """Return the serializer of these parameters; `defaults` go before its own.
 
-    `uploaded` finds the uploads that the parameters may name.
+    `folder` says what the model consists of, where this host has it. `uploaded` finds the uploads that the parameters
+    may name.
     """
     context = {
         "max_pixels": settings.MAX_PIXELS,
@@ -41,6 +42,12 @@ def serializer(
         "uploaded": uploaded,
     }
     found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)
+    return found
+
+
+def schedulers(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> list[str]:
+    """Return the schedulers that the model in a folder takes; none where it can't be told."""
+    found: list[str] = import_string(entry.params).schedulers(folder)
     return found
 
 

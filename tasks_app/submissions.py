@@ -193,7 +193,7 @@ def _params_serializer(
     defaults = {} if model is None else model.defaults
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
-    folder = None if model is None else settings.MODELS_DIR / model.model_id
+    folder = None if model is None else catalog.configuration(model.model_id, model.revision)
     uploaded = partial(uploads.find, caller=caller)
     return parameters.serializer(
         entry, data["params"], defaults=defaults, max_images=max_images, folder=folder, uploaded=uploaded

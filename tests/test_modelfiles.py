@@ -50,3 +50,42 @@ def test_a_note_that_names_no_base_is_refused_by_its_name(models: Path, note: st
     (models / "one.json").write_text(note)
     with pytest.raises(ModelLoadFailed, match=r'one\.json: must be {"base": "the model'):
         modelfiles.weights_file(models, "one")
+
+
+def cached(hub_cache: Path, commit: str, name: str = "") -> Path:
+    """Put a revision where the Hub's cache would have it, under a name too."""
+    root = hub_cache / "models--somebody--tiny"
+    snapshot = root / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{}")
+    if name:
+        (root / "refs").mkdir()
+        (root / "refs" / name).write_text(commit)
+    return snapshot
+
+
+def test_what_a_model_consists_of_is_told_by_its_folder_its_base_or_the_hubs_cache(
+    models: Path, tmp_path: Path
+) -> None:
+    hub = tmp_path / "hub"
+    newest, pinned = cached(hub, "a" * 40, "main"), cached(hub, "b" * 40)
+    for name, base in (("two", "somebody/tiny@" + "b" * 40), ("alone", "somebody/tiny")):
+        (models / f"{name}.json").write_text(f'{{"base": "{base}"}}')
+    asked = {
+        ("folder", ""): models / "folder",
+        ("one", ""): models / "folder",
+        ("two", ""): pinned,
+        ("somebody/tiny", ""): newest,
+        ("somebody/tiny", "main"): newest,
+        ("somebody/tiny", "b" * 40): pinned,
+        ("somebody/tiny", "c" * 40): None,
+        ("somebody/else", ""): None,
+        ("gone", ""): None,
+    }
+    found = {key: modelfiles.configuration(models, hub, *key) for key in asked}
+    assert found == asked
+
+
+def test_a_base_that_is_a_file_itself_tells_nothing(models: Path, tmp_path: Path) -> None:
+    (models / "one.json").write_text('{"base": "one"}')
+    assert modelfiles.configuration(models, tmp_path / "hub", "one", "") is None

@@ -41,6 +41,7 @@ _SWITCHES = {
     "channels_last": "channels last",
     "vae_slicing": "sliced VAE",
     "vae_tiling": "tiled VAE",
+    "prompt_weighting": "weighted prompts",
 }
 
 
@@ -143,7 +144,7 @@ class CatalogAdmin(PreloadingAdmin):
                 )
             },
         ),
-        ("Running", {"fields": (("dtype", "offload"), "max_batch")}),
+        ("Running", {"fields": (("dtype", "offload"), ("max_batch", "prompt_weighting"))}),
         (
             "Speed",
             {

@@ -33,14 +33,16 @@ class Models(APIView):
 
 
 def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
+    revision = catalog.revision(row)
     return {
         "id": row.model_id,
         "aliases": row.aliases,
         "default": row.model_id == default,
         "allowed": catalog.is_allowed(row),
         "paused": row.is_paused,
-        "revision": catalog.revision(row) or None,
+        "revision": revision or None,
         "defaults": dict.fromkeys(catalog.DEFAULTS) | catalog.own_defaults(row),
+        "schedulers": catalog.schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
         "max_batch": row.max_batch,
         "loading": asdict(catalog.loading(row)),

@@ -132,6 +132,12 @@ class DiffusionModel(models.Model):
         help_text="Decode large pictures in overlapping tiles: saves much memory, costs some time. Changes, a little, "
         "pictures that are larger than a tile.",
     )
+    prompt_weighting = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Read (words:1.3), (words) and [words] as weights, and prompts beyond 77 tokens to their end. For "
+        "Stable Diffusion 1, 2, XL and latent consistency models. Changes the pictures of such prompts only.",
+    )
     max_batch = models.PositiveSmallIntegerField(
         null=True,
         blank=True,

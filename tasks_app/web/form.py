@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rest_framework import serializers
 
 from tasks_app import catalog, parameters
+from tasks_app.catalog import ResolvedModel
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
 
@@ -25,11 +26,12 @@ class NumberInput:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOption:
-    """A model to be chosen; `defaults` are its own, as JSON."""
+    """A model to be chosen; its own defaults and the schedulers that it takes, or null, are JSON."""
 
     name: str
     chosen: bool
     defaults: str
+    schedulers: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +67,13 @@ def form() -> Form:
 
 def _models() -> list[ModelOption]:
     default, named = catalog.menu()
-    return [
-        ModelOption(name=name, chosen=name == default, defaults=json.dumps(defaults))
-        for name, defaults in named.items()
-    ]
+    return [_option(name, model, chosen=name == default) for name, model in named.items()]
+
+
+def _option(name: str, model: ResolvedModel | None, *, chosen: bool) -> ModelOption:
+    defaults = {} if model is None else model.defaults
+    schedulers = None if model is None else catalog.schedulers(model.model_id, model.revision)
+    return ModelOption(name=name, chosen=chosen, defaults=json.dumps(defaults), schedulers=json.dumps(schedulers))
 
 
 def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:

@@ -1,5 +1,6 @@
 """`GET /models`: what the rows say is what requests and workers get."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,10 @@ from django.test import Client
 
 from tasks_app import catalog, keys, pauses, registry
 from tasks_app.contracts import EngineState, LoadOptions, WarmModel
+from tasks_app.handlers.diffusers.schedulers import accepted_in
 from tasks_app.models import DiffusionModel, Pause, Scope
 from tests.openapi import check_answer
+from tests.test_modelfiles import cached
 
 pytestmark = pytest.mark.django_db
 SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -34,7 +37,7 @@ def listed(client: Client) -> dict[str, Any]:
     return {model["id"]: model for model in answer.json()}
 
 
-def test_models_are_listed_as_their_rows_say(client: Client) -> None:
+def test_models_are_listed_as_their_rows_say(client: Client, settings: Any) -> None:
     edit("demo", aliases=["tiny"], guidance_scale=0, scheduler="euler", dtype="bfloat16", offload="model", max_batch=2)
     models = listed(client)
     assert list(models) == ["demo", SD]
@@ -53,6 +56,7 @@ def test_models_are_listed_as_their_rows_say(client: Client) -> None:
             "scheduler": "euler",
             "negative_prompt": None,
         },
+        "schedulers": accepted_in(settings.MODELS_DIR / "demo"),
         "max_images": 2,
         "max_batch": 2,
         "loading": asdict(LoadOptions(dtype="bfloat16", offload="model")),
@@ -86,6 +90,39 @@ def test_a_pause_and_the_workers_that_hold_a_model_are_told(client: Client) -> N
 def test_a_revision_of_the_settings_is_told(client: Client, settings: Any) -> None:
     settings.ALLOWED_MODELS = [f"{SD}@c0ffee"]
     assert listed(client)[SD]["revision"] == "c0ffee"
+
+
+def test_the_schedulers_that_a_model_takes_are_told_and_held_to_as_soon_as_it_is_here(
+    client: Client, settings: Any, tmp_path: Path
+) -> None:
+    settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {"hub_cache": tmp_path}}
+    settings.ALLOWED_MODELS = ["somebody/tiny"]
+    catalog.sync()
+    body = {"task_type": "text-to-image", "params": {"prompt": "a fox", "model_id": "somebody/tiny"}}
+
+    def post(scheduler: str) -> int:
+        body["params"] |= {"scheduler": scheduler}  # type: ignore[operator]
+        return client.post("/task", body, content_type="application/json").status_code
+
+    assert listed(client)["somebody/tiny"]["schedulers"] is None
+    assert post("euler") == 201
+    snapshot = cached(tmp_path, "a" * 40, "main")
+    (snapshot / "scheduler").mkdir()
+    own = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+    (snapshot / "scheduler" / "scheduler_config.json").write_text(json.dumps(own))
+    takes = listed(client)["somebody/tiny"]["schedulers"]
+    assert takes == accepted_in(snapshot)
+    assert [post(name) for name in (takes[0], "euler")] == [201, 400]
+    edit("somebody/tiny", revision="b" * 40)
+    assert listed(client)["somebody/tiny"]["schedulers"] is None
+
+
+def test_a_file_of_weights_without_a_base_is_listed_all_the_same(client: Client, settings: Any, tmp_path: Path) -> None:
+    settings.MODELS_DIR = tmp_path
+    (tmp_path / "one.safetensors").touch()
+    (tmp_path / "one.json").write_text("{}")
+    catalog.sync()
+    assert listed(client)["one"]["schedulers"] is None
 
 
 def test_many_models_cost_as_many_queries_as_one(client: Client, django_assert_num_queries: Callable[..., Any]) -> None:

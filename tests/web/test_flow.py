@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from playwright.sync_api import Locator, Page, expect
 
 from tasks_app import services
+from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.models import DiffusionModel, Pause
 from tests.browser import PHONE, Watched
 from tests.stack import Stack
@@ -175,6 +177,21 @@ def test_what_is_left_empty_is_the_models_and_is_said_so(visit: Visit, stack: St
     params = answered.value.json()["params"]
     assert (params["steps"], params["negative_prompt"], params["guidance_scale"]) == (3, "fog", 2.5)
     assert (params["scheduler"], params["width"], params["output_format"]) == (None, None, "webp")
+
+
+def test_only_the_schedulers_that_the_model_takes_can_be_chosen(visit: Visit) -> None:
+    page = visit().page
+
+    def offered() -> set[str]:
+        return set(page.eval_on_selector_all("#scheduler option:enabled", "options => options.map(one => one.value)"))
+
+    page.select_option("#model_id", "runwayml/stable-diffusion-v1-5")
+    assert offered() == {"", *SCHEDULERS}
+    page.locator("#composer details details summary").click()
+    page.select_option("#scheduler", "flow_match_euler")
+    page.select_option("#model_id", "demo")
+    assert offered() == {"", *accepted_in(settings.MODELS_DIR / "demo")}
+    assert page.input_value("#scheduler") == ""
 
 
 def test_a_paused_queue_is_said_to_be(visit: Visit) -> None:

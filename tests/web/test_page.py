@@ -1,5 +1,6 @@
 """What the server renders, before any script has run."""
 
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from tasks_app.handlers.diffusers.schedulers import accepted_in
 from tasks_app.models import DiffusionModel
 from tasks_app.web import views
 from tests.web.conftest import FinishTask
@@ -92,6 +94,13 @@ def test_models_can_be_chosen_by_name_but_not_by_pattern(client: Client, setting
     assert options == {'{"steps": 12, "negative_prompt": "a \\"fog\\""}': True, "{}": False}
     html = render(client)[0].content.decode()
     assert re.findall(r"<option data-defaults=.*?>(.*?)</option>", html) == CHOICES
+
+
+@pytest.mark.django_db
+def test_each_model_brings_the_schedulers_that_it_takes(client: Client, settings: Any) -> None:
+    settings.ALLOWED_MODELS = ["org/one"]
+    told = {option.get("data-schedulers") for option in render(client)[1].of("option") if "data-defaults" in option}
+    assert told == {"null", json.dumps(accepted_in(settings.MODELS_DIR / "demo"))}
 
 
 @pytest.mark.django_db

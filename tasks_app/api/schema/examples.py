@@ -87,6 +87,7 @@ MODEL: Example = {
         "scheduler": None,
         "negative_prompt": None,
     },
+    "schedulers": ["ddim", "ddpm", "euler"],
     "max_images": 8,
     "max_batch": None,
     "loading": asdict(LoadOptions()),

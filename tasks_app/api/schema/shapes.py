@@ -207,6 +207,10 @@ def _model() -> Schema:
             shape(**{name: nullable(schema_of(known[name])) for name in catalog.DEFAULTS}),
             "What a request gets that leaves them out; null is the parameter's own.",
         ),
+        schedulers=said(
+            nullable({"type": "array", "minItems": 1, "items": TEXT}),
+            "Those that it takes; null where this server's web doesn't have the model's configuration.",
+        ),
         max_images=said({"type": "integer", "minimum": 1}, "How many pictures a request may ask for."),
         max_batch=said(nullable({"type": "integer", "minimum": 1}), "How many one call makes; null is the server's."),
         loading=said(shape(**options), "How workers load it."),

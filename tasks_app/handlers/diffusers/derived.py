@@ -7,6 +7,7 @@ from PIL import Image
 
 from tasks_app.contracts import GenerationRequest
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.weighting import weigh
 
 # What the two are called as attributes of each other: they are collected together once the cache lets go.
 ORIGIN, _DERIVED = "_derived_from", "_derived"
@@ -27,6 +28,8 @@ def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> Dif
     derived: dict[type, DiffusionPipeline] = pipeline.__dict__.setdefault(_DERIVED, {})
     if auto not in derived:
         derived[auto] = _derive(pipeline, auto)
+        if request.options.prompt_weighting:
+            weigh(derived[auto], type(pipeline).__name__)
     return derived[auto]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 from rest_framework import serializers
@@ -57,7 +58,8 @@ class LoraParams(StrictSerializer):
 class TextToImageParams(StrictSerializer):
     """The fields of `params`; the context brings `max_pixels`, `max_images`, `model_defaults` and `loras_dir`.
 
-    `model_defaults` are values by field, which go before the defaults here; `model_folder` may be where the model lies.
+    `model_defaults` are values by field, which go before the defaults here; `model_folder` says what the model
+    consists of, where that is known.
 
     Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
@@ -97,10 +99,15 @@ class TextToImageParams(StrictSerializer):
             "num_images": StrictIntegerField(min_value=1, max_value=many, default=1, help_text=IMAGES_HELP),
         }
 
+    @staticmethod
+    def schedulers(folder: Path) -> list[str]:
+        """Return the schedulers that the model in a folder takes; none where it can't be told."""
+        return accepted_in(folder)
+
     def validate_scheduler(self, name: str | None) -> str | None:
-        """Refuse a scheduler that a model which lies here can't be run with; of the others the worker knows."""
+        """Refuse a scheduler that a model which is here can't be run with; of the others the worker knows."""
         folder = self.context["model_folder"]
-        takes = accepted_in(folder) if name and folder else []
+        takes = self.schedulers(folder) if name and folder else []
         if takes and name not in takes:
             raise serializers.ValidationError(f"This model takes: {', '.join(takes)}.", code="invalid_choice")
         return name

@@ -22,11 +22,12 @@ from diffusers.models.attention_dispatch import attention_backend
 
 from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelLoadFailed
+from tasks_app.handlers.diffusers.weighting import weigh
 
 # The names that pipelines have for the network that denoises.
 DENOISERS = ("unet", "transformer", "transformer_2")
 # What a picture shows; the others change it by rounding only.
-_SHOWN = ("quantization", "step_cache", "attention_backend", "vae_tiling")
+_SHOWN = ("quantization", "step_cache", "attention_backend", "vae_tiling", "prompt_weighting")
 _TORCHAO = {
     "int8": "Int8WeightOnlyConfig",
     "int8_dynamic": "Int8DynamicActivationInt8WeightConfig",
@@ -161,4 +162,5 @@ _STEPS: Mapping[str, Callable[[DiffusionPipeline, Any], None]] = {
     "vae_slicing": lambda pipeline, chosen: pipeline.vae.enable_slicing(),
     "vae_tiling": lambda pipeline, chosen: pipeline.vae.enable_tiling(),
     "compile_blocks": _compile_blocks,
+    "prompt_weighting": lambda pipeline, chosen: weigh(pipeline, type(pipeline).__name__),
 }

@@ -30,9 +30,11 @@ export function fill(values) {
 
 const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.name, one.value])));
 
-/** Let what an empty field stands for follow the model, and let sliders follow their fields. */
+/** Let what an empty field stands for and the schedulers follow the model, and let sliders follow their fields. */
 function follow() {
-  const defaults = JSON.parse(input("model_id").selectedOptions[0].dataset.defaults);
+  const model = input("model_id").selectedOptions[0].dataset;
+  offer(JSON.parse(model.schedulers));
+  const defaults = JSON.parse(model.defaults);
   for (const one of findAll("[data-default]", form)) one.placeholder = defaults[one.name] ?? one.dataset.default;
   for (const slider of findAll("[data-slides]", form)) {
     const { value: entered, placeholder } = input(slider.dataset.slides);
@@ -40,6 +42,16 @@ function follow() {
     const { min, max, value } = slider;
     slider.style.setProperty("--at", (value - min) / (max - min));
   }
+}
+
+/** Offer the schedulers that the model takes; all, where nobody knows. */
+function offer(names) {
+  const choice = input("scheduler");
+  for (const option of choice.options) {
+    option.disabled = Boolean(names && option.value && !names.includes(option.value));
+    option.hidden = option.disabled;
+  }
+  if (choice.selectedOptions[0].disabled) choice.value = "";
 }
 
 /** Take last time's errors away. */
