@@ -276,8 +276,9 @@ def test_an_option_that_does_not_go_with_loras_is_named(handler: DiffusersHandle
         ("flux", {"attention_backend": "native"}),
         ("flux", {"quantization": "int8"}),
         ("flux", {"step_cache": "first_block"}),
+        ("sd", {"prompt_weighting": True}),
     ],
-    ids=["tuned", "backend", "quantized", "cached"],
+    ids=["tuned", "backend", "quantized", "cached", "weighted"],
 )
 def test_other_options_go_with_them(handler: DiffusersHandler, model_id: str, options: dict[str, Any]) -> None:
     chosen = {"options": LoadOptions(**options), "steps": 4}
@@ -286,15 +287,19 @@ def test_other_options_go_with_them(handler: DiffusersHandler, model_id: str, op
     assert draw(handler, model_id, **chosen) == base
 
 
-@pytest.mark.parametrize("model_id", PARTS)
+@pytest.mark.parametrize(
+    ("model_id", "options"),
+    [*((model_id, LoadOptions()) for model_id in PARTS), ("sd", LoadOptions(prompt_weighting=True))],
+    ids=[*PARTS, "weighted"],
+)
 def test_prompts_that_are_remembered_are_remembered_for_each(
-    handler: DiffusersHandler, models: Path, tmp_path: Path, model_id: str
+    handler: DiffusersHandler, models: Path, tmp_path: Path, model_id: str, options: LoadOptions
 ) -> None:
     asked = [[], [model_id], [], [f"{model_id}-2"], [model_id]]
-    expected = [draw(handler, model_id, *names) for names in asked]
+    expected = [draw(handler, model_id, *names, options=options) for names in asked]
     PIPELINES.clear()
     remembering = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", prompt_cache_bytes=1 << 20)
-    assert [draw(remembering, model_id, *names) for names in asked] == expected
+    assert [draw(remembering, model_id, *names, options=options) for names in asked] == expected
 
 
 @pytest.mark.parametrize("model_id", ["sd", "flux"])
