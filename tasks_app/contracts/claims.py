@@ -1,0 +1,40 @@
+"""What a worker claims with, what it gets, and what its heartbeat learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from tasks_app.contracts.engines import WarmModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a worker holds when it claims, and for how many seconds it has held just that.
+
+    `fits` is by model how many pictures the worker makes in one call, where it learned that more are too many.
+    """
+
+    models: frozenset[WarmModel] = frozenset()
+    seconds: float = 0.0
+    fits: Mapping[str, int] = field(default_factory=dict)
+
+
+NOTHING_HELD = Held()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to write to a running task: lost as soon as the row's attempt is another."""
+
+    task_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """What a heartbeat learned about its task."""
+
+    cancel_requested: bool
+    overdue: bool
