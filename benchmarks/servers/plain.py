@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "height": None,
     "num_images": 1,
     "scheduler": None,
+    "loras": [],
     "output_format": "png",
 }
 
