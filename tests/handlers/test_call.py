@@ -7,10 +7,11 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import StableDiffusionPipeline
 
-from tasks_app.contracts import GenerationRequest, Progress
+from tasks_app.contracts import Progress
 from tasks_app.handlers.diffusers.call import Call
 from tasks_app.handlers.diffusers.previews import Pace
 from tests import tiny
+from tests.handlers.test_handler import request
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +38,6 @@ def modes(pipeline: StableDiffusionPipeline) -> set[bool]:
 
     Call(pipeline, [request()], report, pace=Pace(every=1))()
     return found
-
-
-def request() -> GenerationRequest:
-    return GenerationRequest(
-        model_id="sd",
-        revision="",
-        prompt="a house",
-        negative_prompt="",
-        steps=3,
-        guidance_scale=4.0,
-        seed=11,
-        width=None,
-        height=None,
-        num_images=1,
-    )
 
 
 def test_steps_are_taken_in_inference_mode(pipeline: StableDiffusionPipeline) -> None:
