@@ -47,6 +47,9 @@ _NAMED = f"""
 SELECT * FROM {DiffusionModel._meta.db_table}
  WHERE model_id = %s OR aliases @> ARRAY[%s]::varchar[] OR (is_default AND %s)
 """
+# So does every run.
+_OPTIONS = [option.name for option in fields(LoadOptions)]
+_LOADED_WITH = f"SELECT {', '.join(_OPTIONS)} FROM {DiffusionModel._meta.db_table} WHERE model_id = %s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +192,15 @@ def schedulers(model_id: str, revision: str) -> list[str] | None:
 
 def load_options(model_id: str) -> LoadOptions:
     """Return how a worker is to load a model."""
-    row = DiffusionModel.objects.filter(model_id=model_id).first()
-    return LoadOptions() if row is None else loading(row)
+    with connection.cursor() as cursor:
+        cursor.execute(_LOADED_WITH, [model_id])
+        row = cursor.fetchone()
+    return LoadOptions() if row is None else LoadOptions(**dict(zip(_OPTIONS, row, strict=True)))
 
 
 def loading(row: DiffusionModel) -> LoadOptions:
     """Return how a worker is to load the model of a row."""
-    return LoadOptions(**{option.name: getattr(row, option.name) for option in fields(LoadOptions)})
+    return LoadOptions(**{option: getattr(row, option) for option in _OPTIONS})
 
 
 def by_settings(name: str) -> ResolvedModel | None:

@@ -10,6 +10,7 @@ import json
 import logging
 from bisect import bisect_left
 from collections.abc import Iterator
+from datetime import datetime
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 KEY = "metrics:ended"
 # Upper bounds in seconds, for the waits and for the runs; what is above the last one counts in a bucket of its own.
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+# What a count is made of, in the order that `_increments` takes it in; by the ORM it took four times as long.
+_ENDED = f"""
+SELECT status, model_id, error_code, created_at, started_at, finished_at FROM {Task._meta.db_table} WHERE id = %s
+"""
 
 Counts = dict[tuple[str, ...], float]
 
@@ -52,24 +57,28 @@ def counts() -> Counts | None:
 
 def _count(task_id: UUID) -> None:
     try:
-        task = Task.objects.defer("params", "error_traceback").filter(pk=task_id).first()
+        with connection.cursor() as cursor:
+            cursor.execute(_ENDED, [task_id])
+            row = cursor.fetchone()
     except (OperationalError, InterfaceError) as error:
         logger.warning("Task %s: its end is not counted: %s", task_id, type(error).__name__)
         connection.close()
         return
-    if task is not None:
-        _add(dict(_increments(task)))
+    if row is not None:
+        _add(dict(_increments(*row)))
 
 
-def _increments(task: Task) -> Iterator[tuple[tuple[str, ...], float]]:
-    yield ("ended", task.status, task.model_id), 1
-    if task.status == Status.FAILED:
-        yield ("failures", task.error_code, task.model_id), 1
-    if task.status == Status.SUCCEEDED and task.started_at and task.finished_at:
-        waited, ran = task.started_at - task.created_at, task.finished_at - task.started_at
-        for name, seconds in (("wait", waited.total_seconds()), ("run", ran.total_seconds())):
-            yield (name, task.model_id, str(bisect_left(BUCKETS, seconds))), 1
-            yield (f"{name}_sum", task.model_id), seconds
+def _increments(
+    status: str, model_id: str, code: str, created_at: datetime, started_at: datetime | None, finished_at: datetime
+) -> Iterator[tuple[tuple[str, ...], float]]:
+    yield ("ended", status, model_id), 1
+    if status == Status.FAILED:
+        yield ("failures", code, model_id), 1
+    if status == Status.SUCCEEDED and started_at:
+        for name, span in (("wait", started_at - created_at), ("run", finished_at - started_at)):
+            seconds = span.total_seconds()
+            yield (name, model_id, str(bisect_left(BUCKETS, seconds))), 1
+            yield (f"{name}_sum", model_id), seconds
 
 
 def _add(increments: Counts) -> None:
