@@ -22,8 +22,7 @@ def generate(task_id: str) -> None:
     """Run what is claimable, unless this worker is to end; while there is more, others are woken for it."""
     wake_others = partial(pass_on, worker=execution.WORKER)
     # Not one task a ticket: between two messages Dramatiq pauses for up to a tenth of a second.
-    while execution.run_next(save=execution.beside_the_next, begun=wake_others):
-        pass
+    execution.run_all(begun=wake_others)
     wake_others()
 
 

@@ -15,8 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import connection
@@ -38,8 +39,13 @@ EXIT_HUNG = 75
 
 Answer = TypeVar("Answer")
 Work = Callable[[], None]
-# Takes the work that brings what was made to its outcome, and what to call now and then should that have to wait.
-Save = Callable[[Work, Work], None]
+
+
+class _Started(NamedTuple):
+    """A batch that the inference thread has been given."""
+
+    batch: Batch
+    future: Future[list[GenerationResult]]
 
 
 _inference = SerialThread("inference")
@@ -52,20 +58,6 @@ _hurrying = threading.Event()
 WORKER: str = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
 
 
-def at_once(work: Work, beat: Work) -> None:
-    """Save here and now."""
-    work()
-
-
-def beside_the_next(work: Work, beat: Work) -> None:
-    """Save in the saving thread, once what that was given before is done: no more than two runs' pictures are held."""
-    global _saved
-    while _saved is not None and wait([_saved], timeout=settings.HEARTBEAT_SECONDS).not_done:
-        beat()
-    _saved = _saving.submit(partial(_with_a_connection, work))
-    _saved.add_done_callback(_tell)
-
-
 def finish_saving() -> None:
     """Wait until what was handed over is saved."""
     if _saved is not None:
@@ -76,21 +68,32 @@ def nothing() -> None:
     """Do nothing."""
 
 
-def run_next(save: Save = at_once, begun: Work = nothing) -> bool:
-    """Claim the best task, and others that go with it, and run them; False when there was none to claim.
+def run_next() -> bool:
+    """Claim the best task, and others that go with it, run and save them; False when there was none to claim."""
+    started = _begin_next()
+    if started is not None:
+        _finish(started)
+    return started is not None
+
+
+def run_all(begun: Work = nothing) -> None:
+    """Run what is claimable, one call after the other; what each made is saved beside the next.
 
     `begun` is called while the handler is at work.
     """
-    if _draining.is_set():
-        return False
-    tasks = _claim(_warmth.look())
-    if not tasks:
-        return False
-    with bound_contextvars(task=str(tasks[0].pk), attempt=tasks[0].attempt):
-        for task in tasks:
-            logger.info("Task %s: attempt %s starts with %s.", task.pk, task.attempt, task.model_id)
-        run(tasks, save, begun)
-    return True
+    started = _begin_next()
+    while started is not None:
+        results = _see_through(started, begun)
+        hand_over = nothing if results is None else partial(_save_beside, started.batch, results)
+        if _saved is not None and not _saved.done():
+            # It will have to wait, and with the next begun there would be nobody to look after that.
+            hand_over()
+            hand_over = nothing
+        try:
+            # First, or the inference thread would share the time that it has to wait with the saving thread.
+            started = _begin_next()
+        finally:
+            hand_over()
 
 
 def beside_tasks(call: Callable[[], Answer]) -> Future[Answer]:
@@ -120,25 +123,62 @@ def end_process(status: int, reason: str) -> NoReturn:
     os._exit(status)
 
 
-def run(tasks: Sequence[Task], save: Save = at_once, begun: Work = nothing) -> None:
-    """Run claimed tasks in one call; see `run_next`."""
+def run(tasks: Sequence[Task]) -> None:
+    """Run claimed tasks in one call, and save what they made."""
+    _finish(_begin(tasks))
+
+
+def _begin_next() -> _Started | None:
+    if _draining.is_set():
+        return None
+    tasks = _claim(_warmth.look())
+    return _begin(tasks) if tasks else None
+
+
+def _begin(tasks: Sequence[Task]) -> _Started:
     options = settling.persist(lambda: catalog.load_options(tasks[0].model_id))
     batch = Batch([Run(task) for task in tasks], options, _hurrying)
     _batches.add(batch)
-    try:
+    with _logged(batch):
         future = _inference.submit(batch.generate)
-        future.add_done_callback(lambda _: batch.reports.put(None))
-        for each in batch.runs:
-            publish_status(each, Status.RUNNING)
-        begun()
-        _supervise(batch, future)
-    finally:
-        _batches.discard(batch)
-    error = errors.RunStopped() if future.cancelled() else future.exception()
-    if error is None:
-        save(partial(settling.save, batch, future.result()), partial(settling.beat, batch))
-    else:
+    future.add_done_callback(lambda _: batch.reports.put(None))
+    return _Started(batch, future)
+
+
+def _finish(started: _Started) -> None:
+    results = _see_through(started, nothing)
+    if results is not None:
+        with _logged(started.batch):
+            settling.save(started.batch, results)
+
+
+def _see_through(started: _Started, begun: Work) -> list[GenerationResult] | None:
+    """Supervise a call until it returns; None when it made nothing, and its tasks have ended with that."""
+    batch, future = started
+    with _logged(batch):
+        try:
+            for each in batch.runs:
+                logger.info("Task %s: attempt %s starts with %s.", each.task.pk, each.task.attempt, each.task.model_id)
+                publish_status(each, Status.RUNNING)
+            begun()
+            _supervise(batch, future)
+        finally:
+            _batches.discard(batch)
+        error = errors.RunStopped() if future.cancelled() else future.exception()
+        if error is None:
+            return future.result()
         _end(batch, error)
+        return None
+
+
+def _save_beside(batch: Batch, results: list[GenerationResult]) -> None:
+    """Save in the saving thread, once what that was given before is done: no more than two runs' pictures are held."""
+    global _saved
+    while _saved is not None and wait([_saved], timeout=settings.HEARTBEAT_SECONDS).not_done:
+        settling.beat(batch)
+    with _logged(batch):
+        _saved = _saving.submit(partial(_with_a_connection, partial(settling.save, batch, results)))
+    _saved.add_done_callback(_tell)
 
 
 def _claim(held: Held) -> list[Task]:
@@ -191,6 +231,11 @@ def _end(batch: Batch, error: BaseException) -> None:
     if isinstance(error, errors.DeviceLost):
         finish_saving()
         end_process(EXIT_DEVICE_LOST, "The device is lost.")
+
+
+def _logged(batch: Batch) -> AbstractContextManager[None]:
+    """Let what is logged name the task that leads the batch."""
+    return bound_contextvars(task=str(batch.runs[0].claim.task_id), attempt=batch.runs[0].claim.attempt)
 
 
 def _with_a_connection(work: Work) -> None:

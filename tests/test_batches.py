@@ -238,14 +238,13 @@ def test_the_next_call_begins_while_what_the_last_one_made_is_being_saved(
     second = make_task(params={"prompt": behave("second", lambda *_: look())})
 
     def look() -> None:
-        seen.append((row(first).status, row(first).phase))
+        seen.append(until(lambda: (row(first).status, row(first).phase), lambda now: now[1] == "saving", patience=10))
         connection.close()
         waiting_storage.free.set()
 
     waiting_storage.free.clear()
     try:
-        assert execution.run_next(save=execution.beside_the_next)
-        assert execution.run_next(save=execution.beside_the_next)
+        execution.run_all()
     finally:
         waiting_storage.free.set()
     execution.finish_saving()
