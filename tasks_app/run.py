@@ -60,9 +60,10 @@ class Run:
 class Batch:
     """The runs that one call of the handler makes; `report` and `generate` belong to the inference thread."""
 
-    def __init__(self, runs: Sequence[Run], options: LoadOptions, hurrying: threading.Event) -> None:
-        """`hurrying` is set when the process has no more time for any run."""
+    def __init__(self, runs: Sequence[Run], options: LoadOptions, hurrying: threading.Event, *, begun: bool) -> None:
+        """`hurrying` is set when the process has no more time for any run; `begun` unless another call comes first."""
         self.runs = tuple(runs)
+        self.begun = begun
         self._first = runs[0].task
         self._options = options
         self._hurrying = hurrying
@@ -93,9 +94,13 @@ class Batch:
     def is_to_stop(self) -> bool:
         """Return whether somebody or the process wants each of the runs to end."""
         if self._hurrying.is_set():
-            for run in self.runs:
-                run.stop(Stop.DRAINED)
+            self.stop(Stop.DRAINED)
         return not self.going
+
+    def stop(self, reason: Stop) -> None:
+        """Let all of its runs end."""
+        for run in self.runs:
+            run.stop(reason)
 
     def hangs(self) -> bool:
         """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""

@@ -33,7 +33,9 @@ def beat(batch: Batch) -> None:
     """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
     going = batch.going
     try:
-        beats = lifecycle.heartbeat([run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS)
+        beats = lifecycle.heartbeat(
+            [run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS, begun=batch.begun
+        )
     except DATABASE_AWAY as error:
         # The lease outlasts a short outage; a longer one is settled by the fence.
         logger.warning("No heartbeat: %s", type(error).__name__)

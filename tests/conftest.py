@@ -87,6 +87,16 @@ def behave() -> Iterator[Callable[[str, fake.Behaviour], str]]:
 
 
 @pytest.fixture
+def undrained() -> Iterator[None]:
+    """Let this process claim again after a test that drains it."""
+    from tasks_app import execution
+
+    yield
+    execution._draining.clear()
+    execution._hurrying.clear()
+
+
+@pytest.fixture
 def events() -> Callable[[UUID], list[tuple[str, dict[str, Any]]]]:
     """Return a function that reads a task's event stream."""
     import json

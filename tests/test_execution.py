@@ -29,18 +29,12 @@ from tests.stack import until
 
 MakeTask = Callable[..., Task]
 Behave = Callable[[str, Callable[[GenerationRequest, Report], None]], str]
+pytestmark = pytest.mark.usefixtures("undrained")
 
 
 @pytest.fixture(autouse=True)
 def _fast_heartbeat(settings: Any) -> None:
     settings.HEARTBEAT_SECONDS = 0.05
-
-
-@pytest.fixture(autouse=True)
-def _not_draining() -> Iterator[None]:
-    yield
-    execution._draining.clear()
-    execution._hurrying.clear()
 
 
 def ended(task: Task) -> Task:
@@ -369,7 +363,7 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
 
 
 def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
-    run = Batch([Run(make_task(params={"steps": 10}))], LoadOptions(), threading.Event())
+    run = Batch([Run(make_task(params={"steps": 10}))], LoadOptions(), threading.Event(), begun=True)
     run.latest = Progress(phase="denoising", step=1, total_steps=10)
     assert run.eta_seconds() is None
     assert run._first_step is not None

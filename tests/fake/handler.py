@@ -45,6 +45,11 @@ def hang(request: GenerationRequest, report: Report) -> None:
     threading.Event().wait()
 
 
+def stall(request: GenerationRequest, report: Report) -> None:
+    report(Progress(phase="decoding", step=request.steps, total_steps=request.steps))
+    threading.Event().wait()
+
+
 def lose_device(request: GenerationRequest, report: Report) -> None:
     raise DeviceLost("as the test wants it")
 
@@ -53,7 +58,14 @@ def poison(request: GenerationRequest, report: Report) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-WORDS: dict[str, Behaviour] = {"pace": paced, "fail": fail, "poison": poison, "hang": hang, "lose": lose_device}
+WORDS: dict[str, Behaviour] = {
+    "pace": paced,
+    "fail": fail,
+    "poison": poison,
+    "hang": hang,
+    "stall": stall,
+    "lose": lose_device,
+}
 
 
 class FakeHandler:

@@ -1,0 +1,166 @@
+"""The next task, claimed while the last one decodes: when it begins, and what becomes of it when it never does."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tasks_app import actors, execution, lifecycle
+from tasks_app.contracts import GenerationRequest, Progress, Report
+from tasks_app.models import Status, Task
+from tests.fake import handler as fake
+from tests.stack import until, worker
+
+MakeTask = Callable[..., Task]
+Behave = Callable[[str, fake.Behaviour], str]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("undrained")]
+
+
+@pytest.fixture(autouse=True)
+def _fast_heartbeat(settings: Any) -> None:
+    settings.HEARTBEAT_SECONDS = 0.05
+
+
+def row(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def run_all() -> None:
+    execution.run_all()
+    execution.finish_saving()
+
+
+def decoding(call: Callable[[], object]) -> fake.Behaviour:
+    """Return what a run does that calls this while it decodes, from the inference thread."""
+
+    def decode(request: GenerationRequest, report: Report) -> None:
+        report(Progress(phase="decoding", step=request.steps, total_steps=request.steps))
+        try:
+            call()
+        finally:
+            connection.close()
+
+    return decode
+
+
+def until_claimed(task: Task) -> Task:
+    return until(lambda: row(task), lambda now: now.status == Status.RUNNING, patience=10)
+
+
+def until_beaten(task: Task) -> None:
+    lease = row(task).lease_until
+    until(lambda: row(task).lease_until, lambda now: now != lease, patience=10)
+
+
+def test_the_next_task_is_claimed_while_the_last_one_decodes_but_has_not_begun(
+    make_task: MakeTask, behave: Behave
+) -> None:
+    seen: list[bool] = []
+    first = make_task(params={"prompt": behave("first", decoding(lambda: seen.append(until_claimed(second).begun)))})
+    second = make_task()
+    run_all()
+    assert seen == [False]
+    assert [(row(task).status, row(task).begun) for task in (first, second)] == [(Status.SUCCEEDED, True)] * 2
+
+
+def test_nothing_is_claimed_ahead_where_it_is_to_wait_for_company(
+    make_task: MakeTask, behave: Behave, settings: Any
+) -> None:
+    settings.BATCH_WAIT_MS = 1
+    seen: list[str] = []
+
+    def look() -> None:
+        # What is claimed ahead is claimed between the beat that tells of the phase and the next.
+        until(lambda: row(first).phase, lambda phase: phase == "decoding", patience=10)
+        until_beaten(first)
+        seen.append(row(second).status)
+
+    first = make_task(params={"prompt": behave("first", decoding(look))})
+    second = make_task()
+    run_all()
+    assert seen == [Status.QUEUED]
+
+
+def test_after_an_error_the_next_begins_only_when_the_task_of_the_first_has_ended(
+    make_task: MakeTask, behave: Behave
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def fail() -> None:
+        seen.append((row(first).status, until_claimed(second).begun))
+        raise RuntimeError("as the test wants it")
+
+    def look(request: GenerationRequest, report: Report) -> None:
+        seen.append((row(first).status, True))
+        connection.close()
+
+    first = make_task(params={"prompt": behave("first", decoding(fail))})
+    second = make_task(params={"prompt": behave("second", look)})
+    run_all()
+    assert seen == [(Status.RUNNING, False), (Status.FAILED, True)]
+    assert row(second).status == Status.SUCCEEDED
+
+
+def test_a_cancel_of_what_is_claimed_ahead_keeps_it_from_being_made(make_task: MakeTask, behave: Behave) -> None:
+    made: list[str] = []
+
+    def cancel() -> None:
+        until_claimed(second)
+        assert lifecycle.cancel(second.pk) == Status.RUNNING
+        until_beaten(second)
+
+    def note(request: GenerationRequest, report: Report) -> None:
+        report(Progress(phase="loading", total_steps=1))
+        made.append(request.prompt)
+
+    make_task(params={"prompt": behave("first", decoding(cancel))})
+    second = make_task(params={"prompt": behave("second", note)})
+    run_all()
+    assert (row(second).status, made) == (Status.CANCELED, [])
+
+
+def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_finish(
+    make_task: MakeTask, behave: Behave
+) -> None:
+    given_back: list[Task] = []
+
+    def drain() -> None:
+        until_claimed(second)
+        execution.drain(60)
+        given_back.append(until(lambda: row(second), lambda now: now.status == Status.QUEUED, patience=10))
+
+    first = make_task(params={"prompt": behave("first", decoding(drain))})
+    second = make_task()
+    run_all()
+    assert [(task.losses, task.worker) for task in given_back] == [(0, "")]
+    assert (row(first).status, row(second).status) == (Status.SUCCEEDED, Status.QUEUED)
+
+
+def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp_path: Path) -> None:
+    first, second = (make_task(params={"prompt": prompt}) for prompt in ("stall", "a house"))
+    with worker(tmp_path, HANG_SECONDS="1") as process:
+        actors.wake(first.pk)
+        until_claimed(second)
+        assert process.wait(timeout=30) == execution.EXIT_HUNG
+    after = row(second)
+    assert (row(first).status, after.status, after.attempt, after.losses) == (Status.RUNNING, Status.QUEUED, 1, 0)
+
+
+def test_what_had_not_begun_when_its_worker_went_silent_has_no_loss_and_keeps_its_company(make_task: MakeTask) -> None:
+    task = make_task(batch_key="k", max_attempts=1)
+    lifecycle.claim(worker="w", lease_seconds=-1, ahead=True)
+    assert lifecycle.expire_leases() == [(task.pk, Status.QUEUED)]
+    after = row(task)
+    assert (after.losses, after.attempt, after.batch_key) == (0, 1, "k")
+
+
+def test_a_beat_says_that_it_has_begun_and_a_beat_before_that_does_not(make_task: MakeTask) -> None:
+    make_task()
+    (task,) = lifecycle.claim(worker="w", lease_seconds=30, ahead=True)
+    told = Progress(phase="loading", total_steps=1)
+    for begun in (False, True):
+        claim = execution.Run(task).claim
+        assert task.pk in lifecycle.heartbeat([claim], told, lease_seconds=30, begun=begun)
+        assert row(task).begun == begun
