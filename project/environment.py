@@ -40,6 +40,7 @@ class Environment(BaseSettings):
     ALLOWED_MODELS: str = ""
     MODELS_DIR: Path = BASE_DIR / "models"
     LORAS_DIR: Path | None = None
+    EMBEDDINGS_DIR: Path | None = None
     MODELS_MAX_BYTES: int | None = Field(default=None, ge=1)
     HF_HOME: Path = Path.home() / ".cache" / "huggingface"
     HF_HUB_OFFLINE: bool = False

@@ -209,6 +209,7 @@ MAX_IMAGES = env.MAX_IMAGES
 DEFAULT_MODEL_ID = env.DEFAULT_MODEL_ID
 MODELS_DIR = env.MODELS_DIR
 LORAS_DIR = env.LORAS_DIR or MODELS_DIR / "loras"
+EMBEDDINGS_DIR = env.EMBEDDINGS_DIR or MODELS_DIR / "embeddings"
 ALLOWED_MODELS = names(env.ALLOWED_MODELS)
 # Public name -> where it lives now. The first one was taken off the Hub by its owner.
 MODEL_ALIASES = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
@@ -216,6 +217,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "diffusers": {
         "models_dir": MODELS_DIR,
         "loras_dir": LORAS_DIR,
+        "embeddings_dir": EMBEDDINGS_DIR,
         "hub_cache": env.HF_HOME / "hub",
         "offline": env.HF_HUB_OFFLINE,
         "hub_endpoint": env.HF_ENDPOINT,

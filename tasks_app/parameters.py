@@ -39,6 +39,7 @@ def serializer(
         "model_defaults": defaults,
         "model_folder": folder,
         "loras_dir": settings.LORAS_DIR,
+        "embeddings_dir": settings.EMBEDDINGS_DIR,
         "uploaded": uploaded,
     }
     found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)

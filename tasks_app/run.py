@@ -167,6 +167,7 @@ def _request(task: Task, options: LoadOptions) -> GenerationRequest:
     params = {name: value for name, value in task.params.items() if name != "output_format"}
     params |= {name: uploads.read(upload_id) for name, upload_id in pictures.items()}
     params["loras"] = tuple(LoraUse(**lora) for lora in params.get("loras", ()))
+    params["embeddings"] = tuple(params.get("embeddings", ()))
     return GenerationRequest(
         model_id=task.model_id,
         revision=task.revision,

@@ -66,6 +66,7 @@ def test_the_documented_request_is_answered_as_documented(client: Client, db: No
             "scheduler": None,
             "output_format": "png",
             "loras": [],
+            "embeddings": [],
         },
         "model": {"id": "demo", "revision": None},
         "progress": {"phase": None, "step": 0, "total_steps": 25, "percent": 0, "eta_seconds": None},
@@ -104,6 +105,7 @@ def test_absent_fields_get_the_documented_defaults(client: Client, db: None) -> 
         "num_images": 1,
         "scheduler": None,
         "loras": [],
+        "embeddings": [],
         "output_format": "png",
     }
 

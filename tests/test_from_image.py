@@ -45,7 +45,7 @@ def test_what_a_picture_tells_can_be_posted_as_it_is(send: Send, client: Client)
     assert found.pop("ignored") == {}
     task = client.post("/task", found, content_type="application/json")
     assert task.status_code == 201, task.content
-    assert task.json()["params"] == {"negative_prompt": "", "loras": [], **found["params"]}
+    assert task.json()["params"] == {"negative_prompt": "", "loras": [], "embeddings": [], **found["params"]}
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])

@@ -85,6 +85,7 @@ def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.
         "num_images": 2,
         "scheduler": None,
         "loras": [],
+        "embeddings": [],
         "output_format": "webp",
     }
     paths = [tmp_path / "new" / f"{task.pk}-{index}.webp" for index in range(2)]

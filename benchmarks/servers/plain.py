@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "num_images": 1,
     "scheduler": None,
     "loras": [],
+    "embeddings": [],
     "output_format": "png",
 }
 

@@ -20,7 +20,7 @@ from tasks_app.models import Task
 from tasks_app.submissions import SubmissionSerializer
 
 # What the form has no field for.
-_KEPT = ("loras", "output_format", "image", "mask", "strength")
+_KEPT = ("loras", "embeddings", "output_format", "image", "mask", "strength")
 
 
 class CloneForm(forms.Form):

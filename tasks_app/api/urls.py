@@ -2,7 +2,7 @@
 
 from django.urls import include, path, re_path
 
-from tasks_app.api import health, loras, metrics, models, sse, views
+from tasks_app.api import addons, health, metrics, models, sse, views
 from tasks_app.api.schema.views import SchemaView, docs
 
 ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
@@ -23,7 +23,8 @@ urlpatterns = [
         rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
     re_path(r"^models/?$", models.Models.as_view(), name="models"),
-    re_path(r"^loras/?$", loras.Loras.as_view(), name="loras"),
+    re_path(r"^loras/?$", addons.Loras.as_view(), name="loras"),
+    re_path(r"^embeddings/?$", addons.Embeddings.as_view(), name="embeddings"),
     path("", include("tasks_app.api.facades.urls")),
     re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", docs, name="docs"),

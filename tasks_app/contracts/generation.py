@@ -54,6 +54,8 @@ class GenerationRequest:
 
     With an `image` (RGB) the run begins with it, takes the last `strength` (0…1) of the steps, and draws what is as
     large, or as large as width and height say; with a `mask` (RGB) of the same size only where that is white.
+
+    `embeddings` are names; in the prompts these words stand for what was learned.
     """
 
     model_id: str
@@ -71,6 +73,7 @@ class GenerationRequest:
     mask: Image | None = None
     strength: float | None = None
     loras: tuple[LoraUse, ...] = ()
+    embeddings: tuple[str, ...] = ()
     sent: frozenset[str] = frozenset()
     options: LoadOptions = LoadOptions()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasks_app import loratags, samplers
@@ -21,6 +21,8 @@ _NUMBERS: Mapping[str, tuple[str, type[int] | type[float]]] = {
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
 # As A1111 has it: a last line with fewer pairs belongs to the prompt.
 _FEWEST_PAIRS = 3
+_EMBEDDINGS = "TI hashes"
+_HASH_DIGITS = 12
 
 
 def write(params: Mapping[str, Any], recipe: Recipe) -> str:
@@ -32,6 +34,7 @@ def write(params: Mapping[str, Any], recipe: Recipe) -> str:
         "Seed": params["seed"],
         "Size": f"{params['width']}x{params['height']}",
         "Model": recipe.params.get("model_id"),
+        _EMBEDDINGS: _hashes(params.get("embeddings", ()), recipe.provenance),
         "Version": f"diffusers-handler {recipe.provenance.get('diffusers-handler', '')}".strip(),
     }
     last = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
@@ -75,6 +78,8 @@ def _taken(pairs: dict[str, str]) -> dict[str, Any]:
         del pairs["Size"]
     if "Model" in pairs:
         params["model_id"] = pairs.pop("Model")
+    if _EMBEDDINGS in pairs:
+        params["embeddings"] = [each.rpartition(":")[0].strip() for each in pairs.pop(_EMBEDDINGS).split(",")]
     return params | _scheduler(pairs)
 
 
@@ -89,6 +94,12 @@ def _scheduler(pairs: dict[str, str]) -> dict[str, str]:
         return {"scheduler": str(samplers.scheduler(sampler, ""))}
     pairs.pop("Schedule type", None)
     return {"scheduler": scheduler}
+
+
+def _hashes(names: Iterable[str], provenance: Mapping[str, str]) -> str | None:
+    """Return embeddings with the beginning of their files' sha256; None for none."""
+    found = (f"{name}: {provenance.get(f'embedding:{name}', '')[:_HASH_DIGITS]}" for name in names)
+    return ", ".join(found) or None
 
 
 def _number(kind: type[int] | type[float], text: str) -> float | None:

@@ -63,10 +63,10 @@ def test_what_was_edited_is_queued_as_a_new_task_and_the_old_one_stays(
 def test_unedited_it_is_the_same_request(
     admin_client: Client, make_task: MakeTask, settings: Any, tmp_path: Path
 ) -> None:
-    settings.LORAS_DIR = tmp_path
+    settings.LORAS_DIR = settings.EMBEDDINGS_DIR = tmp_path
     (tmp_path / "style.safetensors").touch()
     loras = [{"id": "style", "weight": 0.5}]
-    task = make_task(params={"scheduler": None, "output_format": "webp", "loras": loras})
+    task = make_task(params={"scheduler": None, "output_format": "webp", "loras": loras, "embeddings": ["style"]})
     admin_client.post(clone_url(task), form_of(admin_client, task))
     new = Task.objects.exclude(pk=task.pk).get()
     assert (new.params, new.seed, new.model_id, new.priority) == (task.params, task.seed, task.model_id, task.priority)

@@ -94,6 +94,7 @@ VALUES += [2**32 - 1, 2**32, 0.5, 49.5, 50.5, -0.5, "", "x", "25", "a\nb", "\0",
 VALUES += ["x" * 255, "x" * 256, "x" * 4000, "x" * 4001, "euler", "diffusers", "text-to-image"]
 LORAS: list[Any] = [[], [{"id": "x"}], [{"id": "x", "weight": -4}], [{"id": "x", "weight": 4.5}], [{"id": ""}], [{}]]
 LORAS += [["x"], [None], [{"id": 1}], [{"id": "x", "weight": "1"}], [{"id": "x", "more": 1}], [{"id": "x"}] * 9]
+EMBEDDINGS: list[Any] = [["x"] * 9, [""], ["\0"], [None], [1], [["x"]], [{"id": "x"}]]
 WEBHOOKS: list[Any] = [{"url": "https://example.com", "events": events} for events in ([], ["failed"], ["x"], None)]
 WEBHOOKS += [{"url": url} for url in ("https://example.com/x", "http://example.com", "", None, 1)]
 WEBHOOKS += [{}, {"events": ["failed"]}, {"url": "https://example.com", "more": 1}]
@@ -103,6 +104,7 @@ def _params() -> Iterator[dict[str, Any]]:
     for name in [*parameters.fields(), "unknown"]:
         yield from ({"prompt": "x", name: value} for value in VALUES)
     yield from ({"prompt": "x", "loras": value} for value in LORAS)
+    yield from ({"prompt": "x", "embeddings": value} for value in EMBEDDINGS)
     yield {}
     for width in (None, 64, 65):
         yield from ({"prompt": "x", "width": width, "height": height} for height in (None, 64, 65))
@@ -110,7 +112,7 @@ def _params() -> Iterator[dict[str, Any]]:
 
 def test_parameters_fit_the_schema_when_they_are_taken(settings: Any, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").touch()
-    settings.LORAS_DIR = tmp_path
+    settings.LORAS_DIR = settings.EMBEDDINGS_DIR = tmp_path
     part = {"$ref": "#/components/schemas/TextToImageParams"}
     found = {True: 0, False: 0}
     for body in _params():

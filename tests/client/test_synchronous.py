@@ -77,6 +77,7 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
         "num_images": 2,
         "scheduler": "ddim",
         "loras": [],
+        "embeddings": [],
         "output_format": "webp",
     }
     assert row(task).batch_key

@@ -61,6 +61,7 @@ def test_pictures_are_made_as_the_client_asks_for_them(api: WebUIApi) -> None:
         "num_images": 2,
         "scheduler": "euler_a",
         "loras": [],
+        "embeddings": [],
         "output_format": "png",
     }
     info = answer.info

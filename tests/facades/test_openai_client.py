@@ -74,6 +74,7 @@ def test_a_picture_is_embedded_when_that_is_asked_for(api: OpenAI) -> None:
         "num_images": 1,
         "scheduler": "euler",
         "loras": [],
+        "embeddings": [],
         "output_format": "webp",
     }
     assert answer.output_format == "webp"

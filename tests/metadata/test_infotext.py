@@ -58,6 +58,15 @@ def test_loras_are_written_as_tags_and_read_from_them() -> None:
     assert infotext.read(text).params == {**params, "loras": loras}
 
 
+def test_embeddings_are_written_with_their_sums_and_read_from_them() -> None:
+    params = {"prompt": "a mood", "negative_prompt": "", "seed": 1, "width": 64, "height": 64, "steps": 5}
+    for names in (["mood"], ["mood", "two words"]):
+        sums = {f"embedding:{name}": "0123456789abcdef" for name in names}
+        text = infotext.write({**params, "embeddings": names}, recipe(sums))
+        assert "mood: 0123456789ab" in text.splitlines()[-1]
+        assert infotext.read(text).params == {**params, "embeddings": names}
+
+
 @pytest.mark.parametrize(
     ("sampler", "scheduler", "ignored"),
     [

@@ -70,6 +70,7 @@ class Options(TypedDict, total=False):
     num_images: int | None
     scheduler: str | None
     loras: Sequence[Mapping[str, Any]] | None
+    embeddings: Sequence[str] | None
     output_format: str | None
     params: Mapping[str, Any] | None
     priority: int | None

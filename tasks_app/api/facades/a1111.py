@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from tasks_app import access, catalog, chosen, errors, lorafiles, metadata, samplers, services
+from tasks_app import access, addons, catalog, chosen, errors, metadata, samplers, services
 from tasks_app.api.authentication import caller
 from tasks_app.api.facades.a1111_body import AS_THEY_ARE, MODEL, OptionsField, TextToImageSerializer
 from tasks_app.api.facades.a1111_words import at_rest, pictures, told, underway
@@ -30,7 +30,6 @@ _LISTS = (
 )
 NOTHING: dict[str, Any] = {
     "scripts": {"txt2img": [], "img2img": []},
-    "embeddings": {"loaded": {}, "skipped": {}},
     "cmd-flags": {},
     **{name: [] for name in _LISTS},
 }
@@ -139,8 +138,19 @@ class Loras(APIView):
 
     def get(self, request: Request) -> Response:
         """List the LoRAs that a prompt may name."""
-        names = lorafiles.paths(settings.LORAS_DIR)
+        names = addons.paths(settings.LORAS_DIR)
         return Response([{"name": name, "alias": name, "path": name, "metadata": {}} for name in names])
+
+
+class Embeddings(APIView):
+    """`GET /sdapi/v1/embeddings`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the embeddings that a prompt may name."""
+        unknown = dict.fromkeys(("step", "sd_checkpoint", "sd_checkpoint_name", "shape", "vectors"))
+        return Response({"loaded": dict.fromkeys(addons.paths(settings.EMBEDDINGS_DIR), unknown), "skipped": {}})
 
 
 class Samplers(APIView):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import loratags, samplers
+from tasks_app import addons, embeddingwords, loratags, samplers
 from tasks_app.api.facades.tasks import FacadeSerializer, Unavailing, given
 from tasks_app.strict import StrictBooleanField, StrictCharField, StrictIntegerField, printable
 from tasks_app.submissions import PassedOn
@@ -100,6 +101,7 @@ class TextToImageSerializer(FacadeSerializer):
         "num_images": "batch_size × n_iter",
         "model_id": f"override_settings.{MODEL}",
         "loras": "prompt",
+        "embeddings": "prompt",
     }
 
     batch_size = StrictIntegerField(min_value=1, max_value=MOST, required=False, allow_null=True)
@@ -123,6 +125,7 @@ class TextToImageSerializer(FacadeSerializer):
         params = {"prompt": "", **given(data, _NAMES), **_sides(data), "num_images": _count(data)}
         if isinstance(params["prompt"], str):
             params["prompt"], params["loras"] = loratags.taken(params["prompt"])
+        params["embeddings"] = _embeddings(params)
         options = data.get("override_settings")
         chosen = options.get(MODEL) if isinstance(options, dict) else None
         if model := chosen or self.context["model"]:
@@ -145,6 +148,13 @@ class TextToImageSerializer(FacadeSerializer):
             return {}
         message = f"There is no {printable(schedule)} schedule for {sampler or 'a sampler that is not named'} here."
         return {"scheduler": [serializers.ErrorDetail(message, code="unsupported")]}
+
+
+def _embeddings(params: Mapping[str, Any]) -> list[str]:
+    """Return the names of embeddings that stand in the prompts; where one is no text, its field says so."""
+    texts = (params["prompt"], params.get("negative_prompt"))
+    text = "\n".join(text for text in texts if isinstance(text, str))
+    return embeddingwords.named(text, addons.paths(settings.EMBEDDINGS_DIR))
 
 
 def _sampler(data: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def _infotext(task: Task, image: TaskImage) -> str:
         params={"model_id": task.requested_model_id},
         model_id=task.model_id,
         revision=task.revision,
-        provenance={"diffusers-handler": settings.VERSION},
+        provenance={"diffusers-handler": settings.VERSION, **task.provenance},
     )
     return infotext.write(params, recipe)
 

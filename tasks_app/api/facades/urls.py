@@ -14,6 +14,7 @@ urlpatterns = [
     re_path(r"^sdapi/v1/options/?$", a1111.Options.as_view(), name="a1111-options"),
     re_path(r"^sdapi/v1/sd-models/?$", a1111.Models.as_view(), name="a1111-models"),
     re_path(r"^sdapi/v1/loras/?$", a1111.Loras.as_view(), name="a1111-loras"),
+    re_path(r"^sdapi/v1/embeddings/?$", a1111.Embeddings.as_view(), name="a1111-embeddings"),
     re_path(r"^sdapi/v1/samplers/?$", a1111.Samplers.as_view(), name="a1111-samplers"),
     re_path(r"^sdapi/v1/schedulers/?$", a1111.Schedulers.as_view(), name="a1111-schedulers"),
     re_path(r"^sdapi/v1/png-info/?$", a1111.PictureInfo.as_view(), name="a1111-png-info"),

@@ -52,6 +52,7 @@ QUEUED: Example = {
         "height": None,
         "scheduler": None,
         "loras": [],
+        "embeddings": [],
         "output_format": "png",
         "num_images": 1,
     },
@@ -72,6 +73,7 @@ QUEUED: Example = {
     "urls": {"self": _ROOT, "events": f"{_ROOT}/events", "cancel": f"{_ROOT}/cancel", "images": f"{_ROOT}/images"},
 }
 LORA: Example = {"id": "watercolor", "bytes": 151_108_008}
+EMBEDDING: Example = {"id": "mood", "bytes": 24_680}
 MODEL: Example = {
     "id": "demo",
     "aliases": ["tiny"],

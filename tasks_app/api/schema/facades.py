@@ -194,6 +194,13 @@ OPERATIONS = {
         _list(shape(name=TEXT, alias=TEXT, path=TEXT, metadata=OBJECT)),
         scope=Scope.MODELS,
     ),
+    "GET /sdapi/v1/embeddings": _a1111(
+        "listEmbeddingNames",
+        "List the embeddings that a prompt may name.",
+        "The embeddings.",
+        shape(loaded=OBJECT, skipped=OBJECT),
+        scope=Scope.MODELS,
+    ),
     "GET /sdapi/v1/samplers": _a1111(
         "listSamplers",
         "List A1111's samplers that this server has.",

@@ -52,6 +52,7 @@ def schemas() -> dict[str, Schema]:
         "Upload": shape(id=UUID, sha256=said(TEXT, "Of the PNG that is kept."), width=COUNT, height=COUNT),
         "DiffusionModel": _model(),
         "Lora": shape(id=TEXT, bytes=said(COUNT, "Of its file.")),
+        "Embedding": shape(id=TEXT, bytes=said(COUNT, "Of its file.")),
         "Event": _event(),
         "Links": shape(events=URI, images={"type": "array", "items": URI}),
         "Health": shape(status={"const": "ok"}),

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from tasks_app.api.schema import facades
 from tasks_app.api.schema.examples import (
+    EMBEDDING,
     EVENT,
     IMAGE,
     LORA,
@@ -221,6 +222,20 @@ OPERATIONS = {
                 says="All of them by name.",
                 content={JSON: {"type": "array", "items": ref("schemas", "Lora")}},
                 example=[LORA],
+            )
+        },
+        refusals=(406,),
+        scope=Scope.MODELS,
+    ),
+    "GET /embeddings": Operation(
+        id="listEmbeddings",
+        tag="models",
+        summary="List the embeddings that requests may name.",
+        answers={
+            200: Answer(
+                says="All of them by name.",
+                content={JSON: {"type": "array", "items": ref("schemas", "Embedding")}},
+                example=[EMBEDDING],
             )
         },
         refusals=(406,),

@@ -30,10 +30,11 @@ from tasks_app.contracts import (
     WarmModel,
 )
 from tasks_app.errors import OutOfMemory, RunStopped
-from tasks_app.handlers.diffusers import loading, loras, memory, prompts, snapshots, tuning
+from tasks_app.handlers.diffusers import embeddings, loading, loras, memory, prompts, snapshots, tuning
 from tasks_app.handlers.diffusers.cache import PipelineCache
 from tasks_app.handlers.diffusers.call import Call, clean, images
 from tasks_app.handlers.diffusers.derived import pipeline_for
+from tasks_app.handlers.diffusers.embeddings import Embedding
 from tasks_app.handlers.diffusers.loras import Lora
 from tasks_app.handlers.diffusers.previews import Pace
 
@@ -64,6 +65,7 @@ class DiffusersHandler:
         models_dir: Path,
         hub_cache: Path,
         loras_dir: Path | None = None,
+        embeddings_dir: Path | None = None,
         offline: bool = False,
         hub_endpoint: str | None = None,
         device: str = "auto",
@@ -85,6 +87,7 @@ class DiffusersHandler:
             max_bytes=max_models_bytes,
         )
         self._loras_dir = loras_dir or models_dir / "loras"
+        self._embeddings_dir = embeddings_dir or models_dir / "embeddings"
         self._device = device
         self._dtype = dtype
         self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
@@ -115,19 +118,22 @@ class DiffusersHandler:
         first = requests[0]
         snapshot = self._fetch(first.model_id, first.revision, report, first.total_steps)
         worn = loras.find(first.loras, self._loras_dir)
+        words = embeddings.find(first.embeddings, self._embeddings_dir)
         key = _key(first.model_id, snapshot, first.options)
         with memory.watched(), self._lease(key, snapshot, thrifty=thrifty) as found:
-            self._wear(found, worn, key)
+            self._wear(found, worn, words, key)
             pipeline = pipeline_for(found, first)
             loaded = time.monotonic()
             slim = memory.thrift(pipeline) if thrifty else nullcontext()
             with clean(pipeline, first.scheduler), slim:
-                call = Call(pipeline, requests, report, pace=self._pace)
+                spoken = [embeddings.spoken(found, request) for request in requests]
+                call = Call(pipeline, spoken, report, pace=self._pace)
                 output = call()
         timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
         timings["decoding"] = time.monotonic() - call.denoised
         rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
-        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))} | loras.told(worn)
+        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))}
+        made_by |= loras.told(worn) | embeddings.told(words)
         return [
             GenerationResult(images=made, revision=snapshot.revision, timings=rounded, provenance=made_by)
             for made in images(output, requests)
@@ -153,8 +159,11 @@ class DiffusersHandler:
         loaded = dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys)
         return memory.state(loading.device_of(self._device), tuple(loaded), _uses())
 
-    def _wear(self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], key: _Key) -> None:
-        """Let a leased pipeline have these LoRAs and no others."""
+    def _wear(
+        self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], words: tuple[Embedding, ...], key: _Key
+    ) -> None:
+        """Let a leased pipeline have these LoRAs and embeddings and no others."""
+        embeddings.wear(pipeline, words)
         loras.check(pipeline, wanted, key[2])
         try:
             grown = loras.wear(pipeline, wanted)

@@ -24,9 +24,9 @@ from diffusers.utils.state_dict_utils import (
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from tasks_app import lorafiles
+from tasks_app import addons
 from tasks_app.contracts import LoadOptions, LoraUse
-from tasks_app.errors import InvalidParams, ModelLoadFailed, ModelUnavailable
+from tasks_app.errors import InvalidParams, ModelLoadFailed
 from tasks_app.handlers.diffusers.snapshots import content_hash
 
 # Several at once are meant; and that a file has nothing for one of the parts is as it should be.
@@ -61,7 +61,7 @@ def find(uses: Iterable[LoraUse], loras_dir: Path) -> tuple[Lora, ...]:
     Raises:
         ModelUnavailable: one is not here.
     """
-    return tuple(_found(use, lorafiles.paths(loras_dir)) for use in uses)
+    return tuple(_found(use, loras_dir) for use in uses)
 
 
 def check(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: LoadOptions) -> None:
@@ -116,10 +116,8 @@ def told(loras: Iterable[Lora]) -> dict[str, str]:
     return {f"lora:{lora.id}": lora.sha256 for lora in loras}
 
 
-def _found(use: LoraUse, paths: Mapping[str, Path]) -> Lora:
-    path = paths.get(use.id)
-    if path is None:
-        raise ModelUnavailable(f"The LoRA {use.id} is not on this worker: put {use.id}.safetensors into LORAS_DIR.")
+def _found(use: LoraUse, loras_dir: Path) -> Lora:
+    path = addons.path(loras_dir, use.id, kind="LoRA", setting="LORAS_DIR")
     return Lora(id=use.id, sha256=content_hash(path), weight=use.weight, path=path)
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from rest_framework import serializers
 
-from tasks_app import lorafiles
+from tasks_app import addons
 from tasks_app.contracts import OutputFormat, Uploaded, steps_taken
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.strict import (
@@ -24,6 +24,7 @@ from tasks_app.strict import (
 MAX_PROMPT = 4000
 MAX_SEED = 2**32 - 1
 MAX_LORAS = 8
+MAX_EMBEDDINGS = 8
 MODEL_HELP = "A model that this server allows, by any of its names; left out: the server's default."
 IMAGES_HELP = "Picture i has the seed + i and a generator of its own."
 SIDE: dict[str, Any] = {
@@ -43,7 +44,7 @@ class LoraField(StrictCharField):
 
     def to_internal_value(self, data: Any) -> str:
         """Return it as it is."""
-        if data not in lorafiles.paths(self.context["loras_dir"]):
+        if data not in addons.paths(self.context["loras_dir"]):
             self.fail("unknown")
         return str(data)
 
@@ -55,8 +56,23 @@ class LoraParams(StrictSerializer):
     weight = StrictFloatField(min_value=-4, max_value=4, default=1.0)
 
 
+class EmbeddingField(StrictCharField):
+    """The name of an embedding that this server has."""
+
+    default_error_messages = {"unknown": "There is no such embedding here; GET /embeddings lists those that there are."}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return it as it is."""
+        name = super().to_internal_value(data)
+        if name not in addons.paths(self.context["embeddings_dir"]):
+            self.fail("unknown")
+        return name
+
+
 class TextToImageParams(StrictSerializer):
-    """The fields of `params`; the context brings `max_pixels`, `max_images`, `model_defaults` and `loras_dir`.
+    """The fields of `params`.
+
+    The context brings `max_pixels`, `max_images`, `model_defaults`, `loras_dir` and `embeddings_dir`.
 
     `model_defaults` are values by field, which go before the defaults here; `model_folder` says what the model
     consists of, where that is known.
@@ -86,6 +102,12 @@ class TextToImageParams(StrictSerializer):
         list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
     )
     loras = StrictListField(child=LoraParams(), most=MAX_LORAS, default=list, help_text="Added to the model's weights.")
+    embeddings = StrictListField(
+        child=EmbeddingField(min_length=1, max_length=255),
+        most=MAX_EMBEDDINGS,
+        default=list,
+        help_text="What these words in the prompts stand for was learned.",
+    )
     output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
@@ -117,6 +139,12 @@ class TextToImageParams(StrictSerializer):
         if len({lora["id"] for lora in loras}) < len(loras):
             raise serializers.ValidationError("Must not name one twice.", code="repeated")
         return loras
+
+    def validate_embeddings(self, names: list[str]) -> list[str]:
+        """Refuse one that is named twice, or is the same word as another."""
+        if len({name.casefold() for name in names}) < len(names):
+            raise serializers.ValidationError("Must not name one twice.", code="repeated")
+        return names
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the values; a size that can't be is told with all other errors."""

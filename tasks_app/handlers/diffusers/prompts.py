@@ -11,7 +11,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch.utils import _pytree as pytree
 
-from tasks_app.handlers.diffusers import loras
+from tasks_app.handlers.diffusers import embeddings, loras
 
 # What two calls can be compared by; a call with anything else, as with embeddings, is not remembered.
 _PLAIN = (str, int, float, torch.device, torch.dtype, type(None))
@@ -20,7 +20,8 @@ _PLAIN = (str, int, float, torch.device, torch.dtype, type(None))
 def remember(pipeline: DiffusionPipeline, max_bytes: int) -> None:
     """Let a pipeline remember its prompts, as long as it lives; one that has no `encode_prompt` stays as it is."""
     if max_bytes and hasattr(pipeline, "encode_prompt"):
-        pipeline.encode_prompt = Remembered(pipeline.encode_prompt, max_bytes, lambda: loras.worn(pipeline))
+        encoders = lambda: (loras.worn(pipeline), embeddings.worn(pipeline))  # noqa: E731
+        pipeline.encode_prompt = Remembered(pipeline.encode_prompt, max_bytes, encoders)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""What in LORAS_DIR is a LoRA."""
+"""What in LORAS_DIR is a LoRA, and in EMBEDDINGS_DIR an embedding."""
 
 from pathlib import Path
 
-from tasks_app import lorafiles
+from tasks_app import addons
 
 
 def test_files_of_safetensors_are_loras_by_their_names(tmp_path: Path) -> None:
@@ -11,5 +11,5 @@ def test_files_of_safetensors_are_loras_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "e.safetensors").touch()
-    assert lorafiles.paths(tmp_path) == {"a.v2": tmp_path / "a.v2.safetensors", "b": tmp_path / "b.safetensors"}
-    assert lorafiles.paths(tmp_path / "nowhere") == {}
+    assert addons.paths(tmp_path) == {"a.v2": tmp_path / "a.v2.safetensors", "b": tmp_path / "b.safetensors"}
+    assert addons.paths(tmp_path / "nowhere") == {}
