@@ -63,6 +63,7 @@ def test_a_task_is_drawn_with_its_embeddings_and_the_file_tells_of_them(client: 
     assert "TI hashes" not in Image.open(io.BytesIO(without)).info["parameters"]
     told = client.post("/task/from-image", picture, content_type="image/png")
     check_answer("post", "/task/from-image", told)
+    assert told.status_code == 200, told.content
     _, again = made(client, post(**told.json()["params"]))
     assert pixels(again) == pixels(picture)
 
@@ -70,7 +71,7 @@ def test_a_task_is_drawn_with_its_embeddings_and_the_file_tells_of_them(client: 
 def test_a_retry_has_them_and_a_reproduction_tells_of_a_file_that_was_replaced(
     client: Client, post: Post, models: Path
 ) -> None:
-    task, picture = made(client, post(embeddings=["mood"]))
+    task, _ = made(client, post(embeddings=["mood"]))
     path = models / "embeddings" / "mood.safetensors"
     before = path.read_bytes()
     same, _ = made(client, client.post(f"/task/{task['id']}/reproduce"))

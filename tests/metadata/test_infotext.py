@@ -1,5 +1,6 @@
 """A1111's infotext, as A1111 and its kin write it, and there and back."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_embeddings_are_written_with_their_sums_and_read_from_them() -> None:
     params = {"prompt": "a mood", "negative_prompt": "", "seed": 1, "width": 64, "height": 64, "steps": 5}
     for names in (["mood"], ["mood", "two words"]):
         sums = {f"embedding:{name}": "0123456789abcdef" for name in names}
-        text = infotext.write({**params, "embeddings": names}, recipe(sums))
+        text = infotext.write({**params, "embeddings": names}, replace(recipe({}), provenance=sums))
         assert "mood: 0123456789ab" in text.splitlines()[-1]
         assert infotext.read(text).params == {**params, "embeddings": names}
 
