@@ -93,10 +93,12 @@ def _recovered(text: str) -> Recovered:
 
 
 def _is_kept(value: Any) -> bool:
-    """Return whether it is what parameters consist of: a plain value, or a list of objects with plain values."""
-    if not isinstance(value, list):
-        return _is_plain(value)
-    return all(isinstance(each, dict) and all(map(_is_plain, each.values())) for each in value)
+    """Return whether it is what parameters consist of: a plain value, or a list of those and of objects with such."""
+    return all(map(_is_item, value)) if isinstance(value, list) else _is_plain(value)
+
+
+def _is_item(value: Any) -> bool:
+    return all(map(_is_plain, value.values())) if isinstance(value, dict) else _is_plain(value)
 
 
 def _is_plain(value: Any) -> bool:

@@ -122,7 +122,7 @@ def test_a_picture_that_tells_nothing_is_refused_in_words() -> None:
         '{"task_type": "text-to-image"}',
         '{"task_type": 1, "params": {}}',
         '{"task_type": "text-to-image", "params": []}',
-        '{"task_type": "text-to-image", "params": {"prompt": ["a"]}}',
+        '{"task_type": "text-to-image", "params": {"prompt": [["a"]]}}',
         '{"task_type": "text-to-image", "params": {"prompt": "\\ud800"}}',
         '{"task_type": "text-to-image", "params": {"\\ud800": 1}}',
         '{"task_type": "text-to-image", "params": {"guidance_scale": NaN}}',
