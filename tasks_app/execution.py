@@ -59,7 +59,17 @@ _warmth = Warmth()
 _batches: set[Batch] = set()
 _draining = threading.Event()
 _hurrying = threading.Event()
-WORKER: str = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
+WORKER: str = ""
+
+
+def _name() -> None:
+    global WORKER
+    WORKER = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
+
+
+_name()
+# A worker is forked with its modules imported.
+os.register_at_fork(after_in_child=_name)
 
 
 def finish_saving() -> None:
