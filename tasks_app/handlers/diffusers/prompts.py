@@ -20,8 +20,11 @@ _PLAIN = (str, int, float, torch.device, torch.dtype, type(None))
 def remember(pipeline: DiffusionPipeline, max_bytes: int) -> None:
     """Let a pipeline remember its prompts, as long as it lives; one that has no `encode_prompt` stays as it is."""
     if max_bytes and hasattr(pipeline, "encode_prompt"):
-        encoders = lambda: (loras.worn(pipeline), embeddings.worn(pipeline))  # noqa: E731
-        pipeline.encode_prompt = Remembered(pipeline.encode_prompt, max_bytes, encoders)
+        pipeline.encode_prompt = Remembered(pipeline.encode_prompt, max_bytes, lambda: _encoders(pipeline))
+
+
+def _encoders(pipeline: DiffusionPipeline) -> Hashable:
+    return loras.worn(pipeline), embeddings.worn(pipeline)
 
 
 @dataclass(frozen=True, kw_only=True)
