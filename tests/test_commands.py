@@ -41,7 +41,7 @@ def var() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """Return a directory that quickstarts share: the first one finds nothing in it, the next ones what that one left."""
+    """Return a directory that quickstarts share: the first one finds nothing in it, the next ones what it left."""
     with directory() as path:
         yield path
 
