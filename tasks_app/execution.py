@@ -223,19 +223,18 @@ def _claim(held: Held, *, ahead: bool) -> list[Task]:
 
 
 def _supervise(call: _Call, *, ahead: bool) -> None:
-    batch, next_beat = call.batch, 0.0
+    batch = call.batch
     while True:
         _stop_in_time(call)
         try:
-            report = batch.reports.get(timeout=max(0.0, next_beat - time.monotonic()))
+            report = batch.reports.get(timeout=max(0.0, batch.next_beat - time.monotonic()))
         except queue.Empty:
             report = batch.latest
         if report is None:
             return
         new_phase = report.phase != batch.latest.phase
         _follow(call, report)
-        if new_phase or time.monotonic() >= next_beat:
-            next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
+        if new_phase or time.monotonic() >= batch.next_beat:
             _beat(call)
         if ahead and new_phase and report.phase == "decoding":
             _begin_ahead(call)

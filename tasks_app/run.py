@@ -70,6 +70,7 @@ class Batch:
         self.latest = Progress(phase="loading", total_steps=self._first.total_steps)
         self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
         self.moved_at = time.monotonic()
+        self.next_beat = 0.0
         self._first_step: tuple[float, int] | None = None
 
     @property

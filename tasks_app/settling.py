@@ -32,6 +32,7 @@ Answer = TypeVar("Answer")
 def beat(batch: Batch) -> None:
     """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
     going = batch.going
+    batch.next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
     try:
         beats = lifecycle.heartbeat(
             [run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS, begun=batch.begun
@@ -113,7 +114,7 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
     started = time.monotonic()
     made_of = recipe(run.task, result)
     try:
-        images = storage.store(run.claim, result.images, made_of, stored_one=lambda: beat(batch))
+        images = storage.store(run.claim, result.images, made_of, stored_one=partial(_beat_in_time, batch))
     except errors.StorageFailed as error:
         return _failed(run, error)
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
@@ -134,6 +135,11 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
         return Status.SUCCEEDED
     storage.discard(images)
     return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+
+
+def _beat_in_time(batch: Batch) -> None:
+    if time.monotonic() >= batch.next_beat:
+        beat(batch)
 
 
 def _stopped(run: Run) -> Status | None:
