@@ -40,7 +40,6 @@ LONGEST_FIRST = (
     "test_embedded.py",
     "handlers/test_loras.py",
     "fuzz/test_schema.py",
-    "test_screenshots.py",
     "web/test_gallery.py",
     "test_sse.py",
     "test_generate.py",
