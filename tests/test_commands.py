@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -23,13 +24,26 @@ from tests.stack import free_port, until
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture
-def var() -> Iterator[Path]:
-    """Return a directory for the command's data, which every user can reach."""
+@contextmanager
+def directory() -> Iterator[Path]:
+    """Make a directory for the command's data, which every user can reach."""
     path = Path(tempfile.mkdtemp(prefix="dh-commands-", dir="/tmp"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def var() -> Iterator[Path]:
+    with directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """Return a directory that quickstarts share: the first one finds nothing in it, the next ones what it left."""
+    with directory() as path:
+        yield path
 
 
 def environment(var: Path, **more: str) -> dict[str, str]:
@@ -82,9 +96,9 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(var: Path) -> None:
+def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(home: Path) -> None:
     port = free_port()
-    done = manage(var, "quickstart", "--once", "--port", str(port))
+    done = manage(home, "quickstart", "--once", "--port", str(port))
     assert done.returncode == 0, done.stderr
     assert "Admin user: admin, password: " in done.stdout
     assert "demo model" in done.stdout
@@ -92,7 +106,7 @@ def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(var: Path) -
     with Image.open(path) as picture:
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (64, 64))
-    assert_nothing_runs(var, port)
+    assert_nothing_runs(home, port)
 
 
 def quickstart(var: Path, port: int) -> subprocess.Popen[str]:
@@ -100,9 +114,9 @@ def quickstart(var: Path, port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environment(var), stdout=subprocess.PIPE, text=True)
 
 
-def test_quickstart_serves_until_ctrl_c_and_leaves_nothing_running(var: Path) -> None:
+def test_quickstart_serves_until_ctrl_c_and_leaves_nothing_running(home: Path) -> None:
     port = free_port()
-    process = quickstart(var, port)
+    process = quickstart(home, port)
     assert process.stdout is not None
     with process.stdout, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as api:
         assert any(line.startswith("Serving until Ctrl-C") for line in process.stdout)
@@ -111,24 +125,24 @@ def test_quickstart_serves_until_ctrl_c_and_leaves_nothing_running(var: Path) ->
         task = api.post("/task/", json=body).json()
         assert task["params"]["model_id"] == "demo"
         until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
-        os.kill(worker_of(var), signal.SIGKILL)  # it is restarted, and the next task runs
+        os.kill(worker_of(home), signal.SIGKILL)  # it is restarted, and the next task runs
         task = api.post("/task", json=body).json()
         until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
-        assert "another" in manage(var, "quickstart", "--port", str(free_port())).stderr.lower()
+        assert "another" in manage(home, "quickstart", "--port", str(free_port())).stderr.lower()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
-    assert_nothing_runs(var, port)
+    assert_nothing_runs(home, port)
 
 
-def test_a_quickstart_that_is_killed_takes_all_its_parts_along(var: Path) -> None:
+def test_a_quickstart_that_is_killed_takes_all_its_parts_along(home: Path) -> None:
     port = free_port()
-    process = quickstart(var, port)
+    process = quickstart(home, port)
     assert process.stdout is not None
     with process.stdout:
         assert any(line.startswith("POST /task") for line in process.stdout)
         process.kill()
         process.wait()
-    assert_nothing_runs(var, port)
+    assert_nothing_runs(home, port)
 
 
 def test_quickstart_on_a_taken_port_says_so_and_fails(var: Path) -> None:
