@@ -224,7 +224,7 @@ def lose_fetch(world: World, chance: random.Random) -> Strike:
 
 @fault("reply lost: commit of a result")
 def lose_commit(world: World, chance: random.Random) -> Strike:
-    rule = Rule(requests=(b'INSERT INTO "tasks_app_taskimage"', b"COMMIT\0"), sender="w")
+    rule = Rule(requests=(b"INSERT INTO tasks_app_taskimage",), sender="w")
     return _lose_reply(world.base.to_postgres, "reply lost: commit of a result", rule)
 
 
