@@ -119,12 +119,18 @@ def roll(world: World, chance: random.Random) -> Strike:
     first = world.workers.of(pid_of(row))
     others = [slot.life for slot in world.workers.slots if slot.life is not first]
     for life in [first, *others]:
-        if life.down is None:
-            status = world.workers.terminate(life)
-            world.statuses.append((life.name, status))
-            strike.hit |= status == 0
+        strike.hit |= _terminate(world, life)
         world.workers.until_up(besides=life)
     return strike
+
+
+def _terminate(world: World, life: Life) -> bool:
+    """Have a worker end as a supervisor would, if it is up; return whether it did."""
+    if life.down is not None:
+        return False
+    status = world.workers.terminate(life)
+    world.statuses.append((life.name, status))
+    return status == 0
 
 
 @fault("freeze beyond the lease")
@@ -218,8 +224,10 @@ def lose_enqueue(world: World, chance: random.Random) -> Strike:
 
 @fault("reply lost: fetch")
 def lose_fetch(world: World, chance: random.Random) -> Strike:
+    """Lose what a worker fetches that has just started: one that is at work fetches nothing."""
     rule = Rule(requests=(b"\r\nfetch\r\n",), reply=lambda reply: reply[:1] == b"*" and reply != b"*0\r\n")
-    return _lose_reply(world.base.to_redis, "reply lost: fetch", rule)
+    one = world.workers.slots[0].life
+    return _lose_reply(world.base.to_redis, "reply lost: fetch", rule, lambda: _terminate(world, one))
 
 
 @fault("reply lost: commit of a result")
