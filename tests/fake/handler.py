@@ -29,11 +29,13 @@ def steps(request: GenerationRequest, report: Report) -> None:
 
 
 def paced(request: GenerationRequest, report: Report) -> None:
-    """Take so many seconds a step, as `pace 0.05` says: in other processes tests can't register functions."""
-    never = threading.Event()
+    """Take so many seconds a step, and to decode, as `pace 0.05` says: elsewhere tests can't register functions."""
+    never, seconds = threading.Event(), float(request.prompt.split()[1])
     for step in range(1, request.steps + 1):
-        never.wait(float(request.prompt.split()[1]))
+        never.wait(seconds)
         report(Progress(phase="denoising", step=step, total_steps=request.steps))
+    report(Progress(phase="decoding", step=request.steps, total_steps=request.steps))
+    never.wait(seconds)
 
 
 def fail(request: GenerationRequest, report: Report) -> None:
