@@ -14,17 +14,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import connection
 from structlog.contextvars import bound_contextvars
 
-from tasks_app import catalog, errors, lifecycle, settling
+from tasks_app import catalog, draining, errors, lifecycle, saving, settling
 from tasks_app.contracts import GenerationResult, Held, Progress
 from tasks_app.models import Status, Task
 from tasks_app.run import Batch, Run, Stop, publish_previews, publish_progress, publish_status
@@ -32,11 +32,6 @@ from tasks_app.threads import SerialThread
 from tasks_app.warmth import Warmth
 
 logger = logging.getLogger(__name__)
-
-# What a worker ends with when only a new process can help; its supervisor starts one.
-EXIT_DEVICE_LOST = 70
-EXIT_HUNG = 75
-
 
 Answer = TypeVar("Answer")
 Work = Callable[[], None]
@@ -53,12 +48,8 @@ class _Call:
 
 
 _inference = SerialThread("inference")
-_saving = SerialThread("saving")
-_saved: Future[None] | None = None
 _warmth = Warmth()
 _batches: set[Batch] = set()
-_draining = threading.Event()
-_hurrying = threading.Event()
 WORKER: str = ""
 
 
@@ -70,12 +61,6 @@ def _name() -> None:
 _name()
 # A worker is forked with its modules imported.
 os.register_at_fork(after_in_child=_name)
-
-
-def finish_saving() -> None:
-    """Wait until what was handed over is saved."""
-    if _saved is not None:
-        wait([_saved])
 
 
 def nothing() -> None:
@@ -97,17 +82,7 @@ def run_all(begun: Work = nothing) -> None:
     """
     call = _begin_next()
     while call is not None:
-        results = _see_through(call, begun, ahead=True)
-        hand_over = nothing if results is None else partial(_save_beside, call.batch, results)
-        if call.next is not None or _is_saving():
-            # It may have to wait, and with another call begun there would be nobody to look after that.
-            hand_over()
-            hand_over = nothing
-        try:
-            # First, or the saving thread would take its share of the time that the inference thread has to wait.
-            call = call.next or _begin_next()
-        finally:
-            hand_over()
+        call = _run_then_begin_next(call, begun)
 
 
 def beside_tasks(call: Callable[[], Answer]) -> Future[Answer]:
@@ -120,30 +95,28 @@ def busy() -> bool:
     return bool(_batches)
 
 
-def drain(grace_seconds: float) -> None:
-    """Claim no more; a task that runs longer than the grace is given back. Asked a second time: no more grace."""
-    if _draining.is_set() or not grace_seconds:
-        _hurrying.set()
-    else:
-        timer = threading.Timer(grace_seconds, _hurrying.set)
-        timer.daemon = True
-        timer.start()
-    _draining.set()
-
-
-def end_process(status: int, reason: str) -> NoReturn:
-    """End at once: the inference thread can't be stopped, and a claim that is still held ends with its lease."""
-    logger.critical("%s The worker ends with %s.", reason, status)
-    os._exit(status)
-
-
 def run(tasks: Sequence[Task]) -> None:
     """Run claimed tasks in one call, and save what they made."""
     _finish(_begin(tasks))
 
 
+def _run_then_begin_next(call: _Call, begun: Work) -> _Call | None:
+    # A function of its own: what a call made is let go of before the next one ends.
+    results = _see_through(call, begun, ahead=True)
+    hand_over = nothing if results is None else partial(_hand_over, call.batch, results)
+    if call.next is not None or saving.is_behind():
+        # It may have to wait, and with another call begun there would be nobody to look after that.
+        hand_over()
+        hand_over = nothing
+    try:
+        # First, or the saving thread would take its share of the time that the inference thread has to wait.
+        return call.next or _begin_next()
+    finally:
+        hand_over()
+
+
 def _begin_next(*, after: _Call | None = None) -> _Call | None:
-    if _draining.is_set():
+    if draining.asked.is_set():
         return None
     tasks = _claim(_warmth.look(), ahead=after is not None)
     return _begin(tasks, after=after) if tasks else None
@@ -152,7 +125,7 @@ def _begin_next(*, after: _Call | None = None) -> _Call | None:
 def _begin_ahead(call: _Call) -> None:
     """Claim what is to be made after this call, so that the inference thread needn't wait for the database."""
     # Nothing while it would have to wait for company, or would make one more run's pictures that are to be held.
-    if settings.BATCH_WAIT_MS or _is_saving():
+    if settings.BATCH_WAIT_MS or saving.is_behind():
         return
     try:
         call.next = _begin_next(after=call)
@@ -163,15 +136,20 @@ def _begin_ahead(call: _Call) -> None:
 
 def _begin(tasks: Sequence[Task], *, after: _Call | None = None) -> _Call:
     options = settling.persist(lambda: catalog.load_options(tasks[0].model_id))
-    batch = Batch([Run(task) for task in tasks], options, _hurrying, begun=after is None)
+    batch = Batch([Run(task) for task in tasks], options, draining.hurried, begun=after is None)
     _batches.add(batch)
     with _logged(batch):
         future = _inference.submit(batch.generate if after is None else partial(_generate_next, after.over, batch))
     future.add_done_callback(lambda _: batch.reports.put(None))
     if after is not None:
         # After an error it must wait: what that holds has to be freed, and the device may be lost.
-        after.future.add_done_callback(lambda made: None if made.exception() else after.over.set())
+        after.future.add_done_callback(partial(_over_unless_it_failed, after.over))
     return _Call(batch=batch, future=future)
+
+
+def _over_unless_it_failed(over: threading.Event, made: Future[list[GenerationResult]]) -> None:
+    if made.exception() is None:
+        over.set()
 
 
 def _generate_next(over: threading.Event, batch: Batch) -> list[GenerationResult]:
@@ -210,24 +188,15 @@ def _go_with(call: _Call, begun: Work, *, ahead: bool) -> None:
     _supervise(call, ahead=ahead)
 
 
-def _save_beside(batch: Batch, results: list[GenerationResult]) -> None:
-    """Save in the saving thread, once what that was given before is done: no more than two runs' pictures are held."""
-    global _saved
-    while _saved is not None and wait([_saved], timeout=settings.HEARTBEAT_SECONDS).not_done:
-        settling.beat(batch)
+def _hand_over(batch: Batch, results: list[GenerationResult]) -> None:
     with _logged(batch):
-        _saved = _saving.submit(partial(_with_a_connection, partial(settling.save, batch, results)))
-    _saved.add_done_callback(_tell)
-
-
-def _is_saving() -> bool:
-    return _saved is not None and not _saved.done()
+        saving.hand_over(batch, results)
 
 
 def _claim(held: Held, *, ahead: bool) -> list[Task]:
     tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held, ahead=ahead)
     if tasks and tasks[0].batch_key and settings.BATCH_WAIT_MS:
-        _draining.wait(settings.BATCH_WAIT_MS / 1000)
+        draining.asked.wait(settings.BATCH_WAIT_MS / 1000)
         tasks += lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
     return tasks
 
@@ -254,7 +223,7 @@ def _stop_in_time(call: _Call) -> None:
     """Take back what has not begun and is not to, as behind a preload; what has begun goes on until it reports."""
     if call.batch.is_to_stop():
         call.future.cancel()
-    if call.next is not None and _draining.is_set() and call.next.future.cancel():
+    if call.next is not None and draining.asked.is_set() and call.next.future.cancel():
         _give_back_next(call)
 
 
@@ -269,7 +238,9 @@ def _follow(call: _Call, report: Progress) -> None:
             publish_previews(batch, report.preview)
     elif batch.hangs():
         _give_back_next(call)
-        end_process(EXIT_HUNG, f"Task {batch.runs[0].claim.task_id}: no step for {settings.HANG_SECONDS} s.")
+        draining.end_process(
+            draining.EXIT_HUNG, f"Task {batch.runs[0].claim.task_id}: no step for {settings.HANG_SECONDS} s."
+        )
 
 
 def _beat(call: _Call) -> None:
@@ -293,9 +264,9 @@ def _end(call: _Call, error: BaseException) -> None:
             _warmth.learn(first.model_id, len(batch.runs) * first.params["num_images"])
         settling.give_back(batch, error)
     if isinstance(error, errors.DeviceLost):
-        finish_saving()
+        saving.finish()
         _give_back_next(call)
-        end_process(EXIT_DEVICE_LOST, "The device is lost.")
+        draining.end_process(draining.EXIT_DEVICE_LOST, "The device is lost.")
 
 
 def _give_back_next(call: _Call) -> None:
@@ -310,15 +281,3 @@ def _give_back_next(call: _Call) -> None:
 def _logged(batch: Batch) -> AbstractContextManager[None]:
     """Let what is logged name the task that leads the batch."""
     return bound_contextvars(task=str(batch.runs[0].claim.task_id), attempt=batch.runs[0].claim.attempt)
-
-
-def _with_a_connection(work: Work) -> None:
-    try:
-        work()
-    finally:
-        connection.close()
-
-
-def _tell(saved: Future[None]) -> None:
-    if error := saved.exception():
-        logger.error("What a run made was not saved.", exc_info=error)

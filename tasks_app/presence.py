@@ -16,7 +16,7 @@ import psutil
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from tasks_app import actors, catalog, errors, execution, pauses, providers, registry, warmth
+from tasks_app import actors, catalog, draining, errors, execution, pauses, providers, registry, warmth
 from tasks_app.models import Pause, WorkerCommand
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _tell(model_id: str, loaded: Future[None]) -> None:
 def _end_if_lost(error: BaseException | None) -> None:
     if isinstance(error, errors.DeviceLost):
         # Else the next task would be the one to find out, and fail.
-        execution.end_process(execution.EXIT_DEVICE_LOST, "The device is lost.")
+        draining.end_process(draining.EXIT_DEVICE_LOST, "The device is lost.")
 
 
 def _reason(error: BaseException | None) -> str:

@@ -53,9 +53,9 @@ class WorkerMiddleware(dramatiq.Middleware):
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Say that the worker has gone, once what it made is saved."""
-        from tasks_app import execution, presence
+        from tasks_app import presence, saving
 
-        execution.finish_saving()
+        saving.finish()
 
         self._gone.set()
         # A beat after this would say that the worker is there.
@@ -81,7 +81,7 @@ def _vital(work: Callable[[], None], ended: threading.Event) -> None:
 
 
 def _drain_at_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
-    from tasks_app import execution
+    from tasks_app import draining
 
     dramatiqs_own = signal.getsignal(signal.SIGTERM)
 
@@ -91,7 +91,7 @@ def _drain_at_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
         # Else the ticket that this worker gives back would be fetched by itself.
         for consumer in worker.consumers.values():
             consumer.pause()
-        execution.drain(settings.DRAIN_SECONDS)
+        draining.drain(settings.DRAIN_SECONDS)
         # A second signal takes the grace away; Dramatiq's own answer would be to exit with a failure.
         if first and callable(dramatiqs_own):
             dramatiqs_own(number, frame)
@@ -101,10 +101,10 @@ def _drain_at_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
 
 def _end_with_parent(parent: int, ended: threading.Event) -> None:
     """Drain without grace when Dramatiq's master is gone: nobody would restart or stop this process."""
-    from tasks_app import execution
+    from tasks_app import draining
 
     while os.getppid() == parent:
         if ended.wait(PARENT_CHECK_SECONDS):
             return
-    execution.drain(0)
+    draining.drain(0)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -131,11 +131,11 @@ def behave() -> Iterator[Callable[[str, fake.Behaviour], str]]:
 @pytest.fixture
 def undrained() -> Iterator[None]:
     """Let this process claim again after a test that drains it."""
-    from tasks_app import execution
+    from tasks_app import draining
 
     yield
-    execution._draining.clear()
-    execution._hurrying.clear()
+    draining.asked.clear()
+    draining.hurried.clear()
 
 
 @pytest.fixture

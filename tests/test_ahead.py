@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import actors, execution, lifecycle
+from tasks_app import actors, draining, execution, lifecycle, saving
 from tasks_app.contracts import GenerationRequest, Progress, Report
 from tasks_app.models import Status, Task
 from tests.fake import handler as fake
@@ -31,7 +31,7 @@ def row(task: Task) -> Task:
 
 def run_all() -> None:
     execution.run_all()
-    execution.finish_saving()
+    saving.finish()
 
 
 def decoding(call: Callable[[], object]) -> fake.Behaviour:
@@ -130,7 +130,7 @@ def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_fin
 
     def drain() -> None:
         until_claimed(second)
-        execution.drain(GRACE_SECONDS)
+        draining.drain(GRACE_SECONDS)
         given_back.append(until(lambda: row(second), lambda now: now.status == Status.QUEUED, patience=10))
 
     first = make_task(params={"prompt": behave("first", decoding(drain))})
@@ -145,7 +145,7 @@ def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp
     with worker(tmp_path, HANG_SECONDS="1") as process:
         actors.wake(first.pk)
         until_claimed(second)
-        assert process.wait(timeout=30) == execution.EXIT_HUNG
+        assert process.wait(timeout=30) == draining.EXIT_HUNG
     after = row(second)
     assert (row(first).status, after.status, after.attempt, after.losses) == (Status.RUNNING, Status.QUEUED, 1, 0)
 

@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from PIL import Image
 
-from tasks_app import actors, errors, execution, lifecycle, metadata, providers
+from tasks_app import actors, draining, errors, execution, lifecycle, metadata, providers, saving
 from tasks_app.contracts import GenerationRequest, Progress, Report
 from tasks_app.models import Status, Task, TaskImage
 from tasks_app.warmth import Warmth
@@ -152,15 +152,15 @@ def test_a_batch_that_is_drained_is_given_back_whole(batch: Callable[..., list[T
     tasks = batch("drains", "two")
 
     def drain(request: GenerationRequest, report: Report) -> None:
-        execution.drain(0)
+        draining.drain(0)
         until_stopped(request, report)
 
     behave("drains", drain)
     try:
         assert execution.run_next()
     finally:
-        execution._draining.clear()
-        execution._hurrying.clear()
+        draining.asked.clear()
+        draining.hurried.clear()
     assert [(row(task).status, row(task).losses, row(task).batch_key) for task in tasks] == [("queued", 0, KEY)] * 2
 
 
@@ -247,7 +247,7 @@ def test_the_next_call_begins_while_what_the_last_one_made_is_being_saved(
         execution.run_all()
     finally:
         waiting_storage.free.set()
-    execution.finish_saving()
+    saving.finish()
     assert seen == [("running", "saving")]
     assert statuses([first, second]) == ["succeeded", "succeeded"]
 
@@ -259,7 +259,7 @@ def test_a_device_that_one_of_them_loses_costs_the_others_nothing_but_time(make_
     for _ in range(2):
         with worker(tmp_path) as process:
             actors.wake(tasks[0].pk)
-            assert process.wait(timeout=30) == execution.EXIT_DEVICE_LOST
+            assert process.wait(timeout=30) == draining.EXIT_DEVICE_LOST
     with worker(tmp_path):
         actors.wake(tasks[0].pk)
         until(lambda: statuses(tasks), lambda now: now == ["succeeded", "failed", "succeeded"])

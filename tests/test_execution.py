@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from PIL import Image
 from structlog.contextvars import get_contextvars
 
-from tasks_app import errors, execution, lifecycle, metadata, progress
+from tasks_app import draining, errors, execution, lifecycle, metadata, progress
 from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
 from tasks_app.metadata import containers
 from tasks_app.models import DiffusionModel, Status, Task, TaskImage
@@ -239,7 +239,7 @@ def test_a_run_that_lost_its_claim_stops_and_changes_nothing(make_task: MakeTask
 
 @pytest.mark.django_db(transaction=True)
 def test_a_drained_run_is_given_back_without_a_loss_and_nothing_more_is_claimed(make_task: MakeTask) -> None:
-    after = run_with(make_task, lambda task: execution.drain(0))
+    after = run_with(make_task, lambda task: draining.drain(0))
     assert (after.status, after.attempt, after.losses) == (Status.QUEUED, 1, 0)
     assert not execution.run_next()
 
@@ -285,7 +285,7 @@ def test_a_cancel_does_not_wait_for_a_run_that_has_not_begun(make_task: MakeTask
 def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> None:
     task = make_task()
     with waiting_behind_a_call(task):
-        execution.drain(0)
+        draining.drain(0)
         until(lambda: ended(task).status, lambda status: status == Status.QUEUED, patience=5)
     assert ended(task).losses == 0
 

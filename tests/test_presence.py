@@ -12,7 +12,7 @@ import dramatiq
 import pytest
 from django.conf import settings
 
-from tasks_app import actors, errors, execution, pauses, presence, providers, registry, services
+from tasks_app import actors, draining, errors, execution, pauses, presence, providers, registry, services
 from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
 from tasks_app.registry import Outcome, State
 from tasks_app.task_types import TEXT_TO_IMAGE
@@ -193,7 +193,7 @@ def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
     monkeypatch.setattr(execution, "end_process", lambda status, reason: ends.append(status))
     services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
     assert settled(seen).error == "The device failed; its worker starts anew."
-    assert ends == [execution.EXIT_DEVICE_LOST]
+    assert ends == [draining.EXIT_DEVICE_LOST]
 
 
 def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(

@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.db import connection, transaction
 
-from tasks_app import access, actors, execution, lifecycle, progress, services
+from tasks_app import access, actors, lifecycle, progress, saving, services
 from tasks_app.contracts import Claim, GenerationRequest, Report, Submission
 from tasks_app.models import Pause, Status, Task
 from tests.conftest import PARAMS
@@ -188,7 +188,7 @@ def test_a_ticket_wakes_a_worker_for_all_that_waits_and_others_are_woken_while_i
 
     first, second = make_task(params={"prompt": behave("look", look)}), make_task()
     actors.generate.fn(str(second.pk))
-    execution.finish_saving()
+    saving.finish()
     assert seen == [[str(second.pk)]]
     assert {task.status for task in Task.objects.all()} == {Status.SUCCEEDED}
     assert Task.objects.get(pk=first.pk).finished_at < Task.objects.get(pk=second.pk).finished_at
@@ -207,7 +207,7 @@ def test_tickets_do_not_pile_up_under_steady_load() -> None:
     while tickets():
         _take_a_ticket()
         actors.generate.fn("any")
-    execution.finish_saving()
+    saving.finish()
     assert not Task.objects.exclude(status=Status.SUCCEEDED).exists()
 
 

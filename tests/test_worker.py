@@ -10,7 +10,7 @@ from pathlib import Path
 import dramatiq
 import pytest
 
-from tasks_app import actors, execution
+from tasks_app import actors, draining
 from tasks_app.models import Status, Task
 from tasks_app.worker import _vital
 from tests.stack import until, worker
@@ -115,14 +115,14 @@ def test_a_hung_step_ends_the_worker_so_that_the_lease_can_move_the_task_on(
 ) -> None:
     with worker(tmp_path, HANG_SECONDS="1") as process:
         task = submitted(make_task, "hang", 4)
-        assert process.wait(timeout=30) == execution.EXIT_HUNG
+        assert process.wait(timeout=30) == draining.EXIT_HUNG
     assert row(task).status == Status.RUNNING
 
 
 def test_a_lost_device_fails_its_task_and_ends_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
     with worker(tmp_path) as process:
         task = submitted(make_task, "lose", 4)
-        assert process.wait(timeout=30) == execution.EXIT_DEVICE_LOST
+        assert process.wait(timeout=30) == draining.EXIT_DEVICE_LOST
     assert (row(task).status, row(task).error_code) == (Status.FAILED, "internal")
 
 

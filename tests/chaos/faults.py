@@ -239,14 +239,17 @@ def lose_commit(world: World, chance: random.Random) -> Strike:
 @fault("reply lost: claim")
 def lose_claim(world: World, chance: random.Random) -> Strike:
     """Lose a claim's reply: a row that runs, and nobody who knows it."""
-    rule = Rule(requests=(b"RETURNING task.*",), sender="w", reply=lambda reply: b"running" in reply)
+    rule = Rule(requests=(b"RETURNING task.*", b"COMMIT\0"), sender="w")
+    armed_at = time.time()
     strike = _lose_reply(world.base.to_postgres, "reply lost: claim", rule)
-    if strike.hit:
-        (claim,) = world.postgres.rows(
-            "SELECT task, attempt, at FROM chaos_log WHERE writer = %s AND attempt > old_attempt"
-            " ORDER BY seq DESC LIMIT 1",
-            [rule.victim],
-        )
+    claims = world.postgres.rows(
+        "SELECT task, attempt, at FROM chaos_log WHERE writer = %s AND attempt > old_attempt"
+        " AND at > to_timestamp(%s) ORDER BY seq DESC LIMIT 1",
+        [rule.victim, armed_at],
+    )
+    # It may have been one that found nothing to claim.
+    strike.hit = bool(claims)
+    for claim in claims:
         strike.task, strike.attempt, strike.at = claim["task"], claim["attempt"], claim["at"].timestamp()
         strike.loses_claim = True
     return strike
