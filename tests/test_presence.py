@@ -190,7 +190,7 @@ def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
         raise errors.DeviceLost("The device failed; its worker starts anew.")
 
     monkeypatch.setattr(fake_engine, "preload", lose)
-    monkeypatch.setattr(execution, "end_process", lambda status, reason: ends.append(status))
+    monkeypatch.setattr(draining, "end_process", lambda status, reason: ends.append(status))
     services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
     assert settled(seen).error == "The device failed; its worker starts anew."
     assert ends == [draining.EXIT_DEVICE_LOST]
