@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -102,24 +102,23 @@ def run(tasks: Sequence[Task]) -> None:
 
 def _run_then_begin_next(call: _Call, begun: Work) -> _Call | None:
     # A function of its own: what a call made is let go of before the next one ends.
-    results = _see_through(call, begun, ahead=True)
-    hand_over = nothing if results is None else partial(_hand_over, call.batch, results)
-    if call.next is not None or saving.is_behind():
-        # It may have to wait, and with another call begun there would be nobody to look after that.
-        hand_over()
-        hand_over = nothing
-    try:
+    with ExitStack() as at_last:
+        at_last.callback(call.over.set)
+        results = _see_through(call, begun, ahead=True)
+        if results is not None:
+            at_last.callback(_hand_over, call.batch, results)
+        if call.next is not None or saving.is_behind():
+            # It may have to wait, and with another call begun there would be nobody to look after that.
+            at_last.pop_all().close()
         # First, or the saving thread would take its share of the time that the inference thread has to wait.
-        return call.next or _begin_next()
-    finally:
-        hand_over()
+        return call.next or _begin_next(after=call)
 
 
-def _begin_next(*, after: _Call | None = None) -> _Call | None:
+def _begin_next(*, after: _Call | None = None, ahead: bool = False) -> _Call | None:
     if draining.asked.is_set():
         return None
-    tasks = _claim(_warmth.look(), ahead=after is not None)
-    return _begin(tasks, after=after) if tasks else None
+    tasks = _claim(_warmth.look(), ahead=ahead)
+    return _begin(tasks, after=after, ahead=ahead) if tasks else None
 
 
 def _begin_ahead(call: _Call) -> None:
@@ -128,32 +127,38 @@ def _begin_ahead(call: _Call) -> None:
     if settings.BATCH_WAIT_MS or saving.is_behind():
         return
     try:
-        call.next = _begin_next(after=call)
+        call.next = _begin_next(after=call, ahead=True)
     except settling.DATABASE_AWAY as error:
         logger.warning("Nothing is claimed ahead: %s", type(error).__name__)
         connection.close()
 
 
-def _begin(tasks: Sequence[Task], *, after: _Call | None = None) -> _Call:
+def _begin(tasks: Sequence[Task], *, after: _Call | None = None, ahead: bool = False) -> _Call:
     options = settling.persist(lambda: catalog.load_options(tasks[0].model_id))
-    batch = Batch([Run(task) for task in tasks], options, draining.hurried, begun=after is None)
+    batch = Batch([Run(task) for task in tasks], options, draining.hurried, begun=not ahead)
     _batches.add(batch)
+    suspect = any(task.losses for task in tasks)
+    over = after.over if after is not None else None
     with _logged(batch):
-        future = _inference.submit(batch.generate if after is None else partial(_generate_next, after.over, batch))
+        future = _inference.submit(partial(_generate, batch, over, suspect=suspect))
     future.add_done_callback(lambda _: batch.reports.put(None))
-    if after is not None:
-        # After an error it must wait: what that holds has to be freed, and the device may be lost.
+    if after is not None and not suspect:
         after.future.add_done_callback(partial(_over_unless_it_failed, after.over))
     return _Call(batch=batch, future=future)
 
 
 def _over_unless_it_failed(over: threading.Event, made: Future[list[GenerationResult]]) -> None:
-    if made.exception() is None:
+    # After an error the next one must wait: what that holds has to be freed, and the device may be lost.
+    if not made.cancelled() and made.exception() is None:
         over.set()
 
 
-def _generate_next(over: threading.Event, batch: Batch) -> list[GenerationResult]:
-    over.wait()
+def _generate(batch: Batch, over: threading.Event | None, *, suspect: bool) -> list[GenerationResult]:
+    """Make a batch once the call before it is over; one that may have killed a worker, once nothing is unsaved."""
+    if over is not None:
+        over.wait()
+    if suspect:
+        saving.finish()
     return batch.generate()
 
 
@@ -176,7 +181,6 @@ def _see_through(call: _Call, begun: Work, *, ahead: bool = False) -> list[Gener
             return None
         finally:
             _batches.discard(call.batch)
-            call.over.set()
 
 
 def _go_with(call: _Call, begun: Work, *, ahead: bool) -> None:

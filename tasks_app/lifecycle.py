@@ -94,9 +94,9 @@ WITH gone AS MATERIALIZED (
         error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
     FROM gone
     WHERE task.id = gone.id AND task.status = 'running'
-    RETURNING task.id, task.status, task.attempt
+    RETURNING task.id, task.status, task.attempt, task.begun
 ), lost AS (
-    UPDATE {_ATTEMPTS} AS attempt SET outcome = 'lost', ended_at = {_NOW}
+    UPDATE {_ATTEMPTS} AS attempt SET outcome = CASE WHEN begun THEN 'lost' ELSE 'released' END, ended_at = {_NOW}
     FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
 )
 SELECT id, status FROM moved

@@ -1,5 +1,6 @@
 """The next task, claimed while the last one decodes: when it begins, and what becomes of it when it never does."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tasks_app import actors, draining, execution, lifecycle, saving
 from tasks_app.contracts import GenerationRequest, Progress, Report
 from tasks_app.models import Status, Task
 from tests.fake import handler as fake
+from tests.fake import storage as waiting_storage
 from tests.stack import until, worker
 
 # Longer than all tests take: its timer would hurry the tasks of a later one in this process.
@@ -103,6 +105,36 @@ def test_after_an_error_the_next_begins_only_when_the_task_of_the_first_has_ende
     run_all()
     assert seen == [(Status.RUNNING, False), (Status.FAILED, True)]
     assert row(second).status == Status.SUCCEEDED
+
+
+def test_what_may_have_killed_a_worker_begins_only_when_all_that_was_made_is_saved(
+    make_task: MakeTask, behave: Behave, settings: Any, tmp_path: Path
+) -> None:
+    local = {**settings.STORAGES["default"], "BACKEND": "tests.fake.storage.Waiting"}
+    settings.MEDIA_ROOT, settings.STORAGES = tmp_path, {**settings.STORAGES, "default": local}
+    seen: list[str] = []
+
+    def look(request: GenerationRequest, report: Report) -> None:
+        seen.append(row(first).status)
+        connection.close()
+
+    def let_it_be_saved() -> None:
+        until(lambda: row(first).phase, lambda phase: phase == "saving", patience=10)
+        until_beaten(second)
+        connection.close()
+        waiting_storage.free.set()
+
+    first = make_task(params={"prompt": behave("first", decoding(lambda: until_claimed(second)))})
+    second = make_task(params={"prompt": behave("second", look)}, attempt=1, losses=1)
+    waiting_storage.free.clear()
+    saver = threading.Thread(target=let_it_be_saved)
+    saver.start()
+    try:
+        run_all()
+    finally:
+        waiting_storage.free.set()
+        saver.join()
+    assert seen == [Status.SUCCEEDED]
 
 
 def test_a_cancel_of_what_is_claimed_ahead_keeps_it_from_being_made(make_task: MakeTask, behave: Behave) -> None:
