@@ -114,35 +114,35 @@ def _run_then_begin_next(call: _Call, begun: Work) -> _Call | None:
         return call.next or _begin_next(after=call)
 
 
-def _begin_next(*, after: _Call | None = None, ahead: bool = False) -> _Call | None:
+def _begin_next(*, after: _Call | None = None) -> _Call | None:
     if draining.asked.is_set():
         return None
-    tasks = _claim(_warmth.look(), ahead=ahead)
-    return _begin(tasks, after=after, ahead=ahead) if tasks else None
+    tasks = _claim(_warmth.look())
+    return _begin(tasks, after=after) if tasks else None
 
 
 def _begin_ahead(call: _Call) -> None:
     """Claim what is to be made after this call, so that the inference thread needn't wait for the database."""
-    # Nothing while it would have to wait for company, or would make one more run's pictures that are to be held.
-    if settings.BATCH_WAIT_MS or saving.is_behind():
+    # Nothing that would have to wait for company or for another call to be saved; nor beside what may kill the worker.
+    if settings.BATCH_WAIT_MS or saving.is_behind() or call.batch.suspect:
         return
     try:
-        call.next = _begin_next(after=call, ahead=True)
+        call.next = _begin_next(after=call)
     except settling.DATABASE_AWAY as error:
         logger.warning("Nothing is claimed ahead: %s", type(error).__name__)
         connection.close()
 
 
-def _begin(tasks: Sequence[Task], *, after: _Call | None = None, ahead: bool = False) -> _Call:
+def _begin(tasks: Sequence[Task], *, after: _Call | None = None) -> _Call:
     options = settling.persist(lambda: catalog.load_options(tasks[0].model_id))
-    batch = Batch([Run(task) for task in tasks], options, draining.hurried, begun=not ahead)
+    batch = Batch([Run(task) for task in tasks], options, draining.hurried)
     _batches.add(batch)
-    suspect = any(task.losses for task in tasks)
-    over = after.over if after is not None else None
+    # Neither may cost the other its pictures.
+    apart = batch.suspect or (after is not None and after.batch.suspect)
     with _logged(batch):
-        future = _inference.submit(partial(_generate, batch, over, suspect=suspect))
+        future = _inference.submit(partial(_generate, batch, None if after is None else after.over, apart=apart))
     future.add_done_callback(lambda _: batch.reports.put(None))
-    if after is not None and not suspect:
+    if after is not None and not apart:
         after.future.add_done_callback(partial(_over_unless_it_failed, after.over))
     return _Call(batch=batch, future=future)
 
@@ -153,11 +153,11 @@ def _over_unless_it_failed(over: threading.Event, made: Future[list[GenerationRe
         over.set()
 
 
-def _generate(batch: Batch, over: threading.Event | None, *, suspect: bool) -> list[GenerationResult]:
-    """Make a batch once the call before it is over; one that may have killed a worker, once nothing is unsaved."""
+def _generate(batch: Batch, over: threading.Event | None, *, apart: bool) -> list[GenerationResult]:
+    """Make a batch once the call before it is over; `apart` from it, once nothing is unsaved."""
     if over is not None:
         over.wait()
-    if suspect:
+    if apart:
         saving.finish()
     return batch.generate()
 
@@ -184,7 +184,6 @@ def _see_through(call: _Call, begun: Work, *, ahead: bool = False) -> list[Gener
 
 
 def _go_with(call: _Call, begun: Work, *, ahead: bool) -> None:
-    call.batch.begun = True
     for each in call.batch.runs:
         logger.info("Task %s: attempt %s starts with %s.", each.task.pk, each.task.attempt, each.task.model_id)
         publish_status(each, Status.RUNNING)
@@ -197,8 +196,8 @@ def _hand_over(batch: Batch, results: list[GenerationResult]) -> None:
         saving.hand_over(batch, results)
 
 
-def _claim(held: Held, *, ahead: bool) -> list[Task]:
-    tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held, ahead=ahead)
+def _claim(held: Held) -> list[Task]:
+    tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
     if tasks and tasks[0].batch_key and settings.BATCH_WAIT_MS:
         draining.asked.wait(settings.BATCH_WAIT_MS / 1000)
         tasks += lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)

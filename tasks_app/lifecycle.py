@@ -37,8 +37,7 @@ _TAKE = f"""
 , claimed AS (
     UPDATE {_TABLE} AS task
     SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %(worker)s,
-        lease_until = {_NOW} + make_interval(secs => %(lease_seconds)s), begun = NOT %(ahead)s,
-        started_at = {_NOW}, updated_at = {_NOW}
+        lease_until = {_NOW} + make_interval(secs => %(lease_seconds)s), started_at = {_NOW}, updated_at = {_NOW}
     FROM chosen
     WHERE task.id = chosen.id AND task.status = 'queued'
     RETURNING task.*
@@ -66,25 +65,24 @@ _JOIN = f"""
 
 _HEARTBEAT = f"""
 UPDATE {_TABLE} AS task
-SET phase = %s, step = %s, total_steps = %s, lease_until = {_NOW} + make_interval(secs => %s), updated_at = {_NOW},
-    begun = begun OR %s
+SET phase = %s, step = %s, total_steps = %s, lease_until = {_NOW} + make_interval(secs => %s), updated_at = {_NOW}
 FROM unnest(%s::uuid[], %s::integer[]) AS claim (id, attempt)
 WHERE task.id = claim.id AND task.attempt = claim.attempt AND task.status = 'running'
 RETURNING task.id, cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, false)
 """
 
 # A task that somebody wants canceled is not put back into the queue. One that is put back runs alone from then on: if
-# the worker died of it, others must not. It can't have died of one that had not begun.
+# the worker died of it, others must not.
 _EXPIRE = f"""
 WITH gone AS MATERIALIZED (
     SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
-                    WHEN losses + begun::integer >= max_attempts THEN 'failed' ELSE 'queued' END AS next
+                    WHEN losses + 1 >= max_attempts THEN 'failed' ELSE 'queued' END AS next
     FROM {_TABLE}
     WHERE status = 'running' AND lease_until < {_NOW} FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE {_TABLE} AS task
-    SET status = gone.next, losses = losses + begun::integer, lease_until = NULL, phase = '', updated_at = {_NOW},
-        batch_key = CASE WHEN gone.next = 'queued' AND begun THEN '' ELSE batch_key END,
+    SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
+        batch_key = CASE gone.next WHEN 'queued' THEN '' ELSE batch_key END,
         step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
         worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
         started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
@@ -94,9 +92,9 @@ WITH gone AS MATERIALIZED (
         error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
     FROM gone
     WHERE task.id = gone.id AND task.status = 'running'
-    RETURNING task.id, task.status, task.attempt, task.begun
+    RETURNING task.id, task.status, task.attempt
 ), lost AS (
-    UPDATE {_ATTEMPTS} AS attempt SET outcome = CASE WHEN begun THEN 'lost' ELSE 'released' END, ended_at = {_NOW}
+    UPDATE {_ATTEMPTS} AS attempt SET outcome = 'lost', ended_at = {_NOW}
     FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
 )
 SELECT id, status FROM moved
@@ -134,27 +132,24 @@ UPDATE {_TABLE} AS task SET woken_at = {_NOW} FROM best WHERE task.id = best.id 
 """
 
 
-def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD, ahead: bool = False) -> list[Task]:
+def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
     """Give this worker, which holds these models, its best queued task, and after it those to run in the same call.
 
-    Empty when nothing is claimable. What is claimed `ahead`, to be begun when another call has returned, has not begun
-    until a heartbeat says so: should the worker die before that, it counts as no loss.
+    Empty when nothing is claimable.
     """
-    return _take(_CLAIM, worker, held, lease_seconds=lease_seconds, taken=1, ahead=ahead)
+    return _take(_CLAIM, worker, held, lease_seconds=lease_seconds, taken=1)
 
 
 def join(tasks: Sequence[Task], *, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
     """Give the worker more of what can run in the same call as the tasks that it has claimed, if something can."""
-    beside = {"beside": tasks[0].pk, "taken": len(tasks), "lease_seconds": lease_seconds, "ahead": False}
+    beside = {"beside": tasks[0].pk, "taken": len(tasks), "lease_seconds": lease_seconds}
     return _take(_JOIN, worker, held, **beside)
 
 
-def heartbeat(
-    claims: Sequence[Claim], progress: Progress, *, lease_seconds: float, begun: bool = True
-) -> dict[UUID, Beat]:
+def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: float) -> dict[UUID, Beat]:
     """Record the progress of a call, prolong its leases and look for cancels at once; lost claims are left out."""
     ids, attempts = [claim.task_id for claim in claims], [claim.attempt for claim in claims]
-    row = [progress.phase, progress.step, progress.total_steps, lease_seconds, begun, ids, attempts]
+    row = [progress.phase, progress.step, progress.total_steps, lease_seconds, ids, attempts]
     return {
         task_id: Beat(cancel_requested=cancel_requested, overdue=overdue)
         for task_id, cancel_requested, overdue in _returning(_HEARTBEAT, row)

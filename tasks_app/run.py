@@ -60,10 +60,9 @@ class Run:
 class Batch:
     """The runs that one call of the handler makes; `report` and `generate` belong to the inference thread."""
 
-    def __init__(self, runs: Sequence[Run], options: LoadOptions, hurrying: threading.Event, *, begun: bool) -> None:
-        """`hurrying` is set when the process has no more time for any run; `begun` unless another call comes first."""
+    def __init__(self, runs: Sequence[Run], options: LoadOptions, hurrying: threading.Event) -> None:
+        """`hurrying` is set when the process has no more time for any run."""
         self.runs = tuple(runs)
-        self.begun = begun
         self._first = runs[0].task
         self._options = options
         self._hurrying = hurrying
@@ -77,6 +76,11 @@ class Batch:
     def going(self) -> list[Run]:
         """The runs that go on."""
         return [run for run in self.runs if run.goes_on]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether one of its tasks has lost a worker, which may have died of it."""
+        return any(run.task.losses for run in self.runs)
 
     def generate(self) -> list[GenerationResult]:
         """Let the handler run the requests."""

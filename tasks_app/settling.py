@@ -34,9 +34,7 @@ def beat(batch: Batch) -> None:
     going = batch.going
     batch.next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
     try:
-        beats = lifecycle.heartbeat(
-            [run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS, begun=batch.begun
-        )
+        beats = lifecycle.heartbeat([run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS)
     except DATABASE_AWAY as error:
         # The lease outlasts a short outage; a longer one is settled by the fence.
         logger.warning("No heartbeat: %s", type(error).__name__)

@@ -58,21 +58,19 @@ def until_beaten(task: Task) -> None:
     until(lambda: row(task).lease_until, lambda now: now != lease, patience=10)
 
 
-def test_the_next_task_is_claimed_while_the_last_one_decodes_but_has_not_begun(
-    make_task: MakeTask, behave: Behave
-) -> None:
-    seen: list[bool] = []
-    first = make_task(params={"prompt": behave("first", decoding(lambda: seen.append(until_claimed(second).begun)))})
+def test_the_next_task_is_claimed_while_the_last_one_decodes(make_task: MakeTask, behave: Behave) -> None:
+    seen: list[str] = []
+    first = make_task(params={"prompt": behave("first", decoding(lambda: seen.append(until_claimed(second).status)))})
     second = make_task()
     run_all()
-    assert seen == [False]
-    assert [(row(task).status, row(task).begun) for task in (first, second)] == [(Status.SUCCEEDED, True)] * 2
+    assert seen == [Status.RUNNING]
+    assert [row(task).status for task in (first, second)] == [Status.SUCCEEDED] * 2
 
 
-def test_nothing_is_claimed_ahead_where_it_is_to_wait_for_company(
-    make_task: MakeTask, behave: Behave, settings: Any
-) -> None:
-    settings.BATCH_WAIT_MS = 1
+@pytest.mark.parametrize("why", ["it is to wait for company", "the first may kill the worker"])
+def test_nothing_is_claimed_ahead_where(make_task: MakeTask, behave: Behave, settings: Any, why: str) -> None:
+    settings.BATCH_WAIT_MS = int("company" in why)
+    losses = int("kill" in why)
     seen: list[str] = []
 
     def look() -> None:
@@ -81,7 +79,7 @@ def test_nothing_is_claimed_ahead_where_it_is_to_wait_for_company(
         until_beaten(first)
         seen.append(row(second).status)
 
-    first = make_task(params={"prompt": behave("first", decoding(look))})
+    first = make_task(params={"prompt": behave("first", decoding(look))}, attempt=losses, losses=losses)
     second = make_task()
     run_all()
     assert seen == [Status.QUEUED]
@@ -90,20 +88,21 @@ def test_nothing_is_claimed_ahead_where_it_is_to_wait_for_company(
 def test_after_an_error_the_next_begins_only_when_the_task_of_the_first_has_ended(
     make_task: MakeTask, behave: Behave
 ) -> None:
-    seen: list[tuple[str, bool]] = []
+    seen: list[str] = []
 
     def fail() -> None:
-        seen.append((row(first).status, until_claimed(second).begun))
+        until_claimed(second)
+        seen.append(row(first).status)
         raise RuntimeError("as the test wants it")
 
     def look(request: GenerationRequest, report: Report) -> None:
-        seen.append((row(first).status, True))
+        seen.append(row(first).status)
         connection.close()
 
     first = make_task(params={"prompt": behave("first", decoding(fail))})
     second = make_task(params={"prompt": behave("second", look)})
     run_all()
-    assert seen == [(Status.RUNNING, False), (Status.FAILED, True)]
+    assert seen == [Status.RUNNING, Status.FAILED]
     assert row(second).status == Status.SUCCEEDED
 
 
@@ -180,21 +179,3 @@ def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp
         assert process.wait(timeout=30) == draining.EXIT_HUNG
     after = row(second)
     assert (row(first).status, after.status, after.attempt, after.losses) == (Status.RUNNING, Status.QUEUED, 1, 0)
-
-
-def test_what_had_not_begun_when_its_worker_went_silent_has_no_loss_and_keeps_its_company(make_task: MakeTask) -> None:
-    task = make_task(batch_key="k", max_attempts=1)
-    lifecycle.claim(worker="w", lease_seconds=-1, ahead=True)
-    assert lifecycle.expire_leases() == [(task.pk, Status.QUEUED)]
-    after = row(task)
-    assert (after.losses, after.attempt, after.batch_key) == (0, 1, "k")
-
-
-def test_a_beat_says_that_it_has_begun_and_a_beat_before_that_does_not(make_task: MakeTask) -> None:
-    make_task()
-    (task,) = lifecycle.claim(worker="w", lease_seconds=30, ahead=True)
-    told = Progress(phase="loading", total_steps=1)
-    for begun in (False, True):
-        claim = execution.Run(task).claim
-        assert task.pk in lifecycle.heartbeat([claim], told, lease_seconds=30, begun=begun)
-        assert row(task).begun == begun

@@ -200,7 +200,7 @@ def test_company_is_found_by_its_index_however_many_others_stand_in_the_lane(mak
     Task.objects.filter(batch_key=ONE).update(created_at=F("created_at") - timedelta(minutes=1))
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}")
-        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1, "ahead": False}
+        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + lifecycle._CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan

@@ -363,7 +363,7 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
 
 
 def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
-    run = Batch([Run(make_task(params={"steps": 10}))], LoadOptions(), threading.Event(), begun=True)
+    run = Batch([Run(make_task(params={"steps": 10}))], LoadOptions(), threading.Event())
     run.latest = Progress(phase="denoising", step=1, total_steps=10)
     assert run.eta_seconds() is None
     assert run._first_step is not None

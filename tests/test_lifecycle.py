@@ -319,7 +319,7 @@ def test_the_database_refuses_rows_that_must_never_be(make_task: MakeTask, field
 def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1, "ahead": False}
+        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
         cursor.execute("EXPLAIN " + lifecycle._CLAIM, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "task_lane" in plan

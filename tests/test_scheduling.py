@@ -284,7 +284,7 @@ def test_a_claim_reads_the_heads_of_lanes_and_scans_no_table(make_task: MakeTask
         flood(make_task, 100, key_id=key.pk)
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}, {ApiKey._meta.db_table}")
-        parameters = scheduling.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1, "ahead": False}
+        parameters = scheduling.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + lifecycle._CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan

@@ -75,11 +75,6 @@ class Task(models.Model):
     losses = models.PositiveIntegerField(default=0, help_text="How often a worker's lease ran out.")
     max_attempts = models.PositiveIntegerField(default=3, help_text="The task fails at this many losses.")
     lease_until = models.DateTimeField(null=True, blank=True)
-    begun = models.BooleanField(
-        default=True,
-        db_default=True,
-        help_text="Unset while the worker that claimed it still ends another call.",
-    )
     worker = models.CharField(max_length=255, blank=True)
     woken_at = models.DateTimeField(null=True, blank=True, help_text="When the sweeper last sent a ticket for it.")
     deadline = models.DateTimeField(null=True, blank=True)
