@@ -226,6 +226,7 @@ def lose_enqueue(world: World, chance: random.Random) -> Strike:
 def lose_fetch(world: World, chance: random.Random) -> Strike:
     """Lose what a worker fetches that has just started: one that is at work fetches nothing."""
     rule = Rule(requests=(b"\r\nfetch\r\n",), reply=lambda reply: reply[:1] == b"*" and reply != b"*0\r\n")
+    world.workers.until_up()  # before, a signal would just kill it
     one = world.workers.slots[0].life
     return _lose_reply(world.base.to_redis, "reply lost: fetch", rule, lambda: _terminate(world, one))
 
