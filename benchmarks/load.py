@@ -6,7 +6,6 @@ at the end one of JSON.
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
 import sys
@@ -58,13 +57,6 @@ def task(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
     return client.get(answer["images"][0]["url"]).raise_for_status().content
 
 
-def images(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
-    """Have this service draw a picture through OpenAI's API, which answers with it."""
-    wish = {"model": plan.model, "prompt": prompt, "steps": plan.steps, "guidance_scale": GUIDANCE}
-    answer = client.post("/v1/images/generations", json={**wish, "response_format": "b64_json"}).raise_for_status()
-    return base64.b64decode(answer.json()["data"][0]["b64_json"])
-
-
 def queue(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
     """Only queue a task."""
     _post_task(client, plan, prompt, {})
@@ -92,7 +84,6 @@ def guide(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
 
 KINDS: Mapping[str, Callable[[httpx2.Client, Plan, str], bytes]] = {
     "task": task,
-    "images": images,
     "queue": queue,
     "lit": lit,
     "guide": guide,
