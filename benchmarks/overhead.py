@@ -64,7 +64,7 @@ def newest(here: World, count: int) -> list[dict[str, Any]]:
 
 
 def gaps(tasks: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the seconds from the end of each run's decoding to the claim of the next task."""
+    """Return the seconds from each claim to the next, both of them made in the same phase, less what the run took."""
     runs = sorted(tasks, key=lambda task: task["started_at"])
     return [
         (datetime.fromisoformat(later["started_at"]) - datetime.fromisoformat(earlier["started_at"])).total_seconds()
