@@ -217,9 +217,10 @@ def _supervise(call: _Call, *, ahead: bool) -> None:
         new_phase = report.phase != batch.latest.phase
         _follow(call, report)
         if new_phase or time.monotonic() >= batch.next_beat:
-            _beat(call)
-        if ahead and new_phase and report.phase == "decoding":
-            _begin_ahead(call)
+            answered = _beat(call)
+            # A database that is away would be waited for once more.
+            if ahead and new_phase and report.phase == "decoding" and answered:
+                _begin_ahead(call)
 
 
 def _stop_in_time(call: _Call) -> None:
@@ -246,13 +247,14 @@ def _follow(call: _Call, report: Progress) -> None:
         )
 
 
-def _beat(call: _Call) -> None:
-    settling.beat(call.batch)
+def _beat(call: _Call) -> bool:
+    answered = settling.beat(call.batch)
     if call.batch.going:
         # The others go on without them; the last one ends when its run has.
         settling.end_stopped(call.batch)
     if call.next is not None:
         settling.beat(call.next.batch)
+    return answered
 
 
 def _end(call: _Call, error: BaseException) -> None:

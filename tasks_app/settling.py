@@ -23,14 +23,16 @@ from tasks_app.strict import printable
 logger = logging.getLogger(__name__)
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
-DATABASE_RETRY_SECONDS = 1.0
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 
 Answer = TypeVar("Answer")
 
 
-def beat(batch: Batch) -> None:
-    """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
+def beat(batch: Batch) -> bool:
+    """Record how far the runs are, prolong their leases, and let those end that somebody wants to end.
+
+    False while the database is away.
+    """
     going = batch.going
     batch.next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
     try:
@@ -39,7 +41,7 @@ def beat(batch: Batch) -> None:
         # The lease outlasts a short outage; a longer one is settled by the fence.
         logger.warning("No heartbeat: %s", type(error).__name__)
         connection.close()
-        return
+        return False
     for run in going:
         beat = beats.get(run.claim.task_id)
         if beat is None:
@@ -48,6 +50,7 @@ def beat(batch: Batch) -> None:
             run.stop(Stop.CANCELED)
         elif beat.overdue:
             run.stop(Stop.TIMED_OUT)
+    return True
 
 
 def save(batch: Batch, results: list[GenerationResult]) -> None:
@@ -93,7 +96,8 @@ def persist(write: Callable[[], Answer]) -> Answer:
         except DATABASE_AWAY as error:
             logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
             connection.close()
-            time.sleep(DATABASE_RETRY_SECONDS)
+            # Within the time that sweepers leave the living to renew their leases after an outage.
+            time.sleep(settings.HEARTBEAT_SECONDS)
 
 
 def _conclude(run: Run, end: Callable[[], Status | None]) -> None:
