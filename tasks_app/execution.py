@@ -50,17 +50,7 @@ class _Call:
 _inference = SerialThread("inference")
 _warmth = Warmth()
 _batches: set[Batch] = set()
-WORKER: str = ""
-
-
-def _name() -> None:
-    global WORKER
-    WORKER = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
-
-
-_name()
-# A worker is forked with its modules imported.
-os.register_at_fork(after_in_child=_name)
+WORKER: str = settings.WORKER_NAME or f"{socket.gethostname()}:{os.getpid()}"
 
 
 def nothing() -> None:

@@ -20,11 +20,10 @@ class SerialThread:
     """
 
     def __init__(self, name: str) -> None:
-        """Start the thread with the first call: Python holds one that was made before a fork for dead after it."""
-        self._name = name
+        """Start the thread with the first call."""
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
         """Queue a call and return its future, which can be canceled until the call begins.
@@ -32,8 +31,7 @@ class SerialThread:
         It runs in a copy of the caller's context: what it logs belongs to the same task.
         """
         with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            if not self._thread.is_alive():
                 self._thread.start()
         future: Future[Answer] = Future()
         self._calls.put((future, partial(contextvars.copy_context().run, call)))

@@ -82,7 +82,7 @@ def worker_of(var: Path) -> int:
     found = [
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
-        if b"manage.py rundramatiq" in _read(folder / "cmdline").replace(b"\0", b" ")
+        if b"dramatiq --path" in _read(folder / "cmdline").replace(b"\0", b" ")
         and f"VAR_DIR={var}".encode() in _read(folder / "environ").split(b"\0")
         and b"keeper.py" not in _read(folder / "cmdline")
     ]
