@@ -1,6 +1,6 @@
 """Tasks that are run again: how their pictures and their provenance compare with the first ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ KEY = "0" * 32
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> Path:
+def model(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> Iterator[Path]:
     """Serve a tiny pipeline as the model `demo`."""
     folder = tiny.save_sd(tmp_path / "demo")
     settings.PROVIDERS = {"diffusers": {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu"}}
     monkeypatch.setattr(providers, "_handlers", {})
     PIPELINES.clear()
-    return folder
+    yield folder
+    PIPELINES.clear()  # others have a model of that name, too
 
 
 def change_weights(model: Path) -> None:
