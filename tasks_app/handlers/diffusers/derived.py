@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, DiffusionPipeline, SchedulerMixin
+from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 
 from tasks_app.contracts import GenerationRequest
@@ -24,10 +24,13 @@ def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> Dif
     """
     if request.image is None:
         return pipeline
+    # Only now: with them come all of diffusers' pipelines, for 0.3 s.
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+
     auto = AutoPipelineForImage2Image if request.mask is None else AutoPipelineForInpainting
     derived: dict[type, DiffusionPipeline] = pipeline.__dict__.setdefault(_DERIVED, {})
     if auto not in derived:
-        derived[auto] = _derive(pipeline, auto)
+        derived[auto] = _derive(pipeline, auto, masked=request.mask is not None)
         if request.options.prompt_weighting:
             weigh(derived[auto], type(pipeline).__name__)
     return derived[auto]
@@ -44,7 +47,7 @@ def fitted(picture: Image.Image, request: GenerationRequest) -> Image.Image:
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _derive(pipeline: DiffusionPipeline, auto: type) -> DiffusionPipeline:
+def _derive(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -> DiffusionPipeline:
     # Some pipelines change their scheduler's configuration when they are made.
     schedulers = {
         name: type(part).from_config(part.config)
@@ -55,7 +58,7 @@ def _derive(pipeline: DiffusionPipeline, auto: type) -> DiffusionPipeline:
         derived = auto.from_pipe(pipeline, **schedulers)  # type: ignore[attr-defined]
     except ValueError:  # as diffusers says that the family has none
         raise InvalidParams("This model can't begin with a picture in this way.") from None
-    if auto is AutoPipelineForInpainting and not _can_inpaint(derived):
+    if masked and not _can_inpaint(derived):
         raise InvalidParams("This model's network can't be used for inpainting.")
     derived.set_progress_bar_config(disable=True)
     setattr(derived, ORIGIN, pipeline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -38,9 +37,6 @@ from tasks_app.handlers.diffusers.derived import pipeline_for
 from tasks_app.handlers.diffusers.embeddings import Embedding
 from tasks_app.handlers.diffusers.loras import Lora
 from tasks_app.handlers.diffusers.previews import Pace
-
-# Each time that a model goes, Python would look through half a million objects of these libraries: that took 0.3 s.
-gc.freeze()
 
 
 def _empty_device_cache() -> None:
