@@ -1,5 +1,6 @@
 """The web's entry point: `uvicorn project.asgi:application --lifespan off --timeout-graceful-shutdown 5`."""
 
+import gc
 import os
 from typing import Any
 
@@ -8,6 +9,7 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django.setup(set_prefix=False)
@@ -65,3 +67,8 @@ async def _release_thread() -> None:
 
 
 application = identified(bounded(Handler()))
+
+# All that is imported for requests is imported before the first one, and stays: Python needn't look through it again
+# and again, for 45 ms each time in which every request waits.
+_ = get_resolver().url_patterns
+gc.freeze()

@@ -204,13 +204,13 @@ def _supervise(call: _Call, *, ahead: bool) -> None:
             report = batch.latest
         if report is None:
             return
-        new_phase = report.phase != batch.latest.phase
+        is_last_phase = report.phase == "decoding" != batch.latest.phase
         _follow(call, report)
-        if new_phase or time.monotonic() >= batch.next_beat:
-            answered = _beat(call)
-            # A database that is away would be waited for once more.
-            if ahead and new_phase and report.phase == "decoding" and answered:
-                _begin_ahead(call)
+        if time.monotonic() >= batch.next_beat:
+            _beat(call)
+        # A database that is away would be waited for once more.
+        if ahead and is_last_phase and batch.database_answers:
+            _begin_ahead(call)
 
 
 def _stop_in_time(call: _Call) -> None:
@@ -237,14 +237,13 @@ def _follow(call: _Call, report: Progress) -> None:
         )
 
 
-def _beat(call: _Call) -> bool:
-    answered = settling.beat(call.batch)
+def _beat(call: _Call) -> None:
+    settling.beat(call.batch)
     if call.batch.going:
         # The others go on without them; the last one ends when its run has.
         settling.end_stopped(call.batch)
     if call.next is not None:
         settling.beat(call.next.batch)
-    return answered
 
 
 def _end(call: _Call, error: BaseException) -> None:

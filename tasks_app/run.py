@@ -69,7 +69,8 @@ class Batch:
         self.latest = Progress(phase="loading", total_steps=self._first.total_steps)
         self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
         self.moved_at = time.monotonic()
-        self.next_beat = 0.0
+        self.next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS  # the claim was the first
+        self.database_answers = True
         self._first_step: tuple[float, int] | None = None
 
     @property

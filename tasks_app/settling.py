@@ -28,11 +28,8 @@ TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 Answer = TypeVar("Answer")
 
 
-def beat(batch: Batch) -> bool:
-    """Record how far the runs are, prolong their leases, and let those end that somebody wants to end.
-
-    False while the database is away.
-    """
+def beat(batch: Batch) -> None:
+    """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
     going = batch.going
     batch.next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
     try:
@@ -41,7 +38,9 @@ def beat(batch: Batch) -> bool:
         # The lease outlasts a short outage; a longer one is settled by the fence.
         logger.warning("No heartbeat: %s", type(error).__name__)
         connection.close()
-        return False
+        batch.database_answers = False
+        return
+    batch.database_answers = True
     for run in going:
         beat = beats.get(run.claim.task_id)
         if beat is None:
@@ -50,7 +49,12 @@ def beat(batch: Batch) -> bool:
             run.stop(Stop.CANCELED)
         elif beat.overdue:
             run.stop(Stop.TIMED_OUT)
-    return True
+
+
+def beat_in_time(batch: Batch) -> None:
+    """Do so if it is time."""
+    if time.monotonic() >= batch.next_beat:
+        beat(batch)
 
 
 def save(batch: Batch, results: list[GenerationResult]) -> None:
@@ -58,7 +62,7 @@ def save(batch: Batch, results: list[GenerationResult]) -> None:
     total = batch.latest.total_steps
     batch.latest = Progress(phase="saving", step=total, total_steps=total)
     publish_progress(batch)
-    beat(batch)
+    beat_in_time(batch)
     for run, result in zip(batch.runs, results, strict=True):
         if not run.settled:
             _conclude(run, partial(_save, batch, run, result))
@@ -116,7 +120,7 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
     started = time.monotonic()
     made_of = recipe(run.task, result)
     try:
-        images = storage.store(run.claim, result.images, made_of, stored_one=partial(_beat_in_time, batch))
+        images = storage.store(run.claim, result.images, made_of, stored_one=partial(beat_in_time, batch))
     except errors.StorageFailed as error:
         return _failed(run, error)
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
@@ -137,11 +141,6 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
         return Status.SUCCEEDED
     storage.discard(images)
     return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
-
-
-def _beat_in_time(batch: Batch) -> None:
-    if time.monotonic() >= batch.next_beat:
-        beat(batch)
 
 
 def _stopped(run: Run) -> Status | None:

@@ -74,7 +74,7 @@ def test_nothing_is_claimed_ahead_where(make_task: MakeTask, behave: Behave, set
     seen: list[str] = []
 
     def look() -> None:
-        # What is claimed ahead is claimed between the beat that tells of the phase and the next.
+        # What is claimed ahead is claimed before the beat after the one that tells of the phase.
         until(lambda: row(first).phase, lambda phase: phase == "decoding", patience=10)
         until_beaten(first)
         seen.append(row(second).status)
@@ -118,7 +118,7 @@ def test_what_may_have_killed_a_worker_begins_only_when_all_that_was_made_is_sav
         connection.close()
 
     def let_it_be_saved() -> None:
-        until(lambda: row(first).phase, lambda phase: phase == "saving", patience=10)
+        assert waiting_storage.asked.wait(timeout=10)
         until_beaten(second)
         connection.close()
         waiting_storage.free.set()
@@ -126,6 +126,7 @@ def test_what_may_have_killed_a_worker_begins_only_when_all_that_was_made_is_sav
     first = make_task(params={"prompt": behave("first", decoding(lambda: until_claimed(second)))})
     second = make_task(params={"prompt": behave("second", look)}, attempt=1, losses=1)
     waiting_storage.free.clear()
+    waiting_storage.asked.clear()
     saver = threading.Thread(target=let_it_be_saved)
     saver.start()
     try:

@@ -233,22 +233,23 @@ def test_the_next_call_begins_while_what_the_last_one_made_is_being_saved(
 ) -> None:
     local = {**settings.STORAGES["default"], "BACKEND": "tests.fake.storage.Waiting"}
     settings.MEDIA_ROOT, settings.STORAGES = tmp_path, {**settings.STORAGES, "default": local}
-    seen: list[tuple[str, str]] = []
+    seen: list[tuple[bool, str]] = []
     first = make_task()
     second = make_task(params={"prompt": behave("second", lambda *_: look())})
 
     def look() -> None:
-        seen.append(until(lambda: (row(first).status, row(first).phase), lambda now: now[1] == "saving", patience=10))
+        seen.append((waiting_storage.asked.wait(timeout=10), row(first).status))
         connection.close()
         waiting_storage.free.set()
 
     waiting_storage.free.clear()
+    waiting_storage.asked.clear()
     try:
         execution.run_all()
     finally:
         waiting_storage.free.set()
     saving.finish()
-    assert seen == [("running", "saving")]
+    assert seen == [(True, "running")]
     assert statuses([first, second]) == ["succeeded", "succeeded"]
 
 
