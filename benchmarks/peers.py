@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.load import Plan, load
 from benchmarks.report import Line, Target, arguments, machine, percentile, ratios, table
-from benchmarks.sides import BATCH, MISSING, PEERS, TITLES, Side, installed, ours, peer
+from benchmarks.sides import BATCH, MISSING, PEERS, TITLES, Side, halted, installed, ours, peer
+from tests.chaos.processes import Child
 
 # Whoever makes batches is compared with who makes them, and all with the guide's server, which makes none.
 RIVALS = {"ours": ("lit", "guide"), "ours batched": ("lit batched", "guide")}
@@ -29,14 +30,18 @@ class Seen:
     slowest: list[float] = field(default_factory=list)
 
 
-def race(sides: Mapping[str, Side], rounds: int) -> dict[str, Seen]:
-    """Let all draw in turns, each round beginning with another one; the first, which loads models, does not count."""
+def race(sides: Mapping[str, Side], running: Mapping[str, Child], rounds: int) -> dict[str, Seen]:
+    """Let all draw in turns, each round beginning with another one; the first, which loads models, does not count.
+
+    While one draws, the others stand still.
+    """
     seen = {name: Seen() for name in sides}
     names = list(sides)
     for number in range(rounds + 1):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             plan = sides[name].plan
-            found = load(plan if number else replace(plan, each=1))
+            with halted(child for other, child in running.items() if other != name):
+                found = load(plan if number else replace(plan, each=1))
             assert not found.lost, name
             if number:
                 seen[name].rates.append(len(found.latencies) / found.seconds)
@@ -70,9 +75,8 @@ def main() -> None:
     with ExitStack() as exits, TemporaryDirectory(prefix="dh-peers-") as logs:
         sides = {"ours": ours(exits, extent, MAX_BATCH="1"), "ours batched": ours(exits, extent, MAX_BATCH=str(BATCH))}
         sides |= {name: peer(name, Path(logs), extent) for name in PEERS}
-        for side in sides.values():
-            exits.enter_context(side.start())
-        seen = race(sides, options.rounds)
+        running = {name: exits.enter_context(side.start()) for name, side in sides.items()}
+        seen = race(sides, running, options.rounds)
     print(f"demo, {extent.steps} steps, {extent.clients} clients with {extent.each} pictures each, batches of {BATCH}")
     print(f"{machine()}\n\n{table(lines(seen))}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +76,19 @@ def peer(name: str, logs: Path, extent: Plan) -> Side:
                         send(one.pid, signal.SIGKILL)
 
     return Side(plan=plan, start=start)
+
+
+@contextmanager
+def halted(others: Iterable[Child]) -> Iterator[None]:
+    """Let servers stand still: one that nobody asks for anything may look for work all the while."""
+    idle = [one.pid for child in others for one in members(child.session)]
+    for pid in idle:
+        send(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in idle:
+            send(pid, signal.SIGCONT)
 
 
 def holder(child: Child) -> int:
