@@ -1,6 +1,8 @@
 """Previews: what a map makes of latents, when they are taken, and that they change no picture."""
 
 import copy
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from tasks_app.contracts import Progress
 from tasks_app.handlers.diffusers.handler import DiffusersHandler
 from tasks_app.handlers.diffusers.previews import SIDE, Pace, Previews, _encoded, latent_map
 from tests.handlers.test_handler import pixels, request
-from tests.stack import until
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 
@@ -91,14 +92,16 @@ def test_a_preview_that_cost_its_share_of_the_run_is_followed_by_none(demo: Diff
     assert previews.take(2, latents) is None
 
 
-def test_steps_that_follow_fast_have_no_preview_each(demo: DiffusionPipeline) -> None:
+def test_no_preview_comes_sooner_after_the_start_or_the_last_one_than_the_pace_allows(demo: DiffusionPipeline) -> None:
     latents = latents_of(demo, (0.5, 0.5, 0.5))
-    seldom, at_will = (Previews(demo, Pace(every=1, seconds=seconds)) for seconds in (3600, 0))
-    assert seldom.take(1, latents) is not None
-    assert at_will.take(1, latents) is not None
-    # Then both can afford another one.
-    until(lambda: at_will.take(2, latents), bool)
-    assert seldom.take(2, latents) is None
+    seconds = 0.1
+    taken = [time.monotonic()]
+    previews = Previews(demo, Pace(every=1, seconds=seconds))
+    while len(taken) < 4:
+        at = time.monotonic()
+        if previews.take(1, latents) is not None:
+            taken.append(at)
+    assert min(after - before for before, after in pairwise(taken)) > seconds - 0.02
 
 
 @pytest.mark.parametrize("shape", [(1, 256, 64), (1, 3, 8, 8), (1, 4, 1, 8, 8)])

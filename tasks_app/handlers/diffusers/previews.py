@@ -27,7 +27,7 @@ FIELDS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """At which steps there is a preview: every so-manieth, 0 is none, but so many seconds after the one before."""
+    """At which steps there is a preview: every so-manieth, 0 is none; so many seconds lie between, and before the first."""
 
     every: int = 0
     seconds: float = 0.0
@@ -50,7 +50,7 @@ class Previews:
         self._pace = pace
         self._map = latent_map(pipeline) if pace.every else None
         self._started = time.monotonic()
-        self._next_at = self._started
+        self._next_at = self._started + pace.seconds
         self._spent = 0.0
 
     def take(self, step: int, latents: Any) -> Callable[[int], Image.Image] | None:
