@@ -27,7 +27,10 @@ FIELDS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """At which steps there is a preview: every so-manieth, 0 is none; so many seconds lie between, and before the first."""
+    """At which steps there is a preview: every so-manieth, 0 is none.
+
+    So many seconds lie between two, and before the first.
+    """
 
     every: int = 0
     seconds: float = 0.0
