@@ -103,7 +103,8 @@ def ask(plan: Plan, name: str, found: Found) -> None:
                 until(lambda: answers(client, plan.ready), bool, patience=PATIENCE_SECONDS)
             else:
                 found.latencies.append(time.perf_counter() - began)
-                print("picture", flush=True)
+                # With its end in one write: those of two clients must not come between each other.
+                print("picture\n", end="", flush=True)
 
 
 def answers(client: httpx2.Client, path: str) -> bool:

@@ -58,6 +58,7 @@ def pytest_collection_finish() -> None:
     """Keep torch's own million objects out of each later `gc.collect()`, which every model that goes makes."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:

@@ -4,6 +4,7 @@ PostgreSQL and Redis are the real embedded ones, in a temporary directory, so th
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,8 @@ os.environ.update(
     # Two cores are shared by everything that a test starts.
     OMP_NUM_THREADS="1",
 )
+# Until all is imported; see `pytest_collection_finish`.
+gc.disable()
 # Each worker that a test starts would compile torch and diffusers anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
