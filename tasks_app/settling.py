@@ -51,18 +51,12 @@ def beat(batch: Batch) -> None:
             run.stop(Stop.TIMED_OUT)
 
 
-def beat_in_time(batch: Batch) -> None:
-    """Do so if it is time."""
-    if time.monotonic() >= batch.next_beat:
-        beat(batch)
-
-
 def save(batch: Batch, results: list[GenerationResult]) -> None:
     """Store the pictures of each run that goes on, and end it."""
     total = batch.latest.total_steps
     batch.latest = Progress(phase="saving", step=total, total_steps=total)
     publish_progress(batch)
-    beat_in_time(batch)
+    _beat_in_time(batch)
     for run, result in zip(batch.runs, results, strict=True):
         if not run.settled:
             _conclude(run, partial(_save, batch, run, result))
@@ -120,7 +114,7 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
     started = time.monotonic()
     made_of = recipe(run.task, result)
     try:
-        images = storage.store(run.claim, result.images, made_of, stored_one=partial(beat_in_time, batch))
+        images = storage.store(run.claim, result.images, made_of, stored_one=partial(_beat_in_time, batch))
     except errors.StorageFailed as error:
         return _failed(run, error)
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
@@ -141,6 +135,11 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
         return Status.SUCCEEDED
     storage.discard(images)
     return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+
+
+def _beat_in_time(batch: Batch) -> None:
+    if time.monotonic() >= batch.next_beat:
+        beat(batch)
 
 
 def _stopped(run: Run) -> Status | None:
