@@ -42,9 +42,14 @@ def worker_pid(task: Task) -> int:
     return int(row(task).worker.rpartition(":")[2])
 
 
+def until_told(folder: Path) -> None:
+    """Wait until the signal has come to the worker itself, by way of Dramatiq's master."""
+    until(lambda: (folder / "worker.log").read_text(), lambda log: "Stopping worker process" in log)
+
+
 def test_sigterm_lets_a_short_task_finish_and_exits_with_0(make_task: MakeTask, tmp_path: Path) -> None:
     with worker(tmp_path) as process:
-        task = submitted(make_task, "pace 0.1", 15)
+        task = submitted(make_task, "pace 0.1", 25)
         until_running(task)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
@@ -62,7 +67,7 @@ def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_w
         draining.send_signal(signal.SIGTERM)
         if grace == "60":
             # Two signals at the same moment would be one.
-            until(lambda: (tmp_path / "worker.log").read_text(), lambda log: "Stopping worker process" in log)
+            until_told(tmp_path)
             assert row(task).status == Status.RUNNING
             draining.send_signal(signal.SIGTERM)
         until(lambda: row(task), lambda now: now.status == Status.QUEUED or now.attempt == 2)
@@ -77,9 +82,11 @@ def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_w
 
 def test_a_draining_worker_claims_no_more(make_task: MakeTask, tmp_path: Path) -> None:
     with worker(tmp_path) as process:
-        first = submitted(make_task, "pace 0.1", 10)
+        # Its row tells of a step after a second at the earliest: it must still run then.
+        first = submitted(make_task, "pace 0.1", 40)
         until_running(first)
         process.send_signal(signal.SIGTERM)
+        until_told(tmp_path)
         second = submitted(make_task, "pace 0", 1)
         assert process.wait(timeout=20) == 0
     assert row(first).status == Status.SUCCEEDED
@@ -99,7 +106,7 @@ def test_a_worker_whose_master_is_killed_gives_its_task_back_and_ends(make_task:
 def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_task: MakeTask, tmp_path: Path) -> None:
     variables = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_SECONDS": "0.2"}
     with worker(tmp_path, **variables) as first:
-        task = submitted(make_task, "pace 0.05", 40)
+        task = submitted(make_task, "pace 0.05", 80)
         until_running(task)
         with worker(tmp_path, **variables):
             os.killpg(first.pid, signal.SIGKILL)
