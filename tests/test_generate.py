@@ -41,8 +41,12 @@ def api(
     django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx2.Client]:
     """Run a web server for all tests of this module."""
+    add_ons = tmp_path_factory.mktemp("add-ons")
+    for name in ("loras/ink", "loras/glow", "embeddings/cat"):
+        (add_ons / name).parent.mkdir(exist_ok=True)
+        (add_ons / f"{name}.safetensors").touch()
     with django_db_blocker.unblock():
-        environment = stacks.environment()
+        environment = stacks.environment(LORAS_DIR=str(add_ons / "loras"), EMBEDDINGS_DIR=str(add_ons / "embeddings"))
     with stacks.serving(tmp_path_factory.mktemp("logs"), environment) as (running, _):
         yield running
 
@@ -111,6 +115,28 @@ def test_refused_input_names_each_option_and_what_is_wrong(api: httpx2.Client) -
     lines = str(refused.value).splitlines()
     assert {line.partition(":")[0] for line in lines} == {"--steps", "--count", "--size", "--model", "--priority"}
     assert not Task.objects.exists()
+
+
+def test_a_scheduler_loras_and_embeddings_can_be_named(api: httpx2.Client, tmp_path: Path) -> None:
+    options = ["--scheduler=euler_a", "--lora=ink:0.5", "--lora=glow", "--embedding=cat", f"--out={tmp_path}"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(generate, api.base_url, "a house", *options)
+        task = posted()
+        Worker(task).succeed()
+        running.result(30)
+    assert task.params["scheduler"] == "euler_a"
+    assert task.params["loras"] == [{"id": "ink", "weight": 0.5}, {"id": "glow", "weight": 1.0}]
+    assert task.params["embeddings"] == ["cat"]
+
+
+def test_what_is_refused_in_a_list_names_the_option_that_it_was_given_by(api: httpx2.Client) -> None:
+    with pytest.raises(CommandError) as refused:
+        generate(api.base_url, "a house", "--lora=gone", "--lora=gone2:9", "--embedding=gone", "--scheduler=fast")
+    lines = str(refused.value).splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"--lora", "--embedding", "--scheduler"}
+    assert not Task.objects.exists()
+    with pytest.raises(CommandError, match="NAME:WEIGHT"):
+        generate(api.base_url, "a house", "--lora=ink:much")
 
 
 def test_a_task_that_exists_can_be_watched(api: httpx2.Client, make_task: MakeTask, tmp_path: Path) -> None:

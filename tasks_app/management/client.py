@@ -122,8 +122,12 @@ class Server:
         if answer.headers.get("Content-Type") != "application/json":
             return f"What answers at {self.api.base_url} is another service."
         error = answer.json()["error"]
-        fields = [f"{self._options.get(one['path'], one['path'])}: {one['message']}" for one in error.get("fields", [])]
+        fields = [f"{self._named(one['path'])}: {one['message']}" for one in error.get("fields", [])]
         return "\n".join(fields) or str(error["message"])
+
+    def _named(self, path: str) -> str:
+        """Return what people call this path, or the list or object that it leads into."""
+        return self._options.get(".".join(path.split(".")[:2]), path)
 
 
 class _Following:

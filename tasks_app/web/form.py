@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import catalog, parameters
+from tasks_app import addons, catalog, parameters
 from tasks_app.catalog import ResolvedModel
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
@@ -40,6 +41,9 @@ class Form:
 
     models: list[ModelOption]
     schedulers: list[str]
+    loras: list[str]
+    lora_weight: NumberInput
+    embeddings: list[str]
     formats: list[str]
     max_prompt: int | None
     numbers: dict[str, NumberInput]
@@ -52,14 +56,15 @@ def form() -> Form:
     """Return the form as this server's limits and models make it."""
     fields = parameters.fields()
     numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
-    prompt, scheduler, output_format = fields["prompt"], fields["scheduler"], fields["output_format"]
+    prompt = fields["prompt"]
     assert isinstance(prompt, serializers.CharField)
-    assert isinstance(scheduler, StrictChoiceField)
-    assert isinstance(output_format, StrictChoiceField)
     return Form(
         models=_models(),
-        schedulers=scheduler.choices,
-        formats=output_format.choices,
+        schedulers=_choices(fields["scheduler"]),
+        loras=list(addons.paths(settings.LORAS_DIR)),
+        lora_weight=_number(_lora_weight(fields["loras"])),
+        embeddings=list(addons.paths(settings.EMBEDDINGS_DIR)),
+        formats=_choices(fields["output_format"]),
         max_prompt=prompt.max_length,
         numbers={number.name: number for number in [*numbers, PRIORITY]},
     )
@@ -74,6 +79,19 @@ def _option(name: str, model: ResolvedModel | None, *, chosen: bool) -> ModelOpt
     defaults = {} if model is None else model.defaults
     schedulers = None if model is None else catalog.schedulers(model.model_id, model.revision)
     return ModelOption(name=name, chosen=chosen, defaults=json.dumps(defaults), schedulers=json.dumps(schedulers))
+
+
+def _choices(field: object) -> list[str]:
+    assert isinstance(field, StrictChoiceField)
+    return field.choices
+
+
+def _lora_weight(loras: object) -> StrictFloatField:
+    assert isinstance(loras, serializers.ListField)
+    assert isinstance(loras.child, serializers.Serializer)
+    weight = loras.child.fields["weight"]
+    assert isinstance(weight, StrictFloatField)
+    return weight
 
 
 def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:

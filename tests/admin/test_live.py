@@ -124,7 +124,8 @@ def test_what_is_chosen_stays_chosen_while_rows_change(stack: Stack, visit: Call
 
 
 def test_the_page_of_a_task_follows_it_to_its_picture(stack: Stack, visit: Callable[[str], Page]) -> None:
-    task = stack.post("a beach", steps=12, seed=3)
+    # Long enough for a preview, and for that to be seen, on a fast machine, too.
+    task = stack.post("a beach", steps=150, seed=3)
     page = visit(f"{LIST}{task['id']}/change/")
     preview = page.locator("#task-preview img")
     expect(preview).to_be_visible(timeout=PATIENCE_MS)

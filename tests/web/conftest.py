@@ -17,13 +17,20 @@ from tests.claims import claim_one
 from tests.stack import Stack
 
 FinishTask = Callable[..., Task]
+# Enough to be offered and named; no worker could put them on.
+ADD_ONS = ("loras/ink.safetensors", "loras/glow.safetensors", "embeddings/cat.safetensors")
 
 
 @pytest.fixture(scope="package")
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run the parts for all tests of the page."""
+    add_ons = tmp_path_factory.mktemp("add-ons")
+    for name in ADD_ONS:
+        (add_ons / name).parent.mkdir(exist_ok=True)
+        (add_ons / name).touch()
+    folders = {"LORAS_DIR": str(add_ons / "loras"), "EMBEDDINGS_DIR": str(add_ons / "embeddings")}
     with django_db_blocker.unblock():
-        environment = stacks.environment(DEFAULT_MODEL_ID="demo")
+        environment = stacks.environment(DEFAULT_MODEL_ID="demo", **folders)
     with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 

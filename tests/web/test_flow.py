@@ -194,6 +194,45 @@ def test_only_the_schedulers_that_the_model_takes_can_be_chosen(visit: Visit) ->
     assert page.input_value("#scheduler") == ""
 
 
+def test_loras_and_embeddings_are_added_weighed_and_removed_one_by_one(visit: Visit) -> None:
+    services.pause(Pause.Scope.QUEUE)
+    page = visit().page
+    page.get_by_text("More", exact=True).click()
+    for name in ("ink", "glow"):
+        page.select_option("#loras-add", name)
+    page.select_option("#embeddings-add", "cat")
+    expect(page.locator("[data-addons=loras] option:enabled")).to_have_text(["Add…"])
+    page.get_by_label("Weight of ink").fill("-0.35")
+    page.get_by_role("button", name="Remove glow").click()
+    expect(page.locator("#loras-add")).to_be_focused()
+    expect(page.locator("[data-addons=loras] option:enabled")).to_have_text(["Add…", "glow"])
+    page.reload()
+    page.get_by_text("More", exact=True).click()
+    expect(page.get_by_label("Weight of ink")).to_have_value("-0.35")
+    page.select_option("#loras-add", "glow")
+    params = generate(page, "a beach", steps=2)["params"]
+    assert params["loras"] == [{"id": "ink", "weight": -0.35}, {"id": "glow", "weight": 1.0}]
+    assert params["embeddings"] == ["cat"]
+
+
+def test_a_lora_that_is_refused_is_told_at_its_field(visit: Visit, stack: Stack) -> None:
+    watched = visit()
+    watched.expected.append(r"status of 400")
+    page = watched.page
+    page.get_by_text("More", exact=True).click()
+    page.select_option("#loras-add", "ink")
+    page.get_by_label("Weight of ink").fill("9")
+    page.get_by_text("Settings", exact=True).click()
+    page.fill("#prompt", "a beach")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#loras-error")).to_have_text("Must be between -4 and 4.")
+    expect(page.locator("#loras-add")).to_be_focused()
+    expect(page.locator("#loras-add")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Weight of ink").fill("1")
+    expect(page.locator("#loras-error")).to_be_hidden()
+    expect(page.locator("#loras-add")).not_to_have_attribute("aria-invalid", "true")
+
+
 def test_a_paused_queue_is_said_to_be(visit: Visit) -> None:
     services.pause(Pause.Scope.QUEUE)
     page = visit().page

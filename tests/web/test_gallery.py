@@ -1,6 +1,8 @@
 """The wall and the viewer, in a real browser."""
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db.models.functions import Now
@@ -97,8 +99,13 @@ def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_tas
         "num_images": 3,
         "width": 48,
         "height": 48,
+        "scheduler": "euler_a",
     }
-    task = finish_task(images=3, side=48, params=params, priority=2)
+    named: dict[str, list[Any]] = {
+        "loras": [{"id": "ink", "weight": 0.5}, {"id": "gone", "weight": -1.0}],
+        "embeddings": ["cat"],
+    }
+    task = finish_task(images=3, side=48, params={**params, **named}, priority=2)
     page = visit().page
     page.fill("#prompt", "something else")
     page.fill("#seed", "1")
@@ -110,6 +117,9 @@ def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_tas
         "Seed": "7",
         "Steps": "12",
         "Guidance": "4.5",
+        "Scheduler": "euler_a",
+        "LoRAs": "ink × 0.5, gone × -1",
+        "Embeddings": "cat",
         "Size": "48 × 48",
         "Model": "demo",
         "Took": "1.5 s",
@@ -123,6 +133,9 @@ def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_tas
     filled = {name: page.input_value(f"#{name}") for name in [*params, "seed", "priority", "model_id"]}
     expected = {**params, "seed": 8, "priority": 2, "model_id": "demo"}
     assert filled == {name: str(value) for name, value in expected.items()}
+    assert {name: json.loads(page.input_value(f"#{name}")) for name in named} == named
+    page.get_by_text("More", exact=True).click()
+    assert page.locator(".addons li:visible span").all_inner_texts() == ["ink", "gone", "cat"]
 
 
 def test_download_and_link_lead_to_the_picture(visit: Visit, finish_task: FinishTask) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,10 +75,14 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
     fields = [
         attributes for _, attributes in page.all if attributes.get("name") not in (None, "viewport", "description")
     ]
-    assert len(fields) == 12
+    assert len(fields) == 14
+    controls = {attributes.get("id"): attributes for _, attributes in page.all}
     for field in fields:
-        assert field["id"] in labeled
-        assert field["aria-describedby"] in ids
+        # What is added one by one is written into a field that nobody sees.
+        control = controls[f"{field['id']}-add"] if field.get("type") == "hidden" else field
+        assert control["id"] in labeled
+        assert control["aria-describedby"] == f"{field['id']}-error"
+        assert control["aria-describedby"] in ids
     assert page.named("prompt")["maxlength"] == page.named("negative_prompt")["maxlength"] == "4000"
 
 
@@ -101,6 +106,19 @@ def test_each_model_brings_the_schedulers_that_it_takes(client: Client, settings
     settings.ALLOWED_MODELS = ["org/one"]
     told = {option.get("data-schedulers") for option in render(client)[1].of("option") if "data-defaults" in option}
     assert told == {"null", json.dumps(accepted_in(settings.MODELS_DIR / "demo"))}
+
+
+@pytest.mark.django_db
+def test_loras_and_embeddings_are_offered_where_there_are_some(client: Client, settings: Any, tmp_path: Path) -> None:
+    settings.LORAS_DIR, settings.EMBEDDINGS_DIR = tmp_path / "loras", tmp_path / "embeddings"
+    settings.LORAS_DIR.mkdir()
+    (settings.LORAS_DIR / "ink<b>.safetensors").touch()
+    answer, page = render(client)
+    boxes = {box["data-addons"]: box for _, box in page.all if "data-addons" in box}
+    assert "hidden" in boxes["embeddings"]
+    assert "hidden" not in boxes["loras"]
+    assert [boxes["loras"][f"data-{bound}"] for bound in ("min", "max", "default")] == ["-4", "4", "1.0"]
+    assert "<option>ink&lt;b&gt;</option>" in answer.content.decode()
 
 
 @pytest.mark.django_db

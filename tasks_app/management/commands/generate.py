@@ -26,6 +26,9 @@ OPTIONS = {
     "params.width": "--size",
     "params.height": "--size",
     "params.output_format": "--format",
+    "params.scheduler": "--scheduler",
+    "params.loras": "--lora",
+    "params.embeddings": "--embedding",
     "params": "--size",
     "priority": "--priority",
 }
@@ -37,6 +40,16 @@ def _size(text: str) -> tuple[int, int]:
     if found is None:
         raise ArgumentTypeError("must be WIDTHxHEIGHT in pixels, as in 512x512")
     return int(found[1]), int(found[2])
+
+
+def _lora(text: str) -> Json:
+    name, separator, weight = text.rpartition(":")
+    if not separator:
+        return {"id": text}
+    try:
+        return {"id": name, "weight": float(weight)}
+    except ValueError:
+        raise ArgumentTypeError("must be NAME or NAME:WEIGHT, as in lines:0.8") from None
 
 
 class Command(BaseCommand):
@@ -57,6 +70,9 @@ class Command(BaseCommand):
         parser.add_argument("--count", type=int, help="how many pictures")
         parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels")
         parser.add_argument("--format", metavar="png|jpeg|webp", help="of the pictures' files (png)")
+        parser.add_argument("--scheduler", metavar="NAME", help="another one than the model's own, as in euler_a")
+        parser.add_argument("--lora", type=_lora, action="append", metavar="NAME[:WEIGHT]", help="can be repeated")
+        parser.add_argument("--embedding", action="append", metavar="NAME", help="can be repeated")
         parser.add_argument("--priority", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
         parser.add_argument("--key", default=settings.API_KEY, help="the API key (API_KEY)")
@@ -103,6 +119,9 @@ def _params(options: dict[str, Any]) -> Json:
         "seed": options["seed"],
         "num_images": options["count"],
         "output_format": options["format"],
+        "scheduler": options["scheduler"],
+        "loras": options["lora"],
+        "embeddings": options["embedding"],
         "width": width,
         "height": height,
     }

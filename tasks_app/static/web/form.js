@@ -1,5 +1,6 @@
 // The form: values in and out, what this browser remembers of them, and errors at their fields.
 
+import { addOns } from "./addons.js";
 import { announce, find, findAll } from "./dom.js";
 import { formValues, keepFormValues } from "./storage.js";
 
@@ -8,24 +9,38 @@ const refusal = find("#refusal");
 const inputs = findAll("[name]", form);
 const input = (name) => inputs.find((one) => one.name === name);
 const isNumber = (one) => one.type === "number";
+const lists = addOns(form);
+/** What people use to change a field. */
+const control = (one) => find(`#${one.id}-add`) ?? one;
 
 /** Return the body of `POST /task`; what was left empty is left to the server. */
 export function body() {
   const filled = inputs.filter((one) => one.value !== "");
   const { priority = 0, ...params } = Object.fromEntries(
-    filled.map((one) => [one.name, isNumber(one) ? Number(one.value) : one.value]),
+    filled.map((one) => [one.name, valueOf(one)]),
   );
   return { task_type: "text-to-image", priority, params };
+}
+
+function valueOf(one) {
+  if ("json" in one.dataset) return JSON.parse(one.value);
+  return isNumber(one) ? Number(one.value) : one.value;
 }
 
 /** Write values into the form; null empties a field. A model that isn't offered leaves the choice as it is. */
 export function fill(values) {
   for (const one of inputs.filter((one) => one.name in values)) {
-    const value = String(values[one.name] ?? "");
+    const value = written(values[one.name]);
     if (one.tagName !== "SELECT" || [...one.options].some((option) => option.value === value)) one.value = value;
   }
+  lists.forEach((list) => list.show());
   follow();
   keep();
+}
+
+function written(value) {
+  if (Array.isArray(value)) return value.length ? JSON.stringify(value) : "";
+  return String(value ?? "");
 }
 
 const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.name, one.value])));
@@ -64,13 +79,13 @@ function tell(one, message) {
   const line = find(`#${one.id}-error`);
   line.textContent = message;
   line.hidden = !message;
-  if (message) one.setAttribute("aria-invalid", "true");
-  else one.removeAttribute("aria-invalid");
+  if (message) control(one).setAttribute("aria-invalid", "true");
+  else control(one).removeAttribute("aria-invalid");
 }
 
 /** Show why the service refused, each error at its field; the first one gets the focus. */
 export function showRefusal({ message, retryable, fields }) {
-  const wrong = fields.map((field) => [input(field.path.split(".").at(-1)), field]).filter(([one]) => one);
+  const wrong = fields.map((field) => [input(nameIn(field.path)), field]).filter(([one]) => one);
   const elsewhere = fields.length - wrong.length;
   wrong.forEach(([one, field]) => tell(one, field.message));
   if (wrong.length) focusFirst(wrong.map(([one]) => one));
@@ -81,17 +96,20 @@ export function showRefusal({ message, retryable, fields }) {
   } else announce(wrong.length === 1 ? "One field needs a change." : `${wrong.length} fields need a change.`);
 }
 
+/** The field that a path leads to, or into. */
+const nameIn = (path) => path.replace(/^params\./, "").split(".")[0];
+
 function focusFirst(wrong) {
   const first = inputs.find((one) => wrong.includes(one));
   for (let box = first.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
-  first.focus();
+  control(first).focus();
 }
 
 /** What browsers keep from us: letters in a number's field. */
 function misspelled() {
-  return inputs
+  return findAll("[type=number]", form)
     .filter((one) => one.validity.badInput)
-    .map((one) => ({ path: one.name, message: "Must be a number." }));
+    .map((one) => ({ path: one.name || one.closest("[data-addons]").dataset.addons, message: "Must be a number." }));
 }
 
 /** Wire the form; `generate(body)` is called for every submission that can be sent. */
