@@ -279,7 +279,7 @@ DRAMATIQ_NAMESPACE = "dramatiq"
 REDIS_TIMEOUT_SECONDS = 1.0
 _timeouts = f"socket_timeout={REDIS_TIMEOUT_SECONDS}&socket_connect_timeout={REDIS_TIMEOUT_SECONDS}"
 DRAMATIQ_BROKER = {
-    "BROKER": "dramatiq.brokers.redis.RedisBroker",
+    "BROKER": "project.broker.PromptBroker",
     "OPTIONS": {
         "url": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_timeouts}",
         "namespace": DRAMATIQ_NAMESPACE,

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from tasks_app.contracts import LoadOptions
 from tasks_app.errors import ModelLoadFailed
-from tasks_app.handlers.diffusers import signatures, tuning, weights
+from tasks_app.handlers.diffusers import kept, tuning, weights
 from tasks_app.handlers.diffusers.snapshots import Snapshot, variant_of
 from tasks_app.modelfiles import INDEX
 
@@ -69,10 +69,11 @@ def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, opti
     pipeline.set_progress_bar_config(disable=True)
     tuning.tune(pipeline, options)
     if not options.compile_blocks:  # which looks at no signature while it runs
-        signatures.keep(pipeline)
+        kept.signatures(pipeline)
     if options.offload == "none" or placement.device == "cpu":
-        return pipeline.to(placement.device)
-    if options.offload == "model":
+        pipeline.to(placement.device)
+        kept.device(pipeline)
+    elif options.offload == "model":
         pipeline.enable_model_cpu_offload(device=placement.device)
     else:
         pipeline.enable_sequential_cpu_offload(device=placement.device)

@@ -1,4 +1,4 @@
-"""Attention processors keep their signatures, and nobody else can tell."""
+"""What a pipeline keeps is what it would find out, and nobody else can tell."""
 
 import inspect
 from pathlib import Path
@@ -9,7 +9,7 @@ from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusionPipeline
 from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_processor import Attention
 
-from tasks_app.handlers.diffusers import signatures
+from tasks_app.handlers.diffusers import kept
 from tests import tiny
 
 FAMILIES = {"sd": (tiny.save_sd, StableDiffusionPipeline), "flux": (tiny.save_flux, FluxPipeline)}
@@ -37,14 +37,30 @@ def drawn(pipeline: DiffusionPipeline) -> bytes:
 
 def test_a_signature_is_made_once_and_is_the_one_that_was(pipeline: DiffusionPipeline) -> None:
     before = [inspect.signature(processor.__call__) for processor in processors(pipeline)]
-    signatures.keep(pipeline)
+    kept.signatures(pipeline)
     first, second = ([inspect.signature(each.__call__) for each in processors(pipeline)] for _ in range(2))
     assert before == first
     assert before
     assert all(one is other for one, other in zip(first, second, strict=True))
 
 
+def test_the_device_is_the_one_that_it_is_on_and_is_not_looked_for(pipeline: DiffusionPipeline) -> None:
+    before = pipeline._execution_device
+    kept.device(pipeline)
+    assert inspect.getattr_static(pipeline, "_execution_device") == before == torch.device("cpu")
+
+
+def test_it_stays_the_pipeline_that_it_was(pipeline: DiffusionPipeline) -> None:
+    kind = type(pipeline)
+    kept.device(pipeline)
+    kept_kind = type(pipeline)
+    assert isinstance(pipeline, kind)
+    assert (kept_kind.__name__, kept_kind.__module__) == (kind.__name__, kind.__module__)
+    assert inspect.signature(pipeline.__call__) == inspect.signature(kind.__call__.__get__(pipeline))
+
+
 def test_the_picture_stays_the_same(pipeline: DiffusionPipeline) -> None:
     before = drawn(pipeline)
-    signatures.keep(pipeline)
+    kept.signatures(pipeline)
+    kept.device(pipeline)
     assert drawn(pipeline) == before

@@ -1,0 +1,62 @@
+"""Dramatiq's Redis broker, but its workers hear of a message at once, where its own look for one now and then."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import redis
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
+
+
+class PromptConsumer(_RedisConsumer):  # type: ignore[misc]
+    """Takes messages off a queue; between two looks it waits for what would let it take one.
+
+    Dramatiq's own sleeps there, for longer and longer up to its timeout: a picture that takes a tenth of a second would
+    take twice as long.
+    """
+
+    def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        """Wait for `timeout` milliseconds at most; the sleep of Dramatiq's own is 0."""
+        super().__init__(broker, queue_name, prefetch, timeout=0)
+        self._seconds = timeout / 1000
+        self._freed = threading.Event()
+
+    def __next__(self) -> Any:
+        """Return the next message; None when there was none in time."""
+        message = super().__next__()
+        if message is None:
+            self._wait()
+        return message
+
+    def ack(self, message: Any) -> None:
+        """Take the message off the queue for good, and have room for another one."""
+        super().ack(message)
+        self._freed.set()
+
+    def nack(self, message: Any) -> None:
+        """Take the message to the dead letters, and have room for another one."""
+        super().nack(message)
+        self._freed.set()
+
+    def _wait(self) -> None:
+        if self.outstanding_message_count >= self.prefetch:
+            self._freed.wait(self._seconds)
+            self._freed.clear()
+            return
+        queue = f"{self.broker.namespace}:{self.queue_name}"
+        try:
+            # From its head to its head: the queue stays as it is, but while it is empty this blocks.
+            self.broker.client.blmove(queue, queue, self._seconds, "LEFT", "LEFT")
+        except redis.ConnectionError as error:
+            raise ConnectionClosed(error) from None
+
+
+class PromptBroker(RedisBroker):  # type: ignore[misc]
+    """Dramatiq's broker with these consumers."""
+
+    @property
+    def consumer_class(self) -> type[PromptConsumer]:
+        """Return what `consume` makes."""
+        return PromptConsumer
