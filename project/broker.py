@@ -10,7 +10,7 @@ from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
 
-class PromptConsumer(_RedisConsumer):  # type: ignore[misc]
+class PromptConsumer(_RedisConsumer):
     """Takes messages off a queue; between two looks it waits for what would let it take one.
 
     Dramatiq's own sleeps there, for longer and longer up to its timeout: a picture that takes a tenth of a second would
@@ -19,25 +19,25 @@ class PromptConsumer(_RedisConsumer):  # type: ignore[misc]
 
     def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         """Wait for `timeout` milliseconds at most; the sleep of Dramatiq's own is 0."""
-        super().__init__(broker, queue_name, prefetch, timeout=0)
+        super().__init__(broker, queue_name, prefetch, timeout=0)  # type: ignore[no-untyped-call]
         self._seconds = timeout / 1000
         self._freed = threading.Event()
 
     def __next__(self) -> Any:
         """Return the next message; None when there was none in time."""
-        message = super().__next__()
+        message = super().__next__()  # type: ignore[no-untyped-call]
         if message is None:
             self._wait()
         return message
 
     def ack(self, message: Any) -> None:
         """Take the message off the queue for good, and have room for another one."""
-        super().ack(message)
+        super().ack(message)  # type: ignore[no-untyped-call]
         self._freed.set()
 
     def nack(self, message: Any) -> None:
         """Take the message to the dead letters, and have room for another one."""
-        super().nack(message)
+        super().nack(message)  # type: ignore[no-untyped-call]
         self._freed.set()
 
     def _wait(self) -> None:
@@ -53,7 +53,7 @@ class PromptConsumer(_RedisConsumer):  # type: ignore[misc]
             raise ConnectionClosed(error) from None
 
 
-class PromptBroker(RedisBroker):  # type: ignore[misc]
+class PromptBroker(RedisBroker):
     """Dramatiq's broker with these consumers."""
 
     @property

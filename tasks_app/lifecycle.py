@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -22,7 +23,7 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from tasks_app import errors, scheduling
+from tasks_app import errors, returned, scheduling
 from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, Reproduction, StoredImage
 from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt, TaskImage
 
@@ -30,7 +31,7 @@ _TABLE = Task._meta.db_table
 _ATTEMPTS = TaskAttempt._meta.db_table
 _IMAGES = TaskImage._meta.db_table
 _NOW = scheduling.NOW
-_BY_AGE = "priority DESC, created_at, id"
+_BY_AGE = "claimed.priority DESC, claimed.created_at, claimed.id"
 NOTHING_KNOWN: Mapping[str, str] = {}
 
 _TAKE = f"""
@@ -44,7 +45,7 @@ _TAKE = f"""
 ), begun AS (
     INSERT INTO {_ATTEMPTS} (task_id, number, worker, outcome) SELECT id, attempt, worker, '' FROM claimed
 )
-SELECT claimed.* FROM claimed JOIN chosen USING (id) ORDER BY chosen.nth, {_BY_AGE}
+SELECT {returned.columns("claimed")} FROM claimed JOIN chosen ON chosen.id = claimed.id ORDER BY chosen.nth, {_BY_AGE}
 """
 
 _CLAIM = f"""
@@ -109,7 +110,7 @@ WITH moved AS (
         step = total_steps, revision = %(revision)s, timings = %(timings)s::jsonb, params = params || %(size)s::jsonb,
         provenance = %(provenance)s::jsonb, reproduction = %(reproduction)s::jsonb
     WHERE id = %(task_id)s AND attempt = %(attempt)s AND status = 'running' AND cancel_requested_at IS NULL
-    RETURNING id, attempt
+    RETURNING id, attempt, finished_at
 ), closed AS (
     UPDATE {_ATTEMPTS} AS attempt SET outcome = 'succeeded', ended_at = {_NOW}
     FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
@@ -118,7 +119,7 @@ WITH moved AS (
     SELECT moved.id, moved.attempt, picture.file, {_PICTURE}
     FROM moved, jsonb_populate_recordset(NULL::{_IMAGES}, %(pictures)s::jsonb) AS picture
 )
-SELECT id FROM moved
+SELECT finished_at FROM moved
 """
 
 _CLAIMABLE = f"{scheduling.LINE} SELECT id FROM line ORDER BY place LIMIT 1"
@@ -165,12 +166,12 @@ def succeed(
     size: dict[str, int],
     provenance: Mapping[str, str] = NOTHING_KNOWN,
     reproduction: Reproduction | None = None,
-) -> bool:
-    """End a task with its pictures, unless the claim is lost or somebody asked to cancel.
+) -> datetime | None:
+    """End a task with its pictures and return when that was; None if the claim is lost or somebody asked to cancel.
 
     `size` is the pictures' real width and height in pixels, which the parameters may have left to the model;
     `reproduction` compares them with those of the task that it reproduces. Repeating the call after a commit whose
-    answer was lost says True again.
+    answer was lost says the same again.
     """
     documents = {
         "timings": timings,
@@ -180,9 +181,10 @@ def succeed(
         "pictures": [asdict(image) | {"file": image.name} for image in images],
     }
     values = {name: None if each is None else json.dumps(each) for name, each in documents.items()}
-    if _returning(_SUCCEED, {**asdict(claim), "revision": revision, **values}):
-        return True
-    return Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.SUCCEEDED).exists()
+    if moved := _returning(_SUCCEED, {**asdict(claim), "revision": revision, **values}):
+        return cast(datetime, moved[0][0])
+    before = Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.SUCCEEDED)
+    return before.values_list("finished_at", flat=True).first()
 
 
 def fail(claim: Claim, *, code: str, message: str, traceback: str = "") -> bool:
@@ -267,8 +269,8 @@ def delete(*task_ids: UUID) -> bool:
 
 def claimable(*, worker: str = "") -> UUID | None:
     """Return a task that this worker could be given; without a name, any worker that is not paused."""
-    rows = _returning(_CLAIMABLE, scheduling.parameters(worker, NOTHING_HELD))
-    return rows[0][0] if rows else None
+    found = _returning(_CLAIMABLE, scheduling.parameters(worker, NOTHING_HELD))
+    return found[0][0] if found else None
 
 
 def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
@@ -281,7 +283,7 @@ def _take(statement: str, worker: str, held: Held, **more: Any) -> list[Task]:
     parameters = scheduling.parameters(worker, held) | more
     while True:
         with transaction.atomic():
-            tasks = list(Task.objects.raw(statement, parameters))
+            tasks = returned.tasks(_returning(statement, parameters))
             # In one order, so that two that claim for the same keys don't wait for each other.
             if not any(_too_many(key_id) for key_id in sorted({task.key_id for task in tasks if task.key_id})):
                 return tasks

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -46,6 +47,7 @@ class Run:
         self.claim = Claim(task_id=task.pk, attempt=task.attempt)
         self.stop_reason: Stop | None = None
         self.settled = False
+        self.finished_at: datetime | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -152,7 +154,10 @@ def publish_previews(batch: Batch, draw: Callable[[int], Image]) -> None:
 
 def publish_status(run: Run, status: Status) -> None:
     """Tell where it stands, or where it went."""
-    outcomes.tell(run.claim.task_id, status, attempt=run.claim.attempt)
+    if run.finished_at is not None:
+        outcomes.tell_success(run.task, run.finished_at)
+    else:
+        outcomes.tell(run.claim.task_id, status, attempt=run.claim.attempt)
 
 
 def recipe(task: Task, result: GenerationResult) -> Recipe:

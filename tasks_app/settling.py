@@ -120,7 +120,7 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
     size = {"width": images[0].width, "height": images[0].height}
     compared = persist(lambda: reproduction.compare(run.task, images, made_of))
-    moved = persist(
+    run.finished_at = persist(
         lambda: lifecycle.succeed(
             run.claim,
             images,
@@ -131,7 +131,7 @@ def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
             reproduction=compared,
         )
     )
-    if moved:
+    if run.finished_at:
         return Status.SUCCEEDED
     storage.discard(images)
     return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None

@@ -21,7 +21,7 @@ class Warmth:
 
     def look(self) -> Held:
         """Return what they hold now; the time counts from the first look at it, so not while it was being loaded."""
-        models = frozenset(model for engine in providers.started() for model in engine.state().warm)
+        models = frozenset(model for engine in providers.started() for model in engine.held())
         if models != self._models:
             self._models, self._since = models, time.monotonic()
         return Held(models=models, seconds=time.monotonic() - self._since, fits=dict(self._fits))

@@ -53,7 +53,7 @@ class EngineState:
 
 
 class Handler(Protocol):
-    """A provider's engine. All but `state` is called from one thread at a time."""
+    """A provider's engine. All but `held` and `state` is called from one thread at a time."""
 
     def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
         """Generate the pictures of some requests in one call, which differ in prompt, negative prompt and seed only.
@@ -82,6 +82,9 @@ class Handler(Protocol):
 
     def unload_idle(self, seconds: float) -> None:
         """Give up the memory of models that nobody has used for so long."""
+
+    def held(self) -> tuple[WarmModel, ...]:
+        """Say which models are loaded, without asking the device; may be called at any time from any thread."""
 
     def state(self) -> EngineState:
         """Say what the engine runs on and holds; may be called at any time from any thread."""

@@ -106,9 +106,11 @@ class FakeHandler:
         self.idle_for = seconds
         self.warm.clear()
 
+    def held(self) -> tuple[WarmModel, ...]:
+        return tuple(WarmModel(model_id=model_id, revision=revision) for model_id, revision in self.warm.items())
+
     def state(self) -> EngineState:
-        warm = tuple(WarmModel(model_id=model_id, revision=revision) for model_id, revision in self.warm.items())
-        return EngineState(device="fake", device_name="Fake", memory_used=1_000, memory_total=4_000, warm=warm)
+        return EngineState(device="fake", device_name="Fake", memory_used=1_000, memory_total=4_000, warm=self.held())
 
     def pull(self, model_id: str, revision: str, report: Report) -> str:
         return "fake"

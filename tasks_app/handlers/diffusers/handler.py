@@ -153,11 +153,14 @@ class DiffusersHandler:
         """Evict what nobody has used for so long; see `contracts.Handler`."""
         PIPELINES.evict_idle(seconds)
 
+    def held(self) -> tuple[WarmModel, ...]:
+        """Say which models are loaded; see `contracts.Handler`."""
+        keys = PIPELINES.keys()
+        return tuple(dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys))
+
     def state(self) -> EngineState:
         """Say what this process runs on and holds; see `contracts.Handler`."""
-        keys = PIPELINES.keys()
-        loaded = dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys)
-        return memory.state(loading.device_of(self._device), tuple(loaded), _uses())
+        return memory.state(loading.device_of(self._device), self.held(), _uses())
 
     def _wear(
         self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], words: tuple[Embedding, ...], key: _Key

@@ -6,10 +6,8 @@ Both take longer than some of the kernels that they are found out for: 5 % of th
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import Any
 
-import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
@@ -25,14 +23,13 @@ def signatures(pipeline: DiffusionPipeline) -> None:
 
 
 def device(pipeline: DiffusionPipeline) -> None:
-    """Let a pipeline that stays where it is know that: it would look for hooks of offloading in all of its modules."""
-    pipeline.__class__ = _staying(type(pipeline), pipeline.device)
+    """Let a pipeline that stays where it is know that: it would look for hooks of offloading in all of its modules.
 
-
-@cache
-def _staying(kind: type[DiffusionPipeline], device: torch.device) -> type[DiffusionPipeline]:
-    """Return the class with the device in the place of the property that finds it out; of the same name."""
-    return type(kind.__name__, (kind,), {"_execution_device": device, "__module__": kind.__module__})
+    It becomes one of a class of the same name that has the device in the place of the property that finds it out.
+    """
+    kind = type(pipeline)
+    stays = {"_execution_device": pipeline.device, "__module__": kind.__module__}
+    pipeline.__class__ = type(kind.__name__, (kind,), stays)
 
 
 class _Signed:
