@@ -9,7 +9,7 @@ WORKER_DEFAULTS = {
     "DRAMATIQ_NPROCS": "1",
     "DRAMATIQ_NTHREADS": "1",
     "dramatiq_queue_prefetch": "1",
-    "dramatiq_worker_timeout": "100",
+    "dramatiq_worker_timeout": "500",
     "dramatiq_restart_delay": "500",
 }
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def generate(task_id: str) -> None:
     """Run what is claimable, unless this worker is to end; while there is more, others are woken for it."""
     wake_others = partial(pass_on, worker=execution.WORKER)
-    # Not one task a ticket: between two messages Dramatiq pauses for up to a tenth of a second.
+    # Not one task a ticket: the next one is claimed while the last decodes, which no message could be in time for.
     execution.run_all(begun=wake_others)
     wake_others()
 

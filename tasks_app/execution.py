@@ -26,8 +26,8 @@ from structlog.contextvars import bound_contextvars
 
 from tasks_app import catalog, draining, errors, lifecycle, saving, settling
 from tasks_app.contracts import GenerationResult, Held, Progress
-from tasks_app.models import Status, Task
-from tasks_app.run import Batch, Run, Stop, publish_previews, publish_progress, publish_status
+from tasks_app.models import Task
+from tasks_app.run import Batch, Run, Stop, publish_previews, publish_progress, publish_starts
 from tasks_app.threads import SerialThread
 from tasks_app.warmth import Warmth
 
@@ -176,7 +176,7 @@ def _see_through(call: _Call, begun: Work, *, ahead: bool = False) -> list[Gener
 def _go_with(call: _Call, begun: Work, *, ahead: bool) -> None:
     for each in call.batch.runs:
         logger.info("Task %s: attempt %s starts with %s.", each.task.pk, each.task.attempt, each.task.model_id)
-        publish_status(each, Status.RUNNING)
+    publish_starts(call.batch.runs)
     begun()
     _supervise(call, ahead=ahead)
 

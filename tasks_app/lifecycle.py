@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -24,7 +24,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors, returned, scheduling
-from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, Reproduction, StoredImage
+from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, Success
 from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt, TaskImage
 
 _TABLE = Task._meta.db_table
@@ -32,7 +32,6 @@ _ATTEMPTS = TaskAttempt._meta.db_table
 _IMAGES = TaskImage._meta.db_table
 _NOW = scheduling.NOW
 _BY_AGE = "claimed.priority DESC, claimed.created_at, claimed.id"
-NOTHING_KNOWN: Mapping[str, str] = {}
 
 _TAKE = f"""
 , claimed AS (
@@ -101,25 +100,33 @@ WITH gone AS MATERIALIZED (
 SELECT id, status FROM moved
 """
 
-# Every run ends so, while the next one computes: the ORM took six statements, and ten times as long.
+# Every run ends so, while the next one computes: the ORM took six statements for each, and ten times as long.
 _PICTURE = "index, content_type, seed, width, height, sha256, flagged, black"
 _SUCCEED = f"""
-WITH moved AS (
-    UPDATE {_TABLE}
+WITH made AS (
+    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS made (
+        task_id uuid, attempt integer, revision text, timings jsonb, size jsonb, provenance jsonb, reproduction jsonb,
+        pictures jsonb
+    )
+), moved AS (
+    UPDATE {_TABLE} AS task
     SET status = 'succeeded', phase = '', lease_until = NULL, finished_at = {_NOW}, updated_at = {_NOW},
-        step = total_steps, revision = %(revision)s, timings = %(timings)s::jsonb, params = params || %(size)s::jsonb,
-        provenance = %(provenance)s::jsonb, reproduction = %(reproduction)s::jsonb
-    WHERE id = %(task_id)s AND attempt = %(attempt)s AND status = 'running' AND cancel_requested_at IS NULL
-    RETURNING id, attempt, finished_at
+        step = total_steps, revision = made.revision, timings = made.timings, params = params || made.size,
+        provenance = made.provenance, reproduction = made.reproduction
+    FROM made
+    WHERE task.id = made.task_id AND task.attempt = made.attempt AND task.status = 'running'
+        AND task.cancel_requested_at IS NULL
+    RETURNING task.id, task.attempt, task.finished_at
 ), closed AS (
     UPDATE {_ATTEMPTS} AS attempt SET outcome = 'succeeded', ended_at = {_NOW}
     FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
 ), pictured AS (
     INSERT INTO {_IMAGES} (task_id, attempt, file, {_PICTURE})
     SELECT moved.id, moved.attempt, picture.file, {_PICTURE}
-    FROM moved, jsonb_populate_recordset(NULL::{_IMAGES}, %(pictures)s::jsonb) AS picture
+    FROM moved JOIN made ON made.task_id = moved.id,
+        jsonb_populate_recordset(NULL::{_IMAGES}, made.pictures) AS picture
 )
-SELECT finished_at FROM moved
+SELECT id, finished_at FROM moved
 """
 
 _CLAIMABLE = f"{scheduling.LINE} SELECT id FROM line ORDER BY place LIMIT 1"
@@ -157,34 +164,31 @@ def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: flo
     }
 
 
-def succeed(
-    claim: Claim,
-    images: Sequence[StoredImage],
-    *,
-    revision: str,
-    timings: dict[str, float],
-    size: dict[str, int],
-    provenance: Mapping[str, str] = NOTHING_KNOWN,
-    reproduction: Reproduction | None = None,
-) -> datetime | None:
-    """End a task with its pictures and return when that was; None if the claim is lost or somebody asked to cancel.
+def succeed(made: Sequence[Success]) -> dict[UUID, datetime]:
+    """End tasks with their pictures, and return when by task; without those whose claim is lost or that are to cancel.
 
-    `size` is the pictures' real width and height in pixels, which the parameters may have left to the model;
-    `reproduction` compares them with those of the task that it reproduces. Repeating the call after a commit whose
-    answer was lost says the same again.
+    Repeating the call after a commit whose answer was lost says the same again.
     """
-    documents = {
-        "timings": timings,
-        "size": size,
-        "provenance": dict(provenance),
-        "reproduction": reproduction and asdict(reproduction),
-        "pictures": [asdict(image) | {"file": image.name} for image in images],
+    ended: dict[UUID, datetime] = dict(_returning(_SUCCEED, [json.dumps([_document(one) for one in made])]))
+    if missing := {(one.claim.task_id, one.claim.attempt) for one in made if one.claim.task_id not in ended}:
+        before = Task.objects.filter(pk__in=[task_id for task_id, _ in missing], status=Status.SUCCEEDED)
+        for task_id, attempt, finished_at in before.values_list("pk", "attempt", "finished_at"):
+            if finished_at and (task_id, attempt) in missing:
+                ended[task_id] = finished_at
+    return ended
+
+
+def _document(made: Success) -> dict[str, Any]:
+    return {
+        **asdict(made.claim),
+        "task_id": str(made.claim.task_id),
+        "revision": made.revision,
+        "timings": dict(made.timings),
+        "size": dict(made.size),
+        "provenance": dict(made.provenance),
+        "reproduction": made.reproduction and asdict(made.reproduction),
+        "pictures": [asdict(image) | {"file": image.name} for image in made.images],
     }
-    values = {name: None if each is None else json.dumps(each) for name, each in documents.items()}
-    if moved := _returning(_SUCCEED, {**asdict(claim), "revision": revision, **values}):
-        return cast(datetime, moved[0][0])
-    before = Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.SUCCEEDED)
-    return before.values_list("finished_at", flat=True).first()
 
 
 def fail(claim: Claim, *, code: str, message: str, traceback: str = "") -> bool:

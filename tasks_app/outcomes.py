@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
@@ -35,6 +36,7 @@ for at = 1, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[1], ARGV[at], ARGV[at + 
 """)
 
 Counts = dict[tuple[str, ...], float]
+_Increment = tuple[tuple[str, ...], float]
 
 
 def tell(task_id: UUID, status: Status, **more: int) -> None:
@@ -44,12 +46,22 @@ def tell(task_id: UUID, status: Status, **more: int) -> None:
         _count(task_id)
 
 
-def tell_success(task: Task, finished_at: datetime) -> None:
-    """Tell watchers that a run made its pictures, and count it; the claim's row says the rest, so nothing is read."""
-    progress.publish(task.pk, "status", {"status": Status.SUCCEEDED, "attempt": task.attempt})
-    if progress.answers():
-        ended = (Status.SUCCEEDED, task.model_id, "", task.created_at, task.started_at, finished_at)
-        _add(dict(_increments(*ended)))
+def tell_starts(attempts: Mapping[UUID, int]) -> None:
+    """Tell watchers of tasks, by id, that these attempts of theirs run."""
+    told = {task_id: {"status": Status.RUNNING, "attempt": attempt} for task_id, attempt in attempts.items()}
+    progress.publish_all("status", told)
+
+
+def tell_successes(finished_at: Mapping[Task, datetime]) -> None:
+    """Tell watchers of runs that made their pictures, and count them: of claimed rows, so that nothing is read."""
+    told = {task.pk: {"status": Status.SUCCEEDED, "attempt": task.attempt} for task in finished_at}
+    progress.publish_all("status", told)
+    if told and progress.answers():
+        runs = (
+            _increments(Status.SUCCEEDED, task.model_id, "", task.created_at, task.started_at, moment)
+            for task, moment in finished_at.items()
+        )
+        _add(chain.from_iterable(runs))
 
 
 def counts() -> Counts | None:
@@ -78,12 +90,12 @@ def _count(task_id: UUID) -> None:
         connection.close()
         return
     if row is not None:
-        _add(dict(_increments(*row)))
+        _add(_increments(*row))
 
 
 def _increments(
     status: str, model_id: str, code: str, created_at: datetime, started_at: datetime | None, finished_at: datetime
-) -> Iterator[tuple[tuple[str, ...], float]]:
+) -> Iterator[_Increment]:
     yield ("ended", status, model_id), 1
     if status == Status.FAILED:
         yield ("failures", code, model_id), 1
@@ -94,8 +106,8 @@ def _increments(
             yield (f"{name}_sum", model_id), seconds
 
 
-def _add(increments: Counts) -> None:
-    added = [text for labels, value in increments.items() for text in (json.dumps(labels), value)]
+def _add(increments: Iterable[_Increment]) -> None:
+    added = [each for labels, value in increments for each in (json.dumps(labels), value)]
     try:
         _increase(keys=[KEY], args=added)
     except RedisError as error:

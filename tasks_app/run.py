@@ -152,12 +152,19 @@ def publish_previews(batch: Batch, draw: Callable[[int], Image]) -> None:
             progress.publish(run.claim.task_id, "preview", data | previews.encode(draw(index)))
 
 
-def publish_status(run: Run, status: Status) -> None:
-    """Tell where it stands, or where it went."""
-    if run.finished_at is not None:
-        outcomes.tell_success(run.task, run.finished_at)
-    else:
-        outcomes.tell(run.claim.task_id, status, attempt=run.claim.attempt)
+def publish_starts(runs: Sequence[Run]) -> None:
+    """Tell that these run."""
+    outcomes.tell_starts({run.claim.task_id: run.claim.attempt for run in runs})
+
+
+def publish_end(run: Run, status: Status) -> None:
+    """Tell where it went."""
+    outcomes.tell(run.claim.task_id, status, attempt=run.claim.attempt)
+
+
+def publish_successes(runs: Sequence[Run]) -> None:
+    """Tell that these made their pictures."""
+    outcomes.tell_successes({run.task: run.finished_at for run in runs if run.finished_at})
 
 
 def recipe(task: Task, result: GenerationResult) -> Recipe:

@@ -7,6 +7,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -15,9 +16,9 @@ from django.db import InterfaceError, OperationalError, connection
 from structlog.contextvars import bound_contextvars
 
 from tasks_app import errors, lifecycle, reproduction, storage
-from tasks_app.contracts import GenerationResult, Progress
+from tasks_app.contracts import GenerationResult, Progress, Success
 from tasks_app.models import Status
-from tasks_app.run import Batch, Run, Stop, publish_progress, publish_status, recipe
+from tasks_app.run import Batch, Run, Stop, publish_end, publish_progress, publish_successes, recipe
 from tasks_app.strict import printable
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,20 @@ def beat(batch: Batch) -> None:
 
 
 def save(batch: Batch, results: list[GenerationResult]) -> None:
-    """Store the pictures of each run that goes on, and end it."""
+    """Store the pictures of each run that goes on, and end those together: none waits for another's statement."""
     total = batch.latest.total_steps
     batch.latest = Progress(phase="saving", step=total, total_steps=total)
     publish_progress(batch)
     _beat_in_time(batch)
-    for run, result in zip(batch.runs, results, strict=True):
-        if not run.settled:
-            _conclude(run, partial(_save, batch, run, result))
+    stored = {
+        run: success
+        for run, result in zip(batch.runs, results, strict=True)
+        if not run.settled and (success := _stored(batch, run, result))
+    }
+    ended = persist(lambda: lifecycle.succeed(list(stored.values()))) if stored else {}
+    for run, success in stored.items():
+        _conclude(run, partial(_succeeded, run, success, ended.get(run.claim.task_id)))
+    publish_successes([run for run in stored if run.finished_at])
 
 
 def end_stopped(batch: Batch) -> None:
@@ -99,41 +106,44 @@ def persist(write: Callable[[], Answer]) -> Answer:
 
 
 def _conclude(run: Run, end: Callable[[], Status | None]) -> None:
-    """End a run, once, and tell where its task went."""
+    """End a run, once, and tell where its task went; of those that succeeded it is told together."""
     with bound_contextvars(task=str(run.claim.task_id), attempt=run.claim.attempt):
         outcome = end()
         run.settled = True
         logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
-        if outcome:
-            publish_status(run, outcome)
+        if outcome and outcome != Status.SUCCEEDED:
+            publish_end(run, outcome)
 
 
-def _save(batch: Batch, run: Run, result: GenerationResult) -> Status | None:
+def _stored(batch: Batch, run: Run, result: GenerationResult) -> Success | None:
+    """Store a run's pictures; None when it is to end otherwise, or can't be stored, and has ended with that."""
     if run.stop_reason:
-        return _stopped(run)
+        _conclude(run, partial(_stopped, run))
+        return None
     started = time.monotonic()
     made_of = recipe(run.task, result)
     try:
         images = storage.store(run.claim, result.images, made_of, stored_one=partial(_beat_in_time, batch))
     except errors.StorageFailed as error:
-        return _failed(run, error)
+        fail(run, error)
+        return None
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
-    size = {"width": images[0].width, "height": images[0].height}
-    compared = persist(lambda: reproduction.compare(run.task, images, made_of))
-    run.finished_at = persist(
-        lambda: lifecycle.succeed(
-            run.claim,
-            images,
-            revision=made_of.revision,
-            timings=timings,
-            size=size,
-            provenance=made_of.provenance,
-            reproduction=compared,
-        )
+    return Success(
+        claim=run.claim,
+        images=tuple(images),
+        revision=made_of.revision,
+        timings=timings,
+        size={"width": images[0].width, "height": images[0].height},
+        provenance=made_of.provenance,
+        reproduction=persist(lambda: reproduction.compare(run.task, images, made_of)),
     )
-    if run.finished_at:
+
+
+def _succeeded(run: Run, success: Success, finished_at: datetime | None) -> Status | None:
+    run.finished_at = finished_at
+    if finished_at:
         return Status.SUCCEEDED
-    storage.discard(images)
+    storage.discard(success.images)
     return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tasks_app import lifecycle, progress, storage
 from tasks_app.contracts import Claim, GeneratedImage, Progress, Recipe, StoredImage
 from tasks_app.models import Task
-from tests.claims import claim_one
+from tests.claims import claim_one, succeed_one
 
 RECIPE = Recipe(
     task_type="text-to-image",
@@ -53,6 +53,6 @@ class Worker:
     def succeed(self, *, quietly: bool = False) -> None:
         drawn = [GeneratedImage(seed=7 + index, image=Image.new("RGB", (32, 32))) for index in range(self.pictures)]
         images = store(self.claim, drawn, self.recipe)
-        assert lifecycle.succeed(self.claim, images, revision="x", timings={}, size={"width": 32, "height": 32})
+        assert succeed_one(self.claim, images, revision="x", timings={}, size={"width": 32, "height": 32})
         if not quietly:
             self.say("status", status="succeeded")

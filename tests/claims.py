@@ -1,8 +1,10 @@
-"""Claims of one task at a time."""
+"""Claims and ends of one task at a time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tasks_app import lifecycle
+from tasks_app.contracts import Claim, StoredImage, Success
 from tasks_app.models import Task
 
 
@@ -11,3 +13,8 @@ def claim_one(**how: Any) -> Task | None:
     tasks = lifecycle.claim(**how)
     assert len(tasks) <= 1
     return tasks[0] if tasks else None
+
+
+def succeed_one(claim: Claim, images: Sequence[StoredImage], *, revision: str = "", **more: Any) -> bool:
+    """End one task with these pictures."""
+    return bool(lifecycle.succeed([Success(claim=claim, images=tuple(images), revision=revision, **more)]))

@@ -19,6 +19,7 @@ from tasks_app import lifecycle, progress, services, storage
 from tasks_app.contracts import Claim, GeneratedImage, StoredImage
 from tasks_app.models import DiffusionModel, Task
 from tests.acting import store
+from tests.claims import succeed_one
 
 MakeTask = Callable[..., Task]
 VALID = {"task_type": "text-to-image", "params": {"prompt": "a house at sunset"}}
@@ -472,7 +473,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
         flagged=True,
         black=False,
     )
-    lifecycle.succeed(Claim(task_id=task.pk, attempt=1), [image], revision="", timings={}, size={})
+    succeed_one(Claim(task_id=task.pk, attempt=1), [image])
     (shown,) = client.get(f"/task/{task.pk}").json()["images"]
     assert shown == {
         "index": 0,
@@ -500,7 +501,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
 def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: MakeTask, settings: Any) -> None:
     task = claimed()
     stored = store(Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))])
-    lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
+    succeed_one(Claim(task_id=task.pk, attempt=1), stored)
     settings.X_ACCEL_LOCATION = "/_pictures/"
     answer = client.get(f"/task/{task.pk}/images/0")
     assert (answer.content, answer["Content-Type"]) == (b"", "image/png")
@@ -513,7 +514,7 @@ def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeT
     task = claimed()
     picture = GeneratedImage(seed=1, image=Image.new("RGB", (640, 320), "red"))
     stored = store(Claim(task_id=task.pk, attempt=1), [picture])
-    lifecycle.succeed(Claim(task_id=task.pk, attempt=1), stored, revision="", timings={}, size={})
+    succeed_one(Claim(task_id=task.pk, attempt=1), stored)
     url = client.get(f"/task/{task.pk}").json()["images"][0]["thumbnail_url"]
     answer = client.get(url)
     assert (answer["Content-Type"], "immutable" in answer["Cache-Control"]) == ("image/webp", True)

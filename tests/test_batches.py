@@ -9,13 +9,16 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
 from tasks_app import actors, draining, errors, execution, lifecycle, metadata, providers, saving
 from tasks_app.contracts import GenerationRequest, Progress, Report
 from tasks_app.models import Status, Task, TaskImage
+from tasks_app.storage import DurableStorage
 from tasks_app.warmth import Warmth
 from tests import tiny
 from tests.fake import handler as fake
@@ -67,6 +70,18 @@ def until_stopped(request: GenerationRequest, report: Report) -> None:
     waiting = threading.Event()
     while not waiting.wait(0.01):
         report(Progress(phase="denoising", step=1, total_steps=request.steps))
+
+
+class CancelingStorage(DurableStorage):
+    """Stores, and then somebody cancels that task."""
+
+    victim: UUID
+
+    def _save(self, name: str, content: Any) -> str:
+        saved = super()._save(name, content)
+        if str(self.victim) in name:
+            lifecycle.cancel(self.victim)
+        return saved
 
 
 def failing(error: Exception) -> fake.Behaviour:
@@ -188,6 +203,31 @@ def test_too_little_memory_lowers_how_many_run_together_until_one_alone_fails_of
         pass
     assert [len(call) for call in engine.calls] == [4, 2, 1, 1, 1, 1, 1]
     assert [row(task).error_code for task in tasks] == ["", "out_of_memory", "", "", ""]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_is_canceled_while_pictures_are_stored_is_canceled_alone(
+    batch: Callable[..., list[Task]], settings: Any, events: Events
+) -> None:
+    tasks = batch("one", "two", "three")
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tests.test_batches.CancelingStorage"}}
+    CancelingStorage.victim = tasks[1].pk
+    assert execution.run_next()
+    assert statuses(tasks) == ["succeeded", "canceled", "succeeded"]
+    told = [[data["status"] for event, data in events(task.pk) if event == "status"] for task in tasks]
+    assert told == [["running", "succeeded"], ["running", "canceled"], ["running", "succeeded"]]
+    assert not default_storage.exists(f"tasks/{tasks[1].pk}/1-0.png")
+    assert not TaskImage.objects.filter(task=tasks[1]).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_ends_in_one_statement(batch: Callable[..., list[Task]]) -> None:
+    tasks = batch("one", "two", "three")
+    with CaptureQueriesContext(connection) as captured:
+        assert execution.run_next()
+    ends = [query["sql"] for query in captured if "'succeeded'" in query["sql"] and "UPDATE" in query["sql"]]
+    assert len(ends) == 1
+    assert statuses(tasks) == ["succeeded"] * 3
 
 
 def test_a_failing_storage_fails_the_task_whose_picture_it_refuses(

@@ -11,9 +11,9 @@ from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
 from tasks_app import lifecycle, pauses, scheduling
-from tasks_app.contracts import NOTHING_HELD, Claim, Progress, StoredImage
+from tasks_app.contracts import NOTHING_HELD, Claim, Progress, StoredImage, Success
 from tasks_app.models import Pause, Status, Task, TaskImage
-from tests.claims import claim_one
+from tests.claims import claim_one, succeed_one
 
 MakeTask = Callable[..., Task]
 
@@ -38,7 +38,7 @@ def stored(index: int = 0) -> StoredImage:
 
 def succeed(task: Task) -> bool:
     size = {"width": 32, "height": 24}
-    return lifecycle.succeed(claim_of(task), [stored()], revision="r1", timings={"denoising": 1.5}, size=size)
+    return succeed_one(claim_of(task), [stored()], revision="r1", timings={"denoising": 1.5}, size=size)
 
 
 def step(number: int, total: int = 4) -> Progress:
@@ -155,7 +155,7 @@ def test_a_heartbeat_tells_of_a_cancel_and_of_the_deadline(claimed: MakeTask) ->
     "write",
     [
         lambda claim: lifecycle.heartbeat([claim], step(1), lease_seconds=30),
-        lambda claim: lifecycle.succeed(claim, [stored()], revision="", timings={}, size={}),
+        lambda claim: succeed_one(claim, [stored()]),
         lambda claim: lifecycle.fail(claim, code="internal", message="no"),
         lambda claim: lifecycle.confirm_cancel(claim),
         lambda claim: lifecycle.release(claim),
@@ -192,6 +192,28 @@ def test_repeating_a_success_whose_answer_was_lost_says_true_again(claimed: Make
     assert succeed(task)
     assert succeed(task)
     assert TaskImage.objects.count() == 1
+
+
+def test_of_several_that_succeed_each_keeps_its_own_and_what_is_lost_or_canceled_stays(claimed: MakeTask) -> None:
+    first, second, lost, canceled = (claimed() for _ in range(4))
+    made = [
+        Success(claim=claim_of(task), images=(stored(0), stored(1)), revision=f"r{n}", size={"width": n})
+        for n, task in enumerate((first, second, lost, canceled))
+    ]
+    lifecycle.release(claim_of(lost))
+    lifecycle.cancel(canceled.pk)
+    ended = lifecycle.succeed(made)
+    assert ended.keys() == {first.pk, second.pk}
+    for n, task in enumerate((first, second)):
+        after = Task.objects.get(pk=task.pk)
+        assert (after.status, after.revision, after.params["width"]) == (Status.SUCCEEDED, f"r{n}", n)
+        assert (after.finished_at, after.reproduction) == (ended[task.pk], None)
+        assert after.attempts.get().outcome == "succeeded"
+        assert [image.index for image in after.images.all()] == [0, 1]
+    assert [Task.objects.get(pk=task.pk).status for task in (lost, canceled)] == ["queued", "running"]
+    assert TaskImage.objects.count() == 4
+    assert lifecycle.succeed(made) == ended
+    assert TaskImage.objects.count() == 4
 
 
 def test_a_task_that_somebody_canceled_never_succeeds(claimed: MakeTask) -> None:

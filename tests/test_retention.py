@@ -20,6 +20,7 @@ from tasks_app import lifecycle, retention, services, sweeper
 from tasks_app.contracts import Claim, GeneratedImage
 from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
 from tests.acting import store
+from tests.claims import succeed_one
 
 MakeTask = Callable[..., Task]
 EndTask = Callable[..., Task]
@@ -35,7 +36,7 @@ def end_task(claimed: MakeTask) -> EndTask:
         claim = Claim(task_id=task.pk, attempt=task.attempt)
         if status == SUCCEEDED:
             drawn = [GeneratedImage(seed=seed, image=Image.new("RGB", (8, 8))) for seed in (1, 2)]
-            assert lifecycle.succeed(claim, store(claim, drawn), revision="", timings={}, size={})
+            assert succeed_one(claim, store(claim, drawn))
         elif status == FAILED:
             assert lifecycle.fail(claim, code="internal", message="")
         else:

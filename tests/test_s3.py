@@ -19,13 +19,14 @@ from django.test import Client
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from tasks_app import lifecycle, storage
+from tasks_app import storage
 from tasks_app.contracts import Claim, GeneratedImage
 from tasks_app.errors import StorageFailed
 from tasks_app.models import Task, TaskImage, Worker
 from tasks_app.s3 import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, BucketStorage
 from tests import stack as stacks
 from tests.acting import RECIPE, store
+from tests.claims import succeed_one
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -142,7 +143,7 @@ def test_a_silent_server_holds_a_call_for_seconds_only(silent: str) -> None:
 def succeeded(claimed: MakeTask) -> TaskImage:
     task = claimed()
     claim = Claim(task_id=task.pk, attempt=1)
-    assert lifecycle.succeed(claim, store(claim, [picture()], RECIPE), revision="", timings={}, size={})
+    assert succeed_one(claim, store(claim, [picture()], RECIPE))
     return TaskImage.objects.get(task=task)
 
 

@@ -1,7 +1,7 @@
 """What crosses the layers: frozen keyword-only dataclasses, and the two protocols of handlers."""
 
 from tasks_app.contracts.asking import Answer, Caller, Letter, Limits, Once, Submission, Webhook
-from tasks_app.contracts.claims import NOTHING_HELD, Beat, Claim, Held
+from tasks_app.contracts.claims import NOTHING_HELD, Beat, Claim, Held, Success
 from tasks_app.contracts.engines import EngineState, Handler, ModelUse, Report, WarmModel
 from tasks_app.contracts.generation import (
     GeneratedImage,
@@ -50,6 +50,7 @@ __all__ = [
     "Standing",
     "StoredImage",
     "Submission",
+    "Success",
     "Trail",
     "Uploaded",
     "Verdict",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from tasks_app.contracts.engines import WarmModel
+from tasks_app.contracts.pictures import Reproduction, StoredImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,23 @@ class Claim:
 
     task_id: UUID
     attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Success:
+    """A run that made its pictures, with what is written down of it.
+
+    `size` is the pictures' real width and height in pixels, which the parameters may have left to the model; timings
+    are in seconds by stage; `reproduction` compares the pictures with those of the task that it reproduces.
+    """
+
+    claim: Claim
+    images: tuple[StoredImage, ...]
+    revision: str
+    timings: Mapping[str, float] = field(default_factory=dict)
+    size: Mapping[str, int] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    reproduction: Reproduction | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from tasks_app import lifecycle, registry
 from tasks_app.contracts import EngineState, StoredImage
 from tasks_app.models import Task, Worker
 from tests.admin.pages import MakeTask, claim_of
+from tests.claims import succeed_one
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def succeeded(claimed: MakeTask) -> MakeTask:
         ]
         timings = {"denoising": 1.5, "loading": 0.5}
         size = {"width": side, "height": side}
-        assert lifecycle.succeed(claim_of(task), stored, revision="r1", timings=timings, size=size)
+        assert succeed_one(claim_of(task), stored, revision="r1", timings=timings, size=size)
         task.refresh_from_db()
         return task
 

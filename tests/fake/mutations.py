@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tasks_app import lifecycle
-from tasks_app.contracts import Claim
+from tasks_app.contracts import Claim, Success
 from tasks_app.models import Task
 
 
@@ -22,16 +23,18 @@ def no_fencing() -> None:
 
 def _unfenced(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
-    def written(claim: Claim | Sequence[Claim], *arguments: Any, **options: Any) -> Any:
+    def written(claim: Claim | Sequence[Claim | Success], *arguments: Any, **options: Any) -> Any:
         present = _present(claim) if isinstance(claim, Claim) else [_present(one) for one in claim]
         return write(present, *arguments, **options)
 
     return written
 
 
-def _present(claim: Claim) -> Claim:
-    attempt = Task.objects.values_list("attempt", flat=True).get(pk=claim.task_id)
-    return Claim(task_id=claim.task_id, attempt=attempt)
+def _present(held: Claim | Success) -> Claim | Success:
+    if isinstance(held, Success):
+        return replace(held, claim=_present(held.claim))
+    attempt = Task.objects.values_list("attempt", flat=True).get(pk=held.task_id)
+    return Claim(task_id=held.task_id, attempt=attempt)
 
 
 def no_status_guard() -> None:

@@ -14,11 +14,10 @@ from django.db import connection
 from PIL import Image
 
 from project.keeper import Kept
-from tasks_app import lifecycle
 from tasks_app.contracts import Claim, StoredImage
 from tasks_app.models import Task
 from tests import stack
-from tests.claims import claim_one
+from tests.claims import claim_one, succeed_one
 from tests.conftest import PARAMS
 from tests.fuzz.checks import Target
 
@@ -100,5 +99,5 @@ def tasks(transactional_db: None) -> list[Task]:
         black=False,
     )
     claim = Claim(task_id=claimed.pk, attempt=1)
-    assert lifecycle.succeed(claim, [image], revision="", timings={}, size={"width": 32, "height": 32})
+    assert succeed_one(claim, [image], size={"width": 32, "height": 32})
     return made

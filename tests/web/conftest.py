@@ -7,13 +7,12 @@ import pytest
 from django.db import transaction
 from PIL import Image
 
-from tasks_app import lifecycle
 from tasks_app.contracts import Claim, GeneratedImage
 from tasks_app.models import Task
 from tests import stack as stacks
 from tests.acting import store
 from tests.browser import OpenPage, Watched, chromium, open_page  # noqa: F401 - fixtures
-from tests.claims import claim_one
+from tests.claims import claim_one, succeed_one
 from tests.stack import Stack
 
 FinishTask = Callable[..., Task]
@@ -66,7 +65,7 @@ def finish_task(make_task: Callable[..., Task]) -> FinishTask:
             for index in range(images)
         ]
         size = {"width": side, "height": side}
-        assert lifecycle.succeed(claim, store(claim, drawn), revision="r1", timings={"denoising": 1.5}, size=size)
+        assert succeed_one(claim, store(claim, drawn), revision="r1", timings={"denoising": 1.5}, size=size)
         task.refresh_from_db()
         return task
 
