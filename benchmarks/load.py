@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from threading import Barrier
 from typing import Any
 
 import httpx2
@@ -90,9 +91,13 @@ KINDS: Mapping[str, Callable[[httpx2.Client, Plan, str], bytes]] = {
 }
 
 
-def ask(plan: Plan, name: str, found: Found) -> None:
-    """Be one client. A request that fails is lost: it isn't sent again, and the next waits until the server is back."""
+def ask(plan: Plan, name: str, found: Found, ready: Barrier) -> None:
+    """Be one client, once all are ready: to be made takes longer than a picture.
+
+    A request that fails is lost: it isn't sent again, and the next waits until the server is back.
+    """
     with httpx2.Client(base_url=plan.url, timeout=PATIENCE_SECONDS) as client:
+        ready.wait()
         for number in range(plan.each):
             began = time.perf_counter()
             try:
@@ -119,10 +124,11 @@ def main(plan: Plan) -> None:
     """Be all clients at once."""
     found = Found()
     names = [chr(ord("a") + number) for number in range(plan.clients)]
-    began = time.perf_counter()
+    began: list[float] = []
+    ready = Barrier(plan.clients, action=lambda: began.append(time.perf_counter()))
     with ThreadPoolExecutor(plan.clients) as pool:
-        list(pool.map(lambda name: ask(plan, name, found), names))
-    found.seconds = time.perf_counter() - began
+        list(pool.map(lambda name: ask(plan, name, found, ready), names))
+    found.seconds = time.perf_counter() - began[0]
     print(json.dumps(asdict(found)))
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Barrier
 
 import pytest
 
@@ -59,6 +60,6 @@ def test_a_request_that_fails_is_lost_and_not_sent_again(peer: tuple[type[Peer],
     server, plan = peer
     server.broken.add(1)
     found = Found()
-    ask(plan, "a", found)
+    ask(plan, "a", found, Barrier(1))
     assert server.asked == ["a red house a0", "a red house a1"]
     assert (len(found.latencies), found.lost) == (1, 1)
