@@ -6,7 +6,8 @@
     queued  -> canceled | failed              cancel, time_out
 
 Every function is one guarded UPDATE and says whether it moved the row. What a worker writes is fenced by its claim:
-once the row has another attempt, or has ended, the write moves nothing. Time is the database's.
+once the row has another attempt, or has ended, the write moves nothing. Time is the database's. `statements.py` has
+what the ORM can't say in one statement.
 """
 
 from __future__ import annotations
@@ -23,121 +24,9 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from tasks_app import errors, returned, scheduling
+from tasks_app import errors, returned, scheduling, statements
 from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Progress, Success
-from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt, TaskImage
-
-_TABLE = Task._meta.db_table
-_ATTEMPTS = TaskAttempt._meta.db_table
-_IMAGES = TaskImage._meta.db_table
-_NOW = scheduling.NOW
-_BY_AGE = "claimed.priority DESC, claimed.created_at, claimed.id"
-
-_TAKE = f"""
-, claimed AS (
-    UPDATE {_TABLE} AS task
-    SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %(worker)s,
-        lease_until = {_NOW} + make_interval(secs => %(lease_seconds)s), started_at = {_NOW}, updated_at = {_NOW}
-    FROM chosen
-    WHERE task.id = chosen.id AND task.status = 'queued'
-    RETURNING task.*
-), begun AS (
-    INSERT INTO {_ATTEMPTS} (task_id, number, worker, outcome) SELECT id, attempt, worker, '' FROM claimed
-)
-SELECT {returned.columns("claimed")} FROM claimed JOIN chosen ON chosen.id = claimed.id ORDER BY chosen.nth, {_BY_AGE}
-"""
-
-_CLAIM = f"""
-{scheduling.LINE}, best AS MATERIALIZED (
-    {scheduling.best("1")}
-), {scheduling.COMPANY}, chosen AS (
-    SELECT id, 0 AS nth FROM best UNION ALL SELECT id, 1 FROM company
-){_TAKE}
-"""
-
-_JOIN = f"""
-{scheduling.LINE}, best AS MATERIALIZED (
-    SELECT id FROM {_TABLE} WHERE id = %(beside)s
-), {scheduling.COMPANY}, chosen AS (
-    SELECT id, 1 AS nth FROM company
-){_TAKE}
-"""
-
-_HEARTBEAT = f"""
-UPDATE {_TABLE} AS task
-SET phase = %s, step = %s, total_steps = %s, lease_until = {_NOW} + make_interval(secs => %s), updated_at = {_NOW}
-FROM unnest(%s::uuid[], %s::integer[]) AS claim (id, attempt)
-WHERE task.id = claim.id AND task.attempt = claim.attempt AND task.status = 'running'
-RETURNING task.id, cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, false)
-"""
-
-# A task that somebody wants canceled is not put back into the queue. One that is put back runs alone from then on: if
-# the worker died of it, others must not.
-_EXPIRE = f"""
-WITH gone AS MATERIALIZED (
-    SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
-                    WHEN losses + 1 >= max_attempts THEN 'failed' ELSE 'queued' END AS next
-    FROM {_TABLE}
-    WHERE status = 'running' AND lease_until < {_NOW} FOR UPDATE SKIP LOCKED
-), moved AS (
-    UPDATE {_TABLE} AS task
-    SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
-        batch_key = CASE gone.next WHEN 'queued' THEN '' ELSE batch_key END,
-        step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
-        worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
-        started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
-        finished_at = CASE gone.next WHEN 'queued' THEN NULL ELSE {_NOW} END,
-        error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLost.code}'
-                                    WHEN 'canceled' THEN '{errors.Canceled.code}' ELSE '' END,
-        error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
-    FROM gone
-    WHERE task.id = gone.id AND task.status = 'running'
-    RETURNING task.id, task.status, task.attempt
-), lost AS (
-    UPDATE {_ATTEMPTS} AS attempt SET outcome = 'lost', ended_at = {_NOW}
-    FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
-)
-SELECT id, status FROM moved
-"""
-
-# Every run ends so, while the next one computes: the ORM took six statements for each, and ten times as long.
-_PICTURE = "index, content_type, seed, width, height, sha256, flagged, black"
-_SUCCEED = f"""
-WITH made AS (
-    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS made (
-        task_id uuid, attempt integer, revision text, timings jsonb, size jsonb, provenance jsonb, reproduction jsonb,
-        pictures jsonb
-    )
-), moved AS (
-    UPDATE {_TABLE} AS task
-    SET status = 'succeeded', phase = '', lease_until = NULL, finished_at = {_NOW}, updated_at = {_NOW},
-        step = total_steps, revision = made.revision, timings = made.timings, params = params || made.size,
-        provenance = made.provenance, reproduction = made.reproduction
-    FROM made
-    WHERE task.id = made.task_id AND task.attempt = made.attempt AND task.status = 'running'
-        AND task.cancel_requested_at IS NULL
-    RETURNING task.id, task.attempt, task.finished_at
-), closed AS (
-    UPDATE {_ATTEMPTS} AS attempt SET outcome = 'succeeded', ended_at = {_NOW}
-    FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
-), pictured AS (
-    INSERT INTO {_IMAGES} (task_id, attempt, file, {_PICTURE})
-    SELECT moved.id, moved.attempt, picture.file, {_PICTURE}
-    FROM moved JOIN made ON made.task_id = moved.id,
-        jsonb_populate_recordset(NULL::{_IMAGES}, made.pictures) AS picture
-)
-SELECT id, finished_at FROM moved
-"""
-
-_CLAIMABLE = f"{scheduling.LINE} SELECT id FROM line ORDER BY place LIMIT 1"
-
-_WAITED = f"COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %(after_seconds)s)"
-_WAKE = f"""
-{scheduling.LINE}, best AS MATERIALIZED (
-    {scheduling.best("%(limit)s", _WAITED)}
-)
-UPDATE {_TABLE} AS task SET woken_at = {_NOW} FROM best WHERE task.id = best.id RETURNING task.id
-"""
+from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt
 
 
 def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
@@ -145,13 +34,13 @@ def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> li
 
     Empty when nothing is claimable.
     """
-    return _take(_CLAIM, worker, held, lease_seconds=lease_seconds, taken=1)
+    return _take(statements.CLAIM, worker, held, lease_seconds=lease_seconds, taken=1)
 
 
 def join(tasks: Sequence[Task], *, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
     """Give the worker more of what can run in the same call as the tasks that it has claimed, if something can."""
     beside = {"beside": tasks[0].pk, "taken": len(tasks), "lease_seconds": lease_seconds}
-    return _take(_JOIN, worker, held, **beside)
+    return _take(statements.JOIN, worker, held, **beside)
 
 
 def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: float) -> dict[UUID, Beat]:
@@ -160,7 +49,7 @@ def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: flo
     row = [progress.phase, progress.step, progress.total_steps, lease_seconds, ids, attempts]
     return {
         task_id: Beat(cancel_requested=cancel_requested, overdue=overdue)
-        for task_id, cancel_requested, overdue in _returning(_HEARTBEAT, row)
+        for task_id, cancel_requested, overdue in _returning(statements.HEARTBEAT, row)
     }
 
 
@@ -169,7 +58,7 @@ def succeed(made: Sequence[Success]) -> dict[UUID, datetime]:
 
     Repeating the call after a commit whose answer was lost says the same again.
     """
-    ended: dict[UUID, datetime] = dict(_returning(_SUCCEED, [json.dumps([_document(one) for one in made])]))
+    ended: dict[UUID, datetime] = dict(_returning(statements.SUCCEED, [json.dumps([_document(one) for one in made])]))
     if missing := {(one.claim.task_id, one.claim.attempt) for one in made if one.claim.task_id not in ended}:
         before = Task.objects.filter(pk__in=[task_id for task_id, _ in missing], status=Status.SUCCEEDED)
         for task_id, attempt, finished_at in before.values_list("pk", "attempt", "finished_at"):
@@ -242,7 +131,7 @@ def cancel(task_id: UUID) -> Status | None:
 def expire_leases() -> list[tuple[UUID, Status]]:
     """Take every task whose worker went silent away from it; return where each one went."""
     messages = [str(errors.WorkerLost.__doc__), str(errors.Canceled.__doc__)]
-    return [(task_id, Status(status)) for task_id, status in _returning(_EXPIRE, messages)]
+    return [(task_id, Status(status)) for task_id, status in _returning(statements.EXPIRE, messages)]
 
 
 def time_out() -> list[UUID]:
@@ -273,14 +162,14 @@ def delete(*task_ids: UUID) -> bool:
 
 def claimable(*, worker: str = "") -> UUID | None:
     """Return a task that this worker could be given; without a name, any worker that is not paused."""
-    found = _returning(_CLAIMABLE, scheduling.parameters(worker, NOTHING_HELD))
+    found = _returning(statements.CLAIMABLE, scheduling.parameters(worker, NOTHING_HELD))
     return found[0][0] if found else None
 
 
 def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
     """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
     waited = {"after_seconds": after_seconds, "limit": limit}
-    return [row[0] for row in _returning(_WAKE, scheduling.parameters(worker, NOTHING_HELD) | waited)]
+    return [row[0] for row in _returning(statements.WAKE, scheduling.parameters(worker, NOTHING_HELD) | waited)]
 
 
 def _take(statement: str, worker: str, held: Held, **more: Any) -> list[Task]:

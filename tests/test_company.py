@@ -11,7 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 
-from tasks_app import lifecycle, scheduling
+from tasks_app import lifecycle, scheduling, statements
 from tasks_app.contracts import NOTHING_HELD, Claim, Held
 from tasks_app.models import DiffusionModel, Status, Task, TaskAttempt
 from tests.test_admission import at_once, make_key
@@ -201,7 +201,7 @@ def test_company_is_found_by_its_index_however_many_others_stand_in_the_lane(mak
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}")
         parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + lifecycle._CLAIM, parameters)
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statements.CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == Task._meta.db_table]

@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, pauses, scheduling
+from tasks_app import lifecycle, pauses, scheduling, statements
 from tasks_app.contracts import NOTHING_HELD, Claim, Progress, StoredImage, Success
 from tasks_app.models import Pause, Status, Task, TaskImage
 from tests.claims import claim_one, succeed_one
@@ -342,6 +342,6 @@ def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN " + lifecycle._CLAIM, parameters)
+        cursor.execute("EXPLAIN " + statements.CLAIM, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "task_lane" in plan

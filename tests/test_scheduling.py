@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, scheduling
+from tasks_app import lifecycle, scheduling, statements
 from tasks_app.contracts import NOTHING_HELD, Claim, Held, WarmModel
 from tasks_app.models import ApiKey, Task
 from tests.claims import claim_one
@@ -285,7 +285,7 @@ def test_a_claim_reads_the_heads_of_lanes_and_scans_no_table(make_task: MakeTask
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}, {ApiKey._meta.db_table}")
         parameters = scheduling.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + lifecycle._CLAIM, parameters)
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statements.CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     reads = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == Task._meta.db_table]

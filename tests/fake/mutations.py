@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks_app import lifecycle
+from tasks_app import lifecycle, statements
 from tasks_app.contracts import Claim, Success
 from tasks_app.models import Task
 
@@ -39,9 +39,9 @@ def _present(held: Claim | Success) -> Claim | Success:
 
 def no_status_guard() -> None:
     """Let a claim take a row that another worker runs."""
-    guarded = lifecycle._CLAIM
-    lifecycle._CLAIM = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
-    assert guarded != lifecycle._CLAIM, "the claim has no such condition any more"
+    guarded = statements.CLAIM
+    statements.CLAIM = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
+    assert guarded != statements.CLAIM, "the claim has no such condition any more"
 
 
 MUTATIONS = {function.__name__: function for function in (no_sweeper, no_fencing, no_status_guard)}
