@@ -14,8 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.hub import Notice, hub
-from tasks_app.api.serializers import pictured
-from tasks_app.api.states import DATABASE_AWAY, State, reading, states
+from tasks_app.api.serializers import pictured_one
+from tasks_app.api.states import DATABASE_AWAY, State, reading
 from tasks_app.models import TERMINAL, Task
 
 _PREFERENCE = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?")
@@ -67,10 +67,14 @@ async def _end_of(wait: Wait) -> None:
     give_up = time.monotonic() + wait.seconds
     # What happens after the watch has begun is told; what happened before is read.
     async with hub.watch([wait.task_id]) as watcher:
-        found = await reading(states, [wait.task_id])
-        ended = _is_end(found[wait.task_id])
+        ended = await reading(_has_ended, wait.task_id)
         while not ended and not watcher.closed and time.monotonic() < give_up:
             ended = any(map(_is_end, await watcher.take(give_up - time.monotonic())))
+
+
+def _has_ended(task_id: UUID) -> bool:
+    """Return whether a task has ended, or is gone."""
+    return not Task.objects.filter(pk=task_id).exclude(status__in=TERMINAL).exists()
 
 
 def _is_end(notice: Notice) -> bool:
@@ -81,7 +85,7 @@ def _is_end(notice: Notice) -> bool:
 
 def _renew(answer: Response, wait: Wait) -> None:
     """Make the answer anew; also its bytes, which may be many."""
-    task = pictured(Task.objects.filter(pk=wait.task_id)).first()
+    task = pictured_one(wait.task_id)
     _replace(answer, wait.lost if task is None else wait.renew(task))
 
 
