@@ -24,6 +24,8 @@ from tasks_app.handlers.diffusers.call import Call
 from tasks_app.handlers.diffusers.handler import DiffusersHandler
 
 MOST = {0: Target(bound=2, unit=" %"), 2: Target(bound=3, unit=" %")}
+# How much longer a run may take with previews: threads of torch beside its own made it 2.3 times as long on some CPUs.
+SLOWER = Target(bound=1.1)
 
 
 @dataclass(kw_only=True)
@@ -118,7 +120,7 @@ def lines(costs: dict[int, list[Cost]]) -> list[Line]:
     return [
         *found,
         Line(title="drawing by run, in another thread", values=drawing, unit=" %"),
-        Line(title="run with by run without", values=whole),
+        Line(title="run with by run without", values=whole, target=SLOWER),
         Line(title="previews a run", values=shown, digits=0),
     ]
 

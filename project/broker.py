@@ -18,9 +18,10 @@ class PromptConsumer(_RedisConsumer):
     """
 
     def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        """Wait for `timeout` milliseconds at most; the sleep of Dramatiq's own is 0."""
+        """Wait for `timeout` milliseconds at most, and well within the client's own; Dramatiq's sleep is 0."""
         super().__init__(broker, queue_name, prefetch, timeout=0)  # type: ignore[no-untyped-call]
-        self._seconds = timeout / 1000
+        patience = broker.client.connection_pool.connection_kwargs.get("socket_timeout") or float("inf")
+        self._seconds = min(timeout / 1000, patience / 2)
         self._freed = threading.Event()
 
     def __next__(self) -> Any:

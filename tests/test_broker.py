@@ -96,6 +96,14 @@ def test_waiting_leaves_the_queue_as_it_is(broker: PromptBroker) -> None:
     assert next(one) is None
 
 
+def test_nobody_waits_for_longer_than_the_client_does(broker: PromptBroker) -> None:
+    url = f"{settings.REDIS_URL}{'&' if '?' in settings.REDIS_URL else '?'}socket_timeout=0.2"
+    hasty = PromptBroker(url=url, namespace=broker.namespace, middleware=[])
+    hasty.declare_queue("letters")
+    assert next(consumer(hasty)) is None
+    hasty.close()
+
+
 def test_a_redis_that_is_away_is_told_in_dramatiqs_words() -> None:
     broker = PromptBroker(url=f"redis://127.0.0.1:{free_port()}", middleware=[])
     lonely = PromptConsumer(broker, "letters", 1, TIMEOUT_MS)

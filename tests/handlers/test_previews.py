@@ -1,7 +1,9 @@
 """Previews: what a map makes of latents, when they are taken, and that they change no picture."""
 
 import copy
+import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ def demo() -> DiffusionPipeline:
 def latents_of(pipeline: DiffusionPipeline, color: tuple[float, float, float]) -> torch.Tensor:
     pixels = torch.tensor(color)[None, :, None, None].expand(1, 3, 64, 64)
     return _encoded(pipeline.vae, pixels, torch.device("cpu"))
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def drawn(pipeline: DiffusionPipeline, latents: torch.Tensor) -> Any:
@@ -75,6 +81,31 @@ def test_the_map_is_made_once(demo: DiffusionPipeline) -> None:
 def test_large_latents_are_shrunk_and_keep_their_shape(demo: DiffusionPipeline) -> None:
     channels = demo.vae.config.latent_channels
     assert drawn(demo, torch.zeros(2, channels, 4 * SIDE, 2 * SIDE)).size == (SIDE // 2, SIDE)
+
+
+def test_drawing_starts_none_of_torchs_threads_beside_those_of_the_run(demo: DiffusionPipeline) -> None:
+    draw = Previews(demo, Pace(every=1)).take(1, torch.zeros(1, demo.vae.config.latent_channels, SIDE, SIDE))
+    assert draw is not None
+    counts: list[int] = []
+
+    def count(work: Callable[[], Any]) -> int:
+        def counted() -> None:
+            torch.set_num_threads(2)  # for those who compute in this thread
+            before = threads()
+            work()
+            counts.append(threads() - before)
+
+        thread = threading.Thread(target=counted)
+        thread.start()
+        thread.join()
+        return counts[-1]
+
+    before = torch.get_num_threads()
+    try:
+        assert count(lambda: draw(0)) == 0
+        assert count(lambda: torch.ones(4096, 5) @ torch.ones(5, 3)) == 1, "or this test tells nothing"
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_only_every_so_manieth_step_is_looked_at(demo: DiffusionPipeline) -> None:
