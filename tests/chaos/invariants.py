@@ -196,9 +196,18 @@ def nothing_is_left(found: Evidence) -> Iterator[Violation]:
     """No process, connection or lock outlives the service, and workers that were told to end did so with 0."""
     for text in found.leftovers:
         yield Violation(kind="leftover", task=None, text=text)
+    poisoned = _died_of_poison(found)
     for name, status in found.world.statuses:
-        if status != 0:
+        # Poison may do its harm at the very moment of the signal.
+        if status != 0 and found.world.workers.named(name).pid not in poisoned:
             yield Violation(kind="exit status", task=None, text=f"{name} ended with {status} after SIGTERM")
+
+
+def _died_of_poison(found: Evidence) -> set[int]:
+    """Return the processes that lost an attempt at poison."""
+    poison = {row["id"] for row in found.rows if row["params"]["prompt"] == "poison"}
+    lost = (one for one in found.attempts if one["task_id"] in poison and one["outcome"] == "lost")
+    return {int(one["worker"].rpartition(":")[2]) for one in lost}
 
 
 def answers_are_no_500(found: Evidence) -> Iterator[Violation]:

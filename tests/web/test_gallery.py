@@ -204,6 +204,8 @@ def test_a_hostile_prompt_stays_text(visit: Visit, finish_task: FinishTask) -> N
     expect(page.locator("#viewer-prompt")).to_have_text(HOSTILE)
     page.get_by_role("button", name="Use these again").click()
     assert page.input_value("#prompt") == HOSTILE
+    # Closing the viewer goes back in the history, and a reload before that has happened would be broken off.
+    page.wait_for_url("**/")
     page.reload()
     assert page.input_value("#prompt") == HOSTILE
     assert page.title() == "Diffusers Handler"
