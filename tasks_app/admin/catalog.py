@@ -133,7 +133,8 @@ class CatalogAdmin(PreloadingAdmin):
     search_fields = ("model_id", "aliases")
     actions = None
     fieldsets = (
-        (None, {"fields": (("model_id", "aliases"), ("revision", "allowed", "is_default"), "license_note")}),
+        # Two in a row at most: of three the explanations would not fit beside each other.
+        (None, {"fields": (("model_id", "aliases"), ("revision", "license_note"), ("allowed", "is_default"))}),
         (
             "Defaults of a request that leaves them out",
             {
@@ -150,8 +151,9 @@ class CatalogAdmin(PreloadingAdmin):
             {
                 "description": "Off unless measured: what each does depends on the model and the device.",
                 "fields": (
-                    ("compile_blocks", "fuse_qkv", "channels_last"),
-                    ("attention_backend", "step_cache", "quantization"),
+                    ("compile_blocks", "fuse_qkv"),
+                    ("channels_last", "attention_backend"),
+                    ("step_cache", "quantization"),
                     ("vae_slicing", "vae_tiling"),
                 ),
             },

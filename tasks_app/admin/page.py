@@ -22,6 +22,8 @@ from tasks_app.models import TERMINAL, Phase, Task, TaskImage
 # How wide in pixels small pictures are enlarged to: one alone, and several of which two fit side by side.
 ALONE = 384
 SEVERAL = 288
+# What a parameter is called where its name alone would read oddly.
+_LABELS = {"loras": "LoRAs", "num_images": "Pictures"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,11 @@ def _pictures(task: Task) -> Iterator[Picture]:
         yield Picture(image=image, url=image_url(image), shown_width=enlarged)
 
 
+def _named(one: str | dict[str, Any]) -> str:
+    """Return an embedding's name, or a LoRA's with its weight."""
+    return one if isinstance(one, str) else f"{one['id']} × {one['weight']:g}"
+
+
 def _parameters(task: Task) -> Iterator[Row]:
     if task.requested_model_id != task.model_id:
         yield Row(label="Requested model", value=task.requested_model_id)
@@ -131,7 +138,8 @@ def _parameters(task: Task) -> Iterator[Row]:
     yield Row(label="Provider", value=task.provider)
     for name, value in task.params.items():
         if name != "prompt":
-            yield Row(label=name.replace("_", " ").capitalize(), value=value)
+            label = _LABELS.get(name) or name.replace("_", " ").capitalize()
+            yield Row(label=label, value=", ".join(map(_named, value)) if isinstance(value, list) else value)
     yield Row(label="Seed", value=task.seed)
     yield Row(label="Priority", value=task.priority)
 

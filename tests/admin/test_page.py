@@ -36,6 +36,13 @@ def test_the_page_of_a_task_shows_parameters_and_timings(admin_client: Client, s
     assert page.index(">Loading<") < page.index(">Denoising<")
 
 
+def test_loras_and_embeddings_are_named_and_none_is_a_dash(admin_client: Client, succeeded: MakeTask) -> None:
+    loras = [{"id": "ink", "weight": 0.5}, {"id": "<glow>", "weight": -1.0}]
+    page = body(admin_client, url_of(succeeded(params={"loras": loras, "embeddings": []})))
+    assert re.search(r">LoRAs</th><td[^>]*><span[^>]*>ink × 0\.5, &lt;glow&gt; × -1</span>", page)
+    assert re.search(r">Embeddings</th><td[^>]*>–<", page)
+
+
 def test_the_error_and_its_traceback_are_shown_escaped(admin_client: Client, failed: MakeTask) -> None:
     task = failed(message="<script>alert(1)</script>", traceback="File <module>\n  & more")
     page = body(admin_client, url_of(task))
