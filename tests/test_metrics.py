@@ -1,5 +1,6 @@
 """`/metrics`, as Prometheus reads it."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -153,7 +154,8 @@ def test_a_scrape_costs_four_queries_and_scans_no_table_of_tasks(
             cursor.execute("EXPLAIN " + sql)
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
     assert not [plan for plan in plans if "Seq Scan on tasks_app_task" in plan]
-    assert "task_claim" in plans[0]
+    # Which of the indexes of queued rows it is, depends on what the planner remembers of other tests' rows.
+    assert re.search("task_(claim|lane)", plans[0])
     assert "task_running" in plans[1]
 
 
