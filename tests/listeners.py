@@ -41,7 +41,8 @@ class Listener(threading.Thread):
 
     def __exit__(self, *exception: object) -> None:
         if self._connection.sock is not None and self.is_alive():
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+            # Not the sending side too: what the server still sends would be answered by a reset, which the reader sees.
+            self._connection.sock.shutdown(socket.SHUT_RD)
         self.join(10)
         self._connection.close()
 
