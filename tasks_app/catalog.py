@@ -184,18 +184,18 @@ def configuration(model_id: str, revision: str) -> Path | None:
         return None
 
 
-def schedulers(model_id: str, revision: str) -> list[str] | None:
-    """Return the schedulers that a model takes; None where it can't be told here."""
-    folder = configuration(model_id, revision)
-    return None if folder is None else parameters.schedulers(folder) or None
-
-
 def load_options(model_id: str) -> LoadOptions:
     """Return how a worker is to load a model."""
     with connection.cursor() as cursor:
         cursor.execute(_LOADED_WITH, [model_id])
         row = cursor.fetchone()
     return LoadOptions() if row is None else LoadOptions(**dict(zip(_OPTIONS, row, strict=True)))
+
+
+def max_batch(model_id: str) -> int:
+    """Return how many pictures of a model one call makes at most."""
+    row = DiffusionModel.objects.filter(model_id=model_id).values_list("max_batch", flat=True).first()
+    return int(row or settings.MAX_BATCH)
 
 
 def loading(row: DiffusionModel) -> LoadOptions:

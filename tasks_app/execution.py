@@ -14,11 +14,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection
@@ -107,14 +107,14 @@ def _run_then_begin_next(call: _Call, begun: Work) -> _Call | None:
 def _begin_next(*, after: _Call | None = None) -> _Call | None:
     if draining.asked.is_set():
         return None
-    tasks = _claim(_warmth.look())
+    tasks = _claim(_warmth.look(), beside=None if after is None else after.future)
     return _begin(tasks, after=after) if tasks else None
 
 
 def _begin_ahead(call: _Call) -> None:
     """Claim what is to be made after this call, so that the inference thread needn't wait for the database."""
-    # Nothing that would have to wait for company or for another call to be saved; nor beside what may kill the worker.
-    if settings.BATCH_WAIT_MS or saving.is_behind() or call.batch.suspect:
+    # Nothing that would have to wait for another call to be saved; nor beside what may kill the worker.
+    if saving.is_behind() or call.batch.suspect:
         return
     try:
         call.next = _begin_next(after=call)
@@ -186,12 +186,29 @@ def _hand_over(batch: Batch, results: list[GenerationResult]) -> None:
         saving.hand_over(batch, results)
 
 
-def _claim(held: Held) -> list[Task]:
+def _claim(held: Held, *, beside: Future[Any] | None) -> list[Task]:
     tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
-    if tasks and tasks[0].batch_key and settings.BATCH_WAIT_MS:
-        draining.asked.wait(settings.BATCH_WAIT_MS / 1000)
+    if settings.BATCH_WAIT_MS and tasks and not _is_full(tasks, held):
+        _wait_for_company(beside)
         tasks += lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
     return tasks
+
+
+def _is_full(tasks: Sequence[Task], held: Held) -> bool:
+    """Return whether no more go into a call, as `scheduling.COMPANY` counts."""
+    first = tasks[0]
+    most = catalog.max_batch(first.model_id)
+    pictures = min(most, held.fits.get(first.model_id, most))
+    return not first.batch_key or pictures // first.params["num_images"] <= len(tasks)
+
+
+def _wait_for_company(beside: Future[Any] | None) -> None:
+    """Let others come; no longer than the call takes that is at work meanwhile."""
+    seconds = settings.BATCH_WAIT_MS / 1000
+    if beside is None or beside.done():
+        draining.asked.wait(seconds)
+    else:
+        wait([beside], timeout=seconds)
 
 
 def _supervise(call: _Call, *, ahead: bool) -> None:

@@ -52,6 +52,12 @@ def schedulers(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> list[str]:
     return found
 
 
+def is_for(folder: Path, entry: TaskType) -> bool | None:
+    """Return whether the model in a folder can be asked for tasks of a type; None where it can't be told."""
+    found: bool | None = import_string(entry.params).is_for(folder)
+    return found
+
+
 def refusable(entry: TaskType) -> frozenset[str]:
     """Return the names of the parameters that not every model heeds."""
     return frozenset(import_string(entry.params).refusable)

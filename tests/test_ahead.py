@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import actors, draining, execution, lifecycle, saving
+from tasks_app import actors, draining, execution, lifecycle, providers, saving
 from tasks_app.contracts import GenerationRequest, Progress, Report
 from tasks_app.models import Status, Task
 from tests.fake import handler as fake
@@ -67,10 +67,23 @@ def test_the_next_task_is_claimed_while_the_last_one_decodes(make_task: MakeTask
     assert [row(task).status for task in (first, second)] == [Status.SUCCEEDED] * 2
 
 
-@pytest.mark.parametrize("why", ["it is to wait for company", "the first may kill the worker"])
-def test_nothing_is_claimed_ahead_where(make_task: MakeTask, behave: Behave, settings: Any, why: str) -> None:
-    settings.BATCH_WAIT_MS = int("company" in why)
-    losses = int("kill" in why)
+def test_what_is_claimed_ahead_waits_for_company_no_longer_than_the_last_one_decodes(
+    make_task: MakeTask, behave: Behave, settings: Any
+) -> None:
+    settings.MAX_BATCH, settings.BATCH_WAIT_MS = 4, 3_600_000
+    engine: Any = providers.handler("text-to-image", "fake")
+
+    def send_more() -> None:
+        until_claimed(second)
+        make_task(params={"prompt": "third"}, batch_key="1" * 32)
+
+    make_task(params={"prompt": behave("first", decoding(send_more))})
+    second = make_task(params={"prompt": "second"}, batch_key="1" * 32)
+    run_all()
+    assert engine.calls[-2:] == [["first"], ["second", "third"]]
+
+
+def test_nothing_is_claimed_ahead_beside_what_may_kill_the_worker(make_task: MakeTask, behave: Behave) -> None:
     seen: list[str] = []
 
     def look() -> None:
@@ -79,7 +92,7 @@ def test_nothing_is_claimed_ahead_where(make_task: MakeTask, behave: Behave, set
         until_beaten(first)
         seen.append(row(second).status)
 
-    first = make_task(params={"prompt": behave("first", decoding(look))}, attempt=losses, losses=losses)
+    first = make_task(params={"prompt": behave("first", decoding(look))}, attempt=1, losses=1)
     second = make_task()
     run_all()
     assert seen == [Status.QUEUED]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tasks_app import actors, draining, errors, execution, lifecycle, metadata, providers, saving
 from tasks_app.contracts import GenerationRequest, Progress, Report
-from tasks_app.models import Status, Task, TaskImage
+from tasks_app.models import DiffusionModel, Status, Task, TaskImage
 from tasks_app.storage import DurableStorage
 from tasks_app.warmth import Warmth
 from tests import tiny
@@ -244,13 +244,23 @@ def test_a_failing_storage_fails_the_task_whose_picture_it_refuses(
     ]
 
 
-def test_a_worker_that_is_told_to_waits_for_company(
-    batch: Callable[..., list[Task]], settings: Any, engine: Any
+@pytest.mark.parametrize("why", ["by the settings", "by the model's row", "by the memory", "and takes no other"])
+def test_a_call_that_is_full_waits_for_no_company(
+    batch: Callable[..., list[Task]], settings: Any, engine: Any, why: str
 ) -> None:
-    settings.BATCH_WAIT_MS = 1
-    batch("one", "two", "three", "four", "five")
+    settings.BATCH_WAIT_MS = 3_600_000
+    if "settings" in why:
+        settings.MAX_BATCH = 2
+    elif "row" in why:
+        DiffusionModel.objects.update_or_create(model_id="demo", defaults={"max_batch": 2})
+    elif "memory" in why:
+        execution._warmth.learn("demo", 4)
+    tasks = batch("one", "two", "three")
+    if "no other" in why:
+        Task.objects.update(batch_key="")
     assert execution.run_next()
-    assert engine.calls == [["one", "two", "three", "four"]]
+    assert engine.calls == ([["one"]] if "no other" in why else [["one", "two"]])
+    assert row(tasks[2]).status == Status.QUEUED
 
 
 @pytest.mark.django_db(transaction=True)

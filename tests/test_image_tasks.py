@@ -134,9 +134,3 @@ def test_every_step_is_told(client: Client, make: Make, events: Callable[[UUID],
     task = make(task_type="image-to-image", image=picture(), strength=0.5)
     told = [data for event, data in events(UUID(task["id"])) if event == "progress" and data["phase"] == "denoising"]
     assert [(data["step"], data["total_steps"]) for data in told] == [(step, 4) for step in range(5)]
-
-
-def test_a_model_that_can_not_fails_in_words(make: Make) -> None:
-    task = make("inpainting", image=picture(), mask=mask())
-    assert (task["status"], task["error"]["code"]) == ("failed", "invalid_params")
-    assert task["error"]["message"] == "This model's network can't be used for inpainting."

@@ -151,12 +151,19 @@ def test_wrong_parameters_are_named(
     assert refused(client, body(image, **params)).keys() == wrong
 
 
-def test_a_mask_has_the_size_of_its_picture(client: Client, image: dict[str, Any]) -> None:
-    assert refused(client, body(image, "inpainting")).keys() == {"params.mask"}
+def test_a_mask_has_the_size_of_its_picture(client: Client, image: dict[str, Any], settings: Any) -> None:
+    unknown = {"model_id": "somebody/masked"}  # whose files are not here
+    settings.ALLOWED_MODELS = ["somebody/masked"]
+    assert refused(client, body(image, "inpainting", **unknown)).keys() == {"params.mask"}
     other = send(client, file(noise())).json()
-    told = refused(client, body(image, "inpainting", mask=other["id"]))
+    told = refused(client, body(image, "inpainting", mask=other["id"], **unknown))
     assert told == {"params.mask": "Must have the picture's size, 70 × 50 pixels."}
-    assert post(client, body(image, "inpainting", mask=image["id"])).status_code == 201
+    assert post(client, body(image, "inpainting", mask=image["id"], **unknown)).status_code == 201
+
+
+def test_a_model_that_can_not_is_refused_at_once(client: Client, image: dict[str, Any]) -> None:
+    told = refused(client, body(image, "inpainting", mask=image["id"]))  # the demo model's latents have 8 channels
+    assert told == {"params.model_id": "This model can't begin with a picture in this way."}
 
 
 def test_text_to_image_knows_no_pictures(client: Client, image: dict[str, Any]) -> None:

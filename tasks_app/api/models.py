@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import catalog, registry
+from tasks_app import abilities, catalog, registry
 from tasks_app.models import DiffusionModel, Scope
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
         "paused": row.is_paused,
         "revision": revision or None,
         "defaults": dict.fromkeys(catalog.DEFAULTS) | catalog.own_defaults(row),
-        "schedulers": catalog.schedulers(row.model_id, revision),
+        "task_types": abilities.types(row.model_id, revision),
+        "schedulers": abilities.schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
         "max_batch": row.max_batch,
         "loading": asdict(catalog.loading(row)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import addons, catalog, parameters
+from tasks_app import abilities, addons, catalog, parameters
 from tasks_app.catalog import ResolvedModel
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
@@ -77,7 +77,7 @@ def _models() -> list[ModelOption]:
 
 def _option(name: str, model: ResolvedModel | None, *, chosen: bool) -> ModelOption:
     defaults = {} if model is None else model.defaults
-    schedulers = None if model is None else catalog.schedulers(model.model_id, model.revision)
+    schedulers = None if model is None else abilities.schedulers(model.model_id, model.revision)
     return ModelOption(name=name, chosen=chosen, defaults=json.dumps(defaults), schedulers=json.dumps(schedulers))
 
 

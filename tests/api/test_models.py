@@ -56,6 +56,7 @@ def test_models_are_listed_as_their_rows_say(client: Client, settings: Any) -> N
             "scheduler": "euler",
             "negative_prompt": None,
         },
+        "task_types": ["text-to-image", "image-to-image"],
         "schedulers": accepted_in(settings.MODELS_DIR / "demo"),
         "max_images": 2,
         "max_batch": 2,

@@ -1,6 +1,7 @@
 """Every family begins with a picture, with a mask and without, exactly where docs/models.md says that it can."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from project.settings import BASE_DIR
 from tasks_app.contracts import GeneratedImage, Progress
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.beginnings import can_begin
 from tasks_app.handlers.diffusers.handler import DiffusersHandler
 from tests.families.builders import BUILDERS
 from tests.families.test_families import ALIKE, psnr
@@ -35,9 +37,12 @@ def test_the_docs_name_families_that_there_are() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_can_as_the_docs_say_or_says_that_it_can_not(handler: DiffusersHandler, family: str, kind: str) -> None:
+def test_it_can_as_the_docs_say_or_says_that_it_can_not(
+    handler: DiffusersHandler, models: Path, family: str, kind: str
+) -> None:
     if (kind, family) in UNTRIED:
         pytest.skip("diffusers has no such tiny pipeline")
+    assert can_begin(models / family, masked=kind == "inpainting") is (family in CAN[kind])
     if family not in CAN[kind]:
         with pytest.raises(InvalidParams):
             draw(handler, family, **KINDS[kind])

@@ -89,6 +89,7 @@ MODEL: Example = {
         "scheduler": None,
         "negative_prompt": None,
     },
+    "task_types": ["text-to-image", "image-to-image"],
     "schedulers": ["ddim", "ddpm", "euler"],
     "max_images": 8,
     "max_batch": None,

@@ -208,6 +208,10 @@ def _model() -> Schema:
             shape(**{name: nullable(schema_of(known[name])) for name in catalog.DEFAULTS}),
             "What a request gets that leaves them out; null is the parameter's own.",
         ),
+        task_types=said(
+            nullable({"type": "array", "minItems": 1, "items": TEXT}),
+            "What it can be asked for; null where this server's web doesn't have the model's configuration.",
+        ),
         schedulers=said(
             nullable({"type": "array", "minItems": 1, "items": TEXT}),
             "Those that it takes; null where this server's web doesn't have the model's configuration.",

@@ -7,13 +7,11 @@ from PIL import Image
 
 from tasks_app.contracts import GenerationRequest
 from tasks_app.errors import InvalidParams
+from tasks_app.handlers.diffusers.beginnings import UNET_CHANNELS
 from tasks_app.handlers.diffusers.weighting import weigh
 
 # What the two are called as attributes of each other: they are collected together once the cache lets go.
 ORIGIN, _DERIVED = "_derived_from", "_derived"
-
-# What pipelines that inpaint with a UNet take: a plain one's latents, or those with a mask and the masked picture.
-UNET_CHANNELS = (4, 9)
 
 
 def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> DiffusionPipeline:

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from tasks_app import addons
 from tasks_app.contracts import OutputFormat, Uploaded, steps_taken
+from tasks_app.handlers.diffusers.beginnings import can_begin
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.strict import (
     StrictCharField,
@@ -126,6 +127,11 @@ class TextToImageParams(StrictSerializer):
         """Return the schedulers that the model in a folder takes; none where it can't be told."""
         return accepted_in(folder)
 
+    @staticmethod
+    def is_for(folder: Path) -> bool | None:
+        """Return whether the model in a folder can be asked for this; None where it can't be told."""
+        return True
+
     def validate_scheduler(self, name: str | None) -> str | None:
         """Refuse a scheduler that a model which is here can't be run with; of the others the worker knows."""
         folder = self.context["model_folder"]
@@ -190,6 +196,11 @@ class ImageToImageParams(TextToImageParams):
     image = UploadField(help_text="The id of an upload: what it begins with.")
     strength = StrictFloatField(min_value=0, max_value=1, default=0.8, help_text="How much of it is drawn anew.")
 
+    @staticmethod
+    def is_for(folder: Path) -> bool | None:
+        """Return whether the model in a folder can begin with a picture; None where it can't be told."""
+        return can_begin(folder, masked=False)
+
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields; a size that is the model's own stands for nothing here."""
         fields = super().get_fields()
@@ -202,7 +213,7 @@ class ImageToImageParams(TextToImageParams):
         """Return the values with the size and the uploads' ids.
 
         Raises:
-            ValidationError: the size is another than the picture's, or no step would be left.
+            ValidationError: the model can't, the size is another than the picture's, or no step would be left.
         """
         image = values["image"]
         size = {"width": image.width // 8 * 8, "height": image.height // 8 * 8}
@@ -213,6 +224,9 @@ class ImageToImageParams(TextToImageParams):
         }
         if steps_taken(values["steps"], values["strength"]) < 1:
             wrong["strength"] = ["steps × strength must be at least 1."]
+        folder = self.context["model_folder"]
+        if folder and self.is_for(folder) is False:
+            wrong["model_id"] = ["This model can't begin with a picture in this way."]
         wrong |= self._wrong_inputs(values)
         if wrong:
             raise serializers.ValidationError(wrong)
@@ -228,6 +242,11 @@ class InpaintingParams(ImageToImageParams):
     inputs = ("image", "mask")
 
     mask = UploadField(help_text="The id of an upload of the same size: white is drawn anew, black stays.")
+
+    @staticmethod
+    def is_for(folder: Path) -> bool | None:
+        """Return whether the model in a folder can be used for inpainting; None where it can't be told."""
+        return can_begin(folder, masked=True)
 
     def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
         image, mask = values["image"], values["mask"]

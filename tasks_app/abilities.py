@@ -1,0 +1,21 @@
+"""What a model can be asked for, by its files, where this host has them: schedulers and types of tasks."""
+
+from __future__ import annotations
+
+from tasks_app import catalog, parameters, task_types
+
+
+def schedulers(model_id: str, revision: str) -> list[str] | None:
+    """Return the schedulers that a model takes; None where it can't be told here."""
+    folder = catalog.configuration(model_id, revision)
+    return None if folder is None else parameters.schedulers(folder) or None
+
+
+def types(model_id: str, revision: str) -> list[str] | None:
+    """Return the types of tasks that a model is for; None where it can't be told here."""
+    folder = catalog.configuration(model_id, revision)
+    if folder is None:
+        return None
+    ours = [entry for entry in task_types.registered() if entry.provider == task_types.TEXT_TO_IMAGE.provider]
+    told = {entry.name: parameters.is_for(folder, entry) for entry in ours}
+    return None if None in told.values() else [name for name, is_for in told.items() if is_for]

@@ -1,0 +1,59 @@
+"""Which models can begin with a picture, by their files: no torch here, the web loads it.
+
+Of which pipelines diffusers can derive one that begins with a picture, takes a `strength` and can be followed, stands
+here as a table, without the word `Pipeline` in the names; a test holds it to what diffusers says.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+# What pipelines that inpaint with a U-Net take: a plain one's latents, or those with a mask and the masked picture.
+UNET_CHANNELS = (4, 9)
+
+WITH_MASK_TOO = frozenset(
+    {
+        *("StableDiffusion", "StableDiffusionXL", "StableDiffusion3"),
+        *("StableDiffusionControlNet", "StableDiffusionXLControlNet", "StableDiffusionXLControlNetUnion"),
+        *("StableDiffusionPAG", "StableDiffusionXLPAG"),
+        *("Flux", "FluxControl", "FluxControlNet", "QwenImage", "ZImage"),
+    }
+)
+WITHOUT_MASK = frozenset(
+    {
+        *("StableDiffusion3PAG", "Kandinsky3", "KandinskyV22Combined", "LatentConsistencyModel"),
+        "StableDiffusionXLControlNetPAG",
+    }
+)
+WITH_MASK_ONLY = frozenset({"StableDiffusionControlNetPAG"})
+NOT_AT_ALL = frozenset(
+    {
+        *("HunyuanDiT", "HunyuanDiTPAG", "WuerstchenCombined", "StableCascadeCombined"),
+        *("PixArtAlpha", "PixArtSigma", "PixArtSigmaPAG", "Sana", "SanaPAG", "AuraFlow"),
+        *("Lumina", "Lumina2", "Chroma", "CogView3Plus", "CogView4", "CogView4Control"),
+        *("Ideogram4", "Krea2", "GlmImage", "Helios", "HeliosPyramid", "NucleusMoEImage", "OvisImage", "PRX"),
+        *("IF", "KandinskyCombined", "StableDiffusion3ControlNet", "FluxKontext", "Flux2Klein", "Flux2"),
+        *("QwenImage21", "QwenImageControlNet", "ZImageControlNet", "ZImageControlNetInpaint", "ZImageOmni"),
+    }
+)
+
+
+def can_begin(folder: Path, *, masked: bool) -> bool | None:
+    """Return whether the model in a folder can begin with a picture, with a mask or without; None if nobody knows."""
+    name = str(_read(folder / "model_index.json").get("_class_name", "")).removesuffix("Pipeline")
+    if name not in WITH_MASK_TOO | WITHOUT_MASK | WITH_MASK_ONLY | NOT_AT_ALL:
+        return None
+    if not masked:
+        return name in WITH_MASK_TOO | WITHOUT_MASK
+    channels = _read(folder / "unet" / "config.json").get("in_channels")
+    return name in WITH_MASK_TOO | WITH_MASK_ONLY and (channels is None or channels in UNET_CHANNELS)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
