@@ -43,7 +43,7 @@ def add(content: bytes, caller: Caller) -> Uploaded:
         id=told.id, key_id=caller.key_id, sha256=told.sha256, width=told.width, height=told.height
     )
     try:
-        storage.write(_name(told.id), kept)
+        storage.write(name(told.id), kept)
     except StorageFailed:
         upload.delete()
         raise
@@ -80,7 +80,7 @@ def read(upload_id: UUID) -> Image.Image:
         StorageFailed: the storage does not give it.
     """
     try:
-        return storage.pixels(_name(upload_id))
+        return storage.pixels(name(upload_id))
     except (FileNotFoundError, UnreadablePicture):
         raise InvalidParams(GONE) from None
 
@@ -107,7 +107,7 @@ def _due() -> QuerySet[Upload]:
 
 def _is_removed(upload: Upload) -> bool:
     try:
-        storage.remove([_name(upload.pk)])
+        storage.remove([name(upload.pk)])
     except StorageFailed as error:
         logger.warning("Upload %s: not removed, tried again later: %s", upload.pk, error)
         return False
@@ -116,5 +116,6 @@ def _is_removed(upload: Upload) -> bool:
     return True
 
 
-def _name(upload_id: UUID) -> str:
+def name(upload_id: UUID) -> str:
+    """Return what the file of an upload is called in the storage."""
     return f"inputs/{upload_id}.png"

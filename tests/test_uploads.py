@@ -85,6 +85,29 @@ def test_what_the_file_is_its_bytes_say(client: Client) -> None:
     assert send(client, file(noise()), "image/webp").status_code == 201
 
 
+def test_what_is_kept_can_be_fetched_and_need_not_be_twice(client: Client, image: dict[str, Any]) -> None:
+    path = f"/upload/{image['id']}"
+    answer = client.get(path)
+    check_answer("get", "/upload/{upload_id}", answer)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "image/png")
+    assert hashlib.sha256(answer.content).hexdigest() == image["sha256"]
+    known = client.get(path, headers={"if-none-match": answer["ETag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    assert client.get(path, headers={"if-match": '"another"'}).status_code == 412
+
+
+@pytest.mark.parametrize("gone", ["never sent", "given up", "its file"])
+def test_what_is_gone_is_not_found(client: Client, image: dict[str, Any], gone: str) -> None:
+    path = f"/upload/{uuid4() if gone == 'never sent' else image['id']}"
+    if gone == "given up":
+        Upload.objects.update(purged_at=Now())
+    elif gone == "its file":
+        default_storage.delete(name(image))
+    answer = client.get(path)
+    check_answer("get", "/upload/{upload_id}", answer)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"text", file(noise(), "GIF"), file(noise())[:-50], bare(40_000, 40_000), bare(2049, 40)]
 )
@@ -175,7 +198,7 @@ def test_somebody_elses_upload_is_as_one_that_is_not_there(
     client: Client, image: dict[str, Any], settings: Any
 ) -> None:
     user = User.objects.create_user("ada")
-    granted = ([Scope.SUBMIT], [Scope.SUBMIT], [Scope.SUBMIT, Scope.READ_ANY], [Scope.READ])
+    granted = ([Scope.SUBMIT, Scope.READ], [Scope.SUBMIT], [Scope.SUBMIT, Scope.READ, Scope.READ_ANY], [Scope.READ])
     one, other, staff, reader = (
         Client(headers={"authorization": f"Bearer {keys.create(user=user, name=str(number), scopes=scopes)[1]}"})
         for number, scopes in enumerate(granted)
@@ -188,6 +211,8 @@ def test_somebody_elses_upload_is_as_one_that_is_not_there(
     assert refused(client, body(mine)) == missing
     assert refused(one, body(image)) == missing
     assert post(staff, body(mine)).status_code == 201
+    clients = (one, staff, reader, client, other)
+    assert [each.get(f"/upload/{mine['id']}").status_code for each in clients] == [200, 200, 404, 404, 403]
     settings.API_AUTH = "required"
     assert send(Client(), file(noise())).status_code == 401
 

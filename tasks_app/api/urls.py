@@ -2,15 +2,17 @@
 
 from django.urls import include, path, re_path
 
-from tasks_app.api import addons, health, metrics, models, sse, views
+from tasks_app.api import addons, health, images, metrics, models, sse, views
 from tasks_app.api.schema.views import SchemaView, docs
 
-ID = r"(?P<task_id>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
+UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+ID = rf"(?P<task_id>{UUID})"
 
 urlpatterns = [
     re_path(r"^task/?$", views.TaskList.as_view(), name="task-list"),
-    re_path(r"^task/from-image/?$", views.TaskFromImage.as_view(), name="task-from-image"),
-    re_path(r"^upload/?$", views.Uploads.as_view(), name="upload"),
+    re_path(r"^task/from-image/?$", images.TaskFromImage.as_view(), name="task-from-image"),
+    re_path(r"^upload/?$", images.Uploads.as_view(), name="upload"),
+    re_path(rf"^upload/(?P<upload_id>{UUID})/?$", images.UploadFile.as_view(), name="upload-image"),
     re_path(rf"^task/{ID}/?$", views.TaskDetail.as_view(), name="task"),
     re_path(rf"^task/{ID}/cancel/?$", views.TaskCancel.as_view(), name="task-cancel"),
     re_path(rf"^task/{ID}/reproduce/?$", views.TaskReproduce.as_view(), name="task-reproduce"),
@@ -18,9 +20,9 @@ urlpatterns = [
     re_path(rf"^task/{ID}/links/?$", views.TaskLinks.as_view(), name="task-links"),
     re_path(r"^events/?$", sse.Events.as_view(), name="events"),
     re_path(rf"^task/{ID}/images/?$", views.TaskImages.as_view(), name="task-images"),
-    re_path(rf"^task/{ID}/images/(?P<index>\d{{1,3}})/?$", views.TaskImageFile.as_view(), name="task-image"),
+    re_path(rf"^task/{ID}/images/(?P<index>\d{{1,3}})/?$", images.TaskImageFile.as_view(), name="task-image"),
     re_path(
-        rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", views.TaskThumbnail.as_view(), name="task-thumbnail"
+        rf"^task/{ID}/images/(?P<index>\d{{1,3}})/thumbnail/?$", images.TaskThumbnail.as_view(), name="task-thumbnail"
     ),
     re_path(r"^models/?$", models.Models.as_view(), name="models"),
     re_path(r"^loras/?$", addons.Loras.as_view(), name="loras"),

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import QuerySet
-from django.http import HttpResponse, HttpResponseRedirect
-from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.utils.cache import get_conditional_response
 from django.utils.dateparse import parse_datetime
-from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import access, catalog, errors, services, storage, uploads
+from tasks_app import access, catalog, errors, services
 from tasks_app.api import signing, waiting
 from tasks_app.api.authentication import caller
 from tasks_app.api.idempotency import once
-from tasks_app.api.negotiation import AnyAccepted
-from tasks_app.api.parsers import JPEGParser, PNGParser, WebPParser
 from tasks_app.api.serializers import pictured, pictures, represent
-from tasks_app.models import Scope, Status, Task, TaskImage
-from tasks_app.submissions import SubmissionSerializer, recovered
+from tasks_app.models import Scope, Status, Task
+from tasks_app.submissions import SubmissionSerializer
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -96,14 +87,6 @@ def _task(request: Request, task_id: UUID) -> Task:
     return get_object_or_404(tasks, pk=task_id)
 
 
-def _picture(request: Request, task_id: UUID, index: int) -> TaskImage:
-    tasks = access.visible(Task.objects.filter(pk=task_id), caller(request))
-    image = get_object_or_404(TaskImage, task__in=tasks, index=index)
-    if image.purged_at is not None:
-        raise Gone
-    return image
-
-
 class TaskList(APIView):
     """`GET /task` and `POST /task`."""
 
@@ -140,32 +123,6 @@ def _resolved(name: str) -> list[str]:
         return [catalog.resolve(name).model_id]
     except errors.ModelNotAllowed:
         return []  # a model that is no longer allowed may still have tasks
-
-
-class TaskFromImage(APIView):
-    """`POST /task/from-image`."""
-
-    parser_classes = (PNGParser, JPEGParser, WebPParser)
-
-    def post(self, request: Request) -> Response:
-        """Return the parameters that a picture's file tells, ready for `POST /task`."""
-        return Response(asdict(recovered(_content(request), caller(request))))
-
-
-class Uploads(APIView):
-    """`POST /upload`."""
-
-    parser_classes = (PNGParser, JPEGParser, WebPParser)
-    scopes = {"POST": Scope.SUBMIT}
-
-    def post(self, request: Request) -> Response:
-        """Keep a picture for tasks to begin with."""
-        return Response(asdict(uploads.add(_content(request), caller(request))), status=201)
-
-
-def _content(request: Request) -> bytes:
-    # DRF takes an empty body for an empty form.
-    return request.data if isinstance(request.data, bytes) else b""
 
 
 class TaskDetail(APIView):
@@ -216,92 +173,3 @@ class TaskLinks(APIView):
         task = _task(request, task_id)
         images = [signing.address(request, "task-image", task.pk, image["index"]) for image in pictures(task)]
         return Response({"events": signing.address(request, "task-events", task.pk), "images": images})
-
-
-class PreconditionFailed(APIException):
-    """The picture is another than the request names."""
-
-    status_code = 412
-    default_code = "precondition_failed"
-    default_detail = "The picture is another than the request names."
-
-
-class Gone(APIException):
-    """The picture was purged."""
-
-    status_code = 410
-    default_code = "gone"
-    default_detail = "The picture was purged: this server keeps pictures for a limited time."
-
-
-class TaskImageFile(APIView):
-    """`GET /task/{id}/images/{index}`."""
-
-    content_negotiation_class = AnyAccepted
-
-    def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
-        """Return a picture's bytes; they never change."""
-        image = _picture(request, task_id, index)
-        if settings.S3_PRESIGNED:
-            return _unless_known(request, image.sha256, lambda etag: _signed(image))
-        if settings.X_ACCEL_LOCATION:
-            sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
-            return _bytes(request, image.sha256, image.content_type, bytes, sent)
-        return _bytes(request, image.sha256, image.content_type, lambda: _file(image))
-
-
-class TaskThumbnail(APIView):
-    """`GET /task/{id}/images/{index}/thumbnail`."""
-
-    content_negotiation_class = AnyAccepted
-
-    def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
-        """Return a picture in small, as WebP."""
-        image = _picture(request, task_id, index)
-        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: _thumbnail(image))
-
-
-FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
-
-
-def _bytes(
-    request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
-) -> HttpResponseBase:
-    """Answer with bytes that never change under this tag."""
-    more = {**FOREVER, **(headers or {})}
-    return _unless_known(
-        request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **more})
-    )
-
-
-def _unless_known(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
-    """Answer what belongs to this tag, unless the client has it."""
-    etag = f'"{tag}"'
-    kept = HttpResponse(headers={"ETag": etag, **FOREVER})
-    known = get_conditional_response(request, etag=etag, response=kept)
-    if known is None or known is kept:
-        return answer(etag)
-    if known.status_code == 412:
-        raise PreconditionFailed
-    return known
-
-
-def _signed(image: TaskImage) -> HttpResponseBase:
-    """Send the client to the bucket, whose answer may be kept for longer than this one."""
-    lasting = f"private, max-age={settings.S3_PRESIGNED_SECONDS // 2}"
-    return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
-
-
-def _file(image: TaskImage) -> bytes:
-    try:
-        return storage.read(str(image.file.name))
-    except FileNotFoundError:
-        raise NotFound("The picture's file is gone.") from None
-
-
-def _thumbnail(image: TaskImage) -> bytes:
-    content = _file(image)
-    try:
-        return storage.thumbnail(content)
-    except errors.UnreadablePicture as error:
-        raise NotFound(str(error)) from error

@@ -62,7 +62,7 @@ def test_what_the_table_describes_is_there(name: str) -> None:
 
 
 def _view(name: str) -> Any:
-    return resolve(name.split()[1].format(task_id=uuid4(), index=0, name="demo", what="upscalers"))
+    return resolve(name.split()[1].format(task_id=uuid4(), upload_id=uuid4(), index=0, name="demo", what="upscalers"))
 
 
 def test_the_schema_needs_no_key_and_is_had_as_json_and_yaml(client: Client, settings: Any) -> None:

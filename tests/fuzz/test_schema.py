@@ -1,5 +1,6 @@
 """What the schema says is what the server does: schemathesis, with all its checks, on a server that wants a key."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.contrib.auth.models import User
+from PIL import Image
 
 from tasks_app import keys
 from tasks_app.models import Scope, Task
@@ -62,13 +64,22 @@ def narrowed(server: httpx2.Client, key: str, tasks: list[Task]) -> dict[str, An
     return schema
 
 
+def uploaded(server: httpx2.Client, key: str) -> str:
+    """Send a picture and return its id."""
+    png = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(png, "PNG")
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "image/png"}
+    return str(server.post("/upload", content=png.getvalue(), headers=headers).raise_for_status().json()["id"])
+
+
 def run(
     server: httpx2.Client, key: str, tasks: list[Task], folder: Path, *options: str, config: str = ""
 ) -> dict[str, Any]:
     """Let schemathesis run, with more in its configuration, and return its report."""
     (folder / "openapi.json").write_text(json.dumps(narrowed(server, key, tasks)))
-    ids = json.dumps([str(task.pk) for task in tasks])
-    extra = f"{config}\n[dictionaries.tasks]\nvalues = {ids}\n"
+    ids = {"tasks": [str(task.pk) for task in tasks], "uploads": [uploaded(server, key)]}
+    known = "".join(f"\n[dictionaries.{name}]\nvalues = {json.dumps(values)}\n" for name, values in ids.items())
+    extra = config + known
     (folder / "schemathesis.toml").write_text(f"hooks = {json.dumps(str(HOOKS))}\n{CONFIG.read_text()}\n{extra}")
     done = subprocess.run(
         [

@@ -54,6 +54,7 @@ def _path(name: str, description: str, schema: Schema) -> Schema:
 
 PARAMETERS = {
     "task_id": _path("task_id", "The task's id.", shapes.UUID),
+    "upload_id": _path("upload_id", "The upload's id.", shapes.UUID),
     "index": _path(
         "index", "Which of the task's pictures; the first is 0.", {"type": "integer", "minimum": 0, "maximum": 999}
     ),

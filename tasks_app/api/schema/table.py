@@ -28,6 +28,7 @@ from tasks_app.submissions import SubmissionSerializer
 _TASK = {JSON: ref("schemas", "Task")}
 _STREAM = {"text/event-stream": ref("schemas", "Event")}
 _PICTURES: dict[str, Any] = {f"image/{kind}": {"type": "string", "format": "binary"} for kind in get_args(OutputFormat)}
+_PNG = {"image/png": _PICTURES["image/png"]}
 _SMALL = {"image/webp": _PICTURES["image/webp"]}
 _BYTES = ("ETag", "Cache-Control")
 _KNOWN = Answer(says="The client has these bytes.", headers=_BYTES)
@@ -101,6 +102,14 @@ OPERATIONS = {
         answers={201: Answer(says="What is kept.", content={JSON: ref("schemas", "Upload")}, example=UPLOAD)},
         refusals=(406,),
         scope=Scope.SUBMIT,
+    ),
+    "GET /upload/{upload_id}": Operation(
+        id="getUpload",
+        tag="images",
+        summary="Return an upload's picture; its bytes never change.",
+        parameters=("upload_id", "If-None-Match", "If-Match"),
+        answers={200: Answer(says="The picture.", content=_PNG, headers=_BYTES), 304: _KNOWN},
+        refusals=(404, 412),
     ),
     "GET /task/{task_id}": Operation(
         id="getTask",
