@@ -1,4 +1,4 @@
-"""What a model can be asked for, by its files, where this host has them: schedulers and types of tasks."""
+"""What a model can be asked for, by its files, where this host has them: schedulers, types of tasks, its size."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def types(model_id: str, revision: str) -> list[str] | None:
     ours = [entry for entry in task_types.registered() if entry.provider == task_types.TEXT_TO_IMAGE.provider]
     told = {entry.name: parameters.is_for(folder, entry) for entry in ours}
     return None if None in told.values() else [name for name, is_for in told.items() if is_for]
+
+
+def area(model_id: str, revision: str) -> int | None:
+    """Return how many pixels a model draws by itself; None where it can't be told here."""
+    folder = catalog.configuration(model_id, revision)
+    return None if folder is None else parameters.area(folder)

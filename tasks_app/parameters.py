@@ -58,6 +58,12 @@ def is_for(folder: Path, entry: TaskType) -> bool | None:
     return found
 
 
+def area(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> int | None:
+    """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
+    found: int | None = import_string(entry.params).area(folder)
+    return found
+
+
 def refusable(entry: TaskType) -> frozenset[str]:
     """Return the names of the parameters that not every model heeds."""
     return frozenset(import_string(entry.params).refusable)

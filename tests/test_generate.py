@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -127,6 +127,46 @@ def test_a_scheduler_loras_and_embeddings_can_be_named(api: httpx2.Client, tmp_p
     assert task.params["scheduler"] == "euler_a"
     assert task.params["loras"] == [{"id": "ink", "weight": 0.5}, {"id": "glow", "weight": 1.0}]
     assert task.params["embeddings"] == ["cat"]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.jpg"
+    Image.new("RGB", (64, 48), "red").save(path)
+    return path
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_picture_can_be_begun_with(api: httpx2.Client, tmp_path: Path, picture: Path, masked: bool) -> None:
+    options = ["--strength=0.5", f"--image={picture}", f"--out={tmp_path}"]
+    # Nobody here knows what this model is for.
+    options += [f"--mask={picture}", "--model=runwayml/stable-diffusion-v1-5"] if masked else ["--model=demo"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(generate, api.base_url, "a house", *options)
+        task = posted()
+        Worker(task).succeed()
+        running.result(30)
+    assert task.task_type == ("inpainting" if masked else "image-to-image")
+    assert (task.params["strength"], task.params["width"], task.params["height"]) == (0.5, 64, 48)
+    sent = {name: api.get(f"/upload/{task.params[name]}").content for name in ("image", "mask") if name in task.params}
+    assert sent.keys() == ({"image", "mask"} if masked else {"image"})
+    for content in sent.values():
+        assert Image.open(BytesIO(content)).size == (64, 48)
+
+
+def test_what_can_not_be_begun_with_is_told_in_words(api: httpx2.Client, tmp_path: Path, picture: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    for options, says in {
+        (f"--image={tmp_path / 'gone.png'}",): r"gone\.png: No such file or directory\.",
+        (f"--image={text}",): r"text\.png: The picture is no PNG, JPEG or WebP file",
+        (f"--image={picture}", "--strength=7"): r"^--strength: Must be between 0 and 1\.",
+        ("--strength=0.5",): r"^--mask and --strength go with --image\.",
+        (f"--mask={picture}",): r"^--mask and --strength go with --image\.",
+    }.items():
+        with pytest.raises(CommandError, match=says):
+            generate(api.base_url, "a house", *options)
+    assert not Task.objects.exists()
 
 
 def test_what_is_refused_in_a_list_names_the_option_that_it_was_given_by(api: httpx2.Client) -> None:

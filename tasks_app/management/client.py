@@ -17,6 +17,7 @@ from django.core.management.base import CommandError
 from tqdm import tqdm
 
 from tasks_app.contracts import percent
+from tasks_app.task_types import TEXT_TO_IMAGE
 
 PAUSE_SECONDS = 1.0
 # So long a server may be away, as while it is restarted, before following a task is given up.
@@ -65,13 +66,31 @@ class Server:
         self.api = api
         self._options = options or {}
 
-    def post(self, params: Json, *, priority: int = 0) -> Json:
+    def upload(self, path: Path) -> str:
+        """Send a picture's file for a task to begin with, and return the upload's id.
+
+        Raises:
+            CommandError: it can't be read, the server refuses it, or none answers.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}.") from None
+        try:
+            # Of which kind it is, the server sees by its bytes.
+            return str(self._ask("POST", "/upload", content=content, headers={"Content-Type": "image/png"})["id"])
+        except NoAnswer:
+            raise
+        except CommandError as refused:
+            raise CommandError(f"{path}: {refused}") from None
+
+    def post(self, params: Json, *, task_type: str = TEXT_TO_IMAGE.name, priority: int = 0) -> Json:
         """Queue a task and return it.
 
         Raises:
             CommandError: the server refuses it, field by field; or none answers.
         """
-        body = {"task_type": "text-to-image", "priority": priority, "params": params}
+        body = {"task_type": task_type, "priority": priority, "params": params}
         return self._ask("POST", "/task", json=body)
 
     def get(self, task_id: str) -> Json:

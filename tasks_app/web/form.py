@@ -12,6 +12,7 @@ from tasks_app import abilities, addons, catalog, parameters
 from tasks_app.catalog import ResolvedModel
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from tasks_app.strict import StrictChoiceField, StrictFloatField, StrictIntegerField
+from tasks_app.task_types import IMAGE_TO_IMAGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,14 @@ class NumberInput:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOption:
-    """A model to be chosen; its own defaults and the schedulers that it takes, or null, are JSON."""
+    """A model to be chosen, and as JSON what is known of it: defaults, schedulers, types of tasks, pixels it draws."""
 
     name: str
     chosen: bool
-    defaults: str
-    schedulers: str
+    defaults: str = "{}"
+    schedulers: str = "null"
+    types: str = "null"
+    area: str = "null"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class Form:
     embeddings: list[str]
     formats: list[str]
     max_prompt: int | None
+    max_pixels: int
     numbers: dict[str, NumberInput]
 
 
@@ -66,7 +70,8 @@ def form() -> Form:
         embeddings=list(addons.paths(settings.EMBEDDINGS_DIR)),
         formats=_choices(fields["output_format"]),
         max_prompt=prompt.max_length,
-        numbers={number.name: number for number in [*numbers, PRIORITY]},
+        max_pixels=settings.MAX_PIXELS,
+        numbers={number.name: number for number in [*numbers, _number(_strength()), PRIORITY]},
     )
 
 
@@ -76,14 +81,26 @@ def _models() -> list[ModelOption]:
 
 
 def _option(name: str, model: ResolvedModel | None, *, chosen: bool) -> ModelOption:
-    defaults = {} if model is None else model.defaults
-    schedulers = None if model is None else abilities.schedulers(model.model_id, model.revision)
-    return ModelOption(name=name, chosen=chosen, defaults=json.dumps(defaults), schedulers=json.dumps(schedulers))
+    if model is None:
+        return ModelOption(name=name, chosen=chosen)
+    told = {
+        "defaults": model.defaults,
+        "schedulers": abilities.schedulers(model.model_id, model.revision),
+        "types": abilities.types(model.model_id, model.revision),
+        "area": abilities.area(model.model_id, model.revision),
+    }
+    return ModelOption(name=name, chosen=chosen, **{key: json.dumps(value) for key, value in told.items()})
 
 
 def _choices(field: object) -> list[str]:
     assert isinstance(field, StrictChoiceField)
     return field.choices
+
+
+def _strength() -> StrictFloatField:
+    strength = parameters.fields(IMAGE_TO_IMAGE)["strength"]
+    assert isinstance(strength, StrictFloatField)
+    return strength
 
 
 def _lora_weight(loras: object) -> StrictFloatField:
@@ -99,6 +116,11 @@ def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:
         name=str(field.field_name),
         minimum=field.min_value,
         maximum=field.max_value,
-        step=field.multiple_of if isinstance(field, StrictIntegerField) else 0.5,
+        step=field.multiple_of if isinstance(field, StrictIntegerField) else _step(field.max_value),
         default=field.default,
     )
+
+
+def _step(maximum: float) -> float:
+    """Return how far a slider of so long a way goes at once."""
+    return 0.5 if maximum > 1 else 0.05

@@ -9,7 +9,8 @@ import pytest
 from diffusers.pipelines import auto_pipeline
 
 from tasks_app.handlers.diffusers import beginnings
-from tasks_app.handlers.diffusers.beginnings import can_begin
+from tasks_app.handlers.diffusers.beginnings import can_begin, own_area
+from tests import tiny
 from tests.handlers.test_handler import DEMO
 
 MAPPINGS = {
@@ -53,6 +54,13 @@ def test_a_network_takes_a_mask_by_its_channels(tmp_path: Path, channels: int, c
 
 def test_the_demo_model_can_but_for_a_mask() -> None:
     assert [can_begin(DEMO / "demo", masked=masked) for masked in (False, True)] == [True, False]
+
+
+def test_a_model_was_made_for_what_its_networks_say(tmp_path: Path) -> None:
+    assert own_area(DEMO / "demo") == 64 * 64
+    tiny.save_sdxl(tmp_path / "sdxl")  # latents of 8 pixels a side, of which the autoencoder makes twice as many
+    assert own_area(tmp_path / "sdxl") == 16 * 16
+    assert own_area(model(tmp_path / "other", "StableDiffusionPipeline", sample_size=[64, 64])) is None
 
 
 @pytest.mark.parametrize("index", ["", "[]", "{}", '{"_class_name": "TheirsPipeline"}'])

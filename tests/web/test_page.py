@@ -54,6 +54,7 @@ def render(client: Client, path: str = "/") -> tuple[Any, Elements]:
         ("seed", "0", "4294967295", "1", "", "random"),
         ("width", "32", "2048", "8", "", "model’s"),
         ("height", "32", "2048", "8", "", "model’s"),
+        ("strength", "0", "1", "0.05", "", "0.8"),
         ("priority", "-10", "10", "1", "0", "0"),
     ],
 )
@@ -75,12 +76,12 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
     fields = [
         attributes for _, attributes in page.all if attributes.get("name") not in (None, "viewport", "description")
     ]
-    assert len(fields) == 14
+    assert len(fields) == 17
     controls = {attributes.get("id"): attributes for _, attributes in page.all}
     for field in fields:
         # What is added one by one is written into a field that nobody sees.
         control = controls[f"{field['id']}-add"] if field.get("type") == "hidden" else field
-        assert control["id"] in labeled
+        assert control["id"] in labeled or control["id"] == "mask-add"  # a button, whose words name it
         assert control["aria-describedby"] == f"{field['id']}-error"
         assert control["aria-describedby"] in ids
     assert page.named("prompt")["maxlength"] == page.named("negative_prompt")["maxlength"] == "4000"
@@ -102,10 +103,12 @@ def test_models_can_be_chosen_by_name_but_not_by_pattern(client: Client, setting
 
 
 @pytest.mark.django_db
-def test_each_model_brings_the_schedulers_that_it_takes(client: Client, settings: Any) -> None:
+def test_each_model_brings_what_its_files_say_of_it(client: Client, settings: Any) -> None:
     settings.ALLOWED_MODELS = ["org/one"]
-    told = {option.get("data-schedulers") for option in render(client)[1].of("option") if "data-defaults" in option}
-    assert told == {"null", json.dumps(accepted_in(settings.MODELS_DIR / "demo"))}
+    options = [option for option in render(client)[1].of("option") if "data-defaults" in option]
+    told = {tuple(option[f"data-{name}"] for name in ("schedulers", "types", "area")) for option in options}
+    schedulers = json.dumps(accepted_in(settings.MODELS_DIR / "demo"))
+    assert told == {("null",) * 3, (schedulers, '["text-to-image", "image-to-image"]', "4096")}
 
 
 @pytest.mark.django_db

@@ -51,6 +51,16 @@ def can_begin(folder: Path, *, masked: bool) -> bool | None:
     return name in WITH_MASK_TOO | WITH_MASK_ONLY and (channels is None or channels in UNET_CHANNELS)
 
 
+def own_area(folder: Path) -> int | None:
+    """Return how many pixels the model in a folder was made for; None where its files don't say."""
+    network = _read(folder / "unet" / "config.json") or _read(folder / "transformer" / "config.json")
+    side, levels = network.get("sample_size"), _read(folder / "vae" / "config.json").get("block_out_channels")
+    if not isinstance(side, int) or not isinstance(levels, list):
+        return None
+    # Each level of the autoencoder but the last halves the picture.
+    return int((side * 2 ** (len(levels) - 1)) ** 2)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from tasks_app import addons
 from tasks_app.contracts import OutputFormat, Uploaded, steps_taken
-from tasks_app.handlers.diffusers.beginnings import can_begin
+from tasks_app.handlers.diffusers.beginnings import can_begin, own_area
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.strict import (
     StrictCharField,
@@ -110,6 +110,11 @@ class TextToImageParams(StrictSerializer):
         help_text="What these words in the prompts stand for was learned.",
     )
     output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
+
+    @staticmethod
+    def area(folder: Path) -> int | None:
+        """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
+        return own_area(folder)
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields with the server's own limit of pictures and the model's own defaults."""

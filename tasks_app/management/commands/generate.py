@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from tasks_app.management.client import Json, Server, authorization
+from tasks_app.task_types import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
 
 URL = "http://127.0.0.1:8000"
 # What the API calls by this path is given by this option.
@@ -29,6 +30,9 @@ OPTIONS = {
     "params.scheduler": "--scheduler",
     "params.loras": "--lora",
     "params.embeddings": "--embedding",
+    "params.image": "--image",
+    "params.mask": "--mask",
+    "params.strength": "--strength",
     "params": "--size",
     "priority": "--priority",
 }
@@ -73,6 +77,11 @@ class Command(BaseCommand):
         parser.add_argument("--scheduler", metavar="NAME", help="another one than the model's own, as in euler_a")
         parser.add_argument("--lora", type=_lora, action="append", metavar="NAME[:WEIGHT]", help="can be repeated")
         parser.add_argument("--embedding", action="append", metavar="NAME", help="can be repeated")
+        parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to begin with")
+        parser.add_argument("--strength", type=float, help="how much of it is drawn anew, from 0 to 1 (0.8)")
+        parser.add_argument(
+            "--mask", type=Path, metavar="FILE", help="white where it is drawn anew, black where it stays"
+        )
         parser.add_argument("--priority", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
         parser.add_argument("--key", default=settings.API_KEY, help="the API key (API_KEY)")
@@ -82,6 +91,8 @@ class Command(BaseCommand):
         """Post, follow and save; the pictures' paths are what is printed."""
         if bool(options["prompt"]) == bool(options["watch"]):
             raise CommandError("Give either a prompt or --watch ID.")
+        if options["image"] is None and (options["mask"] or options["strength"] is not None):
+            raise CommandError("--mask and --strength go with --image.")
         task: Json | None = None
         with httpx2.Client(base_url=options["url"], timeout=10, headers=authorization(options["key"])) as api:
             try:
@@ -95,7 +106,8 @@ class Command(BaseCommand):
     def _task(self, server: Server, options: dict[str, Any]) -> Json:
         if options["watch"]:
             return server.get(options["watch"])
-        return server.post(_params(options), priority=options["priority"])
+        uploads = {name: server.upload(options[name]) for name in ("image", "mask") if options[name]}
+        return server.post(_params(options) | uploads, task_type=_task_type(uploads), priority=options["priority"])
 
     def _finish(self, server: Server, task: Json, folder: Path) -> None:
         self.stderr.write(f"Task {task['id']}, seed {task['params']['seed']}", str)
@@ -122,10 +134,17 @@ def _params(options: dict[str, Any]) -> Json:
         "scheduler": options["scheduler"],
         "loras": options["lora"],
         "embeddings": options["embedding"],
+        "strength": options["strength"],
         "width": width,
         "height": height,
     }
     return {name: value for name, value in params.items() if value is not None}
+
+
+def _task_type(uploads: Json) -> str:
+    if "image" not in uploads:
+        return TEXT_TO_IMAGE.name
+    return (INPAINTING if "mask" in uploads else IMAGE_TO_IMAGE).name
 
 
 def _left_running(task: Json, url: str) -> str:

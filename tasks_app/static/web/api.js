@@ -29,10 +29,22 @@ async function ask(path, options = {}) {
   throw new Refusal(answer.status, body?.error ?? { message: BROKEN, retryable: true });
 }
 
+/** Return a picture's file. */
+export async function bytes(path) {
+  try {
+    return await (await fetch(path)).blob();
+  } catch {
+    throw new Refusal(0, { message: AWAY, retryable: true });
+  }
+}
+
 const post = (path, body) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 export const submit = (body) => post("/task", body);
+export const upload = (picture) =>
+  ask("/upload", { method: "POST", headers: { "Content-Type": picture.type }, body: picture });
+export const uploadPath = (id) => `/upload/${id}`;
 export const cancel = (id) => post(`/task/${id}/cancel`, {});
 export const task = (id) => ask(`/task/${id}`);
 

@@ -1,6 +1,7 @@
 // The form: values in and out, what this browser remembers of them, and errors at their fields.
 
 import { addOns } from "./addons.js";
+import { Beginning } from "./beginning.js";
 import { announce, find, findAll } from "./dom.js";
 import { formValues, keepFormValues } from "./storage.js";
 
@@ -10,16 +11,24 @@ const inputs = findAll("[name]", form);
 const input = (name) => inputs.find((one) => one.name === name);
 const isNumber = (one) => one.type === "number";
 const lists = addOns(form);
+const beginning = new Beginning(form, { tell: (name, message) => tell(input(name), message), area });
+/** What a picture to begin with stands for, and what only counts beside one. */
+const [SIZE, BEGUN] = [
+  ["width", "height"],
+  ["image", "mask", "strength"],
+];
 /** What people use to change a field. */
 const control = (one) => find(`#${one.id}-add`) ?? one;
 
 /** Return the body of `POST /task`; what was left empty is left to the server. */
 export function body() {
-  const filled = inputs.filter((one) => one.value !== "");
+  const type = beginning.type;
+  const unused = { "text-to-image": BEGUN, "image-to-image": [...SIZE, "mask"], inpainting: SIZE }[type];
+  const filled = inputs.filter((one) => one.value !== "" && !unused.includes(one.name));
   const { priority = 0, ...params } = Object.fromEntries(
     filled.map((one) => [one.name, valueOf(one)]),
   );
-  return { task_type: "text-to-image", priority, params };
+  return { task_type: type, priority, params };
 }
 
 function valueOf(one) {
@@ -49,6 +58,7 @@ const keep = () => keepFormValues(Object.fromEntries(inputs.map((one) => [one.na
 function follow() {
   const model = input("model_id").selectedOptions[0].dataset;
   offer(JSON.parse(model.schedulers));
+  beginning.offer(JSON.parse(model.types));
   const defaults = JSON.parse(model.defaults);
   for (const one of findAll("[data-default]", form)) one.placeholder = defaults[one.name] ?? one.dataset.default;
   for (const slider of findAll("[data-slides]", form)) {
@@ -57,6 +67,14 @@ function follow() {
     const { min, max, value } = slider;
     slider.style.setProperty("--at", (value - min) / (max - min));
   }
+}
+
+/** How many pixels the model draws by itself; a million, where nobody knows. */
+function area() {
+  const model = input("model_id").selectedOptions[0].dataset;
+  const { width, height } = JSON.parse(model.defaults);
+  const own = width && height ? width * height : (JSON.parse(model.area) ?? 2 ** 20);
+  return Math.min(Number(find("#begin").dataset.maxPixels), own);
 }
 
 /** Offer the schedulers that the model takes; all, where nobody knows. */
@@ -125,8 +143,9 @@ export function start(generate) {
     follow();
     keep();
   });
-  form.addEventListener("submit", (event) => {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (!(await beginning.settled)) return; // not without the picture that was meant to be there
     clear();
     const fields = misspelled();
     if (fields.length) showRefusal({ message: "", retryable: false, fields });
@@ -136,6 +155,14 @@ export function start(generate) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   find("button", refusal).addEventListener("click", () => form.requestSubmit());
+}
+
+/** Begin the next picture with this one. */
+export async function beginWith(picture) {
+  clear();
+  const refused = { message: "This model can’t begin with a picture: choose another one.", retryable: false, fields: [] };
+  if (find("#begin").hidden) showRefusal(refused);
+  else await beginning.take(picture);
 }
 
 export function focusPrompt() {

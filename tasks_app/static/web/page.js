@@ -84,9 +84,20 @@ function repeat({ id, task_type, priority, params }) {
 }
 
 function useAgain({ params, priority }, image) {
-  form.fill({ ...params, priority, seed: image.seed });
+  const begun = { image: null, mask: null, strength: null };
+  form.fill({ ...begun, ...params, priority, seed: image.seed });
   form.focusPrompt();
   announce("The form has this picture’s parameters.");
+}
+
+/** Take a picture of the wall as what the next one begins with. */
+async function beginWith(path) {
+  form.focusPrompt();
+  try {
+    await form.beginWith(await api.bytes(path));
+  } catch (refusal) {
+    announce(refusal.message);
+  }
 }
 
 /** Take up the tasks that this browser asked for before; the newest goes first on the wall. */
@@ -105,5 +116,5 @@ async function remembered(id) {
 }
 
 form.start(generate);
-gallery.start(viewer.start(useAgain));
+gallery.start(viewer.start({ useAgain, beginWith }));
 resume();

@@ -1,5 +1,6 @@
 // The viewer: one task's pictures, large, with everything that made them.
 
+import { uploadPath } from "./api.js";
 import { announce, find, isSmall, pathOf, picture } from "./dom.js";
 import { finishedIds, loadMore, taskOf } from "./gallery.js";
 import { duration, fileName, moment } from "./words.js";
@@ -40,6 +41,7 @@ function show(opened, at) {
   find("#viewer-facts").replaceChildren(...facts(image).flatMap(([name, value]) => fact(name, value)));
   find("#viewer-strip").replaceChildren(...strip());
   Object.assign(find("#viewer-download"), { href: pathOf(image), download: fileName(prompt, image), hidden: image.purged });
+  find("#viewer-begin").hidden = image.purged;
   const ids = finishedIds();
   find(".previous", dialog).disabled = index === 0 && ids.indexOf(task.id) <= 0;
   find(".next", dialog).disabled = index === task.images.length - 1 && ids.at(-1) === task.id && find("#more").hidden;
@@ -61,6 +63,8 @@ function facts(image) {
   const { params, model, timings } = task;
   return [
     ["Negative prompt", params.negative_prompt],
+    ["Began with", params.image && begun(params)],
+    ["Strength", params.image && params.strength],
     ["Seed", image.seed],
     ["Steps", params.steps],
     ["Guidance", params.guidance_scale],
@@ -75,11 +79,26 @@ function facts(image) {
   ].filter(([, value]) => value != null && value !== "");
 }
 
+/** What the task began with, in small; the server keeps it for a while only. */
+function begun({ image, mask }) {
+  const layers = document.createElement("span");
+  layers.className = "layers";
+  for (const [name, id] of Object.entries({ image, mask })) {
+    if (!id) continue;
+    const layer = new Image();
+    Object.assign(layer, { src: uploadPath(id), alt: name === "image" ? "What it began with" : "" });
+    layer.dataset.layer = name;
+    layer.addEventListener("error", () => layers.replaceChildren("a picture that is gone"));
+    layers.append(layer);
+  }
+  return layers;
+}
+
 function fact(name, value) {
   const term = document.createElement("dt");
   const text = document.createElement("dd");
   term.textContent = name;
-  text.textContent = value;
+  text.append(value);
   return [term, text];
 }
 
@@ -144,14 +163,18 @@ async function copied(text) {
   return done;
 }
 
-/** Wire the viewer; `useAgain(task, image)` fills the form. Return the function that opens a task. */
-export function start(useAgain) {
+/** Wire the viewer; `useAgain(task, image)` and `beginWith(path)` fill the form. Return the function that opens a task. */
+export function start({ useAgain, beginWith }) {
   find("#viewer-close").addEventListener("click", () => dialog.close());
   find("#viewer-copy").addEventListener("click", copyLink);
   find("#viewer-again").addEventListener("click", () => {
     const [used, image] = [task, task.images[index]];
     dialog.close();
     useAgain(used, image);
+  });
+  find("#viewer-begin").addEventListener("click", () => {
+    dialog.close();
+    beginWith(shown.getAttribute("src"));
   });
   dialog.addEventListener("close", back);
   dialog.addEventListener("click", (event) => {

@@ -1,0 +1,173 @@
+// What a task begins with: a picture that was chosen, dropped or pasted, and a mask that was painted over it.
+
+import * as api from "./api.js";
+import { announce, find } from "./dom.js";
+import { paint } from "./painter.js";
+
+// What POST /upload takes.
+const TYPES = ["image/png", "image/jpeg", "image/webp"];
+const [SHORTEST, LONGEST] = [32, 2048];
+
+export class Beginning {
+  #box = find("#begin");
+  #image = find("#image");
+  #mask = find("#mask");
+  #shown = find("[data-layer=image]");
+  #over = find("[data-layer=mask]");
+  #taking = Promise.resolve(true);
+  #types = null;
+  #hooks;
+
+  /** Of `hooks`, `tell(name, message)` shows what is wrong with a field, `area()` is how many pixels the model draws. */
+  constructor(form, hooks) {
+    this.#hooks = hooks;
+    const file = find("#image-file");
+    find("#image-add").addEventListener("click", () => file.click());
+    file.addEventListener("input", (event) => event.stopPropagation()); // the form hears of the fields themselves
+    file.addEventListener("change", () => {
+      if (file.files.length) this.take(file.files[0]);
+      file.value = ""; // so that the same one can be chosen again
+    });
+    find("[data-do=remove]", this.#box).addEventListener("click", () => this.#remove());
+    find("#mask-add").addEventListener("click", () => this.#maskOver());
+    form.addEventListener("dragover", (event) => this.#canTake(event.dataTransfer) && event.preventDefault());
+    form.addEventListener("drop", (event) => this.#takeFrom(event, event.dataTransfer));
+    addEventListener("paste", (event) => this.#takeFrom(event, event.clipboardData));
+    this.#shown.addEventListener("load", () => this.#measure());
+    this.#shown.addEventListener("error", () => this.#gone());
+  }
+
+  /** The type of a task with what the form has. */
+  get type() {
+    if (!this.#image.value || !this.#can("image-to-image")) return "text-to-image";
+    return this.#mask.value && this.#can("inpainting") ? "inpainting" : "image-to-image";
+  }
+
+  /** Wait for a picture that is being sent; false if it was not taken. */
+  get settled() {
+    return this.#taking;
+  }
+
+  /** Offer what the model is for; null where nobody knows. */
+  offer(types) {
+    this.#types = types;
+    this.show();
+  }
+
+  /** Show what the fields name. */
+  show() {
+    this.#box.hidden = !this.#can("image-to-image");
+    const [image, mask] = [this.#image.value, this.#mask.value];
+    const begun = this.type !== "text-to-image";
+    find("#image-add").hidden = begun;
+    for (const one of [find(".begun", this.#box), find("[data-begun]", this.#box)]) one.hidden = !begun;
+    find("#size").hidden = begun; // the picture's
+    find("#mask-add").hidden = !this.#can("inpainting");
+    find("#mask-add").textContent = mask ? "Paint the mask anew" : "Paint a mask";
+    display(this.#shown, image);
+    display(this.#over, this.type === "inpainting" ? mask : "");
+  }
+
+  /** Send a picture, and begin with it. */
+  take(file) {
+    return this.#keepWaiting(this.#send("image", () => fitted(file, this.#hooks.area())));
+  }
+
+  #can(type) {
+    return this.#types === null || this.#types.includes(type);
+  }
+
+  #canTake(data) {
+    return !this.#box.hidden && [...(data?.items ?? [])].some(isPicture);
+  }
+
+  #takeFrom(event, data) {
+    if (!this.#canTake(data)) return;
+    event.preventDefault();
+    this.take([...data.items].find(isPicture).getAsFile());
+  }
+
+  #keepWaiting(sending) {
+    this.#taking = sending;
+    return sending.finally(() => {
+      if (this.#taking === sending) this.#taking = Promise.resolve(true);
+    });
+  }
+
+  async #send(name, prepare) {
+    const button = find("#image-add");
+    this.#hooks.tell(name, "");
+    button.textContent = "Sending …";
+    try {
+      const { id } = await api.upload(await prepare());
+      if (name === "image") this.#set(id, "");
+      else this.#set(this.#image.value, id);
+      announce(name === "image" ? "The next picture begins with this one." : "The mask is used.");
+      return true;
+    } catch (refusal) {
+      if (!(refusal instanceof api.Refusal)) throw refusal;
+      this.#hooks.tell(name, refusal.message);
+      announce(refusal.message);
+      return false;
+    } finally {
+      button.textContent = "Choose, drop or paste one";
+    }
+  }
+
+  #set(image, mask) {
+    [this.#image.value, this.#mask.value] = [image, mask];
+    this.show();
+    this.#image.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  #remove() {
+    this.#set("", "");
+    find("#image-add").focus();
+  }
+
+  async #maskOver() {
+    const { src, naturalWidth: width, naturalHeight: height } = this.#shown;
+    const mask = await paint({ src, width, height });
+    if (mask === null) this.#set(this.#image.value, "");
+    else if (mask) await this.#keepWaiting(this.#send("mask", () => mask));
+  }
+
+  #measure() {
+    const { naturalWidth: width, naturalHeight: height } = this.#shown;
+    find(".hint", find(".begun", this.#box)).textContent = `${width - (width % 8)} × ${height - (height % 8)}`;
+  }
+
+  /** The server keeps uploads for a while only. */
+  #gone() {
+    if (this.#image.value) this.#set("", "");
+  }
+}
+
+const isPicture = ({ kind, type }) => kind === "file" && type.startsWith("image/");
+
+function display(img, id) {
+  img.hidden = !id;
+  const src = id && api.uploadPath(id);
+  if (!id) img.removeAttribute("src");
+  else if (img.getAttribute("src") !== src) img.src = src;
+}
+
+/** Return a picture in a type that the server takes, made smaller if it has more pixels than the model draws. */
+async function fitted(file, area) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return file; // the server says what is wrong with it
+  }
+  const { width, height } = bitmap;
+  const least = Math.min(1, SHORTEST / Math.min(width, height));
+  const scale = Math.max(least, Math.min(1, Math.sqrt(area / (width * height)), LONGEST / Math.max(width, height)));
+  if (scale === 1 && TYPES.includes(file.type)) return file;
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: Math.round(width * scale), height: Math.round(height * scale) });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
