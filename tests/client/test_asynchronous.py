@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from diffusers_handler_client import ApiError, AsyncClient, Event, TaskFailed
 from django.db import connection
+from PIL import Image
 
 from tasks_app import lifecycle
 from tasks_app.models import Task
@@ -31,6 +32,18 @@ async def aside(do: Callable[..., Result], *arguments: object) -> Result:
             connection.close()
 
     return await asyncio.to_thread(done)
+
+
+def test_a_picture_is_uploaded_and_begun_with(url: str, db: None, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "picture.jpg")
+
+    async def run() -> None:
+        async with AsyncClient(url) as client:
+            upload = await client.upload(tmp_path / "picture.jpg")
+            task = await client.submit("a house", model="demo", image=upload)
+            assert (task.raw["task_type"], task.params["image"]) == ("image-to-image", upload.id)
+
+    asyncio.run(run())
 
 
 def test_a_prompt_is_submitted_followed_and_saved(url: str, make_task: MakeTask, tmp_path: Path) -> None:

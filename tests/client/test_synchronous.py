@@ -85,6 +85,22 @@ def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(clie
     assert (plain.params["steps"], plain.params["num_images"], plain.priority) == (25, 1, 0)
 
 
+def test_a_picture_is_uploaded_and_begun_with(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "picture.jpg")
+    upload = client.upload(tmp_path / "picture.jpg")
+    assert (upload.width, upload.height) == (64, 48)
+    task = client.submit("a house", model="demo", image=upload, strength=0.5)
+    assert (task.raw["task_type"], task.params["strength"], task.params["width"]) == ("image-to-image", 0.5, 64)
+    assert task.params["image"] == upload.id
+    unknown = "runwayml/stable-diffusion-v1-5"  # nobody here knows what it is for
+    mask = client.upload((tmp_path / "picture.jpg").read_bytes())
+    task = client.submit("a house", model=unknown, image=upload.id, mask=mask)
+    assert (task.raw["task_type"], task.params["mask"]) == ("inpainting", mask.id)
+    with pytest.raises(ApiError) as refused:
+        client.upload(b"text")
+    assert refused.value.code == "unreadable_picture"
+
+
 def test_a_submission_whose_answer_got_lost_is_one_task(url: str, db: None) -> None:
     proxy = Proxy(port_of(url))
     # Head and body may come one after the other: the answer is to the body.

@@ -2,7 +2,7 @@
 
 from diffusers_handler_client.asynchronous import AsyncClient
 from diffusers_handler_client.errors import ApiError, FieldError, TaskFailed, Unreachable, WaitTimeout
-from diffusers_handler_client.shapes import Event, Image, Progress, Task, TaskError, Webhook
+from diffusers_handler_client.shapes import Event, Image, Progress, Task, TaskError, Upload, Webhook
 from diffusers_handler_client.synchronous import Client
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TaskError",
     "TaskFailed",
     "Unreachable",
+    "Upload",
     "WaitTimeout",
     "Webhook",
 ]

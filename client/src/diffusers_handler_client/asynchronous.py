@@ -14,7 +14,7 @@ import httpx2
 from diffusers_handler_client import protocol
 from diffusers_handler_client.errors import ApiError
 from diffusers_handler_client.patience import RETRIES, Attempts, Following, Waiting
-from diffusers_handler_client.shapes import Event, Task
+from diffusers_handler_client.shapes import Event, Task, Upload
 
 
 class AsyncClient:
@@ -42,6 +42,14 @@ class AsyncClient:
             ApiError: the service refuses it; `fields` says why.
         """
         return protocol.task(await self._send(protocol.submission(prompt, options)))
+
+    async def upload(self, picture: bytes | str | os.PathLike[str]) -> Upload:
+        """Send a picture, or the file of one, for tasks to begin with; the service keeps it for a while.
+
+        Raises:
+            ApiError: the service can't read it, or doesn't take one so large.
+        """
+        return Upload.parse((await self._send(await asyncio.to_thread(protocol.upload, picture))).json())
 
     async def get(self, task: Task | str) -> Task:
         """Return the task as it is now."""

@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx2
 
 from diffusers_handler_client.errors import ApiError, FieldError, Unreachable
-from diffusers_handler_client.shapes import Image, Task, Webhook
+from diffusers_handler_client.shapes import Image, Task, Upload, Webhook
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10.0
@@ -36,6 +36,7 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
+    content: bytes | None = None
     read_seconds: float = READ_SECONDS
     redirected: bool = False
 
@@ -47,6 +48,7 @@ class Call:
             "params": self.query or None,
             "headers": self.headers,
             "json": self.body,
+            "content": self.content,
             "timeout": httpx2.Timeout(CONNECT_SECONDS, read=self.read_seconds),
             "follow_redirects": self.redirected,
         }
@@ -58,6 +60,9 @@ class Options(TypedDict, total=False):
     `params` are parameters that this version has no name for. `idempotency_key` names the submission, so that it can be
     sent again; one is made for each that has none. With `wait` the service answers when the task has ended, or after so
     many seconds.
+
+    `image` is an upload that the picture begins with, `mask` one that is white where it is drawn anew, and `strength`
+    from 0 to 1 how much of it is.
     """
 
     model: str | None
@@ -72,6 +77,9 @@ class Options(TypedDict, total=False):
     loras: Sequence[Mapping[str, Any]] | None
     embeddings: Sequence[str] | None
     output_format: str | None
+    image: Upload | str | None
+    mask: Upload | str | None
+    strength: float | None
     params: Mapping[str, Any] | None
     priority: int | None
     batchable: bool | None
@@ -97,10 +105,9 @@ def path(task: Task | str) -> str:
 def submission(prompt: str, options: Options) -> Call:
     """Return the call that queues a task; what is not given is left to the service."""
     named = {PARAMS.get(name, name): value for name, value in options.items() if name not in BESIDE}
-    body: dict[str, Any] = {
-        "task_type": "text-to-image",
-        "params": {"prompt": prompt, **_given(named), **(options.get("params") or {})},
-    }
+    params = {"prompt": prompt, **_given(named), **(options.get("params") or {})}
+    params |= {name: value.id for name, value in params.items() if isinstance(value, Upload)}
+    body: dict[str, Any] = {"task_type": _task_type(params), "params": params}
     webhook, wait = options.get("webhook"), options.get("wait")
     body |= _given(
         {"webhook": webhook and webhook.body()} | {name: options.get(name) for name in ("priority", "batchable")}
@@ -109,6 +116,13 @@ def submission(prompt: str, options: Options) -> Call:
     if wait is not None:
         headers["Prefer"] = f"wait={wait}"
     return Call(method="POST", path="/task", headers=headers, body=body, read_seconds=READ_SECONDS + (wait or 0))
+
+
+def upload(picture: bytes | str | os.PathLike[str]) -> Call:
+    """Return the call that sends a picture, or the file of one, for tasks to begin with."""
+    content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    # Of which kind it is, the service sees by its bytes.
+    return Call(method="POST", path="/upload", headers={"Content-Type": "image/png"}, content=content)
 
 
 def reading(task: Task | str) -> Call:
@@ -192,6 +206,12 @@ def translated() -> Iterator[None]:
         yield
     except httpx2.RequestError as error:
         raise Unreachable(f"No answer from {error.request.url}: {str(error) or type(error).__name__}") from error
+
+
+def _task_type(params: Mapping[str, Any]) -> str:
+    if "image" not in params:
+        return "text-to-image"
+    return "inpainting" if "mask" in params else "image-to-image"
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

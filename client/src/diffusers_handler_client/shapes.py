@@ -89,6 +89,21 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A picture that the service keeps for tasks to begin with."""
+
+    id: str
+    sha256: str
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, data: Json) -> Upload:
+        """Read the service's JSON."""
+        return cls(id=data["id"], sha256=data["sha256"], width=data["width"], height=data["height"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskError:
     """Why a task ended without pictures."""
 

@@ -13,7 +13,7 @@ import httpx2
 from diffusers_handler_client import protocol
 from diffusers_handler_client.errors import ApiError
 from diffusers_handler_client.patience import RETRIES, Attempts, Following, Waiting
-from diffusers_handler_client.shapes import Event, Task
+from diffusers_handler_client.shapes import Event, Task, Upload
 
 
 class Client:
@@ -41,6 +41,14 @@ class Client:
             ApiError: the service refuses it; `fields` says why.
         """
         return protocol.task(self._send(protocol.submission(prompt, options)))
+
+    def upload(self, picture: bytes | str | os.PathLike[str]) -> Upload:
+        """Send a picture, or the file of one, for tasks to begin with; the service keeps it for a while.
+
+        Raises:
+            ApiError: the service can't read it, or doesn't take one so large.
+        """
+        return Upload.parse(self._send(protocol.upload(picture)).json())
 
     def get(self, task: Task | str) -> Task:
         """Return the task as it is now."""
