@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -129,7 +129,18 @@ def _named(one: str | dict[str, Any]) -> str:
     return one if isinstance(one, str) else f"{one['id']} × {one['weight']:g}"
 
 
+def _shown(value: object, uploads: Collection[str]) -> object:
+    """Return what a parameter's value looks like; of an upload that is there, the picture."""
+    if isinstance(value, list):
+        return ", ".join(map(_named, value))
+    if str(value) not in uploads:
+        return value
+    url = reverse("upload-image", args=[value])
+    return format_html('<a href="{0}"><img class="task-begun" src="{0}" alt="{1}"></a>', url, value)
+
+
 def _parameters(task: Task) -> Iterator[Row]:
+    uploads = {str(pk) for pk in task.uploads.values_list("pk", flat=True)}
     if task.requested_model_id != task.model_id:
         yield Row(label="Requested model", value=task.requested_model_id)
     yield Row(label="Model", value=task.model_id)
@@ -139,7 +150,7 @@ def _parameters(task: Task) -> Iterator[Row]:
     for name, value in task.params.items():
         if name != "prompt":
             label = _LABELS.get(name) or name.replace("_", " ").capitalize()
-            yield Row(label=label, value=", ".join(map(_named, value)) if isinstance(value, list) else value)
+            yield Row(label=label, value=_shown(value, uploads))
     yield Row(label="Seed", value=task.seed)
     yield Row(label="Priority", value=task.priority)
 

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tasks_app import pauses, progress
-from tasks_app.models import Pause, Task
+from tasks_app.models import Pause, Task, Upload
 from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, url_of
 
 
@@ -41,6 +41,18 @@ def test_loras_and_embeddings_are_named_and_none_is_a_dash(admin_client: Client,
     page = body(admin_client, url_of(succeeded(params={"loras": loras, "embeddings": []})))
     assert re.search(r">LoRAs</th><td[^>]*><span[^>]*>ink × 0\.5, &lt;glow&gt; × -1</span>", page)
     assert re.search(r">Embeddings</th><td[^>]*>–<", page)
+
+
+def test_what_a_task_began_with_is_shown_while_it_is_there(admin_client: Client, succeeded: MakeTask) -> None:
+    upload = Upload.objects.create(sha256="0" * 64, width=64, height=48)
+    task = succeeded(params={"image": str(upload.pk), "strength": 0.5})
+    task.uploads.add(upload)
+    shown = f'<img class="task-begun" src="{reverse("upload-image", args=[upload.pk])}" alt="{upload.pk}">'
+    assert shown in body(admin_client, url_of(task))
+    task.uploads.clear()
+    page = body(admin_client, url_of(task))
+    assert shown not in page
+    assert str(upload.pk) in page
 
 
 def test_the_error_and_its_traceback_are_shown_escaped(admin_client: Client, failed: MakeTask) -> None:
