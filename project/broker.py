@@ -50,6 +50,8 @@ class PromptConsumer(_RedisConsumer):
         try:
             # From its head to its head: the queue stays as it is, but while it is empty this blocks.
             self.broker.client.blmove(queue, queue, self._seconds, "LEFT", "LEFT")
+        except redis.TimeoutError:
+            return  # an answer that comes late says no more than none
         except redis.ConnectionError as error:
             raise ConnectionClosed(error) from None
 

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import pytest
 from django.db import connection
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tasks_app import progress
 from tasks_app.models import Task, Worker
@@ -23,6 +25,10 @@ PARAMS: dict[str, Any] = {
     "height": None,
     "num_images": 1,
 }
+
+# How long an example takes says more of the machine than of what it is an example for.
+hypothesis_settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("shared")
 
 # What takes longest begins first, so that no process is left with a long file when the others have nothing left to do.
 LONGEST_FIRST = (
@@ -64,6 +70,15 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Let the interpreter clear up at its end."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Let a machine that stalls take its time in this process; those that tests start keep the service's own limits."""
+    options = connection.settings_dict["OPTIONS"]
+    options["options"] = ""
+    options["pool"]["timeout"] = 30
+    progress.client.connection_pool.connection_kwargs["socket_timeout"] = 10
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -42,7 +43,8 @@ class Listener(threading.Thread):
     def __exit__(self, *exception: object) -> None:
         if self._connection.sock is not None and self.is_alive():
             # Not the sending side too: what the server still sends would be answered by a reset, which the reader sees.
-            self._connection.sock.shutdown(socket.SHUT_RD)
+            with suppress(OSError):  # the server may have gone just now
+                self._connection.sock.shutdown(socket.SHUT_RD)
         self.join(10)
         self._connection.close()
 

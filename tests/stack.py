@@ -26,10 +26,16 @@ POLL_SECONDS = 0.02
 Seen = TypeVar("Seen")
 
 
+_kept: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that no other process is given while this one lives; servers may bind it beside the probe."""
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    _kept.append(probe)
+    return int(probe.getsockname()[1])
 
 
 def environment(**more: str) -> dict[str, str]:

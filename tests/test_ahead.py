@@ -192,8 +192,8 @@ def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp
     with worker(tmp_path, HANG_SECONDS="1") as process:
         actors.wake(tasks[0].pk)
         for task in tasks:
-            until_claimed(task)
-        assert process.wait(timeout=30) == draining.EXIT_HUNG
+            until(lambda task=task: row(task).attempt, bool)
+        assert process.wait(timeout=60) == draining.EXIT_HUNG
     # The second is the first to be claimed where the worker's sweeper has the first locked in that moment.
     after = {(now.status, now.attempt, now.losses) for now in map(row, tasks)}
     assert after == {(Status.RUNNING, 1, 0), (Status.QUEUED, 1, 0)}

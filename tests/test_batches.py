@@ -263,16 +263,18 @@ def test_a_call_that_is_full_waits_for_no_company(
     assert row(tasks[2]).status == Status.QUEUED
 
 
+@pytest.mark.usefixtures("undrained")
 @pytest.mark.django_db(transaction=True)
 def test_company_that_comes_while_a_worker_waits_runs_with_it(
     batch: Callable[..., list[Task]], settings: Any, engine: Any
 ) -> None:
-    settings.BATCH_WAIT_MS = 1000
+    settings.BATCH_WAIT_MS = 3_600_000
     batch("one")
     running = threading.Thread(target=lambda: (execution.run_next(), connection.close()))
     running.start()
     until(lambda: Task.objects.filter(status=Status.RUNNING).count(), bool)
     batch("two", "three")
+    draining.asked.set()  # nothing else ends the wait
     running.join()
     assert engine.calls == [["one", "two", "three"]]
 

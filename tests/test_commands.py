@@ -118,7 +118,7 @@ def test_quickstart_serves_until_ctrl_c_and_leaves_nothing_running(home: Path) -
     port = free_port()
     process = quickstart(home, port)
     assert process.stdout is not None
-    with process.stdout, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as api:
+    with process.stdout, httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
         assert any(line.startswith("Serving until Ctrl-C") for line in process.stdout)
         # Without a model the quickstart's server draws with the demo model.
         body = {"task_type": "text-to-image", "params": {"prompt": "a beach", "steps": 2}}

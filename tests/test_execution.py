@@ -157,7 +157,7 @@ def run_with(make_task: MakeTask, act: Callable[[Task], object]) -> Task:
 def test_a_step_that_blocks_for_two_lease_times_keeps_its_lease(
     make_task: MakeTask, behave: Behave, settings: Any
 ) -> None:
-    settings.LEASE_SECONDS = 0.5
+    settings.LEASE_SECONDS = 2  # so long the machine may be busy with something else
     never = threading.Event()
 
     def block(request: GenerationRequest, report: Report) -> None:
@@ -278,7 +278,7 @@ def test_a_cancel_does_not_wait_for_a_run_that_has_not_begun(make_task: MakeTask
     task = make_task()
     with waiting_behind_a_call(task):
         lifecycle.cancel(task.pk)
-        until(lambda: ended(task).status, lambda status: status == Status.CANCELED, patience=5)
+        until(lambda: ended(task).status, lambda status: status == Status.CANCELED)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -286,7 +286,7 @@ def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> Non
     task = make_task()
     with waiting_behind_a_call(task):
         draining.drain(0)
-        until(lambda: ended(task).status, lambda status: status == Status.QUEUED, patience=5)
+        until(lambda: ended(task).status, lambda status: status == Status.QUEUED)
     assert ended(task).losses == 0
 
 
@@ -367,9 +367,9 @@ def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
     run.latest = Progress(phase="denoising", step=1, total_steps=10)
     assert run.eta_seconds() is None
     assert run._first_step is not None
-    run._first_step = run._first_step[0] - 2, 1
+    run._first_step = run._first_step[0] - 200, 1
     run.latest = Progress(phase="denoising", step=5, total_steps=10)
-    assert run.eta_seconds() == pytest.approx(2.5, abs=0.1)
+    assert run.eta_seconds() == pytest.approx(250, abs=10)
 
 
 def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed: MakeTask, behave: Behave) -> None:

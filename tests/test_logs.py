@@ -131,7 +131,9 @@ def test_a_task_is_followed_from_its_request_to_its_end(stack: Stack) -> None:
         until(lambda: those(stack, "web", request_id="the-stream", status=200), bool)[0]["path"]
         == f"/task/{task['id']}/events"
     )
-    events = [line["event"] for line in those(stack, "worker", task=task["id"], attempt=1)]
+    # What has ended is logged once its watchers know.
+    both = until(lambda: those(stack, "worker", task=task["id"], attempt=1), lambda found: len(found) > 1)
+    events = [line["event"] for line in both]
     assert [event.rpartition("attempt 1 ")[2] for event in events] == ["starts with demo.", "succeeded."]
     worker = Task.objects.get(pk=task["id"]).worker
     assert {line["worker"] for line in those(stack, "worker", task=task["id"])} == {worker}

@@ -140,7 +140,7 @@ def _shown(value: object, uploads: Collection[str]) -> object:
 
 
 def _parameters(task: Task) -> Iterator[Row]:
-    uploads = {str(pk) for pk in task.uploads.values_list("pk", flat=True)}
+    uploads = {str(pk) for pk in task.uploads.values_list("pk", flat=True)} if "image" in task.params else set()
     if task.requested_model_id != task.model_id:
         yield Row(label="Requested model", value=task.requested_model_id)
     yield Row(label="Model", value=task.model_id)

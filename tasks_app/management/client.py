@@ -45,13 +45,15 @@ def every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
         while not ended.wait(seconds):
             do()
 
-    thread = threading.Thread(target=repeat)
-    thread.start()
+    # Ctrl-C may come at any moment, also while it starts.
+    thread = threading.Thread(target=repeat, daemon=True)
     try:
+        thread.start()
         yield
     finally:
         ended.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 class NoAnswer(CommandError):

@@ -34,7 +34,7 @@ def victim(world: World) -> dict[str, Any]:
             "SELECT * FROM tasks_app_task WHERE status = 'running' AND losses = 0 AND cancel_requested_at IS NULL"
             " AND params->>'prompt' LIKE 'pace%%' AND step > 0 AND step * 2 <= total_steps ORDER BY random()"
         )
-        return [row for row in rows if _claims(world, row)]
+        return [row for row in rows if str(row["id"]) not in world.doomed and _claims(world, row)]
 
     return until(look, bool, patience=VICTIM_PATIENCE_SECONDS)[0]
 

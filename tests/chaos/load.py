@@ -37,7 +37,6 @@ class Load:
         # Spread over the first half, so that their deaths mix with the faults.
         self._poison_at = set(self.chance.sample(range(self.mix.tasks // 2), self.mix.poison))
         self._enough = threading.Event()
-        self._to_cancel: set[str] = set()
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="load", daemon=True)
 
@@ -76,7 +75,7 @@ class Load:
         if fate < self.mix.canceled_queued:
             self._cancel(task, "queued")
         elif fate < self.mix.canceled_queued + self.mix.canceled_running:
-            self._to_cancel.add(task)
+            self.world.doomed.add(task)
         return True
 
     def _prompt(self, number: int) -> tuple[str, int]:
@@ -92,14 +91,14 @@ class Load:
         return f"pace 0.05 long {number}", self.chance.randint(50, 70)
 
     def _cancel_running(self) -> None:
-        if not self._to_cancel:
+        if not self.world.doomed:
             return
         rows = self.world.postgres.rows(
             "SELECT id FROM tasks_app_task WHERE status = 'running' AND step > 0 AND id = ANY(%s::uuid[])",
-            [list(self._to_cancel)],
+            [list(self.world.doomed)],
         )
         for row in rows:
-            self._to_cancel.discard(str(row["id"]))
+            self.world.doomed.discard(str(row["id"]))
             self._cancel(str(row["id"]), "running")
 
     def _cancel(self, task: str, when: str) -> None:

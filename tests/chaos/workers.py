@@ -120,6 +120,8 @@ class Workers:
 
     def terminate(self, life: Life) -> int:
         """Stop one process as systemd would, and return its exit status; the next one is started."""
+        # It sweeps no more from then on.
+        life.down = life.down or time.time()
         if (master := life.master) is not None:
             send(master, signal.SIGTERM)
         until(lambda: life.status, lambda status: status is not None, patience=STOP_PATIENCE_SECONDS)
@@ -155,8 +157,8 @@ class Workers:
                 self._notice(life)
                 if (status := life.child.poll()) is not None:
                     life.down, life.status = life.down or time.time(), status
-                    self._stop.wait(RESTART_DELAY_SECONDS)
-                    slot.start()
+                    if not self._stop.wait(RESTART_DELAY_SECONDS):
+                        slot.start()
 
     def _notice(self, life: Life) -> None:
         """Learn when the process that claims is up, and when it is gone."""

@@ -82,6 +82,7 @@ class World:
     answered: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     canceled: set[str] = field(default_factory=set)
+    doomed: set[str] = field(default_factory=set)  # to be canceled once they run
     poisoned: set[str] = field(default_factory=set)
     statuses: list[tuple[str, int]] = field(default_factory=list)
 

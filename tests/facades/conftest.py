@@ -25,7 +25,7 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 
 @pytest.fixture(scope="package")
 def guarded(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a web server that wants keys and waits for nothing, and return its address: no worker looks at its tasks."""
+    """Run a web server that wants keys and waits for nothing, and return its address; there may be a worker."""
     with django_db_blocker.unblock():
         environment = stacks.environment(API_AUTH="required", DEFAULT_MODEL_ID="demo", FACADE_WAIT_SECONDS="0")
     with stacks.serving(tmp_path_factory.mktemp("guarded"), environment) as (api, _):

@@ -13,7 +13,7 @@ from tasks_app import services
 from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.models import DiffusionModel, Pause
 from tests.browser import PHONE, Watched
-from tests.stack import Stack
+from tests.stack import Stack, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 
@@ -92,7 +92,7 @@ def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) ->
 def test_the_picture_forms_from_previews_and_the_finished_one_takes_their_place(visit: Visit) -> None:
     page = visit().page
     page.evaluate(WATCH)
-    task = generate(page, "a beach", steps=60, num_images=4)
+    task = generate(page, "a beach", **LONG)
     preview = working(page, task).locator(".preview").last
     expect(preview).to_be_visible(timeout=PATIENCE_MS)
     assert preview.evaluate("image => image.naturalWidth") > 0
@@ -104,20 +104,24 @@ def test_the_picture_forms_from_previews_and_the_finished_one_takes_their_place(
     assert all(source.startswith("data:image/webp;base64,") for source in seen)
 
 
-def test_tasks_share_one_stream_and_tell_their_place_in_line(visit: Visit) -> None:
+def test_tasks_share_one_stream_and_tell_their_place_in_line(visit: Visit, stack: Stack) -> None:
     watched = visit()
     first = generate(watched.page, "a beach", **LONG)
     wait_for_steps(working(watched.page, first))
+    services.pause(Pause.Scope.QUEUE)  # nothing follows the first one before it is to
     second = generate(watched.page, "mountains", steps=2, num_images=1)
     third = generate(watched.page, "a forest", steps=2, num_images=1)
     expect(working(watched.page, second).locator(".state")).to_contain_text("Next in line")
     expect(working(watched.page, third).locator(".state")).to_contain_text("2nd in line")
-    streams = [url for url in watched.requested if "/events" in url]
-    assert all(task["id"] in streams[-1] for task in (first, second, third))
+    until(
+        lambda: [url for url in watched.requested if "/events" in url][-1],
+        lambda stream: all(task["id"] in stream for task in (first, second, third)),
+    )
     working(watched.page, second).get_by_role("button", name="Cancel").click()
     expect(working(watched.page, second).locator(".state")).to_contain_text("Canceled")
     expect(working(watched.page, third).locator(".state")).to_contain_text("Next in line")
-    working(watched.page, first).get_by_role("button", name="Cancel").click()
+    services.resume(Pause.Scope.QUEUE)
+    stack.api.post(f"/task/{first['id']}/cancel").raise_for_status()
     expect(finished(watched.page, third)).to_be_visible(timeout=PATIENCE_MS)
 
 

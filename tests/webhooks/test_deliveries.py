@@ -179,11 +179,14 @@ def test_it_is_tried_again_ever_more_rarely_for_a_day_and_then_given_up(
     delivery = due()
     waited = timedelta(0)
     for delay in deliveries.DELAYS:
+        before = database_clock()
         assert deliveries.settle(taken(), BROKEN)
+        settled_by = database_clock()
         assert deliveries.take() is None
         after = now_of(delivery)
-        wait = after.next_at - database_clock()
-        assert timedelta(seconds=delay - 1) < wait <= timedelta(seconds=delay * (1 + deliveries.JITTER))
+        wait = after.next_at - before
+        assert timedelta(seconds=delay) <= wait
+        assert after.next_at - settled_by <= timedelta(seconds=delay * (1 + deliveries.JITTER))
         assert (after.state, after.last_status, after.last_error) == (State.PENDING, 500, BROKEN.error)
         Delivery.objects.update(next_at=Now())
         waited += wait

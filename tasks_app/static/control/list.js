@@ -9,6 +9,7 @@ const form = () => document.getElementById("changelist-form");
 const rows = (root) => [...root.querySelectorAll("[data-task]")].map((row) => row.dataset.task);
 const bar = (id) => document.querySelector(`[data-live="${id}"]`);
 const paused = new Map();
+const saysPaused = () => document.getElementById("queue-banner").textContent.trim() !== "";
 let followed = new Set();
 let stop = () => {};
 
@@ -22,7 +23,9 @@ function watch() {
     progress: (data) => bar(data.task) && showProgress(bar(data.task), data),
     status: (data) => {
       if (bar(data.task) && bar(data.task).dataset.status !== data.status) refresh();
-      if (paused.has(data.task) && paused.get(data.task) !== data.paused) refresh();
+      // The first word of a task is compared with what the page says, which may be older.
+      const before = paused.has(data.task) || data.status !== "queued" ? paused.get(data.task) : saysPaused();
+      if (before !== undefined && before !== data.paused) refresh();
       paused.set(data.task, data.paused);
     },
     done: () => refresh(),
@@ -64,7 +67,8 @@ async function lookForNew() {
   const answer = await fetch("/task?limit=1").catch(() => null);
   if (!answer?.ok) return;
   const [newest] = (await answer.json()).results;
-  if (known !== undefined && newest?.id !== known) refresh();
+  const isNew = known === undefined ? newest && !rows(form()).includes(newest.id) : newest?.id !== known;
+  if (isNew) refresh();
   known = newest?.id ?? null;
 }
 

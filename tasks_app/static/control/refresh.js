@@ -20,7 +20,8 @@ async function refresh() {
   const page = await fetchPage();
   for (const old of document.querySelectorAll("[data-refresh]")) {
     const fresh = page?.getElementById(old.id);
-    if (fresh) replace(old, fresh);
+    // Never under a button of the mouse: the click would go nowhere.
+    if (fresh && !old.querySelector(":active")) replace(old, fresh);
   }
 }
 
