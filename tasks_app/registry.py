@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Subquery, TextChoices, Value, When
 from django.db.models.functions import Now
 
@@ -104,8 +105,12 @@ def beat(name: str, *, host: str, pid: int, version: str, engine: EngineState | 
     )
 
 
+@transaction.atomic
 def arrive(name: str, *, host: str, pid: int, version: str, age: timedelta) -> None:
-    """Write that a process of this age goes by this name; what an earlier one of the name left is forgotten."""
+    """Write that a process of this age goes by this name; what an earlier one of the name left is forgotten.
+
+    At once: whoever sees the process may leave it a command, which is not to be forgotten with those.
+    """
     beat(name, host=host, pid=pid, version=version, engine=None)
     Worker.objects.filter(name=name).update(started_at=Now() - age)
     WorkerCommand.objects.filter(worker=name, ended_at=None).update(

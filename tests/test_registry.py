@@ -1,10 +1,12 @@
 """The workers' rows and their commands: no stale truth."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from tasks_app import lifecycle, pauses, registry
@@ -12,6 +14,7 @@ from tasks_app.contracts import Claim, EngineState, WarmModel
 from tasks_app.models import Pause, Task, Worker, WorkerCommand
 from tasks_app.registry import Outcome, State
 from tests.claims import claim_one
+from tests.stack import until
 
 MakeTask = Callable[..., Task]
 PRELOAD, UNLOAD = WorkerCommand.Kind.PRELOAD, WorkerCommand.Kind.UNLOAD
@@ -57,6 +60,32 @@ def test_a_worker_is_idle_busy_draining_and_paused_in_turn(make_task: MakeTask) 
     assert states() == {"one": State.DRAINING}
     lifecycle.release(Claim(task_id=task.pk, attempt=1))
     assert states() == {"one": State.PAUSED}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_is_seen_only_once_what_the_last_one_left_is_forgotten() -> None:
+    def arrive_anew() -> None:
+        try:
+            registry.arrive("one", age=timedelta(0), **IDENTITY | {"pid": 2})
+        finally:
+            connection.close()
+
+    arrive("one")
+    registry.order(PRELOAD, "demo", ["one"])
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            WorkerCommand.objects.select_for_update().get()
+            arriving = pool.submit(arrive_anew)
+            until(waiting_for_a_lock, bool)
+            assert Worker.objects.get().pid == 1
+        arriving.result()
+    assert (Worker.objects.get().pid, outcomes()) == (2, [Outcome.FAILED])
+
+
+def waiting_for_a_lock() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return int(cursor.fetchone()[0])
 
 
 def test_a_silent_worker_is_dead_after_a_lease_whatever_its_rows_say(make_task: MakeTask, settings: Any) -> None:

@@ -110,6 +110,18 @@ def test_a_picture_of_the_wall_is_begun_with_and_its_parameters_come_back(
     assert page.input_value("#image") == task["params"]["image"]
 
 
+def test_a_picture_that_can_not_be_fetched_is_told(visit: Visit, finish_task: FinishTask) -> None:
+    finish_task(side=32)
+    watched = visit()
+    watched.expected.append("status of 503")
+    page = watched.page
+    page.locator(".tile[data-task] a").click()
+    page.route("**/images/0", lambda route: route.fulfill(status=503))
+    page.get_by_role("button", name="Begin with this").click()
+    expect(page.locator("#refusal")).to_contain_text("can’t be fetched from here")
+    assert page.input_value("#image") == ""
+
+
 def test_what_is_painted_over_is_drawn_anew(visit: Visit, stack: Stack, photo: Path) -> None:
     page = visit().page
     choose(page, photo)

@@ -29,13 +29,11 @@ async function ask(path, options = {}) {
   throw new Refusal(answer.status, body?.error ?? { message: BROKEN, retryable: true });
 }
 
-/** Return a picture's file. */
+/** Return a picture's file. One in a bucket may be out of a script's reach. */
 export async function bytes(path) {
-  try {
-    return await (await fetch(path)).blob();
-  } catch {
-    throw new Refusal(0, { message: AWAY, retryable: true });
-  }
+  const answer = await fetch(path).catch(() => null);
+  if (answer?.ok) return answer.blob();
+  throw new Refusal(0, { message: "This picture can’t be fetched from here: download it, and choose the file." });
 }
 
 const post = (path, body) =>

@@ -96,7 +96,7 @@ async function beginWith(path) {
   try {
     await form.beginWith(await api.bytes(path));
   } catch (refusal) {
-    announce(refusal.message);
+    form.showRefusal(refusal);
   }
 }
 
