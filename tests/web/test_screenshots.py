@@ -37,6 +37,7 @@ def start_long(page: Page, stack: Stack) -> dict[str, Any]:
     task = generate(page, "a red house", steps=150, seed=2, num_images=8)
     generate(page, "a beach", steps=25, seed="", num_images=1)
     page.fill("#prompt", "a red house")
+    page.evaluate("document.querySelector('.composer > .fields').scrollTop = 0")
     until(lambda: stack.get(task), lambda now: now["progress"]["step"] >= UNDER_WAY)
     return task
 
