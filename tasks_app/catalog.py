@@ -192,12 +192,6 @@ def load_options(model_id: str) -> LoadOptions:
     return LoadOptions() if row is None else LoadOptions(**dict(zip(_OPTIONS, row, strict=True)))
 
 
-def max_batch(model_id: str) -> int:
-    """Return how many pictures of a model one call makes at most."""
-    row = DiffusionModel.objects.filter(model_id=model_id).values_list("max_batch", flat=True).first()
-    return int(row or settings.MAX_BATCH)
-
-
 def loading(row: DiffusionModel) -> LoadOptions:
     """Return how a worker is to load the model of a row."""
     return LoadOptions(**{option: getattr(row, option) for option in _OPTIONS})

@@ -24,7 +24,7 @@ from django.conf import settings
 from django.db import connection
 from structlog.contextvars import bound_contextvars
 
-from tasks_app import catalog, draining, errors, lifecycle, saving, settling
+from tasks_app import catalog, draining, errors, lifecycle, saving, scheduling, settling
 from tasks_app.contracts import GenerationResult, Held, Progress
 from tasks_app.models import Task
 from tasks_app.run import Batch, Run, Stop, publish_previews, publish_progress, publish_starts
@@ -188,18 +188,10 @@ def _hand_over(batch: Batch, results: list[GenerationResult]) -> None:
 
 def _claim(held: Held, *, beside: Future[Any] | None) -> list[Task]:
     tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
-    if settings.BATCH_WAIT_MS and tasks and not _is_full(tasks, held):
+    if settings.BATCH_WAIT_MS and tasks and not scheduling.is_full(tasks, held):
         _wait_for_company(beside)
         tasks += lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
     return tasks
-
-
-def _is_full(tasks: Sequence[Task], held: Held) -> bool:
-    """Return whether no more go into a call, as `scheduling.COMPANY` counts."""
-    first = tasks[0]
-    most = catalog.max_batch(first.model_id)
-    pictures = min(most, held.fits.get(first.model_id, most))
-    return not first.batch_key or pictures // first.params["num_images"] <= len(tasks)
 
 
 def _wait_for_company(beside: Future[Any] | None) -> None:

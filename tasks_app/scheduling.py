@@ -15,6 +15,7 @@ age. They are found in the index `task_batch`, whatever else waits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -101,6 +102,16 @@ room AS MATERIALIZED (
     WHERE task.status = 'queued' ORDER BY near.nth LIMIT (SELECT places FROM room) FOR UPDATE OF task SKIP LOCKED
 )
 """
+
+
+def is_full(tasks: Sequence[Task], held: Held) -> bool:
+    """Return whether no more go into the call of these tasks, as `COMPANY` counts it."""
+    first = tasks[0]
+    if not first.batch_key:
+        return True
+    row = DiffusionModel.objects.filter(model_id=first.model_id).values_list("max_batch", flat=True).first()
+    most = row or settings.MAX_BATCH
+    return bool(min(most, held.fits.get(first.model_id, most)) // first.params["num_images"] <= len(tasks))
 
 
 def best(limit: str, condition: str = "true") -> str:
