@@ -37,6 +37,7 @@ class Load:
         # Spread over the first half, so that their deaths mix with the faults.
         self._poison_at = set(self.chance.sample(range(self.mix.tasks // 2), self.mix.poison))
         self._enough = threading.Event()
+        self._to_cancel: set[str] = set()
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="load", daemon=True)
 
@@ -72,10 +73,12 @@ class Load:
         self.slowest_post = max(self.slowest_post, time.monotonic() - before)
         if task is None:
             return False
-        if fate < self.mix.canceled_queued:
-            self._cancel(task, "queued")
-        elif fate < self.mix.canceled_queued + self.mix.canceled_running:
+        if fate < self.mix.canceled_queued + self.mix.canceled_running:
             self.world.doomed.add(task)
+            if fate < self.mix.canceled_queued:
+                self._cancel(task, "queued")
+            else:
+                self._to_cancel.add(task)
         return True
 
     def _prompt(self, number: int) -> tuple[str, int]:
@@ -91,14 +94,14 @@ class Load:
         return f"pace 0.05 long {number}", self.chance.randint(50, 70)
 
     def _cancel_running(self) -> None:
-        if not self.world.doomed:
+        if not self._to_cancel:
             return
         rows = self.world.postgres.rows(
             "SELECT id FROM tasks_app_task WHERE status = 'running' AND step > 0 AND id = ANY(%s::uuid[])",
-            [list(self.world.doomed)],
+            [list(self._to_cancel)],
         )
         for row in rows:
-            self.world.doomed.discard(str(row["id"]))
+            self._to_cancel.discard(str(row["id"]))
             self._cancel(str(row["id"]), "running")
 
     def _cancel(self, task: str, when: str) -> None:

@@ -82,7 +82,8 @@ class World:
     answered: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     canceled: set[str] = field(default_factory=set)
-    doomed: set[str] = field(default_factory=set)  # to be canceled once they run
+    # Canceled by the load sooner or later. Never taken out: whoever has read the row may still be about to ask.
+    doomed: set[str] = field(default_factory=set)
     poisoned: set[str] = field(default_factory=set)
     statuses: list[tuple[str, int]] = field(default_factory=list)
 
