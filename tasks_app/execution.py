@@ -97,8 +97,9 @@ def _run_then_begin_next(call: _Call, begun: Work) -> _Call | None:
         results = _see_through(call, begun, ahead=True)
         if results is not None:
             at_last.callback(_hand_over, call.batch, results)
-        if call.next is not None or saving.is_behind():
-            # It may have to wait, and with another call begun there would be nobody to look after that.
+        if call.next is not None or saving.is_behind() or settings.BATCH_WAIT_MS:
+            # It may have to wait, and with another call begun there would be nobody to look after that; nor is what
+            # is made to wait for company.
             at_last.pop_all().close()
         # First, or the saving thread would take its share of the time that the inference thread has to wait.
         return call.next or _begin_next(after=call)
@@ -188,10 +189,21 @@ def _hand_over(batch: Batch, results: list[GenerationResult]) -> None:
 
 def _claim(held: Held, *, beside: Future[Any] | None) -> list[Task]:
     tasks = lifecycle.claim(worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
-    if settings.BATCH_WAIT_MS and tasks and not scheduling.is_full(tasks, held):
+    return [*tasks, *_company(tasks, held, beside)] if settings.BATCH_WAIT_MS and tasks else tasks
+
+
+def _company(tasks: Sequence[Task], held: Held, beside: Future[Any] | None) -> list[Task]:
+    """Wait for others and claim those that came; none once the call is full."""
+    try:
+        if scheduling.is_full(tasks, held):
+            return []
         _wait_for_company(beside)
-        tasks += lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
-    return tasks
+        return lifecycle.join(tasks, worker=WORKER, lease_seconds=settings.LEASE_SECONDS, held=held)
+    except settling.DATABASE_AWAY as error:
+        # The tasks are claimed, and go on without.
+        logger.warning("No company is waited for: %s", type(error).__name__)
+        connection.close()
+        return []
 
 
 def _wait_for_company(beside: Future[Any] | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import dramatiq
 import pytest
 from django.db import connection
 from hypothesis import HealthCheck
@@ -78,7 +79,8 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     options = connection.settings_dict["OPTIONS"]
     options["options"] = ""
     options["pool"]["timeout"] = 30
-    progress.client.connection_pool.connection_kwargs["socket_timeout"] = 10
+    for redis in (progress.client, dramatiq.get_broker().client):
+        redis.connection_pool.connection_kwargs["socket_timeout"] = 10
 
 
 @pytest.fixture(autouse=True)

@@ -81,5 +81,5 @@ class Listener(threading.Thread):
 
     @property
     def names(self) -> list[str]:
-        """Return the names of all events."""
-        return [one.name for one in list(self.seen)]
+        """Return the names of all events; comments, which come where it is silent for long, have none."""
+        return [one.name for one in list(self.seen) if one.name]

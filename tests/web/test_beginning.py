@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser import violations
-from tests.stack import Stack
+from tests.stack import Stack, until
 from tests.web.conftest import FinishTask
 from tests.web.test_flow import PATIENCE_MS, Visit, finished, generate, write
 
@@ -43,7 +43,7 @@ def photo(tmp_path: Path) -> Path:
 
 def choose(page: Page, file: Path) -> None:
     page.set_input_files("#image-file", file)
-    expect(page.locator(".begun")).to_be_visible()
+    expect(page.locator(".begun .hint")).to_be_visible()
 
 
 def kept(stack: Stack, upload_id: str) -> Image.Image:
@@ -63,12 +63,12 @@ def test_a_picture_that_is_chosen_is_what_the_next_one_begins_with(visit: Visit,
     task = generate(page, "a beach", steps=10, strength=0.5)
     params = task["params"]
     assert (task["task_type"], params["strength"], params["width"], params["height"]) == ("image-to-image", 0.5, 88, 40)
-    assert kept(stack, params["image"]).size == (91, 45)
+    assert kept(stack, params["image"]).size == (90, 45)
     expect(finished(page, task)).to_be_visible(timeout=PATIENCE_MS)
     finished(page, task).locator("a").click()
     began = page.get_by_role("img", name="What it began with")
     expect(began).to_be_visible()
-    assert began.evaluate("image => image.naturalWidth") == 91
+    assert began.evaluate("image => image.naturalWidth") == 90
     expect(page.locator("#viewer-facts")).to_contain_text("Strength0.5")
 
 
@@ -118,7 +118,7 @@ def test_a_picture_that_can_not_be_fetched_is_told(visit: Visit, finish_task: Fi
     page.locator(".tile[data-task] a").click()
     page.route("**/images/0", lambda route: route.fulfill(status=503))
     page.get_by_role("button", name="Begin with this").click()
-    expect(page.locator("#refusal")).to_contain_text("can’t be fetched from here")
+    expect(page.locator("#image-error")).to_contain_text("can’t be fetched from here")
     assert page.input_value("#image") == ""
 
 
@@ -206,5 +206,38 @@ def test_an_upload_that_is_gone_is_no_longer_in_the_form(visit: Visit, stack: St
     choose(page, photo)
     page.route("**/upload/*", lambda route: route.fulfill(status=404))
     page.reload()
-    expect(page.locator("#image-add")).to_be_visible()
+    expect(page.locator("#image-error")).to_contain_text("The picture is gone")
+    expect(page.locator("#image-add")).to_have_text("Choose, drop or paste one")
     assert page.input_value("#image") == ""
+
+
+def test_of_two_pictures_the_one_that_was_chosen_later_counts(visit: Visit, stack: Stack, photo: Path) -> None:
+    page = visit().page
+    held: list[Any] = []
+    page.route("**/upload", lambda route: held.append(route) if not held else route.continue_())
+    page.set_input_files("#image-file", photo)
+    expect(page.locator("#image-add")).to_have_text("Sending …")
+    until(lambda: page.evaluate("1") and held, bool)
+    page.evaluate(HAND_OVER, ["drop", "#composer", 48])
+    expect(page.locator(".begun .hint")).to_have_text("48 × 48")
+    with page.expect_response("**/upload"):
+        held[0].continue_()
+    expect(page.locator(".begun .hint")).to_have_text("48 × 48")
+    assert kept(stack, generate(page, "a beach", steps=4)["params"]["image"]).size == (48, 48)
+
+
+def test_words_are_pasted_as_words_also_where_a_picture_lies_beside_them(visit: Visit) -> None:
+    page = visit().page
+    page.evaluate(
+        HAND_OVER.replace("const event", 'data.setData("text/plain", "a beach"); const event'), ["paste", "#prompt", 48]
+    )
+    page.evaluate(HAND_OVER, ["paste", "#composer", 40])
+    expect(page.locator(".begun .hint")).to_have_text("40 × 40")
+
+
+def test_what_is_hidden_holds_up_nothing(visit: Visit, photo: Path) -> None:
+    page = visit().page
+    choose(page, photo)
+    page.locator("#strength").press_sequentially("1e")
+    page.get_by_role("button", name="Remove").click()
+    assert generate(page, "a beach", steps=2)["task_type"] == "text-to-image"

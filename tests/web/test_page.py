@@ -81,7 +81,7 @@ def test_every_field_has_a_label_and_a_place_for_its_error(client: Client) -> No
     for field in fields:
         # What is added one by one is written into a field that nobody sees.
         control = controls[f"{field['id']}-add"] if field.get("type") == "hidden" else field
-        assert control["id"] in labeled or control["id"] == "mask-add"  # a button, whose words name it
+        assert control["id"] in labeled or control["id"] in ("image-add", "mask-add")  # whose words name them
         assert control["aria-describedby"] == f"{field['id']}-error"
         assert control["aria-describedby"] in ids
     assert page.named("prompt")["maxlength"] == page.named("negative_prompt")["maxlength"] == "4000"

@@ -31,8 +31,10 @@ async function ask(path, options = {}) {
 
 /** Return a picture's file. One in a bucket may be out of a script's reach. */
 export async function bytes(path) {
-  const answer = await fetch(path).catch(() => null);
-  if (answer?.ok) return answer.blob();
+  const picture = await fetch(path)
+    .then((answer) => answer.ok && answer.blob())
+    .catch(() => null);
+  if (picture) return picture;
   throw new Refusal(0, { message: "This picture can’t be fetched from here: download it, and choose the file." });
 }
 

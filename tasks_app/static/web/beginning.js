@@ -1,7 +1,7 @@
 // What a task begins with: a picture that was chosen, dropped or pasted, and a mask that was painted over it.
 
 import * as api from "./api.js";
-import { announce, find } from "./dom.js";
+import { announce, find, findAll } from "./dom.js";
 import { paint } from "./painter.js";
 
 // What POST /upload takes.
@@ -12,9 +12,11 @@ export class Beginning {
   #box = find("#begin");
   #image = find("#image");
   #mask = find("#mask");
+  #add = find("#image-add");
   #shown = find("[data-layer=image]");
   #over = find("[data-layer=mask]");
   #taking = Promise.resolve(true);
+  #turn = 0;
   #types = null;
   #hooks;
 
@@ -22,17 +24,18 @@ export class Beginning {
   constructor(form, hooks) {
     this.#hooks = hooks;
     const file = find("#image-file");
-    find("#image-add").addEventListener("click", () => file.click());
+    this.#add.addEventListener("click", () => file.click());
     file.addEventListener("input", (event) => event.stopPropagation()); // the form hears of the fields themselves
     file.addEventListener("change", () => {
-      if (file.files.length) this.take(file.files[0]);
+      const [chosen] = file.files;
       file.value = ""; // so that the same one can be chosen again
+      if (chosen) this.take(() => chosen);
     });
     find("[data-do=remove]", this.#box).addEventListener("click", () => this.#remove());
     find("#mask-add").addEventListener("click", () => this.#maskOver());
     form.addEventListener("dragover", (event) => this.#canTake(event.dataTransfer) && event.preventDefault());
     form.addEventListener("drop", (event) => this.#takeFrom(event, event.dataTransfer));
-    addEventListener("paste", (event) => this.#takeFrom(event, event.clipboardData));
+    addEventListener("paste", (event) => isText(event) || this.#takeFrom(event, event.clipboardData));
     this.#shown.addEventListener("load", () => this.#measure());
     this.#shown.addEventListener("error", () => this.#gone());
   }
@@ -51,26 +54,35 @@ export class Beginning {
   /** Offer what the model is for; null where nobody knows. */
   offer(types) {
     this.#types = types;
-    this.show();
+    this.#show();
   }
 
-  /** Show what the fields name. */
-  show() {
+  /** Have no use any more for what is being sent. */
+  forget() {
+    this.#turn += 1;
+  }
+
+  /** Begin with the picture that `read` returns or promises. */
+  take(read) {
+    return this.#keepWaiting(this.#send("image", async () => fitted(await read(), this.#hooks.area())));
+  }
+
+  #show() {
     this.#box.hidden = !this.#can("image-to-image");
     const [image, mask] = [this.#image.value, this.#mask.value];
     const begun = this.type !== "text-to-image";
-    find("#image-add").hidden = begun;
-    for (const one of [find(".begun", this.#box), find("[data-begun]", this.#box)]) one.hidden = !begun;
+    for (const one of findAll("[data-begun]", this.#box)) one.hidden = !begun;
     find("#size").hidden = begun; // the picture's
-    find("#mask-add").hidden = !this.#can("inpainting");
+    this.#add.className = begun ? "quiet" : "button";
+    this.#label();
+    find("#mask-add").hidden = !begun || !this.#can("inpainting");
     find("#mask-add").textContent = mask ? "Paint the mask anew" : "Paint a mask";
     display(this.#shown, image);
     display(this.#over, this.type === "inpainting" ? mask : "");
   }
 
-  /** Send a picture, and begin with it. */
-  take(file) {
-    return this.#keepWaiting(this.#send("image", () => fitted(file, this.#hooks.area())));
+  #label() {
+    this.#add.textContent = this.type === "text-to-image" ? "Choose, drop or paste one" : "Choose another";
   }
 
   #can(type) {
@@ -78,13 +90,15 @@ export class Beginning {
   }
 
   #canTake(data) {
-    return !this.#box.hidden && [...(data?.items ?? [])].some(isPicture);
+    const busy = this.#box.hidden || document.querySelector("dialog[open]");
+    return !busy && [...(data?.items ?? [])].some(isPicture);
   }
 
   #takeFrom(event, data) {
     if (!this.#canTake(data)) return;
     event.preventDefault();
-    this.take([...data.items].find(isPicture).getAsFile());
+    const file = [...data.items].find(isPicture).getAsFile();
+    this.take(() => file);
   }
 
   #keepWaiting(sending) {
@@ -94,55 +108,75 @@ export class Beginning {
     });
   }
 
-  async #send(name, prepare) {
-    const button = find("#image-add");
+  /** Send what `read` promises for a field. What is chosen later goes before it, whichever comes first. */
+  async #send(name, read) {
+    this.forget();
+    const turn = this.#turn;
     this.#hooks.tell(name, "");
-    button.textContent = "Sending …";
+    this.#add.textContent = "Sending …";
+    announce("Sending the picture.");
     try {
-      const { id } = await api.upload(await prepare());
+      const { id } = await api.upload(await read());
+      if (turn !== this.#turn) return true;
       if (name === "image") this.#set(id, "");
       else this.#set(this.#image.value, id);
       announce(name === "image" ? "The next picture begins with this one." : "The mask is used.");
       return true;
     } catch (refusal) {
       if (!(refusal instanceof api.Refusal)) throw refusal;
+      if (turn !== this.#turn) return true;
       this.#hooks.tell(name, refusal.message);
       announce(refusal.message);
       return false;
     } finally {
-      button.textContent = "Choose, drop or paste one";
+      if (turn === this.#turn) this.#label();
     }
   }
 
   #set(image, mask) {
     [this.#image.value, this.#mask.value] = [image, mask];
-    this.show();
+    this.#show();
     this.#image.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   #remove() {
+    this.forget();
     this.#set("", "");
-    find("#image-add").focus();
+    this.#add.focus();
   }
 
   async #maskOver() {
+    const image = this.#image.value;
+    const isLoaded = await this.#shown.decode().then(
+      () => true,
+      () => false,
+    );
+    if (!isLoaded) return;
     const { src, naturalWidth: width, naturalHeight: height } = this.#shown;
     const mask = await paint({ src, width, height });
-    if (mask === null) this.#set(this.#image.value, "");
+    if (image !== this.#image.value) return;
+    if (mask === null) this.#set(image, "");
     else if (mask) await this.#keepWaiting(this.#send("mask", () => mask));
   }
 
   #measure() {
     const { naturalWidth: width, naturalHeight: height } = this.#shown;
-    find(".hint", find(".begun", this.#box)).textContent = `${width - (width % 8)} × ${height - (height % 8)}`;
+    find(".begun .hint", this.#box).textContent = `${width - (width % 8)} × ${height - (height % 8)}`;
   }
 
   /** The server keeps uploads for a while only. */
   #gone() {
-    if (this.#image.value) this.#set("", "");
+    if (!this.#image.value) return;
+    const message = "The picture is gone, or can’t be loaded: choose it again.";
+    this.#set("", "");
+    this.#hooks.tell("image", message);
+    announce(message);
   }
 }
 
+/** Whether a paste is of words, of which some programs put a picture beside them. */
+const isText = ({ target, clipboardData }) =>
+  Boolean(target.closest?.("textarea, input")) && clipboardData.types.includes("text/plain");
 const isPicture = ({ kind, type }) => kind === "file" && type.startsWith("image/");
 
 function display(img, id) {
@@ -164,10 +198,12 @@ async function fitted(file, area) {
   const least = Math.min(1, SHORTEST / Math.min(width, height));
   const scale = Math.max(least, Math.min(1, Math.sqrt(area / (width * height)), LONGEST / Math.max(width, height)));
   if (scale === 1 && TYPES.includes(file.type)) return file;
+  const scaled = (side) => Math.max(Math.min(side, SHORTEST), Math.floor(side * scale));
   const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width: Math.round(width * scale), height: Math.round(height * scale) });
+  Object.assign(canvas, { width: scaled(width), height: scaled(height) });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }

@@ -38,6 +38,7 @@ function valueOf(one) {
 
 /** Write values into the form; null empties a field. A model that isn't offered leaves the choice as it is. */
 export function fill(values) {
+  beginning.forget();
   for (const one of inputs.filter((one) => one.name in values)) {
     const value = written(values[one.name]);
     if (one.tagName !== "SELECT" || [...one.options].some((option) => option.value === value)) one.value = value;
@@ -126,7 +127,7 @@ function focusFirst(wrong) {
 /** What browsers keep from us: letters in a number's field. */
 function misspelled() {
   return findAll("[type=number]", form)
-    .filter((one) => one.validity.badInput)
+    .filter((one) => one.validity.badInput && !one.closest("[hidden]"))
     .map((one) => ({ path: one.name || one.closest("[data-addons]").dataset.addons, message: "Must be a number." }));
 }
 
@@ -157,12 +158,12 @@ export function start(generate) {
   find("button", refusal).addEventListener("click", () => form.requestSubmit());
 }
 
-/** Begin the next picture with this one. */
-export async function beginWith(picture) {
+/** Begin the next picture with the one that `read` promises. */
+export async function beginWith(read) {
   clear();
   const refused = { message: "This model can’t begin with a picture: choose another one.", retryable: false, fields: [] };
   if (find("#begin").hidden) showRefusal(refused);
-  else await beginning.take(picture);
+  else await beginning.take(read);
 }
 
 export function focusPrompt() {

@@ -91,13 +91,9 @@ function useAgain({ params, priority }, image) {
 }
 
 /** Take a picture of the wall as what the next one begins with. */
-async function beginWith(path) {
+function beginWith(path) {
   form.focusPrompt();
-  try {
-    await form.beginWith(await api.bytes(path));
-  } catch (refusal) {
-    form.showRefusal(refusal);
-  }
+  return form.beginWith(() => api.bytes(path));
 }
 
 /** Take up the tasks that this browser asked for before; the newest goes first on the wall. */

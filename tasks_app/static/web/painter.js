@@ -13,7 +13,7 @@ let settle = () => {};
 
 /** Let somebody paint over a picture. Return the mask as a PNG, null for none, undefined if they changed their mind. */
 export function paint({ src, width, height }) {
-  if (picture.getAttribute("src") !== src) {
+  if (picture.src !== src || canvas.width !== width || canvas.height !== height) {
     picture.src = src;
     find(".easel", dialog).style.setProperty("--ratio", width / height);
     Object.assign(canvas, { width, height }); // which wipes it
@@ -57,12 +57,12 @@ async function onBlack() {
 }
 
 canvas.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
+  if (!event.isPrimary || event.button !== 0) return;
   canvas.setPointerCapture(event.pointerId);
   stroke(event);
 });
 canvas.addEventListener("pointermove", (event) => {
-  if (last) stroke(event);
+  if (last && event.isPrimary && event.buttons) stroke(event);
 });
 const show = () => brush.style.setProperty("--at", (brush.value - brush.min) / (brush.max - brush.min));
 brush.addEventListener("input", show);
@@ -74,4 +74,7 @@ find("[data-do=use]", dialog).addEventListener("click", async () => {
   settle(await onBlack());
   dialog.close();
 });
-dialog.addEventListener("close", () => settle(undefined)); // settled already, when the mask is used
+dialog.addEventListener("close", () => {
+  last = null;
+  settle(undefined); // settled already, when the mask is used
+});
