@@ -160,9 +160,11 @@ def test_while_a_long_task_runs_everybody_sees_it_move_and_the_web_stays_quick(
     assert now["status"] == "succeeded"
     assert len(polled) >= 10
     assert in_redis == list(range(101))
-    # Medians: of a machine that others use too, the slowest few say nothing.
+    # Medians, and bounds that only a service that is stuck would miss: others use the machine, too.
     assert statistics.median(gaps or [0]) < 1.5
+    assert max(gaps, default=0) < 5
     assert statistics.median(latencies) < 0.1
+    assert p95 < 1
 
 
 def test_a_queued_task_is_canceled_at_once_and_never_runs(stack: Stack) -> None:
@@ -193,6 +195,7 @@ def test_running_tasks_are_canceled_within_one_step_and_a_half_second(
     with capsys.disabled():
         print(f"\n20 cancels in mid-run: p50 {percentile(waits, 0.5):.2f} s, p95 {percentile(waits, 0.95):.2f} s")
     assert statistics.median(waits) < 1.5
+    assert percentile(waits, 0.95) < 3
 
 
 def test_a_model_that_is_not_here_fails_quickly_and_says_what_to_do(stack: Stack) -> None:
