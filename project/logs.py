@@ -18,7 +18,11 @@ EXTRAS = ("task", "method", "path", "status", "seconds")
 _SECRETS = (
     (re.compile(r"\b(hf_|dh_|whsec_)[A-Za-z0-9+/]{8,}"), r"\1…"),
     (re.compile(r"(?i)\b(bearer|basic|token)(:?\s+)(?=\S*\d)[\w.~+/=-]{8,}"), r"\1\2…"),
-    (re.compile(r"(?i)([?&][\w-]*(?:key|token|sig|signature|secret|password|credential)[\w-]*=)[^&\s\"'#]+"), r"\1…"),
+    # A lookahead and a possessive quantifier: neither is tried again, so that each name is read twice at most.
+    (
+        re.compile(r"(?i)([?&](?=[\w-]*?(?:key|token|sig|signature|secret|password|credential))[\w-]++=)[^&\s\"'#]+"),
+        r"\1…",
+    ),
     (re.compile(r"(\w://[^:@/\s]*:)[^@/\s]+@"), r"\1…@"),
 )
 _process: dict[str, str] = {}

@@ -1,29 +1,81 @@
-"""Where the names of embeddings stand in prompts: as whole words, large or small, as A1111 reads them."""
+"""Where the names of embeddings stand in prompts: as whole words, in any case, as A1111 reads them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+_WORD = re.compile(r"\w")
+# What follows each character of the names; the name that ends here lies under the empty string.
+Node = dict[str, "Node | str"]
+
+
+class Found(NamedTuple):
+    """A name, and the part of the text that it takes."""
+
+    name: str
+    start: int
+    end: int
 
 
 def named(text: str, names: Iterable[str]) -> list[str]:
     """Return those of the names that stand in a text, sorted."""
-    known = list(names)
-    return sorted({known[_index(match)] for match in _words(known).finditer(text)})
+    return sorted({found.name for found in _find(text, names)})
 
 
 def replaced(text: str, by_name: Mapping[str, str]) -> str:
     """Return a text with something else for each name that stands in it."""
-    instead = list(by_name.values())
-    return _words(list(by_name)).sub(lambda match: instead[_index(match)], text)
+    parts, end = [], 0
+    for found in _find(text, by_name):
+        parts += [text[end : found.start], by_name[found.name]]
+        end = found.end
+    return "".join([*parts, text[end:]])
 
 
-def _words(names: list[str]) -> re.Pattern[str]:
-    # Of two that begin alike the longer one is meant; of each the group tells the index.
-    longest_first = sorted(enumerate(names), key=lambda each: -len(each[1]))
-    found = "|".join(f"(?P<_{index}>{re.escape(name)})" for index, name in longest_first)
-    return re.compile(rf"(?<!\w)(?:{found})(?!\w)" if found else r"(?!)", re.IGNORECASE)
+def _find(text: str, names: Iterable[str]) -> Iterator[Found]:
+    """Yield the names in a text, of two that begin alike the longer one.
+
+    The names are one tree, so that the work does not grow with their number.
+    """
+    root, folded = _tree(names), list(map(_fold, text))
+    position = 0
+    while position < len(text):
+        found = None
+        if folded[position] in root and not (position and _WORD.match(text, position - 1)):
+            found = _longest(root, text, folded, position)
+        if found is not None:
+            yield found
+        position = found.end if found is not None else position + 1
 
 
-def _index(match: re.Match[str]) -> int:
-    return int(str(match.lastgroup).removeprefix("_"))
+def _longest(root: Node, text: str, folded: list[str], start: int) -> Found | None:
+    """Return the longest name that begins at a place of the text and ends before no letter or digit."""
+    found, node = None, root
+    for end in range(start, len(folded)):
+        following = node.get(folded[end])
+        if not isinstance(following, dict):
+            break
+        node = following
+        name = node.get("")
+        if isinstance(name, str) and not _WORD.match(text, end + 1):
+            found = Found(name, start, end + 1)
+    return found
+
+
+def _tree(names: Iterable[str]) -> Node:
+    root: Node = {}
+    for name in names:
+        node = root
+        for character in map(_fold, name):
+            following = node.setdefault(character, {})
+            assert isinstance(following, dict), "only the empty string leads to a name"
+            node = following
+        node.setdefault("", name)
+    return root
+
+
+def _fold(character: str) -> str:
+    """Return what a character and its other case have in common; always one character."""
+    folded = character.casefold()
+    return folded if len(folded) == 1 else character

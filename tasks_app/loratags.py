@@ -7,13 +7,20 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_TAG = re.compile(r"\s*<lora:([^:<>]+)(?::([^<>]*))?>")
+# A longer prompt is not searched: no field takes what would be left of it.
+MAX_LENGTH = 16_384
+# Without the spaces before it, which would be searched again from each of them.
+_TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
 
 
 def taken(prompt: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return a prompt without its tags, and the LoRAs that they name; a weight that is no number stays as it is."""
-    found = [_lora(name, weight) for name, weight in _TAG.findall(prompt)]
-    return (_TAG.sub("", prompt).strip(), found) if found else (prompt, [])
+    """Return a prompt without its tags, and the LoRAs that they name; a weight that is not a number stays as it is."""
+    tags = list(_TAG.finditer(prompt)) if len(prompt) <= MAX_LENGTH else []
+    if not tags:
+        return prompt, []
+    ends = [0, *(tag.end() for tag in tags)]
+    texts = [prompt[end : tag.start()].rstrip() for end, tag in zip(ends, tags, strict=False)]
+    return "".join([*texts, prompt[ends[-1] :]]).strip(), [_lora(tag[1], tag[2] or "") for tag in tags]
 
 
 def written(prompt: str, loras: Iterable[Mapping[str, Any]]) -> str:

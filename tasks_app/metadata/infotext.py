@@ -107,7 +107,8 @@ def _number(kind: type[int] | type[float], text: str) -> float | None:
         number = kind(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    # No float can be compared with an integer of 400 digits.
+    return number if isinstance(number, int) or math.isfinite(number) else None
 
 
 def _quoted(value: Any) -> str:

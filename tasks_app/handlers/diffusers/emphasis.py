@@ -7,6 +7,7 @@ compel's own grammar, `words++`, is not used: its time grows fourfold with each 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from tasks_app.errors import InvalidParams
@@ -18,7 +19,7 @@ MAX_LIGHT = 30
 # What brackets without a number multiply weights with.
 _FACTORS = {"(": 1.1, "[": 1 / 1.1}
 _OPENING = {")": "(", "]": "["}
-_TOKEN = re.compile(r"\\(?P<escaped>[\\()\[\]])|:\s*(?P<weight>\d+\.?\d*|\.\d+)\s*\)|[\\()\[\]:]|[^\\()\[\]:]+")
+_TOKEN = re.compile(r"\\(?P<escaped>[\\()\[\]])|:\s*(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\)|[\\()\[\]:]|[^\\()\[\]:]+")
 
 # Words and how much they weigh.
 Fragment = tuple[str, float]
@@ -30,28 +31,43 @@ def parse(text: str, field: str) -> list[Fragment]:
     Raises:
         InvalidParams: something weighs more than `MAX_WEIGHT`, or more than `MAX_LIGHT` weigh less than 1.
     """
-    parts: list[Fragment] = []
-    opened: dict[str, list[int]] = {bracket: [] for bracket in _FACTORS}
-    for token in _TOKEN.finditer(text):
-        if not _closed(token, parts, opened):
-            if token[0] in opened:
-                opened[token[0]].append(len(parts))
-            parts.append((token["escaped"] or token[0], 1.0))
-    alike = groupby((part for part in parts if part[0]), key=lambda part: part[1])
+    tokens = list(_TOKEN.finditer(text))
+    alike = groupby(_weighted(tokens, _factors(tokens)), key=lambda fragment: fragment[1])
     found = [("".join(words for words, _ in group), weight) for weight, group in alike]
-    if any(weight > MAX_WEIGHT for _, weight in found):
+    if not all(weight <= MAX_WEIGHT for _, weight in found):
         raise InvalidParams(f"{field}: no words can weigh more than {MAX_WEIGHT:g}.")
     if sum(weight < 1 for _, weight in found) > MAX_LIGHT:
         raise InvalidParams(f"{field}: at most {MAX_LIGHT} groups of words can weigh less than 1.")
     return found
 
 
-def _closed(token: re.Match[str], parts: list[Fragment], opened: dict[str, list[int]]) -> bool:
-    """Weigh what is between this bracket and the one that it closes; return whether there is such a one."""
-    bracket = "(" if token["weight"] else _OPENING.get(token[0])
-    if bracket is None or not opened[bracket]:
-        return False
-    factor = float(token["weight"] or _FACTORS[bracket])
-    start = opened[bracket].pop()
-    parts[start:] = [("", 1.0), *((words, weight * factor) for words, weight in parts[start + 1 :])]
-    return True
+def _factors(tokens: Sequence[re.Match[str]]) -> dict[int, float]:
+    """Return what each bracket that is closed, and the one that closes it, multiplies weights with, by their index."""
+    opened: dict[str, list[int]] = {bracket: [] for bracket in _FACTORS}
+    factors: dict[int, float] = {}
+    for index, token in enumerate(tokens):
+        if token[0] in opened:
+            opened[token[0]].append(index)
+        bracket = _bracket(token)
+        if bracket and opened[bracket]:
+            factors[opened[bracket].pop()] = factors[index] = float(token["weight"] or _FACTORS[bracket])
+    return factors
+
+
+def _weighted(tokens: Sequence[re.Match[str]], factors: Mapping[int, float]) -> Iterator[Fragment]:
+    """Yield the words with their weights; brackets that have a factor are not among them."""
+    # One stack for each kind of bracket, because `(a [b) c]` is allowed.
+    weights = {bracket: [1.0] for bracket in _FACTORS}
+    for index, token in enumerate(tokens):
+        bracket = _bracket(token)
+        if index not in factors:
+            yield token["escaped"] or token[0], weights["("][-1] * weights["["][-1]
+        elif bracket:
+            weights[bracket].pop()
+        else:
+            weights[token[0]].append(weights[token[0]][-1] * factors[index])
+
+
+def _bracket(token: re.Match[str]) -> str | None:
+    """Return the kind of bracket that a token would close, if any."""
+    return "(" if token["weight"] else _OPENING.get(token[0])

@@ -1,0 +1,1 @@
+"""Inputs made to keep a parser busy: doubling one must not do more than double the work."""
