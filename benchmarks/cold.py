@@ -45,7 +45,7 @@ def start(here: World) -> tuple[float, float]:
 
 def first_step_at(task_id: str) -> float:
     """Return when the first step was told, by the clock of Redis, or 0."""
-    from tasks_app import progress
+    from tasks_app.events import progress
 
     events: list[Any] = progress.client.xrange(progress.events_key(UUID(task_id))) or []
     for entry, fields in events:

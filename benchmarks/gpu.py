@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import architectures, pipeline
 from benchmarks.report import arguments, grid, machine, ratios
-from tasks_app.contracts import GenerationRequest
-from tasks_app.handlers.diffusers.handler import DiffusersHandler
+from tasks_app.engine.diffusers.handler import DiffusersHandler
+from tasks_app.engine.types import GenerationRequest
 from tests import tiny
 
 NAME = "random-sd"

@@ -32,10 +32,10 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from tasks_app.contracts import GenerationRequest, LoadOptions
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, LoadOptions
 from tasks_app.errors import ModelLoadFailed
-from tasks_app.handlers.diffusers import memory
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import tiny
 
 DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"

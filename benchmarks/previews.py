@@ -18,10 +18,10 @@ from typing import Any
 
 from benchmarks.pipeline import MODELS
 from benchmarks.report import Line, Target, arguments, machine, ratios, table
-from tasks_app import previews
-from tasks_app.contracts import GenerationRequest, Progress
-from tasks_app.handlers.diffusers.call import Call
-from tasks_app.handlers.diffusers.handler import DiffusersHandler
+from tasks_app.engine.diffusers.call import Call
+from tasks_app.engine.diffusers.handler import DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, Progress
+from tasks_app.images import previews
 
 MOST = {0: Target(bound=2, unit=" %"), 2: Target(bound=3, unit=" %")}
 # How much longer a run may take with previews: threads of torch beside its own made it 2.3 times as long on some CPUs.

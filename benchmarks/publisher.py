@@ -8,7 +8,8 @@ from uuid import UUID
 
 import django
 
-from tasks_app.contracts import Claim, Progress, percent
+from tasks_app.contracts import Claim
+from tasks_app.engine.types import Progress, percent
 
 STEPS_PER_SECOND = 5
 TOTAL_STEPS = 1_000_000
@@ -16,7 +17,8 @@ TOTAL_STEPS = 1_000_000
 
 def tell(task_id: UUID, step: int) -> None:
     """Publish one step, with the time at which it was; beat the row's heart each second."""
-    from tasks_app import lifecycle, progress
+    from tasks_app.events import progress
+    from tasks_app.queue import lifecycle
 
     data = {
         "attempt": 1,

@@ -94,8 +94,9 @@ def operations() -> Operations:
     from django.db import transaction
     from django.test import Client
 
-    from tasks_app import lifecycle, sweeper
     from tasks_app.models import Task
+    from tasks_app.queue import lifecycle
+    from tasks_app.worker import sweeper
 
     settings.ALLOWED_HOSTS = ["testserver"]
     settings.RETENTION = {"failed": {"age_days": None, "count": 100}}
@@ -188,7 +189,7 @@ def get_last_page() -> None:
 
 def purge() -> None:
     """Let a batch of tasks that failed go."""
-    from tasks_app import retention
+    from tasks_app.worker import retention
 
     with closing(retention.purge()) as purged:
         assert len(list(islice(purged, retention.BATCH))) == retention.BATCH

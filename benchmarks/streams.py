@@ -72,7 +72,7 @@ def held(pid: int) -> Held:
     """Look at the web process and at the connections that bear its name."""
     from django.db import connection
 
-    from tasks_app import progress
+    from tasks_app.events import progress
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [NAME])
@@ -98,7 +98,7 @@ def queued(number: int, priority: int) -> list[UUID]:
 
 def running(number: int) -> list[UUID]:
     """Have tasks claimed."""
-    from tasks_app import lifecycle
+    from tasks_app.queue import lifecycle
 
     queued(number, priority=10)
     claims = [lifecycle.claim(worker="benchmark:1", lease_seconds=3600) for _ in range(number)]
@@ -122,7 +122,7 @@ def post(world: World, number: int) -> list[float]:
 @contextmanager
 def publishing(world: World, task_ids: Sequence[UUID]) -> Iterator[None]:
     """Run the publisher; it publishes when the block begins."""
-    from tasks_app import progress
+    from tasks_app.events import progress
 
     arguments = ["-m", "benchmarks.publisher", *map(str, task_ids)]
     with stack.part(world.directory / "publisher.log", world.env, *arguments):

@@ -14,10 +14,10 @@ from django.urls import get_resolver
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django.setup(set_prefix=False)
 
-from tasks_app.api import waiting  # noqa: E402 - needs the settings
-from tasks_app.api.body import bounded  # noqa: E402
-from tasks_app.api.requests import identified  # noqa: E402
-from tasks_app.api.shapes import error_body  # noqa: E402
+from tasks_app.api.http.body_limit import bounded  # noqa: E402
+from tasks_app.api.http.error_bodies import error_body  # noqa: E402
+from tasks_app.api.http.request_id import identified  # noqa: E402
+from tasks_app.api.live import prefer_wait  # noqa: E402 - needs the settings
 
 
 class Handler(ASGIHandler):
@@ -49,10 +49,10 @@ class Handler(ASGIHandler):
 
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:
         """Send it; one that takes its time after its request's thread and database connection are given back."""
-        if response.streaming or waiting.held(response):
+        if response.streaming or prefer_wait.held(response):
             await _release_thread()
-        if waiting.held(response):
-            await waiting.settle(response)
+        if prefer_wait.held(response):
+            await prefer_wait.settle(response)
         await super().send_response(response, send)
 
 

@@ -86,7 +86,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "tasks_app.api.exceptions.DatabaseAwayMiddleware",
+    "tasks_app.api.http.exceptions.DatabaseAwayMiddleware",
 ]
 TEMPLATES: list[dict[str, Any]] = [
     {
@@ -144,9 +144,9 @@ _s3 = {
     "secret_key": env.AWS_SECRET_ACCESS_KEY,
     "security_token": env.AWS_SESSION_TOKEN,
 }
-_local = {"BACKEND": "tasks_app.storage.DurableStorage"}
+_local = {"BACKEND": "tasks_app.images.storage.DurableStorage"}
 STORAGES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": _s3} if env.S3_BUCKET else _local,
+    "default": {"BACKEND": "tasks_app.images.s3.BucketStorage", "OPTIONS": _s3} if env.S3_BUCKET else _local,
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
@@ -154,16 +154,16 @@ STORAGES: dict[str, dict[str, Any]] = {
 # No forms: JSON in, JSON out.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "tasks_app.api.authentication.KeyAuthentication",
-        "tasks_app.api.authentication.SignedUrlAuthentication",
-        "tasks_app.api.authentication.StaffAuthentication",
+        "tasks_app.api.http.authentication.KeyAuthentication",
+        "tasks_app.api.http.authentication.SignedUrlAuthentication",
+        "tasks_app.api.http.authentication.StaffAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.api.authentication.HasScope"],
-    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.throttles.KeyThrottle"],
-    "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.StrictJSONParser"],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.api.http.authentication.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.http.throttles.KeyThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.api.http.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.schema.generator.TableSchema",
-    "EXCEPTION_HANDLER": "tasks_app.api.exceptions.handle",
+    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.openapi.generator.TableSchema",
+    "EXCEPTION_HANDLER": "tasks_app.api.http.exceptions.handle",
     "UNAUTHENTICATED_USER": None,
     # What concerns an object as a whole is told under the object's own path.
     "NON_FIELD_ERRORS_KEY": "",
@@ -184,8 +184,8 @@ SPECTACULAR_SETTINGS = {
         {"name": "A1111", "description": "What clients of A1111's web UI speak."},
         {"name": "service", "description": "The service itself."},
     ],
-    "PREPROCESSING_HOOKS": ["tasks_app.api.schema.generator.without_slash"],
-    "POSTPROCESSING_HOOKS": ["tasks_app.api.schema.generator.complete"],
+    "PREPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.without_slash"],
+    "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.complete"],
 }
 KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
 # Knox's own migrations would make a table for the model that takes this one's place.
@@ -289,6 +289,6 @@ DRAMATIQ_BROKER = {
     # Neither retries nor time limits: attempts live in the row, and the inference thread can't be interrupted.
     "MIDDLEWARE": [
         "django_dramatiq.middleware.DbConnectionsMiddleware",
-        "tasks_app.worker.WorkerMiddleware",
+        "tasks_app.worker.middleware.WorkerMiddleware",
     ],
 }

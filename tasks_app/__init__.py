@@ -1,1 +1,1 @@
-"""Text-to-image tasks, from the POST to the picture."""
+"""Image-generation tasks, from the POST to the PNG."""

@@ -12,6 +12,7 @@ class TasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, and give the models that the settings name their rows after each migrate."""
-        from tasks_app import catalog, checks  # noqa: F401
+        from tasks_app import checks  # noqa: F401
+        from tasks_app.catalog import resolve
 
-        post_migrate.connect(catalog.sync_after_migrate, sender=self)
+        post_migrate.connect(resolve.sync_after_migrate, sender=self)

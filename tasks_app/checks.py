@@ -8,14 +8,15 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
-from tasks_app import catalog, task_types
+from tasks_app.catalog import resolve
+from tasks_app.task_types import registry
 
 
 @register()
 def check_task_types(**kwargs: Any) -> list[CheckMessage]:
     """Every registered task type names modules that exist and has a PROVIDERS entry."""
     messages: list[CheckMessage] = []
-    for entry in task_types.registered():
+    for entry in registry.registered():
         for dotted in (entry.params, entry.handler):
             if not _module_exists(dotted.rpartition(".")[0]):
                 messages.append(Error(f"{entry.name}/{entry.provider}: no module for {dotted}.", id="tasks_app.E001"))
@@ -28,7 +29,7 @@ def check_task_types(**kwargs: Any) -> list[CheckMessage]:
 def check_default_model(**kwargs: Any) -> list[CheckMessage]:
     """Check that requests which name no model get one that this server allows."""
     # Not by its row: checks run where no database is.
-    if catalog.by_settings(settings.DEFAULT_MODEL_ID) is None:
+    if resolve.by_settings(settings.DEFAULT_MODEL_ID) is None:
         hint = "Name a folder of MODELS_DIR, an alias or an id on the Hub."
         return [Error(f"DEFAULT_MODEL_ID: {settings.DEFAULT_MODEL_ID} is no model.", hint=hint, id="tasks_app.E003")]
     return []
@@ -55,7 +56,7 @@ def check_sentry(**kwargs: Any) -> list[CheckMessage]:
 @register()
 def check_storage(**kwargs: Any) -> list[CheckMessage]:
     """Check that what the pictures' storage needs is installed."""
-    bucket = settings.STORAGES["default"]["BACKEND"] == "tasks_app.s3.BucketStorage"
+    bucket = settings.STORAGES["default"]["BACKEND"] == "tasks_app.images.s3.BucketStorage"
     if not bucket or (_module_exists("storages") and _module_exists("boto3")):
         return []
     hint = "`uv sync --extra s3` installs it."

@@ -15,8 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from tasks_app import outcomes, pauses, registry, statistics
+from tasks_app.events import status_events
 from tasks_app.models import Pause
+from tasks_app.queue import pauses, statistics, workers
 
 PREFIX = "diffusers_handler_"
 
@@ -34,7 +35,7 @@ class _Service(Collector):
         yield _gauge("tasks_running", "Tasks that run.", statistics.running())
         yield from _workers()
         yield _paused()
-        counts = outcomes.counts()
+        counts = status_events.counts()
         yield _gauge("redis_up", "Whether Redis answers; without it what ended is not told.", int(counts is not None))
         if counts is not None:
             yield _counter("tasks_ended", "Tasks that ended.", ["status", "model"], counts, "ended")
@@ -78,8 +79,8 @@ def _workers() -> Iterator[Metric]:
     loads = CounterMetricFamily(PREFIX + "model_loads", "Models that were loaded.", labels=model)
     hits = CounterMetricFamily(PREFIX + "model_cache_hits", "Calls that found their model loaded.", labels=model)
     silence = Extract(Now() - F("seen_at"), "epoch")
-    for worker in registry.workers().annotate(silence=silence).exclude(left_at__isnull=False):
-        alive = worker.state in registry.ALIVE
+    for worker in workers.workers().annotate(silence=silence).exclude(left_at__isnull=False):
+        alive = worker.state in workers.ALIVE
         up.add_metric([worker.name], int(alive))
         silent.add_metric([worker.name], float(worker.silence))
         if alive and worker.memory_used is not None and worker.memory_total is not None:
@@ -100,7 +101,7 @@ def _paused() -> Metric:
     return family
 
 
-def _counter(name: str, about: str, labels: list[str], counts: outcomes.Counts, kind: str) -> Metric:
+def _counter(name: str, about: str, labels: list[str], counts: status_events.Counts, kind: str) -> Metric:
     family = CounterMetricFamily(PREFIX + name, about, labels=labels)
     for (found, *values), count in sorted(counts.items()):
         if found == kind:
@@ -108,9 +109,9 @@ def _counter(name: str, about: str, labels: list[str], counts: outcomes.Counts, 
     return family
 
 
-def _histogram(name: str, about: str, counts: outcomes.Counts, kind: str) -> Metric:
+def _histogram(name: str, about: str, counts: status_events.Counts, kind: str) -> Metric:
     family = HistogramMetricFamily(PREFIX + name, about, labels=["model"])
-    bounds = [*map(floatToGoString, outcomes.BUCKETS), "+Inf"]
+    bounds = [*map(floatToGoString, status_events.BUCKETS), "+Inf"]
     for model in sorted({labels[1] for labels in counts if labels[0] == kind}):
         within = accumulate(counts.get((kind, model, str(index)), 0.0) for index in range(len(bounds)))
         family.add_metric([model], list(zip(bounds, within, strict=True)), counts[f"{kind}_sum", model])

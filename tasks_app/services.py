@@ -15,22 +15,16 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
-from tasks_app import (
-    actors,
-    admission,
-    catalog,
-    errors,
-    lifecycle,
-    outcomes,
-    parameters,
-    pauses,
-    registry,
-    storage,
-    task_types,
-    uploads,
-)
-from tasks_app.contracts import Caller, Once, Submission, Webhook, steps_taken
+from tasks_app import errors
+from tasks_app.catalog import resolve
+from tasks_app.contracts import Caller, Once, Submission, Webhook
+from tasks_app.engine.types import steps_taken
+from tasks_app.events import status_events
+from tasks_app.images import storage, uploads
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
+from tasks_app.queue import admission, dispatch, lifecycle, pauses
+from tasks_app.queue import workers as worker_registry
+from tasks_app.task_types import parameters, registry
 from tasks_app.webhooks import deliveries
 
 logger = logging.getLogger(__name__)
@@ -67,7 +61,7 @@ def cancel(task_id: UUID) -> bool:
     """Cancel a queued task, or ask the worker of a running one to; False when it had ended before."""
     status = lifecycle.cancel(task_id)
     if status == Status.CANCELED:
-        outcomes.tell(task_id, status)
+        status_events.tell(task_id, status)
     return status is not None
 
 
@@ -101,7 +95,7 @@ def reproduce(task: Task, *, caller: Caller, once: Once | None = None) -> tuple[
     """
     if task.status != Status.SUCCEEDED:
         raise errors.NotReproducible(str(errors.NotReproducible.__doc__))
-    catalog.resolve(task.model_id)
+    resolve.resolve(task.model_id)
     return submit(replace(_again(task), reproduces=task.pk), caller=caller, once=once)
 
 
@@ -145,7 +139,7 @@ def command(
     kind: WorkerCommand.Kind, model_id: str, workers: Iterable[str], *, by: User | None = None
 ) -> list[WorkerCommand]:
     """Ask workers to load a model or to give it up; returns what was left for those that can be reached."""
-    return registry.order(kind, model_id, workers, by=by)
+    return worker_registry.order(kind, model_id, workers, by=by)
 
 
 def _again(task: Task) -> Submission:
@@ -160,7 +154,7 @@ def _again(task: Task) -> Submission:
         seed=task.seed,
         priority=task.priority,
         sent=frozenset(task.sent),
-        uploads=tuple(parameters.uploads(task_types.get(task.task_type, task.provider), task.params).values()),
+        uploads=tuple(parameters.uploads(registry.get(task.task_type, task.provider), task.params).values()),
         reproduces=task.reproduces_id,
     )
 
@@ -199,4 +193,4 @@ def _told(webhook: Webhook | None) -> dict[str, Any]:
 
 def _wake(task_id: UUID) -> None:
     # Robust: a ticket that can't be sent must not turn a committed row into an error.
-    transaction.on_commit(lambda: actors.wake(task_id), robust=True)
+    transaction.on_commit(lambda: dispatch.wake(task_id), robust=True)

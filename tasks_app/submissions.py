@@ -13,11 +13,12 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app import access, catalog, errors, metadata, parameters, task_types, uploads
-from tasks_app.catalog import ResolvedModel
+from tasks_app import errors
+from tasks_app.access import permissions
+from tasks_app.catalog import resolve
+from tasks_app.catalog.resolve import ResolvedModel
 from tasks_app.contracts import Caller, Recovered, Submission, Webhook
-from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
-from tasks_app.strict import (
+from tasks_app.fields import (
     StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
@@ -26,8 +27,11 @@ from tasks_app.strict import (
     details,
     has_surrogate,
 )
-from tasks_app.task_types import TaskType
-from tasks_app.webhooks import guard, letters
+from tasks_app.images import metadata, uploads
+from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, WebhookEvent
+from tasks_app.task_types import parameters, registry
+from tasks_app.task_types.registry import TaskType
+from tasks_app.webhooks import payload, url_policy
 
 SEEDS = 2**32
 SIZE = {"width", "height"}
@@ -47,7 +51,7 @@ class WebhookUrlField(StrictCharField):
     def to_internal_value(self, data: Any) -> str:
         """Return the URL."""
         try:
-            guard.parse(data, letters.policy())
+            url_policy.parse(data, payload.policy())
         except errors.DestinationRefused as error:
             raise serializers.ValidationError(str(error), code="invalid") from None
         return str(data)
@@ -77,7 +81,7 @@ class SubmissionSerializer(StrictSerializer):
     clients of facades, send fields that nobody chose.
     """
 
-    task_type = StrictChoiceField(sorted({entry.name for entry in task_types.registered()}))
+    task_type = StrictChoiceField(sorted({entry.name for entry in registry.registered()}))
     params = PassedOn()
     priority = StrictIntegerField(
         min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0, help_text="The highest first."
@@ -101,7 +105,7 @@ class SubmissionSerializer(StrictSerializer):
             found |= details(error)
         if isinstance(data, dict) and "params" in data:
             self._model, wrong_model = _model(data["params"])
-            params = _params_serializer(data, self._model, self.context.get("caller", access.NOBODY))
+            params = _params_serializer(data, self._model, self.context.get("caller", permissions.NOBODY))
             if params.is_valid() and not wrong_model:
                 values["params"] = params.validated_data
             else:
@@ -128,7 +132,7 @@ class SubmissionSerializer(StrictSerializer):
         assert model is not None, "a valid submission has a model"
         # Who sends a seed wants just that picture again.
         batchable = seed is None if values["batchable"] is None else values["batchable"]
-        entry = task_types.get(values["task_type"], provider)
+        entry = registry.get(values["task_type"], provider)
         sent = self._sent(entry)
         return Submission(
             task_type=values["task_type"],
@@ -188,12 +192,12 @@ def _params_serializer(
     """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
     params = data["params"] if isinstance(data["params"], dict) else {}
     named = data.get("task_type"), params.get("provider", "diffusers")
-    entries = task_types.registered()
+    entries = registry.registered()
     entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
     defaults = {} if model is None else model.defaults
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
-    folder = None if model is None else catalog.configuration(model.model_id, model.revision)
+    folder = None if model is None else resolve.configuration(model.model_id, model.revision)
     uploaded = partial(uploads.find, caller=caller)
     return parameters.serializer(
         entry, data["params"], defaults=defaults, max_images=max_images, folder=folder, uploaded=uploaded
@@ -206,6 +210,6 @@ def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
     if name is not None and (not isinstance(name, str) or not name or "\0" in name or has_surrogate(name)):
         return None, {}  # refused by the field itself
     try:
-        return catalog.resolve(name), {}
+        return resolve.resolve(name), {}
     except errors.ModelNotAllowed as error:
         return None, {"model_id": [serializers.ErrorDetail(str(error), code=error.code)]}

@@ -6,9 +6,12 @@ from typing import Any
 
 from PIL import Image
 
-from tasks_app import lifecycle, progress, storage
-from tasks_app.contracts import Claim, GeneratedImage, Progress, Recipe, StoredImage
+from tasks_app.contracts import Claim, Recipe, StoredImage
+from tasks_app.engine.types import GeneratedImage, Progress
+from tasks_app.events import progress
+from tasks_app.images import storage
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle
 from tests.claims import claim_one, succeed_one
 
 RECIPE = Recipe(

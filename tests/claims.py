@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasks_app import lifecycle
 from tasks_app.contracts import Claim, StoredImage, Success
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle
 
 
 def claim_one(**how: Any) -> Task | None:

@@ -12,7 +12,7 @@ from django.db import connection
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from tasks_app import progress
+from tasks_app.events import progress
 from tasks_app.models import Task, Worker
 from tests.claims import claim_one
 from tests.fake import handler as fake
@@ -149,11 +149,11 @@ def behave() -> Iterator[Callable[[str, fake.Behaviour], str]]:
 @pytest.fixture
 def undrained() -> Iterator[None]:
     """Let this process claim again after a test that drains it."""
-    from tasks_app import draining
+    from tasks_app.worker import shutdown
 
     yield
-    draining.asked.clear()
-    draining.hurried.clear()
+    shutdown.asked.clear()
+    shutdown.hurried.clear()
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app import admission, keys, lifecycle
+from tasks_app.access import api_keys
 from tasks_app.models import ApiKey, IdempotencyKey, Scope, Task
+from tasks_app.queue import admission, lifecycle
 from tests.claims import claim_one
 
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house"}}
@@ -25,7 +26,7 @@ Answer = TypeVar("Answer")
 def make_key(**limits: Any) -> tuple[ApiKey, Client]:
     user, _ = User.objects.get_or_create(username="ada")
     name = f"key {ApiKey.objects.count()}"
-    key, token = keys.create(user=user, name=name, scopes=[Scope.READ, Scope.SUBMIT], **limits)
+    key, token = api_keys.create(user=user, name=name, scopes=[Scope.READ, Scope.SUBMIT], **limits)
     return key, Client(headers={"authorization": f"Bearer {token}"})
 
 

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import actors, draining, execution, lifecycle, providers, saving
-from tasks_app.contracts import GenerationRequest, Progress, Report
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import GenerationRequest, Progress
 from tasks_app.models import Status, Task
+from tasks_app.queue import dispatch, lifecycle
+from tasks_app.worker import engines, shutdown, supervisor
+from tasks_app.worker import saver as saver_module
 from tests.fake import handler as fake
 from tests.fake import storage as waiting_storage
 from tests.stack import until, worker
@@ -32,8 +35,8 @@ def row(task: Task) -> Task:
 
 
 def run_all() -> None:
-    execution.run_all()
-    saving.finish()
+    supervisor.run_all()
+    saver_module.finish()
 
 
 def decoding(call: Callable[[], object]) -> fake.Behaviour:
@@ -71,7 +74,7 @@ def test_what_is_claimed_ahead_waits_for_company_no_longer_than_the_last_one_dec
     make_task: MakeTask, behave: Behave, settings: Any
 ) -> None:
     settings.MAX_BATCH, settings.BATCH_WAIT_MS = 4, 3_600_000
-    engine: Any = providers.handler("text-to-image", "fake")
+    engine: Any = engines.handler("text-to-image", "fake")
 
     def send_more() -> None:
         until_claimed(second)
@@ -177,7 +180,7 @@ def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_fin
 
     def drain() -> None:
         until_claimed(second)
-        draining.drain(GRACE_SECONDS)
+        shutdown.drain(GRACE_SECONDS)
         given_back.append(until(lambda: row(second), lambda now: now.status == Status.QUEUED, patience=10))
 
     first = make_task(params={"prompt": behave("first", decoding(drain))})
@@ -190,10 +193,10 @@ def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_fin
 def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp_path: Path) -> None:
     tasks = [make_task(params={"prompt": "stall"}) for _ in range(2)]
     with worker(tmp_path, HANG_SECONDS="1") as process:
-        actors.wake(tasks[0].pk)
+        dispatch.wake(tasks[0].pk)
         for task in tasks:
             until(lambda task=task: row(task).attempt, bool)
-        assert process.wait(timeout=60) == draining.EXIT_HUNG
+        assert process.wait(timeout=60) == shutdown.EXIT_HUNG
     # The second is the first to be claimed where the worker's sweeper has the first locked in that moment.
     after = {(now.status, now.attempt, now.losses) for now in map(row, tasks)}
     assert after == {(Status.RUNNING, 1, 0), (Status.QUEUED, 1, 0)}

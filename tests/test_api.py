@@ -15,9 +15,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
-from tasks_app import lifecycle, progress, services, storage
-from tasks_app.contracts import Claim, GeneratedImage, StoredImage
+from tasks_app import services
+from tasks_app.contracts import Claim, StoredImage
+from tasks_app.engine.types import GeneratedImage
+from tasks_app.events import progress
+from tasks_app.images import storage
 from tasks_app.models import DiffusionModel, Task
+from tasks_app.queue import lifecycle
 from tests.acting import store
 from tests.claims import succeed_one
 

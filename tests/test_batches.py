@@ -15,11 +15,15 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
-from tasks_app import actors, draining, errors, execution, lifecycle, metadata, providers, saving
-from tasks_app.contracts import GenerationRequest, Progress, Report
+from tasks_app import errors
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import GenerationRequest, Progress
+from tasks_app.images import metadata
+from tasks_app.images.storage import DurableStorage
 from tasks_app.models import DiffusionModel, Status, Task, TaskImage
-from tasks_app.storage import DurableStorage
-from tasks_app.warmth import Warmth
+from tasks_app.queue import dispatch, lifecycle
+from tasks_app.worker import engines, saver, shutdown, supervisor
+from tasks_app.worker.warm_models import Warmth
 from tests import tiny
 from tests.fake import handler as fake
 from tests.fake import storage as waiting_storage
@@ -34,12 +38,12 @@ KEY = "1" * 32
 @pytest.fixture(autouse=True)
 def _settings(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.MAX_BATCH, settings.HEARTBEAT_SECONDS = 4, 0.05
-    monkeypatch.setattr(execution, "_warmth", Warmth())
+    monkeypatch.setattr(supervisor, "_warmth", Warmth())
 
 
 @pytest.fixture
 def engine() -> Iterator[Any]:
-    engine: Any = providers.handler("text-to-image", "fake")
+    engine: Any = engines.handler("text-to-image", "fake")
     engine.calls.clear()
     return engine
 
@@ -95,7 +99,7 @@ def test_tasks_run_in_one_call_and_each_gets_its_own_pictures_progress_and_end(
     batch: Callable[..., list[Task]], engine: Any, events: Events
 ) -> None:
     tasks = batch("one", "two", "three", num_images=1)
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert engine.calls == [["one", "two", "three"]]
     for task in tasks:
         after, stream = row(task), events(task.pk)
@@ -124,7 +128,7 @@ def test_a_cancel_of_one_ends_it_while_the_others_run_on(
         connection.close()
 
     behave("cancels the second", cancel_and_go_on)
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert seen == ["running", "canceled", "running"]
     assert statuses(tasks) == ["succeeded", "canceled", "succeeded"]
     assert not TaskImage.objects.filter(task=tasks[1]).exists()
@@ -141,7 +145,7 @@ def test_when_all_are_canceled_the_call_stops(batch: Callable[..., list[Task]], 
         until_stopped(request, report)
 
     behave("stops", cancel_all)
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert statuses(tasks) == ["canceled", "canceled"]
 
 
@@ -158,7 +162,7 @@ def test_one_whose_deadline_passes_is_ended_alone(batch: Callable[..., list[Task
         connection.close()
 
     behave("waits for the second", pass_the_deadline)
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert [(row(task).status, row(task).error_code) for task in tasks] == [("succeeded", ""), ("failed", "timed_out")]
 
 
@@ -167,15 +171,15 @@ def test_a_batch_that_is_drained_is_given_back_whole(batch: Callable[..., list[T
     tasks = batch("drains", "two")
 
     def drain(request: GenerationRequest, report: Report) -> None:
-        draining.drain(0)
+        shutdown.drain(0)
         until_stopped(request, report)
 
     behave("drains", drain)
     try:
-        assert execution.run_next()
+        assert supervisor.run_next()
     finally:
-        draining.asked.clear()
-        draining.hurried.clear()
+        shutdown.asked.clear()
+        shutdown.hurried.clear()
     assert [(row(task).status, row(task).losses, row(task).batch_key) for task in tasks] == [("queued", 0, KEY)] * 2
 
 
@@ -183,7 +187,7 @@ def test_a_bad_task_takes_no_other_down_with_it(
     batch: Callable[..., list[Task]], behave: Behave, engine: Any, events: Events
 ) -> None:
     tasks = batch("one", behave("bad", failing(ValueError("no"))), "three")
-    while execution.run_next():
+    while supervisor.run_next():
         pass
     assert engine.calls == [["one", "bad", "three"], ["one"], ["bad"], ["three"]]
     assert [(row(task).status, row(task).attempt, row(task).losses) for task in tasks] == [
@@ -199,7 +203,7 @@ def test_too_little_memory_lowers_how_many_run_together_until_one_alone_fails_of
     batch: Callable[..., list[Task]], behave: Behave, engine: Any
 ) -> None:
     tasks = batch("one", behave("large", failing(errors.OutOfMemory("Full."))), "three", "four", "five")
-    while execution.run_next():
+    while supervisor.run_next():
         pass
     assert [len(call) for call in engine.calls] == [4, 2, 1, 1, 1, 1, 1]
     assert [row(task).error_code for task in tasks] == ["", "out_of_memory", "", "", ""]
@@ -212,7 +216,7 @@ def test_one_that_is_canceled_while_pictures_are_stored_is_canceled_alone(
     tasks = batch("one", "two", "three")
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tests.test_batches.CancelingStorage"}}
     CancelingStorage.victim = tasks[1].pk
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert statuses(tasks) == ["succeeded", "canceled", "succeeded"]
     told = [[data["status"] for event, data in events(task.pk) if event == "status"] for task in tasks]
     assert told == [["running", "succeeded"], ["running", "canceled"], ["running", "succeeded"]]
@@ -224,7 +228,7 @@ def test_one_that_is_canceled_while_pictures_are_stored_is_canceled_alone(
 def test_a_batch_ends_in_one_statement(batch: Callable[..., list[Task]]) -> None:
     tasks = batch("one", "two", "three")
     with CaptureQueriesContext(connection) as captured:
-        assert execution.run_next()
+        assert supervisor.run_next()
     ends = [query["sql"] for query in captured if "'succeeded'" in query["sql"] and "UPDATE" in query["sql"]]
     assert len(ends) == 1
     assert statuses(tasks) == ["succeeded"] * 3
@@ -237,7 +241,7 @@ def test_a_failing_storage_fails_the_task_whose_picture_it_refuses(
     tasks = batch("one", "two")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / str(tasks[0].pk)).write_text("in the way")
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert [(row(task).status, row(task).error_code) for task in tasks] == [
         ("failed", "storage_failed"),
         ("succeeded", ""),
@@ -254,11 +258,11 @@ def test_a_call_that_is_full_waits_for_no_company(
     elif "row" in why:
         DiffusionModel.objects.update_or_create(model_id="demo", defaults={"max_batch": 2})
     elif "memory" in why:
-        execution._warmth.learn("demo", 4)
+        supervisor._warmth.learn("demo", 4)
     tasks = batch("one", "two", "three")
     if "no other" in why:
         Task.objects.update(batch_key="")
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert engine.calls == ([["one"]] if "no other" in why else [["one", "two"]])
     assert row(tasks[2]).status == Status.QUEUED
 
@@ -270,11 +274,11 @@ def test_company_that_comes_while_a_worker_waits_runs_with_it(
 ) -> None:
     settings.BATCH_WAIT_MS = 3_600_000
     batch("one")
-    running = threading.Thread(target=lambda: (execution.run_next(), connection.close()))
+    running = threading.Thread(target=lambda: (supervisor.run_next(), connection.close()))
     running.start()
     until(lambda: Task.objects.filter(status=Status.RUNNING).count(), bool)
     batch("two", "three")
-    draining.asked.set()  # nothing else ends the wait
+    shutdown.asked.set()  # nothing else ends the wait
     running.join()
     assert engine.calls == [["one", "two", "three"]]
 
@@ -297,10 +301,10 @@ def test_the_next_call_begins_while_what_the_last_one_made_is_being_saved(
     waiting_storage.free.clear()
     waiting_storage.asked.clear()
     try:
-        execution.run_all()
+        supervisor.run_all()
     finally:
         waiting_storage.free.set()
-    saving.finish()
+    saver.finish()
     assert seen == [(True, "running")]
     assert statuses([first, second]) == ["succeeded", "succeeded"]
 
@@ -310,18 +314,18 @@ def test_a_device_that_one_of_them_loses_costs_the_others_nothing_but_time(make_
     with worker(tmp_path) as process:
         # With this one its first sweep is over, which may lock one of those that are to go together, as it is claimed.
         before = make_task()
-        actors.wake(before.pk)
+        dispatch.wake(before.pk)
         until(lambda: row(before).status, lambda status: status == "succeeded")
         with transaction.atomic():
             tasks = [make_task(params={"prompt": prompt}, batch_key=KEY) for prompt in ("one", "lose", "three")]
-        actors.wake(tasks[0].pk)
-        assert process.wait(timeout=30) == draining.EXIT_DEVICE_LOST
+        dispatch.wake(tasks[0].pk)
+        assert process.wait(timeout=30) == shutdown.EXIT_DEVICE_LOST
     assert statuses(tasks) == ["queued"] * 3  # together they lost it, and the one does so alone
     with worker(tmp_path) as process:
-        actors.wake(tasks[0].pk)
-        assert process.wait(timeout=30) == draining.EXIT_DEVICE_LOST
+        dispatch.wake(tasks[0].pk)
+        assert process.wait(timeout=30) == shutdown.EXIT_DEVICE_LOST
     with worker(tmp_path):
-        actors.wake(tasks[0].pk)
+        dispatch.wake(tasks[0].pk)
         until(lambda: statuses(tasks), lambda now: now == ["succeeded", "failed", "succeeded"])
     assert {row(task).losses for task in tasks} == {0}
 
@@ -331,13 +335,13 @@ def test_pictures_made_together_are_those_made_alone(
 ) -> None:
     tiny.save_sdxl(tmp_path / "xl")
     settings.PROVIDERS = {"diffusers": {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu"}}
-    monkeypatch.setattr(providers, "_handlers", {})
+    monkeypatch.setattr(engines, "_handlers", {})
     made: dict[str, list[Any]] = {"": [], KEY: []}
     for batch_key in made:
         for number, prompt in enumerate(("a house", "the sea at night")):
             params = {"prompt": prompt, "num_images": 2, "negative_prompt": "rain"}
             make_task(provider="diffusers", model_id="xl", params=params, seed=9 * number, batch_key=batch_key)
-    while execution.run_next():
+    while supervisor.run_next():
         pass
     for image in TaskImage.objects.order_by("task__created_at", "index"):
         made[image.task.batch_key].append(pixels(image))

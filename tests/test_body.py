@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tasks_app.api.body import bounded
+from tasks_app.api.http.body_limit import bounded
 
 Message = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.db import IntegrityError
 
-from tasks_app import catalog
-from tasks_app.contracts import LoadOptions
+from tasks_app.catalog import resolve
+from tasks_app.engine.types import LoadOptions
 from tasks_app.errors import ModelNotAllowed
 from tasks_app.models import DiffusionModel
 
@@ -27,8 +27,8 @@ def test_after_a_migrate_every_model_that_the_settings_name_has_a_row() -> None:
 def test_rows_that_are_there_stay_as_they_are() -> None:
     edit("demo", steps=7)
     DiffusionModel.objects.filter(model_id=ALIASED).delete()
-    catalog.sync()
-    assert catalog.resolve("demo").defaults["steps"] == 7
+    resolve.sync()
+    assert resolve.resolve("demo").defaults["steps"] == 7
     assert DiffusionModel.objects.filter(model_id=ALIASED).exists()
 
 
@@ -39,7 +39,7 @@ def test_a_model_card_says_the_defaults_of_a_new_row(tmp_path: Path, settings: A
     (folder / "model_index.json").write_text("{}")
     parameters = "inference:\n  parameters:\n    num_inference_steps: 8\n    guidance_scale: 1.5\n"
     (folder / "README.md").write_text(f"---\nlicense: mit\n{parameters}---\nWords.")
-    catalog.sync()
+    resolve.sync()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.guidance_scale, row.license_note) == (8, 1.5, "mit")
 
@@ -59,7 +59,7 @@ def test_a_card_without_usable_defaults_gives_none(tmp_path: Path, settings: Any
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
     (folder / "README.md").write_text(f"---\nlicense: mit\n{inference}\n---\nWords.")
-    catalog.sync()
+    resolve.sync()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.width, row.license_note) == (None, None, "mit")
 
@@ -79,7 +79,7 @@ def test_names_that_are_taken_are_known_with_their_models(
 ) -> None:
     edit("demo", aliases=["tiny"])
     row = DiffusionModel.objects.filter(model_id=besides).first()
-    assert catalog.holders(names, besides=row.pk if row else 0) == expected
+    assert resolve.holders(names, besides=row.pk if row else 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_card_that_cannot_be_read_leaves_its_model_without_defaults(
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
     (folder / "README.md").write_bytes(card)
-    catalog.sync()
+    resolve.sync()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.license_note) == (None, "")
 
@@ -104,30 +104,30 @@ def test_a_card_that_cannot_be_read_leaves_its_model_without_defaults(
 def test_a_model_that_is_not_allowed_is_refused_under_all_its_names(name: str) -> None:
     edit(ALIASED, allowed=False)
     with pytest.raises(ModelNotAllowed):
-        catalog.resolve(name)
-    assert not {ALIAS, ALIASED} & set(catalog.public_names())
+        resolve.resolve(name)
+    assert not {ALIAS, ALIASED} & set(resolve.public_names())
 
 
 def test_a_row_for_a_model_of_the_hub_allows_it_under_its_aliases() -> None:
     with pytest.raises(ModelNotAllowed):
-        catalog.resolve("org/new")
+        resolve.resolve("org/new")
     DiffusionModel.objects.create(model_id="org/new", aliases=["new", "newest"], revision="abc")
     for name in ("org/new", "new", "newest"):
-        assert (catalog.resolve(name).model_id, catalog.resolve(name).revision) == ("org/new", "abc")
-    assert {"org/new", "new", "newest"} <= set(catalog.public_names())
+        assert (resolve.resolve(name).model_id, resolve.resolve(name).revision) == ("org/new", "abc")
+    assert {"org/new", "new", "newest"} <= set(resolve.public_names())
 
 
 def test_a_row_whose_folder_is_gone_is_no_model(tmp_path: Path, settings: Any) -> None:
     settings.MODELS_DIR = tmp_path
     with pytest.raises(ModelNotAllowed):
-        catalog.resolve("demo")
-    assert "demo" not in catalog.public_names()
+        resolve.resolve("demo")
+    assert "demo" not in resolve.public_names()
 
 
 def test_defaults_are_what_the_row_has_and_nothing_else() -> None:
-    assert catalog.resolve(ALIAS).defaults == {}
+    assert resolve.resolve(ALIAS).defaults == {}
     edit(ALIASED, steps=9, guidance_scale=0, width=64, height=64, scheduler="euler", negative_prompt="rain")
-    assert catalog.resolve(ALIAS).defaults == {
+    assert resolve.resolve(ALIAS).defaults == {
         "steps": 9,
         "guidance_scale": 0,
         "width": 64,
@@ -139,38 +139,38 @@ def test_defaults_are_what_the_row_has_and_nothing_else() -> None:
 
 def test_the_rows_revision_goes_before_the_settings(settings: Any) -> None:
     settings.ALLOWED_MODELS = [f"{ALIASED}@451"]
-    assert catalog.resolve(ALIAS).revision == "451"
+    assert resolve.resolve(ALIAS).revision == "451"
     edit(ALIASED, revision="c0ffee")
-    assert catalog.resolve(ALIAS).revision == "c0ffee"
+    assert resolve.resolve(ALIAS).revision == "c0ffee"
 
 
 def test_load_options_are_the_rows() -> None:
-    assert catalog.load_options("unknown") == LoadOptions()
+    assert resolve.load_options("unknown") == LoadOptions()
     row = {"dtype": "bfloat16", "offload": "model", "step_cache": "taylorseer", "vae_tiling": True}
     edit("demo", **row)
-    assert catalog.load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
+    assert resolve.load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
 
 
 def test_plain_names_are_no_patterns(settings: Any) -> None:
     settings.ALLOWED_MODELS = ["stabilityai/*", "org/one@abc"]
-    assert "stabilityai/*" in catalog.public_names()
-    assert "stabilityai/*" not in catalog.plain_names()
-    assert "org/one" in catalog.plain_names()
+    assert "stabilityai/*" in resolve.public_names()
+    assert "stabilityai/*" not in resolve.plain_names()
+    assert "org/one" in resolve.plain_names()
 
 
 def test_without_a_name_the_default_is_meant_a_row_before_the_setting() -> None:
-    by_setting = catalog.resolve(None)
-    assert (by_setting.name, by_setting.model_id, catalog.default_name()) == (ALIAS, ALIASED, ALIAS)
-    catalog.make_default(catalog.resolve("demo"))
-    by_row = catalog.resolve(None)
-    assert (by_row.name, by_row.model_id, catalog.default_name()) == ("demo", "demo", "demo")
-    assert catalog.resolve(ALIAS).model_id == ALIASED
+    by_setting = resolve.resolve(None)
+    assert (by_setting.name, by_setting.model_id, resolve.default_name()) == (ALIAS, ALIASED, ALIAS)
+    resolve.make_default(resolve.resolve("demo"))
+    by_row = resolve.resolve(None)
+    assert (by_row.name, by_row.model_id, resolve.default_name()) == ("demo", "demo", "demo")
+    assert resolve.resolve(ALIAS).model_id == ALIASED
 
 
 def test_there_is_one_default_at_a_time(settings: Any) -> None:
     settings.ALLOWED_MODELS = ["org/*"]
     for name in ("demo", "org/new"):
-        catalog.make_default(catalog.resolve(name))
+        resolve.make_default(resolve.resolve(name))
     assert list(DiffusionModel.objects.filter(is_default=True).values_list("model_id", flat=True)) == ["org/new"]
     with pytest.raises(IntegrityError):
         edit("demo", is_default=True)
@@ -179,20 +179,20 @@ def test_there_is_one_default_at_a_time(settings: Any) -> None:
 def test_a_default_that_is_not_allowed_is_refused_and_not_replaced() -> None:
     edit("demo", is_default=True, allowed=False)
     with pytest.raises(ModelNotAllowed):
-        catalog.resolve(None)
+        resolve.resolve(None)
 
 
 def test_a_name_is_kept_as_it_was_asked_for() -> None:
     edit("demo", aliases=["tiny"])
     for name in ("tiny", "demo", ALIAS):
-        assert catalog.resolve(name).name == name
+        assert resolve.resolve(name).name == name
 
 
 def test_a_file_of_weights_is_a_model_by_its_note(tmp_path: Path, settings: Any) -> None:
     settings.MODELS_DIR = tmp_path
     for name in ("one.safetensors", "lora.safetensors", "one.json"):
         (tmp_path / name).touch()
-    catalog.sync()
-    assert catalog.resolve("one").model_id == "one"
+    resolve.sync()
+    assert resolve.resolve("one").model_id == "one"
     with pytest.raises(ModelNotAllowed):
-        catalog.resolve("lora")
+        resolve.resolve("lora")

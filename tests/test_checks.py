@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from tasks_app import checks, providers, task_types
-from tasks_app.task_types import TaskType
+from tasks_app import checks
+from tasks_app.task_types import registry
+from tasks_app.task_types.registry import TaskType
+from tasks_app.worker import engines
 from tests.fake.handler import FakeHandler
 
 
 @pytest.fixture
 def registered() -> Iterator[None]:
-    before = dict(task_types._registry)
+    before = dict(registry._registry)
     yield
-    task_types._registry.clear()
-    task_types._registry.update(before)
+    registry._registry.clear()
+    registry._registry.update(before)
 
 
 def entry(**more: str) -> TaskType:
@@ -45,7 +47,7 @@ def test_what_is_registered_passes() -> None:
     ids=str,
 )
 def test_an_entry_that_leads_nowhere_is_told(registered: None, more: dict[str, str], check: str) -> None:
-    task_types.register(entry(**more))
+    registry.register(entry(**more))
     assert [message.id for message in checks.check_task_types()] == [check]
 
 
@@ -75,7 +77,7 @@ def test_a_bucket_without_its_extra_is_told(settings: Any) -> None:
     assert done.returncode == 1
     assert "tasks_app.E005" in done.stderr
     assert "uv sync --extra s3" in done.stderr
-    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tasks_app.s3.BucketStorage"}}
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tasks_app.images.s3.BucketStorage"}}
     assert checks.check_storage() == []
 
 
@@ -102,11 +104,11 @@ def test_a_sentry_without_its_package_is_told(settings: Any, monkeypatch: pytest
 
 
 def test_a_provider_has_one_handler_per_process() -> None:
-    handler = providers.handler("text-to-image", "fake")
+    handler = engines.handler("text-to-image", "fake")
     assert isinstance(handler, FakeHandler)
-    assert providers.handler("text-to-image", "fake") is handler
+    assert engines.handler("text-to-image", "fake") is handler
 
 
 def test_an_unknown_provider_is_a_key_error() -> None:
     with pytest.raises(KeyError):
-        providers.handler("text-to-image", "unknown")
+        engines.handler("text-to-image", "unknown")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from project import embedded
-from tasks_app import stock
+from tasks_app.catalog import inventory
 from tests import tiny
 from tests.handlers import hub
 from tests.stack import free_port, until
@@ -230,6 +230,6 @@ def test_a_model_is_pulled_within_the_quota_and_is_what_the_hub_said(var: Path, 
         done = manage(var, "models", "pull", "somebody/tiny", **more)
         assert done.returncode == 0, done.stderr
         assert f"revision {hub.COMMIT}" in done.stdout
-    (pulled,) = stock.stored(tmp_path / "models", tmp_path / "home" / "hub")
-    assert (pulled.model_id, pulled.revision, stock.wrong(pulled)) == ("somebody/tiny", hub.COMMIT, {})
+    (pulled,) = inventory.stored(tmp_path / "models", tmp_path / "home" / "hub")
+    assert (pulled.model_id, pulled.revision, inventory.wrong(pulled)) == ("somebody/tiny", hub.COMMIT, {})
     assert "not allow" in manage(var, "models", "pull", "another/model").stderr

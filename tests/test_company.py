@@ -11,9 +11,9 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 
-from tasks_app import lifecycle, scheduling, statements
 from tasks_app.contracts import NOTHING_HELD, Claim, Held
 from tasks_app.models import DiffusionModel, Status, Task, TaskAttempt
+from tasks_app.queue import claim_order, lifecycle, sql
 from tests.test_admission import at_once, make_key
 from tests.test_scheduling import flood, nodes
 
@@ -200,8 +200,8 @@ def test_company_is_found_by_its_index_however_many_others_stand_in_the_lane(mak
     Task.objects.filter(batch_key=ONE).update(created_at=F("created_at") - timedelta(minutes=1))
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}")
-        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statements.CLAIM, parameters)
+        parameters = claim_order.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == Task._meta.db_table]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from tasks_app import decoding
 from tasks_app.errors import UnreadablePicture
+from tasks_app.images import decoding
 from tests.metadata.test_containers import chunk
 
 MOST = 64 * 64

@@ -11,9 +11,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from PIL import Image
 
-from tasks_app import keys, providers
-from tasks_app.handlers.diffusers.handler import PIPELINES
+from tasks_app.access import api_keys
+from tasks_app.engine.diffusers.handler import PIPELINES
 from tasks_app.models import Scope, Task
+from tasks_app.worker import engines
 from tests import embeddings, tiny
 from tests.openapi import check_answer
 from tests.test_lora_tasks import made, pixels
@@ -37,7 +38,7 @@ def _engine(models: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Ite
     settings.MODELS_DIR, settings.EMBEDDINGS_DIR = models, models / "embeddings"
     places = {"models_dir": models, "embeddings_dir": models / "embeddings"}
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {**settings.PROVIDERS["diffusers"], **places}}
-    monkeypatch.setattr(providers, "_handlers", {})
+    monkeypatch.setattr(engines, "_handlers", {})
     yield
     PIPELINES.clear()
 
@@ -130,7 +131,7 @@ def test_they_are_listed_by_name(client: Client, models: Path) -> None:
 @pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
 def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
     settings.API_AUTH = "required"
-    _, token = keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    _, token = api_keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
     for path in ("/embeddings", "/sdapi/v1/embeddings"):
         answer = Client(headers={"authorization": f"Bearer {token}"}).get(path)
         assert answer.status_code == status

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks_app.embeddingwords import named, replaced
+from tasks_app.engine.trigger_words import named, replaced
 
 NAMES = {"mood": "1", "bad-hands": "2", "bad-hands-5": "3", "<cat>": "4", "a.b": "5"}
 

@@ -18,11 +18,16 @@ from django.db.models.functions import Now
 from PIL import Image
 from structlog.contextvars import get_contextvars
 
-from tasks_app import draining, errors, execution, lifecycle, metadata, progress
-from tasks_app.contracts import GenerationRequest, LoadOptions, Progress, Report
-from tasks_app.metadata import containers
+from tasks_app import errors
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import GenerationRequest, LoadOptions, Progress
+from tasks_app.events import progress
+from tasks_app.images import metadata
+from tasks_app.images.metadata import containers
 from tasks_app.models import DiffusionModel, Status, Task, TaskImage
-from tasks_app.run import Batch, Run
+from tasks_app.queue import lifecycle
+from tasks_app.worker import shutdown, supervisor
+from tasks_app.worker.batch import Batch, Run
 from tests.claims import claim_one
 from tests.fake import handler as fake
 from tests.stack import until
@@ -50,7 +55,7 @@ def until_stopped(request: GenerationRequest, report: Report) -> None:
 
 def test_a_run_ends_with_pictures_in_the_storage_whose_hashes_match(make_task: MakeTask) -> None:
     task = make_task(params={"num_images": 2})
-    assert execution.run_next()
+    assert supervisor.run_next()
     after = ended(task)
     assert (after.status, after.revision, after.step) == (Status.SUCCEEDED, "fake", 4)
     assert {"denoising", "saving"} == after.timings.keys()
@@ -64,7 +69,7 @@ def test_pictures_tell_what_they_were_made_of_but_neither_task_nor_time(make_tas
     contents = []
     for _ in range(2):
         task = make_task(params={"output_format": "webp"}, requested_model_id="alias")
-        execution.run_next()
+        supervisor.run_next()
         with TaskImage.objects.get(task=task).file.open() as file:
             contents.append(file.read())
     found = metadata.read(contents[0])
@@ -92,7 +97,7 @@ def test_every_step_reaches_redis_and_the_statuses_frame_them(
     make_task: MakeTask, events: Callable[..., list[tuple[str, dict[str, Any]]]]
 ) -> None:
     task = make_task(params={"steps": 50})
-    execution.run_next()
+    supervisor.run_next()
     stream = events(task.pk)
     assert [data["step"] for event, data in stream if data.get("phase") == "denoising"] == list(range(1, 51))
     statuses = [data["status"] for event, data in stream if event == "status"]
@@ -107,13 +112,13 @@ def test_what_the_inference_thread_logs_belongs_to_the_task_and_nothing_afterwar
 ) -> None:
     seen: list[dict[str, Any]] = []
     task = make_task(params={"prompt": behave("look", lambda *_: seen.append(get_contextvars()))})
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert seen == [{"task": str(task.pk), "attempt": 1}]
-    assert execution.beside_tasks(get_contextvars).result() == get_contextvars() == {}
+    assert supervisor.beside_tasks(get_contextvars).result() == get_contextvars() == {}
 
 
 def test_without_a_task_nothing_runs(db: None) -> None:
-    assert not execution.run_next()
+    assert not supervisor.run_next()
 
 
 @contextmanager
@@ -147,7 +152,7 @@ def run_with(make_task: MakeTask, act: Callable[[Task], object]) -> Task:
 
     fake.behaviours["act"] = behaviour
     try:
-        assert execution.run_next()
+        assert supervisor.run_next()
     finally:
         fake.behaviours.clear()
     return Task.objects.get(pk=task.pk)
@@ -170,7 +175,7 @@ def test_a_step_that_blocks_for_two_lease_times_keeps_its_lease(
 
     task = make_task(params={"prompt": behave("block", block)})
     with sweeping() as swept:
-        execution.run_next()
+        supervisor.run_next()
     assert not any(swept)
     after = Task.objects.get(pk=task.pk)
     assert (after.status, after.attempt, after.losses) == (Status.SUCCEEDED, 1, 0)
@@ -187,7 +192,7 @@ def test_without_heartbeats_the_same_step_would_lose_its_lease(
         assert lost.wait(30)
 
     task = make_task(params={"prompt": behave("block", block)})
-    thread = threading.Thread(target=lambda: (execution.run_next(), connection.close()))
+    thread = threading.Thread(target=lambda: (supervisor.run_next(), connection.close()))
     with sweeping() as swept:
         thread.start()
         while not any(swept):
@@ -216,7 +221,7 @@ def test_a_cancel_after_the_last_step_is_honoured_and_leaves_no_file(make_task: 
         connection.close()
 
     behave("late", cancel_and_return)
-    execution.run_next()
+    supervisor.run_next()
     assert Task.objects.get(pk=task.pk).status == Status.CANCELED
     assert not default_storage.exists(f"tasks/{task.pk}/1-0.png")
 
@@ -242,9 +247,9 @@ def test_a_run_that_lost_its_claim_stops_and_changes_nothing(make_task: MakeTask
 
 @pytest.mark.django_db(transaction=True)
 def test_a_drained_run_is_given_back_without_a_loss_and_nothing_more_is_claimed(make_task: MakeTask) -> None:
-    after = run_with(make_task, lambda task: draining.drain(0))
+    after = run_with(make_task, lambda task: shutdown.drain(0))
     assert (after.status, after.attempt, after.losses) == (Status.QUEUED, 1, 0)
-    assert not execution.run_next()
+    assert not supervisor.run_next()
 
 
 def failing(error: Exception) -> Callable[[GenerationRequest, Report], None]:
@@ -258,8 +263,8 @@ def failing(error: Exception) -> Callable[[GenerationRequest, Report], None]:
 def waiting_behind_a_call(task: Task) -> Iterator[None]:
     """Let the task be claimed while something else, as a preload, has the inference thread."""
     free = threading.Event()
-    execution.beside_tasks(free.wait)
-    running = threading.Thread(target=in_its_own_connection, args=[execution.run_next])
+    supervisor.beside_tasks(free.wait)
+    running = threading.Thread(target=in_its_own_connection, args=[supervisor.run_next])
     running.start()
     try:
         until(lambda: ended(task).status, lambda status: status == Status.RUNNING)
@@ -288,7 +293,7 @@ def test_a_cancel_does_not_wait_for_a_run_that_has_not_begun(make_task: MakeTask
 def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> None:
     task = make_task()
     with waiting_behind_a_call(task):
-        draining.drain(0)
+        shutdown.drain(0)
         until(lambda: ended(task).status, lambda status: status == Status.QUEUED)
     assert ended(task).losses == 0
 
@@ -296,7 +301,7 @@ def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> Non
 def test_an_error_of_ours_fails_the_task_with_its_code_and_message(make_task: MakeTask, behave: Behave) -> None:
     error = errors.ModelUnavailable("The model is not here.")
     task = make_task(params={"prompt": behave("fail", failing(error))})
-    execution.run_next()
+    supervisor.run_next()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "model_unavailable")
     assert after.error_message == "The model is not here."
@@ -305,7 +310,7 @@ def test_an_error_of_ours_fails_the_task_with_its_code_and_message(make_task: Ma
 
 def test_an_unknown_error_tells_people_its_type_only(make_task: MakeTask, behave: Behave) -> None:
     task = make_task(params={"prompt": behave("fail", failing(RuntimeError("/secret/path")))})
-    execution.run_next()
+    supervisor.run_next()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "internal")
     assert after.error_message == "The run failed with an unexpected RuntimeError."
@@ -317,14 +322,14 @@ def test_an_error_that_postgresql_can_not_store_as_it_is_fails_the_task_all_the_
 ) -> None:
     error = errors.ModelLoadFailed("a \0 and a \udcff, and the token hf_abcdefghijklmnop")
     task = make_task(params={"prompt": behave("fail", failing(error))})
-    execution.run_next()
+    supervisor.run_next()
     assert ended(task).error_message == "a \\0 and a \\udcff, and the token hf_…"
     assert "hf_abc" not in ended(task).error_traceback
 
 
 def test_a_run_without_pictures_fails(make_task: MakeTask) -> None:
     task = make_task(params={"num_images": 0})
-    execution.run_next()
+    supervisor.run_next()
     assert (ended(task).status, ended(task).error_code) == (Status.FAILED, "internal")
 
 
@@ -339,7 +344,7 @@ def test_what_a_failed_run_held_is_free_at_once(make_task: MakeTask, behave: Beh
     make_task(params={"prompt": behave("fail", fail_holding)})
     gc.disable()
     try:
-        execution.run_next()
+        supervisor.run_next()
         assert held[0]() is None
     finally:
         gc.enable()
@@ -348,8 +353,8 @@ def test_what_a_failed_run_held_is_free_at_once(make_task: MakeTask, behave: Beh
 def test_after_a_failed_run_the_next_one_runs(make_task: MakeTask, behave: Behave) -> None:
     make_task(params={"prompt": behave("fail", failing(RuntimeError()))})
     fine = make_task()
-    execution.run_next()
-    execution.run_next()
+    supervisor.run_next()
+    supervisor.run_next()
     assert ended(fine).status == Status.SUCCEEDED
 
 
@@ -358,7 +363,7 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
     in_the_way.write_text("a file where the storage needs a folder")
     settings.MEDIA_ROOT = in_the_way
     task = make_task()
-    execution.run_next()
+    supervisor.run_next()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "storage_failed")
     assert errors.RETRYABLE[after.error_code]
@@ -391,7 +396,7 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
         return Image.new("RGB", (8, 4), (step, 0, 0))
 
     task = claimed(params={"prompt": behave("a preview", show)})
-    execution.run([task])
+    supervisor.run([task])
     trail = progress.trails([task.pk])[task.pk]
     assert trail.preview is not None
     assert drawn[-1] == 3
@@ -403,5 +408,7 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
 def test_how_a_model_is_loaded_is_its_rows_to_say(claimed: MakeTask, behave: Behave) -> None:
     seen: list[LoadOptions] = []
     DiffusionModel.objects.filter(model_id="demo").update(dtype="bfloat16", offload="model")
-    execution.run([claimed(params={"prompt": behave("options", lambda request, report: seen.append(request.options))})])
+    supervisor.run(
+        [claimed(params={"prompt": behave("options", lambda request, report: seen.append(request.options))})]
+    )
     assert seen == [LoadOptions(dtype="bfloat16", offload="model")]

@@ -13,8 +13,8 @@ from hypothesis import settings as rules
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks_app import metadata
 from tasks_app.contracts import Recipe
+from tasks_app.images import metadata
 from tests.metadata.test_containers import BOMB, chunk, with_chunks
 from tests.metadata.test_infotext import FOREIGN
 from tests.metadata.test_metadata import png

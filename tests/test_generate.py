@@ -25,9 +25,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from PIL import Image
 
-from tasks_app import lifecycle, services
+from tasks_app import services
 from tasks_app.management import client
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle
 from tests import stack as stacks
 from tests.acting import Worker
 from tests.stack import ROOT, free_port, until

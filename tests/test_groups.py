@@ -13,8 +13,8 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.test import Client
 
-from tasks_app import lifecycle, pauses, registry
 from tasks_app.models import DiffusionModel, Pause, Status, Task, WebhookDelivery, WorkerCommand
+from tasks_app.queue import lifecycle, pauses, workers
 from tests.admin.pages import (
     DEEDS,
     DELIVERIES,
@@ -97,7 +97,7 @@ def test_making_the_groups_again_keeps_what_people_added(member: Callable[[str],
 @pytest.fixture
 def things(make_task: MakeTask, claimed: MakeTask) -> dict[str, Any]:
     """Return something of everything that can be acted on."""
-    registry.arrive("gpu", host="here", pid=1, version="1", age=registry.KEPT)
+    workers.arrive("gpu", host="here", pid=1, version="1", age=workers.KEPT)
     ended = claimed()
     lifecycle.fail(claim_of(ended), code="internal", message="")
     delivery = WebhookDelivery.objects.create(task=ended, event="failed", url="https://hooks.example/")

@@ -9,9 +9,10 @@ from django.conf import settings as ours
 from django.db import connection
 from django.test import Client
 
-from tasks_app import catalog, registry
 from tasks_app.api import health
+from tasks_app.catalog import resolve
 from tasks_app.models import DiffusionModel
+from tasks_app.queue import workers
 
 READY = {"status": "ok", "database": "ok", "redis": "ok", "storage": "ok", "default_model": "ok", "workers": 0}
 
@@ -35,9 +36,9 @@ def test_readyz_tells_each_part(client: Client, db: None) -> None:
 
 def test_workers_and_the_default_model_are_told_and_not_needed(client: Client, db: None) -> None:
     for name in ("lives", "left"):
-        registry.beat(name, host="here", pid=1, version="1", engine=None)
-    registry.leave("left")
-    catalog.sync()
+        workers.beat(name, host="here", pid=1, version="1", engine=None)
+    workers.leave("left")
+    resolve.sync()
     DiffusionModel.objects.update(allowed=False)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {**READY, "default_model": "is not allowed", "workers": 1})

@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from tasks_app import lifecycle, progress
-from tasks_app.api import hub as hubs
-from tasks_app.api.hub import Hub, Notice, Watcher
-from tasks_app.api.states import State, reading
+from tasks_app.api.live import hub as hubs
+from tasks_app.api.live.hub import Hub, Notice, Watcher
+from tasks_app.api.live.states import State, reading
 from tasks_app.contracts import Event
+from tasks_app.events import progress
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle
 from tests.claims import claim_one
 
 pytestmark = pytest.mark.django_db(transaction=True)

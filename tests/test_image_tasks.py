@@ -11,8 +11,8 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from PIL import Image
 
-from tasks_app import execution, providers
-from tasks_app.handlers.diffusers.handler import PIPELINES
+from tasks_app.engine.diffusers.handler import PIPELINES
+from tasks_app.worker import engines, supervisor
 from tests import tiny
 from tests.families.test_families import psnr
 from tests.handlers.test_derived import SIDE, mask, picture
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _engine(models: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.MODELS_DIR = models
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {**settings.PROVIDERS["diffusers"], "models_dir": models}}
-    monkeypatch.setattr(providers, "_handlers", {})
+    monkeypatch.setattr(engines, "_handlers", {})
     yield
     PIPELINES.clear()
 
@@ -56,7 +56,7 @@ def make(client: Client) -> Make:
             content_type="application/json",
         )
         assert answer.status_code == 201, answer.content
-        execution.run_next()
+        supervisor.run_next()
         ended: dict[str, Any] = client.get(f"/task/{answer.json()['id']}").json()
         return ended
 
@@ -90,7 +90,7 @@ def test_all_task_types_share_one_engine_and_load_a_model_once(make: Make) -> No
     tasks.append(make("image-to-image", model_id="sd", image=picture()))
     tasks.append(make("inpainting", model_id="sd", image=picture(), mask=mask()))
     assert {task["status"] for task in tasks} == {"succeeded"}
-    assert len(providers.started()) == 1
+    assert len(engines.started()) == 1
     assert loads() == before + 1
 
 
@@ -102,7 +102,7 @@ def test_an_upload_whose_file_is_gone_fails_its_task_in_words(client: Client) ->
     upload = send(client, file(picture())).json()
     task_id = client.post("/task", body(upload), content_type="application/json").json()["id"]
     default_storage.delete(name(upload))
-    execution.run_next()
+    supervisor.run_next()
     error = client.get(f"/task/{task_id}").json()["error"]
     assert (error["code"], error["retryable"]) == ("invalid_params", False)
     assert error["message"].startswith("The uploaded picture is gone")
@@ -115,7 +115,7 @@ def test_a_storage_that_is_away_fails_the_task_and_says_that_it_may_succeed_late
     task_id = client.post("/task", body(upload), content_type="application/json").json()["id"]
     (tmp_path / "file").touch()
     settings.MEDIA_ROOT = tmp_path / "file"
-    execution.run_next()
+    supervisor.run_next()
     error = client.get(f"/task/{task_id}").json()["error"]
     assert (error["code"], error["retryable"]) == ("storage_failed", True)
 

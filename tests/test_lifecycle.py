@@ -10,9 +10,10 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, pauses, scheduling, statements
-from tasks_app.contracts import NOTHING_HELD, Claim, Progress, StoredImage, Success
+from tasks_app.contracts import NOTHING_HELD, Claim, StoredImage, Success
+from tasks_app.engine.types import Progress
 from tasks_app.models import Pause, Status, Task, TaskImage
+from tasks_app.queue import claim_order, lifecycle, pauses, sql
 from tests.claims import claim_one, succeed_one
 
 MakeTask = Callable[..., Task]
@@ -347,7 +348,7 @@ def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     Task.objects.bulk_create(Task(**fields) for _ in range(3000))
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}")
-        parameters = scheduling.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN " + statements.CLAIM, parameters)
+        parameters = claim_order.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
+        cursor.execute("EXPLAIN " + sql.CLAIM, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "task_lane" in plan

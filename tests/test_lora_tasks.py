@@ -13,9 +13,10 @@ from django.test import Client
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tasks_app import execution, keys, providers
-from tasks_app.handlers.diffusers.handler import PIPELINES
+from tasks_app.access import api_keys
+from tasks_app.engine.diffusers.handler import PIPELINES
 from tasks_app.models import Scope, Task
+from tasks_app.worker import engines, supervisor
 from tests import loras, tiny
 from tests.openapi import check_answer
 
@@ -40,7 +41,7 @@ def _engine(models: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Ite
     settings.MODELS_DIR, settings.LORAS_DIR = models, models / "loras"
     places = {"models_dir": models, "loras_dir": models / "loras"}
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {**settings.PROVIDERS["diffusers"], **places}}
-    monkeypatch.setattr(providers, "_handlers", {})
+    monkeypatch.setattr(engines, "_handlers", {})
     yield
     PIPELINES.clear()
 
@@ -57,7 +58,7 @@ def post(client: Client) -> Post:
 def made(client: Client, answer: Any) -> tuple[dict[str, Any], bytes]:
     """Run a task and return it, with its picture's file."""
     assert answer.status_code == 201, answer.content
-    execution.run_next()
+    supervisor.run_next()
     task = client.get(f"/task/{answer.json()['id']}").json()
     assert task["status"] == "succeeded", task["error"]
     return task, client.get(task["images"][0]["url"]).content
@@ -120,7 +121,7 @@ def test_one_that_went_before_its_task_ran_is_told(client: Client, post: Post, m
     path.write_bytes(b"")
     answer = post(loras=[{"id": "brief"}])
     path.unlink()
-    execution.run_next()
+    supervisor.run_next()
     error = client.get(f"/task/{answer.json()['id']}").json()["error"]
     assert error["code"] == "model_unavailable"
     assert error["message"].startswith("The LoRA brief is not on this worker")
@@ -169,7 +170,7 @@ def test_without_a_folder_there_are_none(client: Client, settings: Any, tmp_path
 @pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
 def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
     settings.API_AUTH = "required"
-    _, token = keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    _, token = api_keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
     for path in ("/loras", "/sdapi/v1/loras"):
         answer = Client(headers={"authorization": f"Bearer {token}"}).get(path)
         assert answer.status_code == status

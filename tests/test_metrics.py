@@ -15,9 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client import parser
 
-from tasks_app import execution, outcomes, progress, registry, services
-from tasks_app.contracts import EngineState, ModelUse
+from tasks_app import services
+from tasks_app.engine.types import EngineState, ModelUse
+from tasks_app.events import progress, status_events
 from tasks_app.models import Pause, Status, Task, Worker
+from tasks_app.queue import workers
+from tasks_app.worker import supervisor
 from tests import stack as stacks
 from tests.stack import free_port, until
 
@@ -35,7 +38,7 @@ ENGINE = EngineState(
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
-    progress.client.delete(outcomes.KEY)
+    progress.client.delete(status_events.KEY)
 
 
 def parsed(text: str) -> Samples:
@@ -69,7 +72,7 @@ def scrape(client: Client, **headers: str) -> Samples:
 
 
 def beat(name: str, engine: EngineState | None = ENGINE) -> None:
-    registry.beat(name, host="here", pid=1, version="1", engine=engine)
+    workers.beat(name, host="here", pid=1, version="1", engine=engine)
 
 
 def test_the_queue_is_told_by_priority_with_its_oldest(client: Client, make_task: MakeTask, claimed: MakeTask) -> None:
@@ -93,7 +96,7 @@ def test_an_idle_service_tells_zeros(client: Client, db: None) -> None:
 def test_what_ended_is_told_by_status_and_code_and_how_long_it_took(client: Client, make_task: MakeTask) -> None:
     for _ in range(2):
         make_task()
-        execution.run_next()
+        supervisor.run_next()
     services.cancel(make_task().pk)
     samples = scrape(client)
     assert value(samples, "tasks_ended_total", status="succeeded", model="demo") == 2
@@ -110,7 +113,7 @@ def test_what_ended_is_told_by_status_and_code_and_how_long_it_took(client: Clie
 def test_workers_are_told_as_they_live_but_not_when_they_left(client: Client, db: None) -> None:
     beat("alive"), beat("dead"), beat("left"), beat("starting", None)
     Worker.objects.filter(name="dead").update(seen_at=Now() - timedelta(seconds=100))
-    registry.leave("left")
+    workers.leave("left")
     samples = scrape(client)
     up = {dict(labels)["worker"]: up for (name, labels), up in samples.items() if name == "worker_up"}
     assert up == {"alive": 1, "dead": 0, "starting": 1}
@@ -192,7 +195,7 @@ def test_two_web_processes_say_the_same(two_webs: list[httpx2.Client], make_task
     for web in two_webs:
         for _ in range(3):
             make_task()
-            execution.run_next()
+            supervisor.run_next()
         doomed = make_task()
         assert web.post(f"/task/{doomed.pk}/cancel").json()["status"] == "canceled"
     make_task(), beat("a-worker")

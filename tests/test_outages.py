@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from project.embedded import DATABASE
-from tasks_app.api.exceptions import AWAY
+from tasks_app.api.http.exceptions import AWAY
 from tests import stack
 from tests.chaos.servers import Postgres, Redis
 from tests.listeners import Listener

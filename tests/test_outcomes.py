@@ -8,8 +8,10 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks_app import execution, outcomes, progress, services, sweeper
+from tasks_app import services
+from tasks_app.events import progress, status_events
 from tasks_app.models import Status, Task
+from tasks_app.worker import supervisor, sweeper
 from tests.fake import handler as fake
 
 MakeTask = Callable[..., Task]
@@ -17,11 +19,11 @@ MakeTask = Callable[..., Task]
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
-    progress.client.delete(outcomes.KEY)
+    progress.client.delete(status_events.KEY)
 
 
 def ended() -> dict[tuple[str, ...], float]:
-    counts = outcomes.counts()
+    counts = status_events.counts()
     assert counts is not None
     return {labels: value for labels, value in counts.items() if labels[0] in ("ended", "failures")}
 
@@ -30,8 +32,8 @@ def ended() -> dict[tuple[str, ...], float]:
 def test_what_a_worker_ends_is_counted_once_with_its_code(make_task: MakeTask, behave: Callable[..., str]) -> None:
     make_task()
     make_task(params={"prompt": behave("fail", fake.fail)})
-    assert execution.run_next()
-    assert execution.run_next()
+    assert supervisor.run_next()
+    assert supervisor.run_next()
     assert ended() == {
         ("ended", "succeeded", "demo"): 1,
         ("ended", "failed", "demo"): 1,
@@ -64,10 +66,10 @@ def test_waits_and_runs_are_counted_in_the_bucket_that_holds_them(make_task: Mak
     started = finished - timedelta(seconds=2.5)
     for code, status in (("", Status.SUCCEEDED), ("internal", Status.FAILED)):
         times = {"created_at": started - timedelta(hours=2), "started_at": started, "finished_at": finished}
-        outcomes.tell(make_task(status=status, error_code=code, attempt=1, **times).pk, status)
-    counts = outcomes.counts()
+        status_events.tell(make_task(status=status, error_code=code, attempt=1, **times).pk, status)
+    counts = status_events.counts()
     assert counts is not None
-    bucket, beyond = str(outcomes.BUCKETS.index(2.5)), str(len(outcomes.BUCKETS))
+    bucket, beyond = str(status_events.BUCKETS.index(2.5)), str(len(status_events.BUCKETS))
     assert {labels: value for labels, value in counts.items() if labels[0] not in ("ended", "failures")} == {
         ("wait", "demo", beyond): 1,
         ("wait_sum", "demo"): 7200,
@@ -80,7 +82,7 @@ def test_without_redis_nothing_is_counted_and_nothing_fails(make_task: MakeTask)
     task = make_task()
     progress.leave_alone(TimeoutError())
     services.cancel(task.pk)
-    assert outcomes.counts() is None
+    assert status_events.counts() is None
     assert Task.objects.get(pk=task.pk).status == Status.CANCELED
 
 
@@ -88,6 +90,6 @@ def test_a_status_on_the_way_is_told_and_not_counted(
     make_task: MakeTask, events: Callable[..., list[tuple[str, dict[str, Any]]]]
 ) -> None:
     task = make_task()
-    outcomes.tell(task.pk, Status.RUNNING, attempt=1)
+    status_events.tell(task.pk, Status.RUNNING, attempt=1)
     assert events(task.pk) == [("status", {"status": "running", "attempt": 1})]
     assert ended() == {}

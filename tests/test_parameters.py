@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tasks_app import parameters
-from tasks_app.task_types import TEXT_TO_IMAGE
+from tasks_app.task_types import parameters
+from tasks_app.task_types.registry import TEXT_TO_IMAGE
 
 
 @pytest.mark.parametrize(

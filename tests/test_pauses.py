@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from tasks_app import lifecycle, pauses
 from tasks_app.models import Pause, Task
+from tasks_app.queue import lifecycle, pauses
 from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]

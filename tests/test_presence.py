@@ -13,10 +13,12 @@ import dramatiq
 import pytest
 from django.conf import settings
 
-from tasks_app import actors, draining, errors, execution, pauses, presence, providers, registry, services
+from tasks_app import errors, services
 from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
-from tasks_app.registry import Outcome, State
-from tasks_app.task_types import TEXT_TO_IMAGE
+from tasks_app.queue import dispatch, pauses, workers
+from tasks_app.queue.workers import Outcome, State
+from tasks_app.task_types.registry import TEXT_TO_IMAGE
+from tasks_app.worker import engines, heartbeat, shutdown, supervisor
 from tests.stack import until, worker
 from tests.test_services import tickets
 
@@ -58,13 +60,13 @@ def ended() -> threading.Event:
 
 
 @pytest.fixture
-def seen(tap: Tap, ended: threading.Event) -> presence.Presence:
+def seen(tap: Tap, ended: threading.Event) -> heartbeat.Presence:
     """Return this process as a worker."""
-    registry.arrive(execution.WORKER, pid=os.getpid(), age=presence._age(), **presence._IDENTITY)
-    return presence.Presence([tap], ended)
+    workers.arrive(supervisor.WORKER, pid=os.getpid(), age=heartbeat._age(), **heartbeat._IDENTITY)
+    return heartbeat.Presence([tap], ended)
 
 
-def settled(seen: presence.Presence) -> WorkerCommand:
+def settled(seen: heartbeat.Presence) -> WorkerCommand:
     """Let the worker go on until its command has ended."""
 
     def look() -> WorkerCommand:
@@ -74,33 +76,33 @@ def settled(seen: presence.Presence) -> WorkerCommand:
     return until(look, lambda command: command.ended_at)
 
 
-def test_taps_close_once_with_the_pause_and_open_once_after_it(seen: presence.Presence, tap: Tap) -> None:
+def test_taps_close_once_with_the_pause_and_open_once_after_it(seen: heartbeat.Presence, tap: Tap) -> None:
     seen.obey()
-    pauses.pause(WORKER, execution.WORKER)
+    pauses.pause(WORKER, supervisor.WORKER)
     seen.obey()
     seen.obey()
     assert tap.said == ["pause"]
-    pauses.resume(WORKER, execution.WORKER)
+    pauses.resume(WORKER, supervisor.WORKER)
     seen.obey()
     seen.obey()
     assert tap.said == ["pause", "resume"]
 
 
 def test_a_paused_worker_passes_one_ticket_on_to_others_and_no_more(
-    seen: presence.Presence, make_task: MakeTask
+    seen: heartbeat.Presence, make_task: MakeTask
 ) -> None:
     task, _ = make_task(), make_task()
-    pauses.pause(WORKER, execution.WORKER)
+    pauses.pause(WORKER, supervisor.WORKER)
     for _ in range(5):
         seen.obey()
     assert tickets() == [str(task.pk)]
 
 
 def test_a_paused_worker_sends_no_ticket_while_the_queue_is_paused(
-    seen: presence.Presence, make_task: MakeTask
+    seen: heartbeat.Presence, make_task: MakeTask
 ) -> None:
     make_task()
-    pauses.pause(WORKER, execution.WORKER)
+    pauses.pause(WORKER, supervisor.WORKER)
     pauses.pause(Pause.Scope.QUEUE)
     seen.obey()
     assert tickets() == []
@@ -109,41 +111,41 @@ def test_a_paused_worker_sends_no_ticket_while_the_queue_is_paused(
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let commands reach the fake provider's engine."""
-    engine = providers.handler("text-to-image", "fake")
-    monkeypatch.setattr(providers, "_handlers", {(TEXT_TO_IMAGE.handler, "diffusers"): engine})
+    engine = engines.handler("text-to-image", "fake")
+    monkeypatch.setattr(engines, "_handlers", {(TEXT_TO_IMAGE.handler, "diffusers"): engine})
     return engine
 
 
-def test_a_preload_reaches_the_engine_and_the_row(seen: presence.Presence, fake_engine: Any) -> None:
-    services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
+def test_a_preload_reaches_the_engine_and_the_row(seen: heartbeat.Presence, fake_engine: Any) -> None:
+    services.command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER])
     assert settled(seen).error == ""
     seen.beat()
-    assert registry.warm_on() == {"demo": [execution.WORKER]}
+    assert workers.warm_on() == {"demo": [supervisor.WORKER]}
     WorkerCommand.objects.all().delete()
-    services.command(WorkerCommand.Kind.UNLOAD, "demo", [execution.WORKER])
+    services.command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER])
     assert settled(seen).error == ""
     seen.beat()
-    assert registry.warm_on() == {}
+    assert workers.warm_on() == {}
 
 
-def test_a_model_that_is_not_allowed_is_refused_in_words(seen: presence.Presence, fake_engine: Any) -> None:
-    services.command(WorkerCommand.Kind.PRELOAD, "nobody/knows", [execution.WORKER])
+def test_a_model_that_is_not_allowed_is_refused_in_words(seen: heartbeat.Presence, fake_engine: Any) -> None:
+    services.command(WorkerCommand.Kind.PRELOAD, "nobody/knows", [supervisor.WORKER])
     assert settled(seen).error.startswith("This server does not allow this model.")
 
 
 def test_an_unexpected_error_is_told_without_its_text(
-    seen: presence.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+    seen: heartbeat.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_: object) -> None:
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(fake_engine, "preload", explode)
-    services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
+    services.command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER])
     assert settled(seen).error == "It failed with an unexpected RuntimeError."
 
 
 def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
-    seen: presence.Presence, fake_engine: Any, settings: Any, caplog: pytest.LogCaptureFixture
+    seen: heartbeat.Presence, fake_engine: Any, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake_engine.warm.clear()
     settings.WARM_MODELS = ["nobody/knows", "demo"]
@@ -151,9 +153,9 @@ def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
     thread = threading.Thread(target=seen.run_forever, args=[gone])
     thread.start()
     try:
-        until(registry.warm_on, lambda warm: warm == {"demo": [execution.WORKER]})
+        until(workers.warm_on, lambda warm: warm == {"demo": [supervisor.WORKER]})
         settings.IDLE_UNLOAD_SECONDS = 60.0
-        until(registry.warm_on, lambda warm: warm == {})
+        until(workers.warm_on, lambda warm: warm == {})
         assert fake_engine.idle_for == 60
     finally:
         gone.set()
@@ -163,27 +165,27 @@ def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
 
 
 def test_unloading_where_no_engine_has_started_starts_none(
-    seen: presence.Presence, monkeypatch: pytest.MonkeyPatch
+    seen: heartbeat.Presence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(providers, "_handlers", {})
-    services.command(WorkerCommand.Kind.UNLOAD, "demo", [execution.WORKER])
+    monkeypatch.setattr(engines, "_handlers", {})
+    services.command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER])
     assert settled(seen).error == ""
-    assert providers.started() == []
+    assert engines.started() == []
 
 
 def test_a_tap_that_is_opened_while_the_process_is_told_to_end_is_closed_again(
-    seen: presence.Presence, tap: Tap, ended: threading.Event
+    seen: heartbeat.Presence, tap: Tap, ended: threading.Event
 ) -> None:
-    pauses.pause(WORKER, execution.WORKER)
+    pauses.pause(WORKER, supervisor.WORKER)
     seen.obey()
-    pauses.resume(WORKER, execution.WORKER)
+    pauses.resume(WORKER, supervisor.WORKER)
     ended.set()
     seen.obey()
     assert tap.said[-1] == "pause"
 
 
 def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
-    seen: presence.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+    seen: heartbeat.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[int] = []
 
@@ -191,14 +193,14 @@ def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
         raise errors.DeviceLost("The device failed; its worker starts anew.")
 
     monkeypatch.setattr(fake_engine, "preload", lose)
-    monkeypatch.setattr(draining, "end_process", lambda status, reason: ends.append(status))
-    services.command(WorkerCommand.Kind.PRELOAD, "demo", [execution.WORKER])
+    monkeypatch.setattr(shutdown, "end_process", lambda status, reason: ends.append(status))
+    services.command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER])
     assert settled(seen).error == "The device failed; its worker starts anew."
-    assert ends == [draining.EXIT_DEVICE_LOST]
+    assert ends == [shutdown.EXIT_DEVICE_LOST]
 
 
 def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(
-    seen: presence.Presence, ended: threading.Event
+    seen: heartbeat.Presence, ended: threading.Event
 ) -> None:
     gone = threading.Event()
     ended.set()
@@ -207,11 +209,11 @@ def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(
     thread.start()
     # Arriving settles what waited before.
     arrived = until(lambda: Worker.objects.get().seen_at, lambda now: now > before)
-    services.command(WorkerCommand.Kind.UNLOAD, "demo", [execution.WORKER])
+    services.command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER])
     until(lambda: Worker.objects.get().seen_at, lambda now: now > arrived)
     gone.set()
     thread.join()
-    assert registry.commands().get().outcome == Outcome.WAITING
+    assert workers.commands().get().outcome == Outcome.WAITING
 
 
 # --- Real workers ----------------------------------------------------------------------------------------------------
@@ -223,12 +225,12 @@ def row(task: Task) -> Task:
 
 def submitted(make_task: MakeTask, prompt: str, steps: int = 4, **fields: Any) -> Task:
     task = make_task(params={"prompt": prompt, "steps": steps}, **fields)
-    actors.wake(task.pk)
+    dispatch.wake(task.pk)
     return task
 
 
 def state_of(name: str) -> str:
-    found = registry.workers().filter(name=name).first()
+    found = workers.workers().filter(name=name).first()
     return "" if found is None else found.state
 
 
@@ -244,7 +246,7 @@ def test_a_paused_queue_holds_a_task_until_it_is_resumed_and_then_it_runs_at_onc
         until_state("one", State.IDLE)
         task = submitted(make_task, "pace 0")
         # The worker has seen the ticket, and let the task lie.
-        until(actors.tickets, lambda waiting: not waiting)
+        until(dispatch.tickets, lambda waiting: not waiting)
         assert row(task).status == Status.QUEUED
         services.resume(Pause.Scope.QUEUE)
         resumed = time.monotonic()
@@ -294,7 +296,7 @@ def test_a_paused_worker_swallows_no_tickets_and_sends_none_in_a_loop(make_task:
             seen_at = Worker.objects.get().seen_at
             until(lambda seen_at=seen_at: Worker.objects.get().seen_at, lambda now, before=seen_at: now > before)
         # One each, and one that the worker may send between the first row and its ticket; none from then on.
-        assert 1 <= actors.tickets() <= len(tasks) + 1
+        assert 1 <= dispatch.tickets() <= len(tasks) + 1
         assert {row(task).attempt for task in tasks} == {0}
 
 
@@ -324,7 +326,7 @@ def test_a_stopped_worker_has_left_at_once(tmp_path: Path) -> None:
 def test_a_preload_makes_the_model_warm_and_its_first_task_loads_nothing(make_task: MakeTask, tmp_path: Path) -> None:
     def done(kind: WorkerCommand.Kind, model_id: str) -> str:
         (ordered,) = services.command(kind, model_id, ["one"])
-        ended = until(lambda: registry.commands().get(pk=ordered.pk), lambda command: command.ended_at)
+        ended = until(lambda: workers.commands().get(pk=ordered.pk), lambda command: command.ended_at)
         return str(ended.error or ended.outcome)
 
     def uses() -> tuple[int, int]:
@@ -334,13 +336,13 @@ def test_a_preload_makes_the_model_warm_and_its_first_task_loads_nothing(make_ta
     with worker(tmp_path, WORKER_NAME="one"):
         until_state("one", State.IDLE)
         assert done(WorkerCommand.Kind.PRELOAD, "demo") == Outcome.DONE
-        until(registry.warm_on, lambda warm: warm == {"demo": ["one"]})
+        until(workers.warm_on, lambda warm: warm == {"demo": ["one"]})
         task = submitted(make_task, "a red house", provider="diffusers")
         ended = until(lambda: row(task), lambda now: now.finished_at)
         assert ended.status == Status.SUCCEEDED, ended.error_message
         until(uses, lambda found: found == (1, 1))
         assert done(WorkerCommand.Kind.UNLOAD, "demo") == Outcome.DONE
-        until(registry.warm_on, lambda warm: warm == {})
+        until(workers.warm_on, lambda warm: warm == {})
         error = done(WorkerCommand.Kind.PRELOAD, settings.DEFAULT_MODEL_ID)
         assert "is not on this server and can't be fetched: this server works offline" in error
         again = submitted(make_task, "a red house", provider="diffusers")

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks_app import progress
 from tasks_app.contracts import Event, Trail
+from tasks_app.events import progress
 
 Events = Callable[..., list[tuple[str, dict[str, Any]]]]
 

@@ -9,10 +9,11 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, pauses, registry
-from tasks_app.contracts import Claim, EngineState, WarmModel
+from tasks_app.contracts import Claim
+from tasks_app.engine.types import EngineState, WarmModel
 from tasks_app.models import Pause, Task, Worker, WorkerCommand
-from tasks_app.registry import Outcome, State
+from tasks_app.queue import lifecycle, pauses, workers
+from tasks_app.queue.workers import Outcome, State
 from tests.claims import claim_one
 from tests.stack import until
 
@@ -34,7 +35,7 @@ def _database(db: None) -> None:
 
 
 def arrive(name: str, *, age: float = 60) -> None:
-    registry.arrive(name, age=timedelta(seconds=age), **IDENTITY)
+    workers.arrive(name, age=timedelta(seconds=age), **IDENTITY)
 
 
 def silence(name: str, seconds: float) -> None:
@@ -42,11 +43,11 @@ def silence(name: str, seconds: float) -> None:
 
 
 def states() -> dict[str, str]:
-    return {worker.name: worker.state for worker in registry.workers()}
+    return {worker.name: worker.state for worker in workers.workers()}
 
 
 def outcomes() -> list[str]:
-    return [command.outcome for command in registry.commands().order_by("pk")]
+    return [command.outcome for command in workers.commands().order_by("pk")]
 
 
 def test_a_worker_is_idle_busy_draining_and_paused_in_turn(make_task: MakeTask) -> None:
@@ -55,7 +56,7 @@ def test_a_worker_is_idle_busy_draining_and_paused_in_turn(make_task: MakeTask) 
     assert states() == {"one": State.IDLE}
     claim_one(worker="one", lease_seconds=30)
     assert states() == {"one": State.BUSY}
-    assert registry.workers().get().task_id == task.pk
+    assert workers.workers().get().task_id == task.pk
     pauses.pause(Pause.Scope.WORKER, "one")
     assert states() == {"one": State.DRAINING}
     lifecycle.release(Claim(task_id=task.pk, attempt=1))
@@ -66,12 +67,12 @@ def test_a_worker_is_idle_busy_draining_and_paused_in_turn(make_task: MakeTask) 
 def test_a_process_is_seen_only_once_what_the_last_one_left_is_forgotten() -> None:
     def arrive_anew() -> None:
         try:
-            registry.arrive("one", age=timedelta(0), **IDENTITY | {"pid": 2})
+            workers.arrive("one", age=timedelta(0), **IDENTITY | {"pid": 2})
         finally:
             connection.close()
 
     arrive("one")
-    registry.order(PRELOAD, "demo", ["one"])
+    workers.order(PRELOAD, "demo", ["one"])
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             WorkerCommand.objects.select_for_update().get()
@@ -102,18 +103,18 @@ def test_a_silent_worker_is_dead_after_a_lease_whatever_its_rows_say(make_task: 
 
 def test_a_worker_that_ended_has_left_and_holds_nothing() -> None:
     arrive("one")
-    registry.beat("one", engine=ENGINE, **IDENTITY)
-    assert registry.warm_on() == {"demo": ["one"]}
-    registry.leave("one")
+    workers.beat("one", engine=ENGINE, **IDENTITY)
+    assert workers.warm_on() == {"demo": ["one"]}
+    workers.leave("one")
     assert states() == {"one": State.LEFT}
-    assert registry.warm_on() == {}
+    assert workers.warm_on() == {}
 
 
 def test_the_living_come_first() -> None:
     for name in ("a", "b", "c"):
         arrive(name)
     silence("a", 1000)
-    registry.leave("b")
+    workers.leave("b")
     assert list(states()) == ["c", "a", "b"]
 
 
@@ -128,7 +129,7 @@ def test_what_an_earlier_process_of_the_name_began_makes_the_new_one_not_busy(ma
 
 def test_a_worker_that_comes_back_has_not_left(settings: Any) -> None:
     arrive("one")
-    registry.leave("one")
+    workers.leave("one")
     arrive("one", age=0)
     assert states() == {"one": State.IDLE}
 
@@ -137,7 +138,7 @@ def test_a_beat_without_an_engine_leaves_its_columns_empty_and_one_with_it_fills
     arrive("one")
     row = Worker.objects.get()
     assert (row.device, row.memory_total, row.warm) == ("", None, [])
-    registry.beat("one", engine=ENGINE, **IDENTITY)
+    workers.beat("one", engine=ENGINE, **IDENTITY)
     row = Worker.objects.get()
     assert (row.device, row.device_name, row.memory_used, row.memory_total) == ("cuda:0", "A card", 1, 4)
     assert row.warm == [{"model_id": "demo", "revision": "local"}]
@@ -145,9 +146,9 @@ def test_a_beat_without_an_engine_leaves_its_columns_empty_and_one_with_it_fills
 
 def test_the_dead_hold_no_model(settings: Any) -> None:
     arrive("one")
-    registry.beat("one", engine=ENGINE, **IDENTITY)
+    workers.beat("one", engine=ENGINE, **IDENTITY)
     silence("one", settings.LEASE_SECONDS + 1)
-    assert registry.warm_on() == {}
+    assert workers.warm_on() == {}
 
 
 def test_workers_that_are_long_gone_are_forgotten_but_for_the_paused() -> None:
@@ -155,27 +156,27 @@ def test_workers_that_are_long_gone_are_forgotten_but_for_the_paused() -> None:
         arrive(name)
     pauses.pause(Pause.Scope.WORKER, "paused")
     for name in ("old", "paused"):
-        silence(name, registry.KEPT.total_seconds() + 1)
-    registry.forget()
+        silence(name, workers.KEPT.total_seconds() + 1)
+    workers.forget()
     assert set(states()) == {"new", "paused"}
 
 
 def test_a_command_goes_from_waiting_to_done() -> None:
     arrive("one")
-    (ordered,) = registry.order(PRELOAD, "demo", ["one"])
+    (ordered,) = workers.order(PRELOAD, "demo", ["one"])
     assert outcomes() == [Outcome.WAITING]
-    taken = registry.take("one")
+    taken = workers.take("one")
     assert taken == ordered
     assert outcomes() == [Outcome.UNDER_WAY]
-    assert registry.take("one") is None
-    registry.settle(taken)
+    assert workers.take("one") is None
+    workers.settle(taken)
     assert outcomes() == [Outcome.DONE]
 
 
 def test_a_command_that_failed_says_why() -> None:
     arrive("one")
-    (ordered,) = registry.order(PRELOAD, "demo", ["one"])
-    registry.settle(ordered, error="It is broken.")
+    (ordered,) = workers.order(PRELOAD, "demo", ["one"])
+    workers.settle(ordered, error="It is broken.")
     assert outcomes() == [Outcome.FAILED]
     assert WorkerCommand.objects.get().error == "It is broken."
 
@@ -183,42 +184,42 @@ def test_a_command_that_failed_says_why() -> None:
 def test_commands_are_taken_in_their_order_and_only_by_their_worker() -> None:
     arrive("one")
     arrive("two")
-    first, second = (registry.order(kind, "demo", ["one"])[0] for kind in (UNLOAD, PRELOAD))
-    assert registry.take("two") is None
-    assert [registry.take("one"), registry.take("one")] == [first, second]
+    first, second = (workers.order(kind, "demo", ["one"])[0] for kind in (UNLOAD, PRELOAD))
+    assert workers.take("two") is None
+    assert [workers.take("one"), workers.take("one")] == [first, second]
 
 
 def test_those_that_cannot_be_reached_get_no_command() -> None:
     for name in ("alive", "dead", "left"):
         arrive(name)
     silence("dead", 1000)
-    registry.leave("left")
-    ordered = registry.order(PRELOAD, "demo", ["alive", "dead", "left", "never was"])
+    workers.leave("left")
+    ordered = workers.order(PRELOAD, "demo", ["alive", "dead", "left", "never was"])
     assert [command.worker_id for command in ordered] == ["alive"]
 
 
-@pytest.mark.parametrize("go", [registry.leave, lambda name: silence(name, 1000)], ids=["left", "silent"])
+@pytest.mark.parametrize("go", [workers.leave, lambda name: silence(name, 1000)], ids=["left", "silent"])
 def test_what_a_worker_did_not_come_to_is_shown_as_such(go: Callable[[str], None]) -> None:
     arrive("one")
-    registry.order(PRELOAD, "demo", ["one"])
-    registry.order(UNLOAD, "demo", ["one"])
-    registry.take("one")
+    workers.order(PRELOAD, "demo", ["one"])
+    workers.order(UNLOAD, "demo", ["one"])
+    workers.take("one")
     go("one")
     assert outcomes() == [Outcome.GONE, Outcome.GONE]
 
 
 def test_a_worker_that_beats_is_there_though_another_of_its_name_has_left() -> None:
     arrive("one")
-    registry.leave("one")
+    workers.leave("one")
     assert states() == {"one": State.LEFT}
-    registry.beat("one", engine=None, **IDENTITY)
+    workers.beat("one", engine=None, **IDENTITY)
     assert states() == {"one": State.IDLE}
 
 
 def test_a_new_process_does_not_carry_out_what_was_meant_for_the_one_before() -> None:
     arrive("one")
-    registry.order(PRELOAD, "demo", ["one"])
+    workers.order(PRELOAD, "demo", ["one"])
     arrive("one", age=0)
-    assert registry.take("one") is None
+    assert workers.take("one") is None
     assert outcomes() == [Outcome.FAILED]
     assert "started anew" in WorkerCommand.objects.get().error

@@ -9,11 +9,15 @@ from django.utils import timezone
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tasks_app import access, execution, lifecycle, providers, reproduction, services, storage
+from tasks_app import services
+from tasks_app.access import permissions
 from tasks_app.contracts import Claim
+from tasks_app.engine.diffusers.handler import PIPELINES
 from tasks_app.errors import NotReproducible
-from tasks_app.handlers.diffusers.handler import PIPELINES
+from tasks_app.images import comparison, storage
 from tasks_app.models import Status, Task, TaskImage
+from tasks_app.queue import lifecycle
+from tasks_app.worker import engines, supervisor
 from tests import tiny
 
 MakeTask = Callable[..., Task]
@@ -25,7 +29,7 @@ def model(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> Ite
     """Serve a tiny pipeline as the model `demo`."""
     folder = tiny.save_sd(tmp_path / "demo")
     settings.PROVIDERS = {"diffusers": {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu"}}
-    monkeypatch.setattr(providers, "_handlers", {})
+    monkeypatch.setattr(engines, "_handlers", {})
     PIPELINES.clear()
     yield folder
     PIPELINES.clear()  # others have a model of that name, too
@@ -41,14 +45,14 @@ def change_weights(model: Path) -> None:
 
 
 def run() -> None:
-    while execution.run_next():
+    while supervisor.run_next():
         pass
 
 
 def again(first: Task) -> Task:
     """Reproduce a task, and return the new one as it is at its end."""
     first.refresh_from_db()
-    new, _ = services.reproduce(first, caller=access.ANONYMOUS)
+    new, _ = services.reproduce(first, caller=permissions.ANONYMOUS)
     run()
     new.refresh_from_db()
     assert new.status == Status.SUCCEEDED
@@ -65,10 +69,10 @@ def filled(*color: int, size: tuple[int, int] = (8, 4)) -> Image.Image:
 
 def test_the_psnr_is_that_of_the_mean_square_over_pixels_and_channels() -> None:
     black = filled(0, 0, 0)
-    assert reproduction.psnr(black, filled(255, 255, 255)) == pytest.approx(0)
-    assert reproduction.psnr(black, filled(1, 1, 1)) == pytest.approx(48.1308, abs=1e-4)
-    assert reproduction.psnr(black, filled(3, 0, 0)) == pytest.approx(43.3596, abs=1e-4)
-    assert reproduction.psnr(black, black) == float("inf")
+    assert comparison.psnr(black, filled(255, 255, 255)) == pytest.approx(0)
+    assert comparison.psnr(black, filled(1, 1, 1)) == pytest.approx(48.1308, abs=1e-4)
+    assert comparison.psnr(black, filled(3, 0, 0)) == pytest.approx(43.3596, abs=1e-4)
+    assert comparison.psnr(black, black) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -82,13 +86,13 @@ def test_the_psnr_is_that_of_the_mean_square_over_pixels_and_channels() -> None:
     ids=["equal", "2 levels off", "3 levels off", "another size"],
 )
 def test_pictures_are_near_from_40_decibels_on(other: Image.Image, verdict: str, decibels: float | None) -> None:
-    assert reproduction.judge(filled(0, 0, 0), other) == (verdict, decibels)
+    assert comparison.judge(filled(0, 0, 0), other) == (verdict, decibels)
 
 
 def test_what_is_otherwise_is_told_as_it_was_and_is() -> None:
     then, now = {"torch": "2.8", "device": "cpu", "old": "x"}, {"torch": "2.9", "device": "cpu", "new": "y"}
     told = {"torch": ("2.8", "2.9"), "old": ("x", None), "new": (None, "y")}
-    assert reproduction.differences(then, now) == told
+    assert comparison.differences(then, now) == told
 
 
 def test_a_task_keeps_what_its_pictures_depend_on(model: Path, make_task: MakeTask) -> None:
@@ -119,7 +123,7 @@ def test_other_weights_are_found_out(model: Path, make_task: MakeTask, output_fo
     change_weights(model)
     found = again(first).reproduction
     assert found["verdict"] == "different"
-    assert found["images"][0]["psnr"] < reproduction.NEAR_DB
+    assert found["images"][0]["psnr"] < comparison.NEAR_DB
 
 
 def test_what_was_drawn_in_company_is_drawn_alone_and_says_so(model: Path, make_task: MakeTask) -> None:
@@ -167,7 +171,7 @@ def test_a_task_that_is_deleted_before_its_reproduction_runs_is_compared_with_no
     first = make_task()
     run()
     first.refresh_from_db()
-    new, _ = services.reproduce(first, caller=access.ANONYMOUS)
+    new, _ = services.reproduce(first, caller=permissions.ANONYMOUS)
     assert services.delete(first)
     run()
     new.refresh_from_db()
@@ -188,7 +192,7 @@ def test_only_what_has_succeeded_is_reproduced(make_task: MakeTask) -> None:
     lifecycle.cancel(task.pk)
     task.refresh_from_db()
     with pytest.raises(NotReproducible):
-        services.reproduce(task, caller=access.ANONYMOUS)
+        services.reproduce(task, caller=permissions.ANONYMOUS)
     assert Task.objects.count() == 1
 
 

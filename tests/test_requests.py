@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.contextvars import get_contextvars
 
-from tasks_app.api.requests import identified
+from tasks_app.api.http.request_id import identified
 
 
 class Application:

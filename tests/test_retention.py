@@ -16,9 +16,12 @@ from django.db.models.functions import Now
 from django.test import Client
 from PIL import Image
 
-from tasks_app import lifecycle, retention, services, sweeper
-from tasks_app.contracts import Claim, GeneratedImage
+from tasks_app import services
+from tasks_app.contracts import Claim
+from tasks_app.engine.types import GeneratedImage
 from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
+from tasks_app.queue import lifecycle
+from tasks_app.worker import retention, sweeper
 from tests.acting import store
 from tests.claims import succeed_one
 

@@ -10,8 +10,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from benchmarks import rows
-from tasks_app import keys, lifecycle, retention, standing, sweeper
+from tasks_app.access import api_keys
 from tasks_app.models import Status, Task
+from tasks_app.queue import lifecycle, position
+from tasks_app.worker import retention, sweeper
 
 MANY = 20_000
 # What the admin's list counts ends here, however many rows there are.
@@ -40,7 +42,7 @@ def plans(work: Callable[[], Any]) -> Iterator[str]:
 
 def works(client: Client, admin_client: Client, user: Any) -> dict[str, Callable[[], Any]]:
     """Return by name what must cost the same for any number of rows."""
-    _, token = keys.create(user=user, name="k", scopes=keys.USUAL, max_queued=10)
+    _, token = api_keys.create(user=user, name="k", scopes=api_keys.USUAL, max_queued=10)
     queued = list(Task.objects.filter(status=Status.QUEUED).values_list("pk", flat=True)[:50])
 
     def post(path: str, body: Any, **headers: str) -> None:
@@ -65,7 +67,7 @@ def works(client: Client, admin_client: Client, user: Any) -> dict[str, Callable
         "the list of a model": get("/task?model_id=other"),
         "A1111's progress": get("/sdapi/v1/progress"),
         "the page": get("/"),
-        "the places of fifty": lambda: standing.of(queued),
+        "the places of fifty": lambda: position.of(queued),
         "the admin's list": get(listed, admin_client),
         "the admin's list of failures": get(f"{listed}?status__exact=failed", admin_client),
         "a task in the admin": get(f"{listed}{queued[1]}/change/", admin_client),

@@ -19,11 +19,12 @@ from django.test import Client
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from tasks_app import storage
-from tasks_app.contracts import Claim, GeneratedImage
+from tasks_app.contracts import Claim
+from tasks_app.engine.types import GeneratedImage
 from tasks_app.errors import StorageFailed
+from tasks_app.images import storage
+from tasks_app.images.s3 import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, BucketStorage
 from tasks_app.models import Task, TaskImage, Worker
-from tasks_app.s3 import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, BucketStorage
 from tests import stack as stacks
 from tests.acting import RECIPE, store
 from tests.claims import succeed_one
@@ -59,7 +60,7 @@ def bucket(endpoint: str) -> BucketStorage:
 @pytest.fixture
 def in_bucket(endpoint: str, settings: Any) -> None:
     """Let this process keep its pictures in the bucket."""
-    backend = {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": options(endpoint)}
+    backend = {"BACKEND": "tasks_app.images.s3.BucketStorage", "OPTIONS": options(endpoint)}
     settings.STORAGES = {**settings.STORAGES, "default": backend}
     # The first call imports its library, for longer than a transaction may be idle on a busy machine.
     default_storage.exists("nothing")
@@ -116,7 +117,10 @@ def test_threads_share_one_connection(bucket: BucketStorage) -> None:
 
 def test_a_server_that_is_away_is_an_error_of_the_storage(settings: Any) -> None:
     away = options(f"http://127.0.0.1:{stacks.free_port()}")
-    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": away}}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": "tasks_app.images.s3.BucketStorage", "OPTIONS": away},
+    }
     with pytest.raises(StorageFailed):
         store(Claim(task_id=uuid4(), attempt=1), [picture()])
     with pytest.raises(StorageFailed):
@@ -162,7 +166,10 @@ def test_while_the_bucket_is_away_pictures_are_503(
 ) -> None:
     image = succeeded(claimed)
     away = options(f"http://127.0.0.1:{stacks.free_port()}")
-    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tasks_app.s3.BucketStorage", "OPTIONS": away}}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": "tasks_app.images.s3.BucketStorage", "OPTIONS": away},
+    }
     answer = client.get(f"/task/{image.task_id}/images/0")
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
     assert answer.json()["error"] == {

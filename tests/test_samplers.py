@@ -2,13 +2,13 @@
 
 import pytest
 
-from tasks_app import samplers
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS
+from tasks_app.images.metadata import a1111_samplers
 
 
 def test_every_scheduler_has_a_name_there() -> None:
-    assert set(samplers.NAMES) == set(SCHEDULERS)
-    assert len(samplers.NAMES) == len(samplers.SAMPLERS)
+    assert set(a1111_samplers.NAMES) == set(SCHEDULERS)
+    assert len(a1111_samplers.NAMES) == len(a1111_samplers.SAMPLERS)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ def test_every_scheduler_has_a_name_there() -> None:
     ],
 )
 def test_a_sampler_and_a_schedule_are_one_scheduler(sampler: str, schedule: str, scheduler: str | None) -> None:
-    assert samplers.known(sampler)
-    assert samplers.scheduler(sampler, schedule) == scheduler
+    assert a1111_samplers.known(sampler)
+    assert a1111_samplers.scheduler(sampler, schedule) == scheduler
 
 
 def test_no_sampler_has_an_automatic_schedule_that_there_is_none_of() -> None:
-    assert all(samplers.scheduler(name, "automatic") for name in samplers.SAMPLERS)
+    assert all(a1111_samplers.scheduler(name, "automatic") for name in a1111_samplers.SAMPLERS)
 
 
 def test_other_names_are_not_known() -> None:
-    assert not samplers.known("DPM fast")
-    assert not samplers.known("dpmpp_2m")
+    assert not a1111_samplers.known("DPM fast")
+    assert not a1111_samplers.known("dpmpp_2m")

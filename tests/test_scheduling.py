@@ -12,9 +12,10 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, scheduling, statements
-from tasks_app.contracts import NOTHING_HELD, Claim, Held, WarmModel
+from tasks_app.contracts import NOTHING_HELD, Claim, Held
+from tasks_app.engine.types import WarmModel
 from tasks_app.models import ApiKey, Task
+from tasks_app.queue import claim_order, lifecycle, sql
 from tests.claims import claim_one
 from tests.test_admission import at_once, make_key
 
@@ -284,8 +285,8 @@ def test_a_claim_reads_the_heads_of_lanes_and_scans_no_table(make_task: MakeTask
         flood(make_task, 100, key_id=key.pk)
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}, {ApiKey._meta.db_table}")
-        parameters = scheduling.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statements.CLAIM, parameters)
+        parameters = claim_order.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.CLAIM, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     reads = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == Task._meta.db_table]

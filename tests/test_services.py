@@ -12,9 +12,15 @@ import pytest
 import redis
 from django.db import connection, transaction
 
-from tasks_app import access, actors, lifecycle, progress, saving, services
-from tasks_app.contracts import Claim, GenerationRequest, Report, Submission
+from tasks_app import actors, services
+from tasks_app.access import permissions
+from tasks_app.contracts import Claim, Submission
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import GenerationRequest
+from tasks_app.events import progress
 from tasks_app.models import Pause, Status, Task
+from tasks_app.queue import lifecycle
+from tasks_app.worker import saver
 from tests.conftest import PARAMS
 from tests.fake.handler import Behaviour
 from tests.stack import until
@@ -50,7 +56,7 @@ def submission(**more: Any) -> Submission:
 
 
 def submit() -> Task:
-    task, new = services.submit(submission(), caller=access.ANONYMOUS)
+    task, new = services.submit(submission(), caller=permissions.ANONYMOUS)
     assert new
     return task
 
@@ -188,7 +194,7 @@ def test_a_ticket_wakes_a_worker_for_all_that_waits_and_others_are_woken_while_i
 
     first, second = make_task(params={"prompt": behave("look", look)}), make_task()
     actors.generate.fn(str(second.pk))
-    saving.finish()
+    saver.finish()
     assert seen == [[str(second.pk)]]
     assert {task.status for task in Task.objects.all()} == {Status.SUCCEEDED}
     assert Task.objects.get(pk=first.pk).finished_at < Task.objects.get(pk=second.pk).finished_at
@@ -207,7 +213,7 @@ def test_tickets_do_not_pile_up_under_steady_load() -> None:
     while tickets():
         _take_a_ticket()
         actors.generate.fn("any")
-    saving.finish()
+    saver.finish()
     assert not Task.objects.exclude(status=Status.SUCCEEDED).exists()
 
 

@@ -14,9 +14,11 @@ import httpx2
 import pytest
 from django.db import connection
 
-from tasks_app import lifecycle, progress, services
-from tasks_app.api.sse import MAX_TASKS
+from tasks_app import services
+from tasks_app.api.live.sse import MAX_TASKS
+from tasks_app.events import progress
 from tasks_app.models import Pause, Task
+from tasks_app.queue import lifecycle
 from tests import stack as stacks
 from tests.acting import Worker
 from tests.chaos.processes import Child

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from tasks_app import lifecycle, pauses, standing
 from tasks_app.models import Pause, Task
+from tasks_app.queue import lifecycle, pauses, position
 
 MakeTask = Callable[..., Task]
 
 
 def places(*tasks: Task) -> dict[UUID, int]:
-    return {task_id: stands.place for task_id, stands in standing.of([task.pk for task in tasks]).items()}
+    return {task_id: stands.place for task_id, stands in position.of([task.pk for task in tasks]).items()}
 
 
 def test_places_follow_priority_and_age_one_by_one_and_all_at_once(make_task: MakeTask, claimed: MakeTask) -> None:
@@ -27,8 +27,8 @@ def test_a_pause_of_the_queue_or_of_its_model_holds_a_task_up(make_task: MakeTas
     slow, fast = make_task(model_id="slow"), make_task(model_id="fast")
 
     def paused() -> list[bool]:
-        together = standing.of([slow.pk, fast.pk])
-        alone = standing.of([slow.pk]) | standing.of([fast.pk])
+        together = position.of([slow.pk, fast.pk])
+        alone = position.of([slow.pk]) | position.of([fast.pk])
         assert together == alone
         return [together[task.pk].paused for task in (slow, fast)]
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from tasks_app import access, progress
-from tasks_app.api.states import State, known, reading, states, waiting
+from tasks_app.access import permissions
+from tasks_app.api.live.states import State, known, reading, states, waiting
+from tasks_app.events import progress
 from tasks_app.models import Task
 from tests.acting import Worker
 
@@ -34,7 +35,7 @@ def test_a_state_is_the_row_and_live_progress_where_that_is_ahead(make_task: Cal
     recorded = states([running.pk])[running.pk].progress
     assert recorded is not None
     assert recorded["step"] == 3
-    assert known([running.pk, nowhere], access.ANONYMOUS) == {running.pk}
+    assert known([running.pk, nowhere], permissions.ANONYMOUS) == {running.pk}
 
 
 def test_readers_hold_a_connection_only_while_they_read(make_task: Callable[..., Task]) -> None:
@@ -42,7 +43,7 @@ def test_readers_hold_a_connection_only_while_they_read(make_task: Callable[...,
 
     def read() -> bool:
         held = connection.connection is not None
-        assert known([task.pk], access.ANONYMOUS)
+        assert known([task.pk], permissions.ANONYMOUS)
         return held
 
     async def several() -> list[bool]:

@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app import statistics
 from tasks_app.models import Status, Task
-from tasks_app.statistics import WINDOWS
+from tasks_app.queue import statistics
+from tasks_app.queue.statistics import WINDOWS
 
 MakeTask = Callable[..., Task]
 HOUR = WINDOWS[0]

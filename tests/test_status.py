@@ -12,9 +12,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db.models.functions import Now
 
-from tasks_app import pauses, registry
-from tasks_app.contracts import EngineState, WarmModel
+from tasks_app.engine.types import EngineState, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Worker
+from tasks_app.queue import pauses, workers
 from tests.claims import claim_one
 
 IDENTITY: dict[str, Any] = {"host": "here", "pid": 1, "version": "1"}
@@ -68,8 +68,8 @@ def test_the_queue_says_what_waits_how_long_and_who_paused_it(admin_user: User, 
 
 def test_workers_and_models_are_shown_as_they_stand(make_task: Callable[..., Any]) -> None:
     for name in ("one", "a-dead-one-with-a-long-name"):
-        registry.arrive(name, age=timedelta(minutes=1), **IDENTITY)
-        registry.beat(name, engine=ENGINE, **IDENTITY)
+        workers.arrive(name, age=timedelta(minutes=1), **IDENTITY)
+        workers.beat(name, engine=ENGINE, **IDENTITY)
     Worker.objects.filter(name__startswith="a-dead").update(seen_at=Now() - timedelta(hours=1))
     task = make_task()
     claim_one(worker="one", lease_seconds=30)
@@ -90,15 +90,15 @@ def test_workers_and_models_are_shown_as_they_stand(make_task: Callable[..., Any
 
 @pytest.mark.parametrize("title", ["Queue", "Workers", "Models"])
 def test_lines_end_without_blanks(db: None, title: str) -> None:
-    registry.arrive("one", age=timedelta(minutes=1), **IDENTITY)
+    workers.arrive("one", age=timedelta(minutes=1), **IDENTITY)
     assert not [line for line in status()[title] if line != line.rstrip()]
 
 
 def test_a_probe_asks_for_a_living_worker_of_its_own_host(db: None) -> None:
-    registry.arrive("other", age=timedelta(minutes=1), **IDENTITY)
+    workers.arrive("other", age=timedelta(minutes=1), **IDENTITY)
     with pytest.raises(CommandError, match="No worker lives on"):
         call_command("status", "--worker")
-    registry.arrive("mine", age=timedelta(minutes=1), **{**IDENTITY, "host": socket.gethostname()})
+    workers.arrive("mine", age=timedelta(minutes=1), **{**IDENTITY, "host": socket.gethostname()})
     out = StringIO()
     call_command("status", "--worker", stdout=out)
     assert out.getvalue() == "mine is idle.\n"

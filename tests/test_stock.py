@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks_app import stock
-from tasks_app.stock import Stored
+from tasks_app.catalog import inventory
+from tasks_app.catalog.inventory import Stored
 
 HUB_ID = "somebody/tiny"
 WEIGHTS = b"weights"
@@ -51,34 +51,34 @@ def test_everything_that_is_here_is_found_with_its_bytes(tmp_path: Path) -> None
     models_dir, hub_cache = tmp_path / "models", tmp_path / "hub"
     expected = [local_folder(models_dir, "mine"), local_file(models_dir, "one.gguf", base="mine"), cache(hub_cache)]
     (models_dir / "lora.safetensors").touch()
-    found = stock.stored(models_dir, hub_cache)
+    found = inventory.stored(models_dir, hub_cache)
     assert found == expected
     assert [model.size for model in found] == [18, 7, 22]
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
-    assert stock.stored(tmp_path / "models", tmp_path / "hub") == []
+    assert inventory.stored(tmp_path / "models", tmp_path / "hub") == []
 
 
 def test_a_cached_file_is_held_to_the_hash_that_the_hub_gave(tmp_path: Path) -> None:
     model = cache(tmp_path)
-    assert stock.wrong(model) == {}
+    assert inventory.wrong(model) == {}
     (model.path / "unet" / "weights.safetensors").write_bytes(b"weighty")
-    assert stock.wrong(model) == {"unet/weights.safetensors": "is another"}
+    assert inventory.wrong(model) == {"unet/weights.safetensors": "is another"}
     (model.path / "model_index.json").write_bytes(b'{"small": TRUE}')
     (model.path / "unet" / "weights.safetensors").resolve().unlink()
-    assert stock.wrong(model) == {"model_index.json": "is another", "unet/weights.safetensors": "is missing"}
+    assert inventory.wrong(model) == {"model_index.json": "is another", "unet/weights.safetensors": "is missing"}
 
 
 def test_a_local_folder_is_held_to_what_was_recorded(tmp_path: Path) -> None:
     model = local_folder(tmp_path, "mine")
-    assert stock.wrong(model) is None
-    stock.record(model)
-    assert stock.wrong(model) == {}
+    assert inventory.wrong(model) is None
+    inventory.record(model)
+    assert inventory.wrong(model) == {}
     (model.path / "unet.safetensors").write_bytes(b"weights?")
     (model.path / "more.txt").touch()
     (model.path / "model_index.json").unlink()
-    assert stock.wrong(model) == {
+    assert inventory.wrong(model) == {
         "model_index.json": "is missing",
         "more.txt": "was not recorded",
         "unet.safetensors": "is another",
@@ -88,25 +88,25 @@ def test_a_local_folder_is_held_to_what_was_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_a_record_is_one_that_sha256sum_reads(tmp_path: Path, kind: str) -> None:
     model = local_folder(tmp_path, "mine") if kind == "folder" else local_file(tmp_path, "one.gguf", base="mine")
-    stock.record(model)
+    inventory.record(model)
     folder, sums = (model.path, "SHA256SUMS") if kind == "folder" else (tmp_path, "one.sha256")
     check = ["sha256sum", "--check", "--strict", sums]
     assert subprocess.run(check, cwd=folder, capture_output=True).returncode == 0
-    assert stock.wrong(model) == {}
+    assert inventory.wrong(model) == {}
 
 
 def test_a_file_goes_with_what_stands_beside_it(tmp_path: Path) -> None:
     other = local_file(tmp_path, "other.gguf", base="mine")
     model = local_file(tmp_path, "one.safetensors", base="mine")
-    stock.record(model)
-    stock.remove(model)
+    inventory.record(model)
+    inventory.remove(model)
     assert {path.name for path in tmp_path.iterdir()} == {"other.gguf", "other.json"}
     assert other.files
 
 
 def test_of_the_hubs_cache_all_revisions_go(tmp_path: Path) -> None:
     cache(tmp_path, "d" * 40)
-    stock.remove(cache(tmp_path))
+    inventory.remove(cache(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +114,7 @@ def test_a_link_to_a_folder_goes_and_the_folder_stays(tmp_path: Path) -> None:
     elsewhere = local_folder(tmp_path / "elsewhere", "mine").path
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine").symlink_to(elsewhere)
-    (model,) = stock.stored(tmp_path / "models", tmp_path)
-    stock.remove(model)
+    (model,) = inventory.stored(tmp_path / "models", tmp_path)
+    inventory.remove(model)
     assert list((tmp_path / "models").iterdir()) == []
     assert (elsewhere / "unet.safetensors").exists()

@@ -14,9 +14,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from PIL import Image
 
-from tasks_app import metadata, storage
-from tasks_app.contracts import Claim, GeneratedImage
+from tasks_app.contracts import Claim
+from tasks_app.engine.types import GeneratedImage
 from tasks_app.errors import StorageFailed, UnreadablePicture
+from tasks_app.images import metadata, storage
 from tests.acting import RECIPE, store
 
 

@@ -4,8 +4,8 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from tasks_app.api.states import State
-from tasks_app.api.stream import Account, frame
+from tasks_app.api.live.states import State
+from tasks_app.api.live.stream import Account, frame
 from tasks_app.contracts import Event
 from tasks_app.models import Status
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tasks_app import execution
-from tasks_app.api.facades.a1111_body import TextToImageSerializer
-from tasks_app.contracts import GenerationRequest, Report
+from tasks_app.api.compat.a1111_requests import TextToImageSerializer
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import GenerationRequest
 from tasks_app.models import Task
+from tasks_app.worker import supervisor
 from tests.fake import handler as fake
 
 
@@ -52,5 +53,5 @@ def test_the_handler_is_told_what_was_sent(
         told.append(request.sent)
 
     make_task(params={"prompt": behave("a note", note)}, sent=["guidance_scale"])
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert told == [frozenset({"guidance_scale"})]

@@ -10,9 +10,10 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from tasks_app import execution, sweeper
-from tasks_app.contracts import GenerationRequest, Report
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import GenerationRequest
 from tasks_app.models import Status, Task
+from tasks_app.worker import supervisor, sweeper
 from tests.test_services import tickets
 
 MakeTask = Callable[..., Task]
@@ -87,7 +88,7 @@ def test_a_busy_worker_sends_none(make_task: MakeTask, behave: Callable[..., str
 
     make_task(params={"prompt": behave("look", look)}, priority=1)
     make_task()
-    execution.run_next()
+    supervisor.run_next()
     assert tickets() == []
     sweeper.wake_for_lost_tickets(after_seconds=0)
     assert len(tickets()) == 1

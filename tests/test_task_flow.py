@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 from PIL import Image
 
-from tasks_app import progress
+from tasks_app.events import progress
 from tasks_app.models import Task
 from tests import stack as stacks
 from tests.handlers.hub import COMMIT

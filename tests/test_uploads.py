@@ -14,9 +14,12 @@ from django.db.models.functions import Now
 from django.test import Client
 from PIL import ExifTags, Image
 
-from tasks_app import errors, keys, lifecycle, retention, services, submissions
+from tasks_app import errors, services, submissions
+from tasks_app.access import api_keys
 from tasks_app.contracts import Caller
 from tasks_app.models import DiffusionModel, Scope, Status, Task, Upload
+from tasks_app.queue import lifecycle
+from tasks_app.worker import retention
 from tests.openapi import check_answer
 from tests.test_decoding import bare, file, noise
 
@@ -200,7 +203,7 @@ def test_somebody_elses_upload_is_as_one_that_is_not_there(
     user = User.objects.create_user("ada")
     granted = ([Scope.SUBMIT, Scope.READ], [Scope.SUBMIT], [Scope.SUBMIT, Scope.READ, Scope.READ_ANY], [Scope.READ])
     one, other, staff, reader = (
-        Client(headers={"authorization": f"Bearer {keys.create(user=user, name=str(number), scopes=scopes)[1]}"})
+        Client(headers={"authorization": f"Bearer {api_keys.create(user=user, name=str(number), scopes=scopes)[1]}"})
         for number, scopes in enumerate(granted)
     )
     assert send(reader, file(noise())).status_code == 403

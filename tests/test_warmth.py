@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tasks_app import execution, providers
-from tasks_app.contracts import LoadOptions
+from tasks_app.engine.types import LoadOptions
 from tasks_app.models import Status, Task
-from tasks_app.warmth import Warmth
+from tasks_app.worker import engines, supervisor
+from tasks_app.worker.warm_models import Warmth
 from tests import tiny
 
 MakeTask = Callable[..., Task]
@@ -21,8 +21,8 @@ NAMES = ("warm-one", "warm-two")
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the only engine of this process, which holds nothing yet."""
-    engine = providers.handler("text-to-image", "fake")
-    monkeypatch.setattr(providers, "_handlers", {("tests.fake.handler.FakeHandler", "fake"): engine})
+    engine = engines.handler("text-to-image", "fake")
+    monkeypatch.setattr(engines, "_handlers", {("tests.fake.handler.FakeHandler", "fake"): engine})
     monkeypatch.setattr(engine, "warm", {})
     return engine
 
@@ -43,7 +43,7 @@ def test_a_worker_claims_for_what_it_holds(engine: Any, make_task: MakeTask) -> 
     make_task(model_id="other")
     task = make_task(model_id="demo")
     engine.preload("demo", "r1", LoadOptions())
-    assert execution.run_next()
+    assert supervisor.run_next()
     assert Task.objects.get(pk=task.pk).status == Status.SUCCEEDED
 
 
@@ -54,14 +54,14 @@ def test_alternating_models_with_room_for_one_are_loaded_twice_and_not_forty_tim
         tiny.save_sd(tmp_path / name)
     place = {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu", "max_cached_models": 1}
     settings.PROVIDERS = {"diffusers": place}
-    monkeypatch.setattr(providers, "_handlers", {})
+    monkeypatch.setattr(engines, "_handlers", {})
     for number in range(40):
         make_task(provider="diffusers", model_id=NAMES[number % 2], params={"steps": 1})
     began = time.monotonic()
-    while execution.run_next():
+    while supervisor.run_next():
         pass
     assert Task.objects.filter(status=Status.SUCCEEDED).count() == 40
-    uses = {use.model_id: use.loads for use in providers.started()[0].state().uses if use.model_id in NAMES}
+    uses = {use.model_id: use.loads for use in engines.started()[0].state().uses if use.model_id in NAMES}
     # Once each, and once more for each bound that passed.
     assert 2 <= sum(uses.values()) <= 2 + (time.monotonic() - began) // settings.WARM_PREFERENCE_SECONDS
     assert sum(uses.values()) <= 4

@@ -10,9 +10,11 @@ from pathlib import Path
 import dramatiq
 import pytest
 
-from tasks_app import actors, draining, registry, services
+from tasks_app import services
 from tasks_app.models import Status, Task
-from tasks_app.worker import _vital
+from tasks_app.queue import dispatch, workers
+from tasks_app.worker import shutdown
+from tasks_app.worker.middleware import _vital
 from tests.stack import until, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,7 +32,7 @@ def row(task: Task) -> Task:
 
 def submitted(make_task: MakeTask, prompt: str, steps: int) -> Task:
     task = make_task(params={"prompt": prompt, "steps": steps})
-    actors.wake(task.pk)
+    dispatch.wake(task.pk)
     return task
 
 
@@ -110,7 +112,7 @@ def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_tas
         until_running(task)
         # The one that goes on with it is to lose nothing, however busy the machine is.
         with worker(tmp_path, **{**variables, "LEASE_SECONDS": "30"}):
-            until(registry.workers().count, lambda living: living == 2)
+            until(workers.workers().count, lambda living: living == 2)
             assert row(task).attempt == 1
             os.killpg(first.pid, signal.SIGKILL)
             killed = time.monotonic()
@@ -127,14 +129,14 @@ def test_a_hung_step_ends_the_worker_so_that_the_lease_can_move_the_task_on(
 ) -> None:
     with worker(tmp_path, HANG_SECONDS="1") as process:
         task = submitted(make_task, "hang", 4)
-        assert process.wait(timeout=30) == draining.EXIT_HUNG
+        assert process.wait(timeout=30) == shutdown.EXIT_HUNG
     assert row(task).status == Status.RUNNING
 
 
 def test_a_lost_device_fails_its_task_and_ends_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
     with worker(tmp_path) as process:
         task = submitted(make_task, "lose", 4)
-        assert process.wait(timeout=30) == draining.EXIT_DEVICE_LOST
+        assert process.wait(timeout=30) == shutdown.EXIT_DEVICE_LOST
     assert (row(task).status, row(task).error_code) == (Status.FAILED, "internal")
 
 

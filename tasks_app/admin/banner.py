@@ -8,9 +8,9 @@ from typing import Any
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.http import HttpRequest
 
-from tasks_app import pauses
-from tasks_app.admin import pausing
+from tasks_app.admin.actions import pausing
 from tasks_app.models import Pause
+from tasks_app.queue import pauses
 
 
 def queue(request: HttpRequest) -> dict[str, Callable[[], dict[str, Any] | None]]:

@@ -11,11 +11,13 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from tasks_app import pauses, registry, statistics
-from tasks_app.admin import cells, pausing
+from tasks_app.admin import columns
+from tasks_app.admin.actions import pausing
 from tasks_app.admin.live import follow
 from tasks_app.models import DiffusionModel, Pause, Status, Task, TaskImage, Worker
-from tasks_app.statistics import WINDOWS, Piece, Window
+from tasks_app.queue import pauses, statistics
+from tasks_app.queue import workers as worker_registry
+from tasks_app.queue.statistics import WINDOWS, Piece, Window
 
 NEWEST = 12
 
@@ -65,7 +67,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def _tiles(window: Window, pieces: list[Piece]) -> Iterable[Tile]:
     queue = statistics.queue()
-    waiting = "–" if queue.oldest is None else cells.spell(timezone.now() - queue.oldest)
+    waiting = "–" if queue.oldest is None else columns.spell(timezone.now() - queue.oldest)
     succeeded, failed = (sum(getattr(piece, name) for piece in pieces) for name in ("succeeded", "failed"))
     rate = succeeded / (window.length.total_seconds() / 3600)
     share = 100 * failed / (succeeded + failed) if succeeded + failed else 0
@@ -103,8 +105,8 @@ def _failures(window: Window) -> list[dict[str, Any]]:
 
 
 def _working() -> list[Working]:
-    workers = [worker for worker in registry.workers() if worker.state != registry.State.LEFT]
-    alive = {worker.name for worker in workers if worker.state in registry.ALIVE}
+    workers = [worker for worker in worker_registry.workers() if worker.state != worker_registry.State.LEFT]
+    alive = {worker.name for worker in workers if worker.state in worker_registry.ALIVE}
     tasks = list(Task.objects.filter(status=Status.RUNNING, worker__in=alive))
     follow(tasks)
     by_worker = {task.worker: task for task in tasks}
@@ -116,13 +118,13 @@ def _at_work(worker: Worker, state: str, task: Task | None) -> Working:
         worker=worker,
         state=state,
         task=task,
-        prompt="" if task is None else cells.short_prompt(task),
-        bar="" if task is None else cells.progress_bar(task),
+        prompt="" if task is None else columns.short_prompt(task),
+        bar="" if task is None else columns.progress_bar(task),
     )
 
 
 def _warm() -> list[dict[str, Any]]:
-    warm = registry.warm_on()
+    warm = worker_registry.warm_on()
     paused = set(Pause.objects.filter(scope=Pause.Scope.MODEL).values_list("target", flat=True))
     rows = list(DiffusionModel.objects.filter(allowed=True))
     rows.sort(key=lambda row: (row.model_id not in warm, row.model_id))
@@ -131,4 +133,6 @@ def _warm() -> list[dict[str, Any]]:
 
 def _newest() -> list[dict[str, Any]]:
     images = TaskImage.objects.filter(purged_at=None).select_related("task").order_by("-pk")[:NEWEST]
-    return [{"image": image, "url": cells.thumbnail_url(image), "prompt": cells.prompt(image.task)} for image in images]
+    return [
+        {"image": image, "url": columns.thumbnail_url(image), "prompt": columns.prompt(image.task)} for image in images
+    ]

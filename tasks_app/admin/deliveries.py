@@ -14,9 +14,9 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 
 from tasks_app import services
-from tasks_app.admin import cells, log
-from tasks_app.admin.lists import BoundedPaginator
-from tasks_app.admin.page import Row
+from tasks_app.admin import columns, log
+from tasks_app.admin.task_detail import Row
+from tasks_app.admin.task_list import BoundedPaginator
 from tasks_app.models import WebhookDelivery
 
 # Unfold has no types; its admin has the interface of Django's.
@@ -149,7 +149,7 @@ class DeliveryAdmin(DeliveryModelAdmin):
     @admin.display(description="created")
     def created(self, delivery: WebhookDelivery) -> str:
         """Show how long ago the task ended."""
-        return cells.ago(delivery.created_at)
+        return columns.ago(delivery.created_at)
 
 
 def url(delivery: WebhookDelivery) -> str:
@@ -164,7 +164,7 @@ def again_url(delivery: WebhookDelivery) -> str:
 
 def badge(delivery: WebhookDelivery) -> str:
     """Render the state in its color."""
-    return cells.label(delivery.get_state_display(), _BADGES[State(delivery.state)])
+    return columns.label(delivery.get_state_display(), _BADGES[State(delivery.state)])
 
 
 def _rows(delivery: WebhookDelivery) -> list[Row]:
@@ -174,8 +174,8 @@ def _rows(delivery: WebhookDelivery) -> list[Row]:
         Row(label="Receiver", value=delivery.url),
         Row(label="Attempts", value=delivery.attempts),
         Row(label="Answer", value=_answer(delivery)),
-        Row(label="Created", value=cells.moment(delivery.created_at)),
-        Row(label="Last tried", value=cells.moment(delivery.last_at)),
+        Row(label="Created", value=columns.moment(delivery.created_at)),
+        Row(label="Last tried", value=columns.moment(delivery.last_at)),
         Row(label="Next try", value=_next(delivery) if delivery.state == State.PENDING else "–"),
     ]
 
@@ -185,7 +185,7 @@ def _answer(delivery: WebhookDelivery) -> str:
 
 
 def _next(delivery: WebhookDelivery) -> str:
-    return cells.moment(delivery.next_at)
+    return columns.moment(delivery.next_at)
 
 
 def _task(delivery: WebhookDelivery, text: str) -> str:

@@ -15,10 +15,11 @@ from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from tasks_app import errors, keys
-from tasks_app.admin import cells, log
+from tasks_app import errors
+from tasks_app.access import api_keys
+from tasks_app.admin import columns, log
 from tasks_app.models import ApiKey, Scope, WebhookEvent
-from tasks_app.webhooks import guard, letters
+from tasks_app.webhooks import payload, url_policy
 
 # Unfold has no types; its admin has the interface of Django's.
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class KeyForm(ApiKeyForm):
     """What a key is for, and what it may do."""
 
     scopes = forms.TypedMultipleChoiceField(
-        choices=Scope.choices, coerce=Scope, widget=UnfoldAdminCheckboxSelectMultipleWidget(), initial=keys.USUAL
+        choices=Scope.choices, coerce=Scope, widget=UnfoldAdminCheckboxSelectMultipleWidget(), initial=api_keys.USUAL
     )
     webhook_url = forms.CharField(
         required=False,
@@ -61,7 +62,7 @@ class KeyForm(ApiKeyForm):
         url: str = self.cleaned_data["webhook_url"]
         try:
             if url:
-                guard.parse(url, letters.policy())
+                url_policy.parse(url, payload.policy())
         except errors.DestinationRefused as error:
             raise forms.ValidationError(str(error)) from None
         return url
@@ -113,7 +114,7 @@ class KeyAdmin(KeyModelAdmin):
             return
         given = dict(form.cleaned_data)
         expiry = given.pop("expiry")
-        made, obj.token = keys.create(expires_in=None if expiry is None else expiry - timezone.now(), **given)
+        made, obj.token = api_keys.create(expires_in=None if expiry is None else expiry - timezone.now(), **given)
         obj.pk, obj.webhook_secret = made.pk, made.webhook_secret
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
@@ -147,7 +148,7 @@ class KeyAdmin(KeyModelAdmin):
         page = reverse("admin:tasks_app_apikey_change", args=[key.pk])
         if request.method != "POST":
             return self._ask(request, key, page)
-        if moved := keys.revoke(key):
+        if moved := api_keys.revoke(key):
             log.write(request, key, "Revoked.")
         said = f"{key} {'has ended' if moved else 'had ended before'}."
         self.message_user(request, said, messages.SUCCESS if moved else messages.WARNING)
@@ -173,8 +174,8 @@ class KeyAdmin(KeyModelAdmin):
     def state(self, key: ApiKey) -> str:
         """Show whether it is good, and until when."""
         if _ended(key):
-            return cells.label("ended", "default")
-        return cells.label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
+            return columns.label("ended", "default")
+        return columns.label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
 
     @admin.display(description="last used")
     def used(self, key: ApiKey) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from tasks_app import progress
+from tasks_app.events import progress
 from tasks_app.models import Task
 
 

@@ -8,9 +8,10 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from tasks_app.admin import cells, page
-from tasks_app.admin.cloning import CloningAdmin
-from tasks_app.admin.lists import (
+from tasks_app.admin import columns, task_detail
+from tasks_app.admin.actions.cloning import CloningAdmin
+from tasks_app.admin.live import follow
+from tasks_app.admin.task_list import (
     BOUND,
     BeforeFilter,
     BoundedPaginator,
@@ -19,7 +20,6 @@ from tasks_app.admin.lists import (
     WorkerFilter,
     search,
 )
-from tasks_app.admin.live import follow
 from tasks_app.models import Task
 
 # Unfold has no types; its list has the interface of Django's.
@@ -100,45 +100,45 @@ class TaskAdmin(CloningAdmin):
     ) -> HttpResponse:
         """Add what the page shows beyond the row."""
         assert obj is not None, "nobody may add tasks"
-        context |= page.context(obj) | {"may_act": self.has_act_permission(request)}
+        context |= task_detail.context(obj) | {"may_act": self.has_act_permission(request)}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="")
     def thumbnail(self, task: Task) -> str:
         """Show the first picture."""
-        return cells.moving(task, "thumbnail", cells.thumbnail(task))
+        return columns.moving(task, "thumbnail", columns.thumbnail(task))
 
     @admin.display(description="prompt")
     def prompt(self, task: Task) -> str:
         """Show the beginning of the prompt."""
-        return cells.short_prompt(task)
+        return columns.short_prompt(task)
 
     @admin.display(description="model")
     def model_name(self, task: Task) -> str:
         """Show the model without its owner."""
-        return cells.model(task)
+        return columns.model(task)
 
     @admin.display(description="status")
     def status_badge(self, task: Task) -> str:
         """Show the status in its color."""
-        return cells.moving(task, "status", cells.badge(task))
+        return columns.moving(task, "status", columns.badge(task))
 
     @admin.display(description="progress")
     def progress(self, task: Task) -> str:
         """Show steps and phase."""
-        return cells.moving(task, "progress", cells.progress_bar(task))
+        return columns.moving(task, "progress", columns.progress_bar(task))
 
     @admin.display(description="worker")
     def worker_name(self, task: Task) -> str:
         """Show who runs it."""
-        return cells.moving(task, "worker", cells.worker(task))
+        return columns.moving(task, "worker", columns.worker(task))
 
     @admin.display(description="duration")
     def duration(self, task: Task) -> str:
         """Show how long it took, or has taken so far."""
-        return cells.moving(task, "duration", cells.spell(cells.duration(task)))
+        return columns.moving(task, "duration", columns.spell(columns.duration(task)))
 
     @admin.display(description="created")
     def created(self, task: Task) -> str:
         """Show how long ago it came."""
-        return cells.age(task)
+        return columns.age(task)

@@ -13,12 +13,13 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.admin import ModelAdmin
 
-from tasks_app import registry
-from tasks_app.admin import cells, commands, pausing
+from tasks_app.admin import columns
+from tasks_app.admin.actions import commands, pausing
 from tasks_app.admin.live import follow
-from tasks_app.admin.page import Row
+from tasks_app.admin.task_detail import Row
 from tasks_app.models import Pause, Task, Worker
-from tasks_app.registry import State
+from tasks_app.queue import workers as worker_registry
+from tasks_app.queue.workers import State
 
 # Unfold has no types; its admin and its list have the interfaces of Django's.
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class WorkerAdmin(WorkerModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
         """Return all workers with their states."""
-        return registry.workers()
+        return worker_registry.workers()
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Put the living first: Django would give the registry's order up."""
@@ -151,7 +152,9 @@ class WorkerAdmin(WorkerModelAdmin):
     @admin.display(description="seen")
     def seen(self, worker: Worker) -> str:
         """Show when it last wrote its row, and what version wrote it."""
-        return format_html('{}<small class="steer-more">version {}</small>', cells.ago(worker.seen_at), worker.version)
+        return format_html(
+            '{}<small class="steer-more">version {}</small>', columns.ago(worker.seen_at), worker.version
+        )
 
 
 def _described(worker: Any) -> tuple[Pause.Scope, str, bool]:
@@ -167,7 +170,7 @@ def _page(request: HttpRequest, worker: Any) -> dict[str, Any]:
         "badge": _badge(worker.state),
         "running": _task(running),
         "memory": _memory(worker),
-        "seen": cells.ago(worker.seen_at),
+        "seen": columns.ago(worker.seen_at),
         "button": pausing.offer(request, *_described(worker)[:2], paused=worker.is_paused),
         "rows": list(_rows(worker)),
         "commands": commands.latest(worker=worker.pk),
@@ -180,8 +183,16 @@ class _Latest:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.thumbnail, self.prompt, self.model = cells.thumbnail(task), cells.short_prompt(task), cells.model(task)
-        self.badge, self.duration, self.age = cells.badge(task), cells.spell(cells.duration(task)), cells.age(task)
+        self.thumbnail, self.prompt, self.model = (
+            columns.thumbnail(task),
+            columns.short_prompt(task),
+            columns.model(task),
+        )
+        self.badge, self.duration, self.age = (
+            columns.badge(task),
+            columns.spell(columns.duration(task)),
+            columns.age(task),
+        )
 
 
 def _rows(worker: Any) -> list[Row]:
@@ -190,14 +201,14 @@ def _rows(worker: Any) -> list[Row]:
         Row(label="Device", value=worker.device, hint=worker.device_name),
         Row(label="Warm models", value=_warm(worker)),
         Row(label="Version", value=worker.version),
-        Row(label="Started", value=cells.moment(worker.started_at)),
-        Row(label="Seen", value=cells.moment(worker.seen_at)),
-        Row(label="Left", value=cells.moment(worker.left_at)),
+        Row(label="Started", value=columns.moment(worker.started_at)),
+        Row(label="Seen", value=columns.moment(worker.seen_at)),
+        Row(label="Left", value=columns.moment(worker.left_at)),
     ]
 
 
 def _badge(state: str) -> str:
-    return cells.label(state, _BADGES[State(state)])
+    return columns.label(state, _BADGES[State(state)])
 
 
 def _device(worker: Worker) -> str:
@@ -207,7 +218,7 @@ def _device(worker: Worker) -> str:
 
 
 def _memory(worker: Any) -> str:
-    if not worker.memory_total or worker.state not in registry.ALIVE:
+    if not worker.memory_total or worker.state not in worker_registry.ALIVE:
         return "–"
     percent = 100 * worker.memory_used / worker.memory_total
     context = {"percent": percent, "used": worker.memory_used / GIB, "total": worker.memory_total / GIB}
@@ -215,7 +226,7 @@ def _memory(worker: Any) -> str:
 
 
 def _warm(worker: Any) -> str:
-    names = [(model["model_id"],) for model in worker.warm] if worker.state in registry.ALIVE else []
+    names = [(model["model_id"],) for model in worker.warm] if worker.state in worker_registry.ALIVE else []
     return format_html_join("", '<span class="steer-model">{}</span>', names) or "–"
 
 
@@ -223,4 +234,4 @@ def _task(task: Task | None) -> str:
     if task is None:
         return "–"
     address = reverse("admin:tasks_app_task_change", args=[task.pk])
-    return format_html('<a href="{}">{}</a>{}', address, cells.short_prompt(task), cells.progress_bar(task))
+    return format_html('<a href="{}">{}</a>{}', address, columns.short_prompt(task), columns.progress_bar(task))

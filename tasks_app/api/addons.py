@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import addons
+from tasks_app.engine import addon_files
 from tasks_app.models import Scope
 
 
@@ -34,4 +34,4 @@ class Embeddings(APIView):
 
 
 def _listed(folder: Path) -> Response:
-    return Response([{"id": name, "bytes": path.stat().st_size} for name, path in addons.paths(folder).items()])
+    return Response([{"id": name, "bytes": path.stat().st_size} for name, path in addon_files.paths(folder).items()])

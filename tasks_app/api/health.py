@@ -14,9 +14,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from redis import RedisError
 
-from tasks_app import catalog, progress, registry, storage
-from tasks_app.api.shapes import error_body
+from tasks_app.api.http.error_bodies import error_body
+from tasks_app.catalog import resolve
 from tasks_app.errors import ModelNotAllowed, StorageFailed
+from tasks_app.events import progress
+from tasks_app.images import storage
+from tasks_app.queue import workers
 
 # The storage is looked at that rarely: a probe may come every second, and to each process.
 STORAGE_SECONDS = 10
@@ -89,8 +92,8 @@ def _storage(moment: int) -> str:
 
 def _told() -> dict[str, Any]:
     try:
-        catalog.resolve(None)
+        resolve.resolve(None)
         model = "ok"
     except ModelNotAllowed:
         model = "is not allowed"
-    return {"default_model": model, "workers": registry.workers().filter(state__in=registry.ALIVE).count()}
+    return {"default_model": model, "workers": workers.workers().filter(state__in=workers.ALIVE).count()}

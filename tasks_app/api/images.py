@@ -17,10 +17,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import access, errors, storage, uploads
-from tasks_app.api.authentication import caller
-from tasks_app.api.negotiation import AnyAccepted
-from tasks_app.api.parsers import JPEGParser, PNGParser, WebPParser
+from tasks_app import errors
+from tasks_app.access import permissions
+from tasks_app.api.http.authentication import caller
+from tasks_app.api.http.negotiation import AnyAccepted
+from tasks_app.api.http.parsers import JPEGParser, PNGParser, WebPParser
+from tasks_app.images import storage, uploads
 from tasks_app.models import Scope, Task, TaskImage
 from tasks_app.submissions import recovered
 
@@ -108,7 +110,7 @@ def _content(request: Request) -> bytes:
 
 
 def _picture(request: Request, task_id: UUID, index: int) -> TaskImage:
-    tasks = access.visible(Task.objects.filter(pk=task_id), caller(request))
+    tasks = permissions.visible(Task.objects.filter(pk=task_id), caller(request))
     image = get_object_or_404(TaskImage, task__in=tasks, index=index)
     if image.purged_at is not None:
         raise Gone

@@ -9,7 +9,7 @@ from django.utils.crypto import constant_time_compare
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from tasks_app.api.health import probe
-from tasks_app.api.shapes import error_body
+from tasks_app.api.http.error_bodies import error_body
 from tasks_app.metrics import exposition
 
 

@@ -10,13 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import abilities, catalog, registry
+from tasks_app.catalog import capabilities, resolve
 from tasks_app.models import DiffusionModel, Scope
+from tasks_app.queue import workers
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
-    Row = WithAnnotations[DiffusionModel, catalog.Paused]
+    Row = WithAnnotations[DiffusionModel, resolve.Paused]
 
 
 class Models(APIView):
@@ -26,27 +27,27 @@ class Models(APIView):
 
     def get(self, request: Request) -> Response:
         """List the models by name, each with what its row says and where it is loaded."""
-        rows = list(catalog.with_pauses(DiffusionModel.objects.all()))
-        default, warm_on = catalog.default_among(rows), registry.warm_on()
+        rows = list(resolve.with_pauses(DiffusionModel.objects.all()))
+        default, warm_on = resolve.default_among(rows), workers.warm_on()
         default = settings.MODEL_ALIASES.get(default, default)
         return Response([_model(row, default, warm_on.get(row.model_id, [])) for row in rows])
 
 
 def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
-    revision = catalog.revision(row)
+    revision = resolve.revision(row)
     return {
         "id": row.model_id,
         "aliases": row.aliases,
         "default": row.model_id == default,
-        "allowed": catalog.is_allowed(row),
+        "allowed": resolve.is_allowed(row),
         "paused": row.is_paused,
         "revision": revision or None,
-        "defaults": dict.fromkeys(catalog.DEFAULTS) | catalog.own_defaults(row),
-        "task_types": abilities.types(row.model_id, revision),
-        "schedulers": abilities.schedulers(row.model_id, revision),
+        "defaults": dict.fromkeys(resolve.DEFAULTS) | resolve.own_defaults(row),
+        "task_types": capabilities.types(row.model_id, revision),
+        "schedulers": capabilities.schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
         "max_batch": row.max_batch,
-        "loading": asdict(catalog.loading(row)),
+        "loading": asdict(resolve.loading(row)),
         "license": row.license_note or None,
         "warm_on": warm_on,
     }

@@ -14,14 +14,16 @@ from django.db.models.functions import JSONObject
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from tasks_app import errors, progress, returned, standing
+from tasks_app import errors
 from tasks_app.contracts import Standing
+from tasks_app.events import progress
 from tasks_app.models import Status, Task, TaskImage
+from tasks_app.queue import position, rows
 
 _PICTURE = ("index", "seed", "width", "height", "content_type", "sha256", "flagged", "black")
 
 _PICTURED_ONE = f"""
-SELECT {returned.columns("task")}, (
+SELECT {rows.columns("task")}, (
     SELECT COALESCE(jsonb_agg(jsonb_build_object({", ".join(f"'{name}', {name}" for name in _PICTURE)},
                                                  'purged', image.purged_at IS NOT NULL) ORDER BY index), '[]')
     FROM {TaskImage._meta.db_table} AS image WHERE image.task_id = task.id
@@ -45,7 +47,7 @@ def pictured_one(task_id: UUID) -> Task | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    (task,) = returned.tasks([row[:-1]])
+    (task,) = rows.tasks([row[:-1]])
     task.pictures = json.loads(row[-1])  # type: ignore[attr-defined]
     return task
 
@@ -62,7 +64,7 @@ def represent(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     It takes a query if some are queued, and a question to Redis if some run.
     """
     live = progress.ahead(tasks)
-    standings = standing.of([task.pk for task in tasks if task.status == Status.QUEUED])
+    standings = position.of([task.pk for task in tasks if task.status == Status.QUEUED])
     return [_task(request, task, live.get(task.pk, {}), standings.get(task.pk)) for task in tasks]
 
 

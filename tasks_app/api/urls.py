@@ -2,8 +2,9 @@
 
 from django.urls import include, path, re_path
 
-from tasks_app.api import addons, health, images, metrics, models, sse, views
-from tasks_app.api.schema.views import SchemaView, docs
+from tasks_app.api import addons, health, images, metrics, models, views
+from tasks_app.api.live import sse
+from tasks_app.api.openapi.views import SchemaView, docs
 
 UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 ID = rf"(?P<task_id>{UUID})"
@@ -27,7 +28,7 @@ urlpatterns = [
     re_path(r"^models/?$", models.Models.as_view(), name="models"),
     re_path(r"^loras/?$", addons.Loras.as_view(), name="loras"),
     re_path(r"^embeddings/?$", addons.Embeddings.as_view(), name="embeddings"),
-    path("", include("tasks_app.api.facades.urls")),
+    path("", include("tasks_app.api.compat.urls")),
     re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", docs, name="docs"),
     path("healthz", health.healthz, name="healthz"),

@@ -18,11 +18,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import access, catalog, errors, services
-from tasks_app.api import signing, waiting
-from tasks_app.api.authentication import caller
-from tasks_app.api.idempotency import once
+from tasks_app import errors, services
+from tasks_app.access import permissions
+from tasks_app.api.http import signed_urls
+from tasks_app.api.http.authentication import caller
+from tasks_app.api.http.idempotency import once
+from tasks_app.api.live import prefer_wait
 from tasks_app.api.serializers import pictured, pictures, represent
+from tasks_app.catalog import resolve
 from tasks_app.models import Scope, Status, Task
 from tasks_app.submissions import SubmissionSerializer
 
@@ -72,18 +75,18 @@ def _queued(request: Request, task: Task, new: bool) -> Response:
     if not new:
         headers["Idempotency-Replayed"] = "true"
         task = get_object_or_404(pictured(Task.objects.all()), pk=task.pk)
-    seconds = waiting.preferred(request)
+    seconds = prefer_wait.preferred(request)
     if seconds is None:
         return _answer(request, task, status=201 if new else 200, headers=headers)
     headers["Preference-Applied"] = f"wait={seconds}"
     answer = _answer(request, task, status=201 if new else 200, headers=headers)
     renew = partial(_answer, request, status=answer.status_code)
-    return waiting.hold(answer, waiting.Wait(task_id=task.pk, seconds=seconds, renew=renew))
+    return prefer_wait.hold(answer, prefer_wait.Wait(task_id=task.pk, seconds=seconds, renew=renew))
 
 
 def _task(request: Request, task_id: UUID) -> Task:
     """Return a task that the caller may see; nobody learns whether there is another."""
-    tasks = access.visible(pictured(Task.objects.all()), caller(request))
+    tasks = permissions.visible(pictured(Task.objects.all()), caller(request))
     return get_object_or_404(tasks, pk=task_id)
 
 
@@ -106,7 +109,7 @@ class TaskList(APIView):
         return _queued(request, *services.submit(serializer.submission(), caller=caller(request), once=named))
 
     def _filtered(self, request: Request) -> QuerySet[Task]:
-        tasks = access.visible(pictured(Task.objects.all()), caller(request))
+        tasks = permissions.visible(pictured(Task.objects.all()), caller(request))
         if (status := request.query_params.get("status")) is not None:
             if status not in Status.values:
                 raise ValidationError({"status": [f"Must be one of {', '.join(Status.values)}."]})
@@ -120,7 +123,7 @@ class TaskList(APIView):
 
 def _resolved(name: str) -> list[str]:
     try:
-        return [catalog.resolve(name).model_id]
+        return [resolve.resolve(name).model_id]
     except errors.ModelNotAllowed:
         return []  # a model that is no longer allowed may still have tasks
 
@@ -140,7 +143,7 @@ class TaskCancel(APIView):
 
     def post(self, request: Request, task_id: UUID) -> Response:
         """Cancel a task; one that has ended stays as it is."""
-        get_object_or_404(access.cancelable(Task.objects.only("pk"), caller(request)), pk=task_id)
+        get_object_or_404(permissions.cancelable(Task.objects.only("pk"), caller(request)), pk=task_id)
         services.cancel(task_id)
         return _answer(request, get_object_or_404(pictured(Task.objects.all()), pk=task_id))
 
@@ -153,7 +156,7 @@ class TaskReproduce(APIView):
     def post(self, request: Request, task_id: UUID) -> Response:
         """Queue a task that succeeded once more, to compare the pictures; with the headers of `POST /task`."""
         named = once(request, {"reproduces": str(task_id)})
-        task = get_object_or_404(access.repeatable(Task.objects.all(), caller(request)), pk=task_id)
+        task = get_object_or_404(permissions.repeatable(Task.objects.all(), caller(request)), pk=task_id)
         return _queued(request, *services.reproduce(task, caller=caller(request), once=named))
 
 
@@ -171,5 +174,5 @@ class TaskLinks(APIView):
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return addresses that need no key for a while: for an EventSource, an `<img>` or whoever is to see it."""
         task = _task(request, task_id)
-        images = [signing.address(request, "task-image", task.pk, image["index"]) for image in pictures(task)]
-        return Response({"events": signing.address(request, "task-events", task.pk), "images": images})
+        images = [signed_urls.address(request, "task-image", task.pk, image["index"]) for image in pictures(task)]
+        return Response({"events": signed_urls.address(request, "task-events", task.pk), "images": images})

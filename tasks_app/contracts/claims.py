@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from tasks_app.contracts.engines import WarmModel
-from tasks_app.contracts.pictures import Reproduction, StoredImage
+from tasks_app.contracts.images import Reproduction, StoredImage
+from tasks_app.engine.types import WarmModel
 
 
 @dataclass(frozen=True, kw_only=True)

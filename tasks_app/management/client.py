@@ -16,8 +16,8 @@ import httpx2
 from django.core.management.base import CommandError
 from tqdm import tqdm
 
-from tasks_app.contracts import percent
-from tasks_app.task_types import TEXT_TO_IMAGE
+from tasks_app.engine.types import percent
+from tasks_app.task_types.registry import TEXT_TO_IMAGE
 
 PAUSE_SECONDS = 1.0
 # So long a server may be away, as while it is restarted, before following a task is given up.

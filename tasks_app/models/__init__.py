@@ -1,7 +1,8 @@
 """The rows that are the truth: fields, constraints and indexes. `lifecycle` alone changes a task's status."""
 
-from tasks_app.models.fleet import DiffusionModel, Pause, Worker, WorkerCommand
+from tasks_app.models.diffusion_model import DiffusionModel
 from tasks_app.models.keys import ApiKey, ChosenModel, IdempotencyKey, Scope, WebhookEvent
+from tasks_app.models.pause import Pause
 from tasks_app.models.tasks import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
@@ -14,6 +15,7 @@ from tasks_app.models.tasks import (
 )
 from tasks_app.models.uploads import Upload
 from tasks_app.models.webhooks import WebhookDelivery
+from tasks_app.models.worker import Worker, WorkerCommand
 
 __all__ = [
     "HIGHEST_PRIORITY",

@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from tasks_app import lifecycle, registry
-from tasks_app.contracts import EngineState, StoredImage
+from tasks_app.contracts import StoredImage
+from tasks_app.engine.types import EngineState
 from tasks_app.models import Task, Worker
+from tasks_app.queue import lifecycle, workers
 from tests.admin.pages import MakeTask, claim_of
 from tests.claims import succeed_one
 
@@ -78,8 +79,8 @@ def alive(db: None) -> Callable[..., Worker]:
 
     def arrive(name: str, engine: EngineState | None = None) -> Worker:
         identity: dict[str, Any] = {"host": "here", "pid": 1, "version": "1"}
-        registry.arrive(name, age=timedelta(minutes=1), **identity)
-        registry.beat(name, engine=engine, **identity)
+        workers.arrive(name, age=timedelta(minutes=1), **identity)
+        workers.beat(name, engine=engine, **identity)
         return Worker.objects.get(pk=name)
 
     return arrive

@@ -14,9 +14,11 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tasks_app import actors, pauses, registry
-from tasks_app.contracts import EngineState, GenerationRequest, LoadOptions, Report, WarmModel
+from tasks_app import actors
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import EngineState, GenerationRequest, LoadOptions, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Task, Worker, WorkerCommand
+from tasks_app.queue import pauses, workers
 from tests.admin.pages import MODELS, PAUSES, WORKERS, body, messages
 from tests.fake import handler as fake
 
@@ -288,7 +290,7 @@ def test_the_confirmation_lists_the_living_workers_that_it_is_for(admin_client: 
         alive(name)
     alive("holding", HOLDING)
     Worker.objects.filter(name="silent").update(seen_at=Now() - timedelta(hours=1))
-    registry.leave("left")
+    workers.leave("left")
     for kind, expected in (("preload", {"cold"}), ("unload", {"holding"})):
         page = body(admin_client, url(kind))
         assert {name for name in ("cold", "silent", "left", "holding") if f'value="{name}"' in page} == expected
@@ -323,7 +325,7 @@ def test_a_confirmed_order_leaves_commands_and_counts_who_is_gone(
 
 def test_an_order_for_workers_that_are_all_gone_leaves_nothing(admin_client: Client, alive: Alive) -> None:
     alive("left")
-    registry.leave("left")
+    workers.leave("left")
     said = messages(admin_client, url("preload"), {"workers": ["left"]})
     assert said == ["0 asked to preload demo, 1 can't be reached any more."]
     assert not LogEntry.objects.exists()
@@ -340,12 +342,12 @@ def test_the_page_offers_what_fits_and_tells_what_came_of_it(admin_client: Clien
     offers = ("preload", "unload")
     alive("host:1")
     assert [kind for kind in offers if url(kind) in body(admin_client, page_of(demo()))] == ["preload"]
-    registry.beat("host:1", host="here", pid=1, version="1", engine=HOLDING)
+    workers.beat("host:1", host="here", pid=1, version="1", engine=HOLDING)
     assert [kind for kind in offers if url(kind) in body(admin_client, page_of(demo()))] == ["preload", "unload"]
     DiffusionModel.objects.filter(model_id="demo").update(allowed=False)
     assert [kind for kind in offers if url(kind) in body(admin_client, page_of(demo()))] == ["unload"]
-    (command,) = registry.order(WorkerCommand.Kind.UNLOAD, "demo", ["host:1"])
-    registry.settle(command, error="It is <broken>.")
+    (command,) = workers.order(WorkerCommand.Kind.UNLOAD, "demo", ["host:1"])
+    workers.settle(command, error="It is <broken>.")
     page = body(admin_client, page_of(demo()))
     for text in ("It is &lt;broken&gt;.", f"{WORKERS}host_3A1/change/", f"{PAUSES}pause/?scope=model&amp;target=demo"):
         assert text in page

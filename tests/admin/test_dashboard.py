@@ -11,9 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks_app import registry
-from tasks_app.contracts import EngineState, WarmModel
+from tasks_app.engine.types import EngineState, WarmModel
 from tasks_app.models import Task, Worker
+from tasks_app.queue import workers
 from tests.admin.pages import LIST, MakeTask, body, url_of
 
 ADMIN = "/admin/"
@@ -26,7 +26,7 @@ def worker(db: None) -> Callable[..., str]:
     def make(name: str, *, warm: str = "", silent_seconds: float = 0) -> str:
         models = (WarmModel(model_id=warm, revision="local"),) if warm else ()
         engine = EngineState(device="cpu", device_name="CPU", memory_used=1, memory_total=2, warm=models)
-        registry.beat(name, host="host", pid=1, version="0", engine=engine)
+        workers.beat(name, host="host", pid=1, version="0", engine=engine)
         seen = timezone.now() - timezone.timedelta(seconds=silent_seconds)  # type: ignore[attr-defined]
         Worker.objects.filter(name=name).update(seen_at=seen)
         return name

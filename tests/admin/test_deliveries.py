@@ -12,9 +12,9 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tasks_app import lifecycle
 from tasks_app.contracts import Answer
 from tasks_app.models import TERMINAL, WebhookDelivery
+from tasks_app.queue import lifecycle
 from tasks_app.webhooks import deliveries
 from tests.admin.pages import DELIVERIES, MakeTask, body, messages, url_of
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app import keys
+from tasks_app.access import api_keys
 from tasks_app.models import ApiKey, Scope
 from tests.admin.pages import body
 
@@ -28,7 +28,7 @@ def form(owner: User, **changes: Any) -> dict[str, Any]:
 
 
 def make(owner: User) -> ApiKey:
-    key, _ = keys.create(user=owner, name="bot", scopes=[Scope.READ])
+    key, _ = api_keys.create(user=owner, name="bot", scopes=[Scope.READ])
     return key
 
 

@@ -18,9 +18,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from benchmarks import rows
-from tasks_app import progress
-from tasks_app.admin import lists
+from tasks_app.admin import task_list
 from tasks_app.admin import tasks as admin_tasks
+from tasks_app.events import progress
 from tasks_app.models import Task
 from tests.admin.pages import LIST, MakeTask, body, deed_url, url_of
 
@@ -139,7 +139,7 @@ def test_scripts_find_what_has_not_ended(admin_client: Client, one_of_each: Call
 def test_the_count_and_the_pages_end_at_a_bound_and_older_tasks_are_a_link_away(
     admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (lists, admin_tasks):
+    for module in (task_list, admin_tasks):
         monkeypatch.setattr(module, "BOUND", 3)
     now = timezone.now()
     newest_first = [make_task(created_at=now - timedelta(minutes=number // 2)) for number in range(5)]

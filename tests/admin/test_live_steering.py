@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
-from tasks_app import registry
 from tasks_app.models import Pause, Status, Task
+from tasks_app.queue import workers
 from tests import stack as stacks
 from tests.admin.pages import LIST, PAUSES, WORKERS
 from tests.browser import OpenPage, chromium, open_page, violations  # noqa: F401 - fixtures
@@ -34,7 +34,7 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 def page(stack: Stack, transactional_db: None, open_page: OpenPage) -> Page:  # noqa: F811
     """Return a page of the admin whose user has logged in as people do."""
     # Each test's end empties the tables, and the worker's next beat brings its row back.
-    until(lambda: registry.workers().first(), lambda worker: worker and worker.state == registry.State.IDLE)
+    until(lambda: workers.workers().first(), lambda worker: worker and worker.state == workers.State.IDLE)
     User.objects.create_superuser(NAME, "ops@example.com", PASSWORD)
     opened: Page = open_page(str(stack.api.base_url), viewport={"width": 1280, "height": 320}).page
     opened.goto(f"/admin/login/?next={WORKERS}")

@@ -7,8 +7,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tasks_app import pauses, progress
+from tasks_app.events import progress
 from tasks_app.models import Pause, Task, Upload
+from tasks_app.queue import pauses
 from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, url_of
 
 

@@ -8,8 +8,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app import pauses
 from tasks_app.models import DiffusionModel, Pause, Task, Worker
+from tasks_app.queue import pauses
 from tests.admin.pages import LIST, MODELS, PAUSES, WORKERS, MakeTask, body, messages, url_of
 
 QUEUE, MODEL, WORKER = Pause.Scope.QUEUE, Pause.Scope.MODEL, Pause.Scope.WORKER

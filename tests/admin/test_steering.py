@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app import keys
+from tasks_app.access import api_keys
 from tasks_app.models import DiffusionModel, Status, Task
 from tests.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, given, messages, states, url_of
 
@@ -110,7 +110,7 @@ def test_a_task_that_has_not_ended_is_not_retried(admin_client: Client, claimed:
 
 
 def test_a_confirmed_reproduction_is_one_task_of_the_same_key(admin_client: Client, succeeded: MakeTask) -> None:
-    key, _ = keys.create(user=User.objects.get(), name="key", scopes=keys.USUAL)
+    key, _ = api_keys.create(user=User.objects.get(), name="key", scopes=api_keys.USUAL)
     task, form = succeeded(batch_key="0" * 32, key=key), given("reproduce")
     first, second = (admin_client.post(deed_url(task, "reproduce"), form) for _ in range(2))
     new = Task.objects.get(reproduces=task)

@@ -10,9 +10,9 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tasks_app import lifecycle, pauses, registry
-from tasks_app.contracts import EngineState, WarmModel
+from tasks_app.engine.types import EngineState, WarmModel
 from tasks_app.models import Pause, Worker, WorkerCommand
+from tasks_app.queue import lifecycle, pauses, workers
 from tests.admin.pages import PAUSES, WORKERS, MakeTask, body, claim_of, url_of
 from tests.claims import claim_one
 
@@ -31,7 +31,7 @@ def test_the_list_shows_every_worker_in_its_state_the_living_first(
     for name in ("a-dead", "b-left", "busy", "draining", "idle", "paused"):
         alive(name)
     Worker.objects.filter(name="a-dead").update(seen_at=Now() - timedelta(hours=1))
-    registry.leave("b-left")
+    workers.leave("b-left")
     for name in ("busy", "draining"):
         make_task()
         assert claim_one(worker=name, lease_seconds=30)
@@ -107,8 +107,8 @@ def test_the_page_of_a_worker_shows_its_tasks_and_commands(
     task = claim_one(worker="host:17", lease_seconds=30)
     assert task == ended
     assert lifecycle.fail(claim_of(task), code="internal", message="")
-    (command,) = registry.order(WorkerCommand.Kind.PRELOAD, "demo", ["host:17"])
-    registry.settle(command, error="It is <broken>.")
+    (command,) = workers.order(WorkerCommand.Kind.PRELOAD, "demo", ["host:17"])
+    workers.settle(command, error="It is <broken>.")
     page = body(admin_client, f"{WORKERS}host_3A17/change/")
     for text in (url_of(ended), "Preload demo", "It is &lt;broken&gt;.", "failed"):
         assert text in page

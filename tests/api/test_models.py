@@ -10,10 +10,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app import catalog, keys, pauses, registry
-from tasks_app.contracts import EngineState, LoadOptions, WarmModel
-from tasks_app.handlers.diffusers.schedulers import accepted_in
+from tasks_app.access import api_keys
+from tasks_app.catalog import resolve
+from tasks_app.engine.diffusers.schedulers import accepted_in
+from tasks_app.engine.types import EngineState, LoadOptions, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Scope
+from tasks_app.queue import pauses, workers
 from tests.openapi import check_answer
 from tests.test_modelfiles import cached
 
@@ -23,7 +25,7 @@ SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 @pytest.fixture(autouse=True)
 def _rows() -> None:
-    catalog.sync()
+    resolve.sync()
 
 
 def edit(model_id: str, **values: Any) -> None:
@@ -82,7 +84,7 @@ def test_a_pause_and_the_workers_that_hold_a_model_are_told(client: Client) -> N
     pauses.pause(Pause.Scope.MODEL, "demo")
     warm = (WarmModel(model_id="demo", revision="local"),)
     engine = EngineState(device="cpu", device_name="", memory_used=1, memory_total=2, warm=warm)
-    registry.beat("a-worker", host="here", pid=1, version="1", engine=engine)
+    workers.beat("a-worker", host="here", pid=1, version="1", engine=engine)
     demo = listed(client)["demo"]
     assert (demo["paused"], demo["warm_on"]) == (True, ["a-worker"])
     assert not listed(client)[SD]["paused"]
@@ -98,7 +100,7 @@ def test_the_schedulers_that_a_model_takes_are_told_and_held_to_as_soon_as_it_is
 ) -> None:
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {"hub_cache": tmp_path}}
     settings.ALLOWED_MODELS = ["somebody/tiny"]
-    catalog.sync()
+    resolve.sync()
     body = {"task_type": "text-to-image", "params": {"prompt": "a fox", "model_id": "somebody/tiny"}}
 
     def post(scheduler: str) -> int:
@@ -122,7 +124,7 @@ def test_a_file_of_weights_without_a_base_is_listed_all_the_same(client: Client,
     settings.MODELS_DIR = tmp_path
     (tmp_path / "one.safetensors").touch()
     (tmp_path / "one.json").write_text("{}")
-    catalog.sync()
+    resolve.sync()
     assert listed(client)["one"]["schedulers"] is None
 
 
@@ -137,7 +139,7 @@ def test_many_models_cost_as_many_queries_as_one(client: Client, django_assert_n
 @pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
 def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
     settings.API_AUTH = "required"
-    _, token = keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    _, token = api_keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
     answer = Client(headers={"authorization": f"Bearer {token}"}).get("/models/")
     assert answer.status_code == status
     check_answer("get", "/models", answer)

@@ -12,7 +12,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks_app import keys, progress, storage
+from tasks_app.access import api_keys
+from tasks_app.events import progress
+from tasks_app.images import storage
 from tasks_app.models import Status, Task, TaskImage
 
 MakeTask = Callable[..., Task]
@@ -49,8 +51,8 @@ def key(db: None) -> Callable[..., dict[str, str]]:
 
     def make(**limits: Any) -> dict[str, str]:
         user = User.objects.create_user("owner")
-        row, token = keys.create(user=user, name="key", scopes=keys.USUAL, **limits)
-        keys.note_use(row)
+        row, token = api_keys.create(user=user, name="key", scopes=api_keys.USUAL, **limits)
+        api_keys.note_use(row)
         return {"Authorization": f"Bearer {token}"}
 
     return make

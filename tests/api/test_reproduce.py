@@ -7,8 +7,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app import execution, keys
+from tasks_app.access import api_keys
 from tasks_app.models import DiffusionModel, Scope, Task
+from tasks_app.worker import supervisor
 from tests.openapi import check_answer
 
 MakeTask = Callable[..., Task]
@@ -20,7 +21,7 @@ def done(make_task: MakeTask) -> MakeTask:
 
     def make(**fields: Any) -> Task:
         task = make_task(**fields)
-        assert execution.run_next()
+        assert supervisor.run_next()
         return task
 
     return make
@@ -29,7 +30,7 @@ def done(make_task: MakeTask) -> MakeTask:
 def key(*scopes: Scope, **limits: Any) -> tuple[int, dict[str, str]]:
     """Make a key, and return its id and its header."""
     user = User.objects.create_user(f"owner-{User.objects.count()}")
-    row, token = keys.create(user=user, name="key", scopes=list(scopes), **limits)
+    row, token = api_keys.create(user=user, name="key", scopes=list(scopes), **limits)
     return row.pk, {"Authorization": f"Bearer {token}"}
 
 
@@ -45,7 +46,7 @@ def test_the_new_task_tells_the_verdict_when_it_has_ended(client: Client, done: 
     new = answer.json()
     assert (answer.status_code, answer["Location"]) == (201, f"/task/{new['id']}")
     assert new["reproduction"] == {"of": str(first.pk), "verdict": None, "images": [], "differs": {}}
-    assert execution.run_next()
+    assert supervisor.run_next()
     told = client.get(f"/task/{new['id']}")
     check_answer("get", "/task/{task_id}", told)
     image = {"index": 0, "verdict": "identical", "psnr": None, "same_file": True}

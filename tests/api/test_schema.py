@@ -17,13 +17,16 @@ from drf_spectacular.generators import SchemaGenerator
 from openapi_spec_validator import validate
 
 from project.settings import BASE_DIR
-from tasks_app import keys, lifecycle, parameters, rates, services
+from tasks_app import services
+from tasks_app.access import api_keys, rate_limit
 from tasks_app.api import urls
-from tasks_app.api.schema.examples import IMAGE
-from tasks_app.api.schema.table import OPERATIONS
+from tasks_app.api.openapi.examples import IMAGE
+from tasks_app.api.openapi.table import OPERATIONS
 from tasks_app.models import Scope, Task, TaskImage
+from tasks_app.queue import lifecycle
 from tasks_app.submissions import SubmissionSerializer
-from tasks_app.task_types import TEXT_TO_IMAGE
+from tasks_app.task_types import parameters
+from tasks_app.task_types.registry import TEXT_TO_IMAGE
 from tests import stack
 from tests.acting import Worker
 from tests.openapi import check_answer, problems, schema, url_names
@@ -235,11 +238,11 @@ def test_posts_are_as_described(client: Client, db: None) -> None:
 
 
 def test_refusals_of_keys_are_as_described(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "WINDOW_SECONDS", 10**6)  # the minute may turn between two requests
+    monkeypatch.setattr(rate_limit, "WINDOW_SECONDS", 10**6)  # the minute may turn between two requests
     settings.API_AUTH = "required"
     user = User.objects.create_user("ada")
-    _, reader = keys.create(user=user, name="reader", scopes=[Scope.READ], rate_per_minute=1)
-    _, writer = keys.create(user=user, name="writer", scopes=[Scope.SUBMIT], max_queued=0)
+    _, reader = api_keys.create(user=user, name="reader", scopes=[Scope.READ], rate_per_minute=1)
+    _, writer = api_keys.create(user=user, name="writer", scopes=[Scope.SUBMIT], max_queued=0)
     bearer = {"content_type": "application/json", "headers": {"authorization": f"Bearer {writer}"}}
     reading = Client(headers={"authorization": f"Bearer {reader}"})
     answers = [

@@ -1,6 +1,6 @@
 """Errors in the shape of the API that is spoken."""
 
-from tasks_app.api.shapes import error_body, shaped
+from tasks_app.api.http.error_bodies import error_body, shaped
 
 FIELDS = [
     {"path": "override_settings.model", "code": "invalid", "message": "Must be a string."},

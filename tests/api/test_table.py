@@ -14,9 +14,9 @@ from django.contrib.auth.models import User
 from django.urls import resolve
 
 from project.settings import BASE_DIR
-from tasks_app import keys
+from tasks_app.access import api_keys
 from tasks_app.api import urls
-from tasks_app.api.schema.table import OPERATIONS
+from tasks_app.api.openapi.table import OPERATIONS
 from tasks_app.models import Scope
 from tests import stack as stacks
 from tests.openapi import check_answer, check_event, url_names
@@ -101,7 +101,7 @@ def test_every_operation_has_a_row() -> None:
 
 def test_every_command_is_answered_as_its_row_says(stack: Stack, transactional_db: None, tmp_path: Path) -> None:
     user = User.objects.create_user("reader")
-    _, token = keys.create(user=user, name="docs", scopes=[Scope.READ, Scope.SUBMIT, Scope.MODELS])
+    _, token = api_keys.create(user=user, name="docs", scopes=[Scope.READ, Scope.SUBMIT, Scope.MODELS])
     table = rows()
     answers = run(table, tmp_path, URL=str(stack.api.base_url), KEY=token)
     told = {f"{row.method} {row.path}": answer.status_code for row, answer in zip(table, answers, strict=True)}

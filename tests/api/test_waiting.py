@@ -13,9 +13,9 @@ import pytest
 from django.http import HttpRequest
 from rest_framework.request import Request
 
-from tasks_app import lifecycle
-from tasks_app.api import waiting
+from tasks_app.api.live import prefer_wait
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle
 from tests import stack
 from tests.acting import Worker
 from tests.chaos.processes import Child
@@ -68,7 +68,7 @@ def queued(number: int = 1) -> list[Task]:
 def test_a_preference_is_read_as_its_standard_writes_it(header: str, seconds: int | None) -> None:
     plain = HttpRequest()
     plain.META["HTTP_PREFER"] = header
-    assert waiting.preferred(Request(plain)) == seconds
+    assert prefer_wait.preferred(Request(plain)) == seconds
 
 
 def test_an_answer_is_held_until_its_task_has_ended(asking: Any) -> None:

@@ -10,7 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app import keys, services
+from tasks_app import services
+from tasks_app.access import api_keys
 from tasks_app.models import ApiKey, Scope, Task
 
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house"}}
@@ -125,7 +126,7 @@ def key(db: None) -> Callable[..., tuple[ApiKey, str]]:
 
     def make(**fields: Any) -> tuple[ApiKey, str]:
         owner, _ = User.objects.get_or_create(username="owner")
-        return keys.create(user=owner, name=str(uuid4()), scopes=[Scope.READ, Scope.SUBMIT], **fields)
+        return api_keys.create(user=owner, name=str(uuid4()), scopes=[Scope.READ, Scope.SUBMIT], **fields)
 
     return make
 

@@ -11,8 +11,8 @@ from diffusers_handler_client import ApiError, AsyncClient, Event, TaskFailed
 from django.db import connection
 from PIL import Image
 
-from tasks_app import lifecycle
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle
 from tests.acting import Worker
 from tests.chaos.proxy import Proxy
 from tests.client.conftest import port_of

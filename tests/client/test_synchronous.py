@@ -14,8 +14,9 @@ from diffusers_handler_client import ApiError, Client, Event, TaskFailed, WaitTi
 from django.contrib.auth.models import User
 from PIL import Image
 
-from tasks_app import keys, lifecycle
+from tasks_app.access import api_keys
 from tasks_app.models import Scope, Task
+from tasks_app.queue import lifecycle
 from tests.acting import Worker
 from tests.chaos.proxy import Proxy, Rule
 from tests.client.conftest import port_of, row
@@ -128,7 +129,7 @@ def test_with_wait_the_answer_is_the_end(client: Client) -> None:
 
 def test_a_key_sees_its_own_tasks_and_a_wrong_one_is_refused(url: str, make_task: MakeTask, admin_user: User) -> None:
     other = make_task()
-    _, token = keys.create(user=admin_user, name="tests", scopes=[Scope.READ, Scope.SUBMIT])
+    _, token = api_keys.create(user=admin_user, name="tests", scopes=[Scope.READ, Scope.SUBMIT])
     with Client(url, token) as client:
         task = client.submit("a house", model="demo")
         assert [listed.id for listed in client.list()] == [task.id]

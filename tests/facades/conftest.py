@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from tasks_app import keys
+from tasks_app.access import api_keys
 from tasks_app.models import Scope
 from tests import stack as stacks
 from tests.stack import Stack
@@ -38,6 +38,6 @@ def make_key(transactional_db: None) -> Callable[..., str]:
 
     def make(name: str = "a client", scopes: tuple[Scope, ...] = OWN, **limits: Any) -> str:
         user, _ = User.objects.get_or_create(username="owner")
-        return keys.create(user=user, name=name, scopes=scopes, **limits)[1]
+        return api_keys.create(user=user, name=name, scopes=scopes, **limits)[1]
 
     return make

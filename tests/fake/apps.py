@@ -2,15 +2,15 @@ import os
 
 from django.apps import AppConfig
 
-from tasks_app import task_types
+from tasks_app.task_types import registry
 
 
 class FakeConfig(AppConfig):
     name = "tests.fake"
 
     def ready(self) -> None:
-        task_types.register(
-            task_types.TaskType(
+        registry.register(
+            registry.TaskType(
                 name="text-to-image",
                 provider="fake",
                 params="tests.fake.params.FakeParams",

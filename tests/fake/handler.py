@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from tasks_app.contracts import (
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import (
     EngineState,
     GeneratedImage,
     GenerationRequest,
     GenerationResult,
     LoadOptions,
     Progress,
-    Report,
     WarmModel,
 )
 from tasks_app.errors import DeviceLost, ModelLoadFailed

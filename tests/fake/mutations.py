@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks_app import lifecycle, statements
 from tasks_app.contracts import Claim, Success
 from tasks_app.models import Task
+from tasks_app.queue import lifecycle, sql
 
 
 def no_sweeper() -> None:
@@ -39,9 +39,9 @@ def _present(held: Claim | Success) -> Claim | Success:
 
 def no_status_guard() -> None:
     """Let a claim take a row that another worker runs."""
-    guarded = statements.CLAIM
-    statements.CLAIM = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
-    assert guarded != statements.CLAIM, "the claim has no such condition any more"
+    guarded = sql.CLAIM
+    sql.CLAIM = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
+    assert guarded != sql.CLAIM, "the claim has no such condition any more"
 
 
 MUTATIONS = {function.__name__: function for function in (no_sweeper, no_fencing, no_status_guard)}

@@ -1,5 +1,5 @@
-from tasks_app.handlers.diffusers.params import TextToImageParams
-from tasks_app.strict import StrictChoiceField
+from tasks_app.engine.diffusers.params import TextToImageParams
+from tasks_app.fields import StrictChoiceField
 
 
 class FakeParams(TextToImageParams):

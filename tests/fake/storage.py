@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from tasks_app.storage import DurableStorage
+from tasks_app.images.storage import DurableStorage
 
 free = threading.Event()
 free.set()

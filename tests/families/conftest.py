@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
 from tests.families.builders import BUILDERS, build
 
 

@@ -9,11 +9,11 @@ import diffusers
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, LoraUse, Progress
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted_in
+from tasks_app.engine.types import GenerationRequest, GenerationResult, LoraUse, Progress
 from tasks_app.errors import InvalidParams, RunStopped
-from tasks_app.handlers.diffusers import memory
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
 from tests import loras
 from tests.families import documented
 from tests.families.builders import BUILDERS

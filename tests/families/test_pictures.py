@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from project.settings import BASE_DIR
-from tasks_app.contracts import GeneratedImage, Progress
+from tasks_app.engine.diffusers.capabilities import can_begin
+from tasks_app.engine.diffusers.handler import DiffusersHandler
+from tasks_app.engine.types import GeneratedImage, Progress
 from tasks_app.errors import InvalidParams
-from tasks_app.handlers.diffusers.beginnings import can_begin
-from tasks_app.handlers.diffusers.handler import DiffusersHandler
 from tests.families.builders import BUILDERS
 from tests.families.test_families import ALIKE, psnr
 from tests.handlers.test_derived import SIDE, mask, picture, request

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from PIL import Image
 
-from tasks_app import keys
+from tasks_app.access import api_keys
 from tasks_app.models import Scope, Task
 from tests.fuzz.conftest import serving
 
@@ -48,7 +48,7 @@ def key(transactional_db: None) -> str:
     """Make a key that may do all and as often as it likes."""
     user = User.objects.create_user("fuzz")
     limits = {"rate_per_minute": UNLIMITED, "max_queued": UNLIMITED}
-    return keys.create(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
+    return api_keys.create(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
 
 
 def narrowed(server: httpx2.Client, key: str, tasks: list[Task]) -> dict[str, Any]:

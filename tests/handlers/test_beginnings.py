@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from diffusers.pipelines import auto_pipeline
 
-from tasks_app.handlers.diffusers import beginnings
-from tasks_app.handlers.diffusers.beginnings import can_begin, own_area
+from tasks_app.engine.diffusers import capabilities
+from tasks_app.engine.diffusers.capabilities import can_begin, own_area
 from tests import tiny
 from tests.handlers.test_handler import DEMO
 
@@ -18,7 +18,9 @@ MAPPINGS = {
     True: auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING,
 }
 CLASSES = sorted({kind.__name__ for kind in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()})
-NONE_BUT_THESE = beginnings.WITH_MASK_TOO | beginnings.WITHOUT_MASK | beginnings.WITH_MASK_ONLY | beginnings.NOT_AT_ALL
+NONE_BUT_THESE = (
+    capabilities.WITH_MASK_TOO | capabilities.WITHOUT_MASK | capabilities.WITH_MASK_ONLY | capabilities.NOT_AT_ALL
+)
 
 
 def model(folder: Path, pipeline: str, **unet: Any) -> Path:

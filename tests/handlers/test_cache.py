@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks_app.handlers.diffusers.cache import PipelineCache
+from tasks_app.engine.diffusers.pipeline_cache import PipelineCache
 
 
 class Pipeline:

@@ -7,9 +7,9 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import StableDiffusionPipeline
 
-from tasks_app.contracts import Progress
-from tasks_app.handlers.diffusers.call import Call
-from tasks_app.handlers.diffusers.previews import Pace
+from tasks_app.engine.diffusers.call import Call
+from tasks_app.engine.diffusers.previews import Pace
+from tasks_app.engine.types import Progress
 from tests import tiny
 from tests.handlers.test_handler import request
 

@@ -10,11 +10,11 @@ import torch
 from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, Progress
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.image_inputs import pipeline_for
+from tasks_app.engine.types import GenerationRequest, GenerationResult, Progress
 from tasks_app.errors import InvalidParams, RunStopped
-from tasks_app.handlers.diffusers import memory
-from tasks_app.handlers.diffusers.derived import pipeline_for
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr

@@ -11,10 +11,10 @@ from accelerate import cpu_offload
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from tasks_app.contracts import GenerationRequest, LoadOptions, LoraUse
+from tasks_app.engine.diffusers.adapters import embeddings as handled
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, LoadOptions, LoraUse
 from tasks_app.errors import InvalidParams, ModelLoadFailed, ModelUnavailable, RunStopped
-from tasks_app.handlers.diffusers import embeddings as handled
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import embeddings, loras, tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tasks_app.engine.diffusers.prompts.attention import MAX_LIGHT, Fragment, parse
 from tasks_app.errors import InvalidParams
-from tasks_app.handlers.diffusers.emphasis import MAX_LIGHT, Fragment, parse
 
 READ: dict[str, list[Fragment]] = {
     "": [],

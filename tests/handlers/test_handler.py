@@ -20,11 +20,12 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, ModelUse, Progress
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.call import Call
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.loading import loader
+from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions, ModelUse, Progress
 from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
-from tasks_app.handlers.diffusers import loading, memory
-from tasks_app.handlers.diffusers.call import Call
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import tiny
 
 DEMO = Path(__file__).resolve().parents[2] / "models"
@@ -304,7 +305,7 @@ def test_what_a_pipeline_does_not_take_is_refused_by_name(handler: DiffusersHand
 
 
 FAILURES = {
-    "load": (loading, "_from_pretrained"),
+    "load": (loader, "_from_pretrained"),
     "denoising": (UNet2DConditionModel, "forward"),
     "decode": (AutoencoderKL, "decode"),
 }

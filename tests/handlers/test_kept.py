@@ -9,7 +9,7 @@ from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusionPipeline
 from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_processor import Attention
 
-from tasks_app.handlers.diffusers import kept
+from tasks_app.engine.diffusers.loading import overheads
 from tests import tiny
 
 FAMILIES = {"sd": (tiny.save_sd, StableDiffusionPipeline), "flux": (tiny.save_flux, FluxPipeline)}
@@ -37,7 +37,7 @@ def drawn(pipeline: DiffusionPipeline) -> bytes:
 
 def test_a_signature_is_made_once_and_is_the_one_that_was(pipeline: DiffusionPipeline) -> None:
     before = [inspect.signature(processor.__call__) for processor in processors(pipeline)]
-    kept.signatures(pipeline)
+    overheads.signatures(pipeline)
     first, second = ([inspect.signature(each.__call__) for each in processors(pipeline)] for _ in range(2))
     assert before == first
     assert before
@@ -46,13 +46,13 @@ def test_a_signature_is_made_once_and_is_the_one_that_was(pipeline: DiffusionPip
 
 def test_the_device_is_the_one_that_it_is_on_and_is_not_looked_for(pipeline: DiffusionPipeline) -> None:
     before = pipeline._execution_device
-    kept.device(pipeline)
+    overheads.device(pipeline)
     assert inspect.getattr_static(pipeline, "_execution_device") == before == torch.device("cpu")
 
 
 def test_it_stays_the_pipeline_that_it_was(pipeline: DiffusionPipeline) -> None:
     kind = type(pipeline)
-    kept.device(pipeline)
+    overheads.device(pipeline)
     kept_kind = type(pipeline)
     assert isinstance(pipeline, kind)
     assert (kept_kind.__name__, kept_kind.__module__) == (kind.__name__, kind.__module__)
@@ -61,6 +61,6 @@ def test_it_stays_the_pipeline_that_it_was(pipeline: DiffusionPipeline) -> None:
 
 def test_the_picture_stays_the_same(pipeline: DiffusionPipeline) -> None:
     before = drawn(pipeline)
-    kept.signatures(pipeline)
-    kept.device(pipeline)
+    overheads.signatures(pipeline)
+    overheads.device(pipeline)
     assert drawn(pipeline) == before

@@ -6,7 +6,7 @@ import pytest
 from diffusers import DiffusionPipeline
 from diffusers.pipelines import auto_pipeline
 
-from tasks_app.handlers.diffusers.loading import takes_text_alone
+from tasks_app.engine.diffusers.loading.loader import takes_text_alone
 
 TABLES = (
     auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,

@@ -14,9 +14,9 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
-from tasks_app.contracts import GenerationRequest, LoadOptions, LoraUse
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, LoadOptions, LoraUse
 from tasks_app.errors import InvalidParams, ModelLoadFailed, ModelUnavailable, RunStopped
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import loras, tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr

@@ -12,9 +12,9 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from tasks_app.contracts import Progress
-from tasks_app.handlers.diffusers.handler import DiffusersHandler
-from tasks_app.handlers.diffusers.previews import SIDE, Pace, Previews, _encoded, latent_map
+from tasks_app.engine.diffusers.handler import DiffusersHandler
+from tasks_app.engine.diffusers.previews import SIDE, Pace, Previews, _encoded, latent_map
+from tasks_app.engine.types import Progress
 from tests.handlers.test_handler import pixels, request
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from tasks_app.contracts import GenerationRequest, LoadOptions
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.handlers.diffusers.prompts import Remembered
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.prompts.embeds_cache import Remembered
+from tasks_app.engine.types import GenerationRequest, LoadOptions
 from tests import tiny
 
 MANY = 1 << 20

@@ -10,8 +10,8 @@ import pytest
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers import KarrasDiffusionSchedulers
 
-from tasks_app.handlers.diffusers import schedulers
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
+from tasks_app.engine.diffusers import schedulers
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS
 
 ALL = schedulers.NOISE | schedulers.FLOW | schedulers.DISTILLED
 

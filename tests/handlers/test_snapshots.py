@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tasks_app.engine.diffusers.loading import snapshots
+from tasks_app.engine.diffusers.loading.snapshots import Places, fetch, find, is_complete, variant_of, wanted_files
 from tasks_app.errors import ModelUnavailable
-from tasks_app.handlers.diffusers import snapshots
-from tasks_app.handlers.diffusers.snapshots import Places, fetch, find, is_complete, variant_of, wanted_files
 from tests import tiny
 from tests.handlers import hub
 

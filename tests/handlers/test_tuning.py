@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions, Progress
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions, Progress
 from tasks_app.errors import ModelLoadFailed, RunStopped
-from tasks_app.handlers.diffusers import memory
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tasks_app.models import DiffusionModel
 from tests import tiny
 

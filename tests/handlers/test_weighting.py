@@ -10,10 +10,10 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from tasks_app.contracts import GenerationRequest, GenerationResult, LoadOptions
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.prompts.weighting import weigh
+from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions
 from tasks_app.errors import InvalidParams, ModelLoadFailed
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.handlers.diffusers.weighting import weigh
 from tests import tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr

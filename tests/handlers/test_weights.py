@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasks_app.contracts import GeneratedImage, GenerationRequest, LoadOptions
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.types import GeneratedImage, GenerationRequest, LoadOptions
 from tasks_app.errors import ModelLoadFailed, ModelUnavailable
-from tasks_app.handlers.diffusers import memory
-from tasks_app.handlers.diffusers.handler import PIPELINES, DiffusersHandler
 from tests import single_files, tiny
 
 

@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks_app import metadata
-from tasks_app.contracts import OutputFormat, Recovered
+from tasks_app.contracts import Recovered
+from tasks_app.engine.types import OutputFormat
 from tasks_app.errors import UnreadablePicture
-from tasks_app.metadata import containers, exif
+from tasks_app.images import metadata
+from tasks_app.images.metadata import containers, exif
 from tests.metadata.test_metadata import FORMATS, PICTURE, RECIPE, png
 
 NAMES = {"parameters"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks_app.errors import UnreadablePicture
-from tasks_app.metadata import exif
+from tasks_app.images.metadata import exif
 
 
 def block(line: str = "a house", ours: str = '{"x": 1}') -> bytes:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_app.contracts import Recipe
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS
-from tasks_app.metadata import infotext
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS
+from tasks_app.images.metadata import infotext
 
 # As the web UI writes it, with what only it knows.
 FOREIGN = """a castle, (stone:1.2)

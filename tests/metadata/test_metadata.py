@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from tasks_app import metadata
-from tasks_app.contracts import OutputFormat, Recipe
+from tasks_app.contracts import Recipe
+from tasks_app.engine.types import OutputFormat
 from tasks_app.errors import UnreadablePicture
+from tasks_app.images import metadata
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 PARAMS: dict[str, Any] = {

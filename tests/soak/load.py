@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tasks_app import access, services
+from tasks_app import services
+from tasks_app.access import permissions
 from tasks_app.contracts import Submission
 from tasks_app.models import TERMINAL, Status, Task
 from tests.soak import measure
@@ -118,4 +119,4 @@ def _submit(job: Job, *, seed: int) -> Task:
         seed=seed,
         priority=0,
     )
-    return services.submit(submission, caller=access.ANONYMOUS)[0]
+    return services.submit(submission, caller=permissions.ANONYMOUS)[0]

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from django.db import connection
 
-from tasks_app import progress
+from tasks_app.events import progress
 
 # Said in the worker's URLs, so that both servers can tell its connections from everybody else's.
 NAME = "soak-worker"

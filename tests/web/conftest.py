@@ -7,7 +7,8 @@ import pytest
 from django.db import transaction
 from PIL import Image
 
-from tasks_app.contracts import Claim, GeneratedImage
+from tasks_app.contracts import Claim
+from tasks_app.engine.types import GeneratedImage
 from tasks_app.models import Task
 from tests import stack as stacks
 from tests.acting import store

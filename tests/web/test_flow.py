@@ -10,7 +10,7 @@ from django.conf import settings
 from playwright.sync_api import Locator, Page, expect
 
 from tasks_app import services
-from tasks_app.handlers.diffusers.schedulers import SCHEDULERS, accepted_in
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted_in
 from tasks_app.models import DiffusionModel, Pause
 from tests.browser import PHONE, Watched
 from tests.stack import Stack, until

@@ -10,9 +10,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app.handlers.diffusers.schedulers import accepted_in
+from tasks_app.engine.diffusers.schedulers import accepted_in
 from tasks_app.models import DiffusionModel
-from tasks_app.web import views
+from tasks_app.ui import views
 from tests.web.conftest import FinishTask
 
 HOSTILE = """</textarea></template><script>alert(1)</script>" onerror='alert(1)' {{ 7 }}"""

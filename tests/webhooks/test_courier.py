@@ -16,9 +16,9 @@ import pytest
 from django.db.models.functions import Now
 from standardwebhooks.webhooks import Webhook
 
-from tasks_app import actors, lifecycle
 from tasks_app.models import TERMINAL, Task, WebhookDelivery
-from tasks_app.webhooks import courier, deliveries
+from tasks_app.queue import dispatch, lifecycle
+from tasks_app.webhooks import deliveries, sender
 from tests.receivers import Receiver, receiving, status
 from tests.stack import until, worker
 
@@ -49,7 +49,7 @@ def ended(make_task: MakeTask) -> Callable[[str], Task]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often, and try again at once."""
-    monkeypatch.setattr(courier, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sender, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(deliveries, "DELAYS", (0.01,) * len(deliveries.DELAYS))
 
 
@@ -57,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def couriers(number: int = 1) -> Iterator[None]:
     """Let so many workers deliver."""
     stop = threading.Event()
-    threads = [threading.Thread(target=courier.run_forever, args=[stop]) for _ in range(number)]
+    threads = [threading.Thread(target=sender.run_forever, args=[stop]) for _ in range(number)]
     for thread in threads:
         thread.start()
     try:
@@ -143,9 +143,9 @@ def test_what_cannot_be_signed_is_not_sent(ended: Callable[[str], Task], setting
         deliveries.enqueue()
         delivery = deliveries.take()
         assert delivery is not None
-        courier.deliver(delivery)
+        sender.deliver(delivery)
         assert receiver.calls.empty()
-    assert WebhookDelivery.objects.get().last_error == courier.UNSIGNED.error
+    assert WebhookDelivery.objects.get().last_error == sender.UNSIGNED.error
 
 
 def test_a_task_that_is_deleted_meanwhile_is_told_to_nobody(ended: Callable[[str], Task]) -> None:
@@ -155,7 +155,7 @@ def test_a_task_that_is_deleted_meanwhile_is_told_to_nobody(ended: Callable[[str
         delivery = deliveries.take()
         lifecycle.delete(task.pk)
         assert delivery is not None
-        courier.deliver(delivery)
+        sender.deliver(delivery)
         assert receiver.calls.empty()
 
 
@@ -166,7 +166,7 @@ def test_a_worker_that_is_killed_while_it_sends_is_replaced_by_the_next(make_tas
         with worker(tmp_path, **variables) as first:
             told = {"webhook_url": receiver.url(), "webhook_events": ["succeeded"], "webhook_due": True}
             task = make_task(params={"steps": 1}, **told)
-            actors.wake(task.pk)
+            dispatch.wake(task.pk)
             receiver.next()
             os.killpg(first.pid, signal.SIGKILL)
         never.set()

@@ -9,10 +9,11 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from tasks_app import lifecycle, services
+from tasks_app import services
 from tasks_app.contracts import Answer, Claim
 from tasks_app.models import TERMINAL, Task, WebhookDelivery
 from tasks_app.models.webhooks import WebhookDelivery as Delivery
+from tasks_app.queue import lifecycle
 from tasks_app.webhooks import deliveries
 from tests.acting import Worker
 from tests.claims import claim_one

@@ -10,10 +10,11 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from tasks_app import keys, lifecycle
+from tasks_app.access import api_keys
 from tasks_app.contracts import Claim, Letter
 from tasks_app.models import TERMINAL, ApiKey, Scope, Task, WebhookDelivery
-from tasks_app.webhooks import deliveries, letters
+from tasks_app.queue import lifecycle
+from tasks_app.webhooks import deliveries, payload
 from tests.acting import Worker
 from tests.claims import claim_one
 
@@ -33,7 +34,7 @@ def watched(make_task: MakeTask) -> Task:
 
 def letter() -> Letter:
     deliveries.enqueue()
-    found = letters.letter(WebhookDelivery.objects.get())
+    found = payload.letter(WebhookDelivery.objects.get())
     assert found is not None
     return found
 
@@ -97,7 +98,7 @@ def test_the_letter_is_signed_and_bears_the_same_id_and_content_in_every_attempt
 
 
 def test_the_letter_of_a_keys_task_is_signed_with_the_keys_own_secret(watched: Task) -> None:
-    key, _ = keys.create(user=User.objects.create(username="owner"), name="bot", scopes=[Scope.SUBMIT])
+    key, _ = api_keys.create(user=User.objects.create(username="owner"), name="bot", scopes=[Scope.SUBMIT])
     Task.objects.update(key=key)
     lifecycle.cancel(watched.pk)
     found = letter()
@@ -110,7 +111,7 @@ def test_without_a_secret_there_is_nothing_to_send(watched: Task, settings: Any)
     lifecycle.cancel(watched.pk)
     deliveries.enqueue()
     settings.WEBHOOK_SECRET = None
-    assert letters.letter(WebhookDelivery.objects.get()) is None
+    assert payload.letter(WebhookDelivery.objects.get()) is None
 
 
 def test_a_key_that_is_made_with_a_webhook_says_what_signs_it_and_a_wrong_url_makes_none(

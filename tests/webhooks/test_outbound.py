@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tasks_app.contracts import Answer
-from tasks_app.webhooks import outbound
-from tasks_app.webhooks.guard import Policy, Resolver
-from tasks_app.webhooks.outbound import Patience
+from tasks_app.webhooks import http
+from tasks_app.webhooks.http import Patience
+from tasks_app.webhooks.url_policy import Policy, Resolver
 from tests.receivers import receiving, status
 
 LOOPBACK = Policy(http=True, networks=(ip_network("127.0.0.1/32"),))
@@ -25,7 +25,7 @@ QUICK = Patience(step=0.4, total=1)
 
 
 def post(url: str, *, policy: Policy = LOOPBACK, **options: Any) -> Answer:
-    return outbound.post(url, b'{"a": 1}', {"webhook-id": "7"}, policy=policy, **options)
+    return http.post(url, b'{"a": 1}', {"webhook-id": "7"}, policy=policy, **options)
 
 
 def names(*answers: str | list[str]) -> tuple[Resolver, list[str]]:

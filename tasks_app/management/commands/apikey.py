@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from tasks_app import keys
+from tasks_app.access import api_keys
 from tasks_app.errors import DestinationRefused
 from tasks_app.models import ApiKey, Scope
-from tasks_app.webhooks import guard, letters
+from tasks_app.webhooks import payload, url_policy
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         create = verbs.add_parser("create", help="make a key and print it, this once")
         create.add_argument("name", help="what it is for")
         create.add_argument("--owner", required=True, help="whose: a user's name")
-        usual = f"again for each ({', '.join(keys.USUAL)})"
+        usual = f"again for each ({', '.join(api_keys.USUAL)})"
         create.add_argument("--scope", action="append", choices=Scope.values, help=usual)
         create.add_argument("--days", type=int, help="how long it is good (for ever)")
         create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
@@ -50,10 +50,10 @@ class Command(BaseCommand):
         if ApiKey.objects.filter(user=owner, name=options["name"]).exists():
             raise CommandError(f"{owner} has a key of this name already.")
         days = options["days"]
-        key, token = keys.create(
+        key, token = api_keys.create(
             user=owner,
             name=options["name"],
-            scopes=[Scope(scope) for scope in options["scope"] or keys.USUAL],
+            scopes=[Scope(scope) for scope in options["scope"] or api_keys.USUAL],
             expires_in=None if days is None else timedelta(days=days),
             max_queued=options["max_queued"],
             max_running=options["max_running"],
@@ -73,7 +73,7 @@ class Command(BaseCommand):
 
     def _revoke(self, options: dict[str, Any]) -> None:
         key = ApiKey.objects.filter(pk=options["id"]).first()
-        if key is None or not keys.revoke(key):
+        if key is None or not api_keys.revoke(key):
             raise CommandError("There is no such key, or it has ended.")
         self.stdout.write(f"{key} has ended.")
 
@@ -81,7 +81,7 @@ class Command(BaseCommand):
 def _webhook(url: str) -> str:
     if url:
         try:
-            guard.parse(url, letters.policy())
+            url_policy.parse(url, payload.policy())
         except DestinationRefused as error:
             raise CommandError(f"--webhook: {error}") from None
     return url

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from tasks_app.management.client import Json, Server, authorization
-from tasks_app.task_types import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
+from tasks_app.task_types.registry import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
 
 URL = "http://127.0.0.1:8000"
 # What the API calls by this path is given by this option.

@@ -10,10 +10,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 from tqdm import tqdm
 
-from tasks_app import catalog, errors, modelfiles, providers, stock
-from tasks_app.contracts import Progress
-from tasks_app.stock import Stored
-from tasks_app.task_types import TEXT_TO_IMAGE
+from tasks_app import errors
+from tasks_app.catalog import inventory, resolve
+from tasks_app.catalog.inventory import Stored
+from tasks_app.engine import model_files
+from tasks_app.engine.types import Progress
+from tasks_app.task_types.registry import TEXT_TO_IMAGE
+from tasks_app.worker import engines
 
 
 class Command(BaseCommand):
@@ -54,7 +57,7 @@ class Command(BaseCommand):
 
     def _pull(self, options: dict[str, Any]) -> None:
         model = _resolve(options["model"])
-        handler = providers.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
+        handler = engines.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
         with tqdm(desc=model.model_id, unit="B", unit_scale=True, disable=None) as bar:
             wanted = options["revision"] or model.revision
             revision = handler.pull(model.model_id, wanted, lambda progress: _show(bar, progress))
@@ -63,7 +66,7 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         for model in _stored():
             self.stdout.write(f"{model.model_id}\t{model.revision}\t{model.size:,} bytes")
-        for name, why in sorted(modelfiles.refused(settings.MODELS_DIR).items()):
+        for name, why in sorted(model_files.refused(settings.MODELS_DIR).items()):
             self.stdout.write(f"{name}\tno model: {why}")
 
     def _verify(self, options: dict[str, Any]) -> None:
@@ -75,12 +78,12 @@ class Command(BaseCommand):
             raise CommandError("Some files are not what they must be: `models remove` and `models pull` renew them.")
 
     def _record(self, model: Stored) -> None:
-        if model.revision == stock.LOCAL:
-            stock.record(model)
+        if model.revision == inventory.LOCAL:
+            inventory.record(model)
             self.stdout.write(f"{model.model_id}: recorded.")
 
     def _verified(self, model: Stored) -> bool:
-        wrong = stock.wrong(model)
+        wrong = inventory.wrong(model)
         if wrong is None:
             self.stdout.write(f"{model.model_id}: nothing was recorded; `models verify --record` does that.")
             return True
@@ -93,23 +96,23 @@ class Command(BaseCommand):
     def _remove(self, options: dict[str, Any]) -> None:
         models = _named(options["model"])
         model_id, size = models[0].model_id, sum(model.size for model in models)
-        if dependents := modelfiles.built_on(settings.MODELS_DIR, model_id):
+        if dependents := model_files.built_on(settings.MODELS_DIR, model_id):
             raise CommandError(f"{', '.join(dependents)} would lack its base: remove that first.")
         if not options["no_input"] and input(f"Delete {model_id} ({size:,} bytes)? [y/N] ").strip().lower() != "y":
             raise CommandError("Nothing was deleted.")
-        stock.remove(models[0])
+        inventory.remove(models[0])
         self.stdout.write(f"{model_id} is gone from this host.")
         if "/" in model_id:
             self.stdout.write("Its next task fetches it again, unless it is not allowed any more.")
 
     def _default(self, options: dict[str, Any]) -> None:
         if options["model"] is not None:
-            catalog.make_default(catalog.resolve(options["model"]))
-        self.stdout.write(catalog.default_name())
+            resolve.make_default(resolve.resolve(options["model"]))
+        self.stdout.write(resolve.default_name())
 
 
 def _stored() -> list[Stored]:
-    return stock.stored(settings.MODELS_DIR, settings.PROVIDERS["diffusers"]["hub_cache"])
+    return inventory.stored(settings.MODELS_DIR, settings.PROVIDERS["diffusers"]["hub_cache"])
 
 
 def _named(name: str) -> list[Stored]:
@@ -121,12 +124,12 @@ def _named(name: str) -> list[Stored]:
     return found
 
 
-def _resolve(name: str) -> catalog.ResolvedModel:
+def _resolve(name: str) -> resolve.ResolvedModel:
     """Return the model by its row; where there is no database or no table yet, by the settings."""
     try:
-        return catalog.resolve(name)
+        return resolve.resolve(name)
     except (OperationalError, ProgrammingError):
-        model = catalog.by_settings(name)
+        model = resolve.by_settings(name)
         if model is None:
             raise errors.ModelNotAllowed("The settings do not allow this model, and no database says more.") from None
         return model

@@ -11,8 +11,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from tasks_app import catalog, pauses, registry, statistics
+from tasks_app.catalog import resolve
 from tasks_app.models import DiffusionModel, Pause
+from tasks_app.queue import pauses, statistics, workers
 
 GIB = 2**30
 NOTHING = "-"
@@ -50,7 +51,7 @@ class Command(BaseCommand):
 
 def _alive_here() -> str:
     host = socket.gethostname()
-    worker = registry.workers().filter(host=host, state__in=registry.ALIVE).first()
+    worker = workers.workers().filter(host=host, state__in=workers.ALIVE).first()
     if worker is None:
         raise CommandError(f"No worker lives on {host}.")
     return f"{worker.name} is {worker.state}."
@@ -68,8 +69,8 @@ def _queue() -> Line:
 
 
 def _workers() -> Iterator[Line]:
-    for worker in registry.workers():
-        alive = worker.state in registry.ALIVE
+    for worker in workers.workers():
+        alive = worker.state in workers.ALIVE
         warm = [model["model_id"] for model in worker.warm] if alive else []
         yield (
             worker.name,
@@ -83,13 +84,13 @@ def _workers() -> Iterator[Line]:
 
 
 def _models() -> Iterator[Line]:
-    warm, active = registry.warm_on(), pauses.active()
+    warm, active = workers.warm_on(), pauses.active()
     for model in DiffusionModel.objects.all():
         paused = (Pause.Scope.MODEL, model.model_id) in active
         yield (
             model.model_id,
             "yes" if model.allowed else "no",
-            catalog.revision(model) or "newest",
+            resolve.revision(model) or "newest",
             ", ".join(warm.get(model.model_id, [])) or NOTHING,
             "yes" if paused else "no",
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tasks_app import retention, sweeper
+from tasks_app.worker import retention, sweeper
 
 
 class Command(BaseCommand):

@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from tasks_app.metadata import containers
+from tasks_app.images.metadata import containers
 from tests.metadata.test_containers import chunk
 
 pytestmark = pytest.mark.django_db

@@ -11,11 +11,13 @@ from django.test import RequestFactory
 from rest_framework.request import Request
 
 from project import logs
-from tasks_app import embeddingwords, errors, loratags, metadata
-from tasks_app.api import waiting
-from tasks_app.api.parsers import StrictJSONParser
-from tasks_app.handlers.diffusers import emphasis
-from tasks_app.metadata import containers, exif, infotext
+from tasks_app import errors
+from tasks_app.api.http.parsers import StrictJSONParser
+from tasks_app.api.live import prefer_wait
+from tasks_app.engine import trigger_words
+from tasks_app.engine.diffusers.prompts import attention
+from tasks_app.images import metadata
+from tasks_app.images.metadata import containers, exif, infotext, lora_tags
 from tests.fuzz.hostile.growth import cpu_seconds, growth
 from tests.metadata.test_containers import chunk
 
@@ -25,22 +27,22 @@ NAMES = [f"{'-a' * 30}{number}" for number in range(300)]
 
 def parse_weights(text: str) -> None:
     with suppress(errors.InvalidParams):
-        emphasis.parse(text, "prompt")
+        attention.parse(text, "prompt")
 
 
 def find_trigger_words(text: str) -> None:
-    embeddingwords.named(text, NAMES)
-    embeddingwords.replaced(text, dict.fromkeys(NAMES, "x"))
+    trigger_words.named(text, NAMES)
+    trigger_words.replaced(text, dict.fromkeys(NAMES, "x"))
 
 
 def read_preference(text: str) -> None:
-    waiting.preferred(Request(RequestFactory().get("/", headers={"Prefer": text})))
+    prefer_wait.preferred(Request(RequestFactory().get("/", headers={"Prefer": text})))
 
 
 @pytest.fixture(autouse=True)
 def _any_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the limits of length not hide how the work grows."""
-    monkeypatch.setattr(loratags, "MAX_LENGTH", 2**30)
+    monkeypatch.setattr(lora_tags, "MAX_LENGTH", 2**30)
 
 
 class UnboundedJSONParser(StrictJSONParser):
@@ -53,7 +55,7 @@ def read_json(text: str) -> None:
 
 
 PARSERS: dict[str, Callable[[str], object]] = {
-    "LoRA tags": loratags.taken,
+    "LoRA tags": lora_tags.taken,
     "trigger words": find_trigger_words,
     "infotext": infotext.read,
     "prompt weights": parse_weights,

@@ -1,0 +1,31 @@
+"""How often something may happen in a minute, counted in Redis: one round trip, and none is counted twice.
+
+Redis being away limits nobody.
+"""
+
+from __future__ import annotations
+
+import time
+
+import redis
+
+from tasks_app.events import progress
+
+WINDOW_SECONDS = 60
+
+
+def spend(name: str, most: int) -> float | None:
+    """Count one more; return how many seconds are left to wait when that was one too many."""
+    if not progress.answers():
+        return None
+    window, passed = divmod(time.time(), WINDOW_SECONDS)
+    key = f"rate:{name}:{int(window)}"
+    try:
+        with progress.client.pipeline() as pipeline:
+            pipeline.incr(key)
+            pipeline.expire(key, 2 * WINDOW_SECONDS)
+            count, _ = pipeline.execute()
+    except redis.RedisError as error:
+        progress.leave_alone(error)
+        return None
+    return WINDOW_SECONDS - passed if count > most else None

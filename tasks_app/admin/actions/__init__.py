@@ -1,0 +1,1 @@
+"""Actions of the admin that ask for confirmation."""

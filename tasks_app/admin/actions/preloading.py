@@ -1,0 +1,139 @@
+"""Loading a model into workers ahead of its tasks, and unloading it: asked about on a page, done on POST alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from tasks_app import services
+from tasks_app.admin import log
+from tasks_app.models import DiffusionModel, WorkerCommand
+from tasks_app.queue import workers as worker_registry
+
+# Unfold has no types; its admin has the interface of Django's.
+if TYPE_CHECKING:
+    CatalogModelAdmin = admin.ModelAdmin[DiffusionModel]
+else:
+    CatalogModelAdmin = ModelAdmin
+
+PERMISSION = "tasks_app.add_workercommand"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Something that workers can be asked to do with a model; `warm` says which of them it is for."""
+
+    kind: WorkerCommand.Kind
+    title: str
+    icon: str
+    effect: str
+    nobody: str
+    warm: bool
+
+
+PRELOAD = Order(
+    kind=WorkerCommand.Kind.PRELOAD,
+    title="Preload",
+    icon="arrow_downward",
+    effect="Each of these workers loads the model between two tasks, so that the next task that wants it need not wait "
+    "for that. What a worker holds is evicted where there is no room for both.",
+    nobody="No worker lives that doesn't hold it already.",
+    warm=False,
+)
+UNLOAD = Order(
+    kind=WorkerCommand.Kind.UNLOAD,
+    title="Unload",
+    icon="arrow_upward",
+    effect="Each of these workers gives up the memory that the model takes, between two tasks. The next task that "
+    "wants it loads it anew.",
+    nobody="No living worker holds it.",
+    warm=True,
+)
+ORDERS = (PRELOAD, UNLOAD)
+
+
+class WorkersForm(forms.Form):
+    """Asks which workers; those that are gone by now are counted as such, and not refused."""
+
+    workers = forms.MultipleChoiceField(
+        widget=UnfoldAdminCheckboxSelectMultipleWidget, error_messages={"required": "Choose at least one worker."}
+    )
+
+    def __init__(self, known: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["workers"].choices = known  # type: ignore[attr-defined]
+
+
+class PreloadingAdmin(CatalogModelAdmin):
+    """Models can be loaded and unloaded; it is the workers that do it."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put both orders' addresses before Django's own."""
+        view = self.admin_site.admin_view(self.order)
+        own = [
+            path(f"<int:pk>/{order.kind}/", view, {"order": order}, name=f"tasks_app_diffusionmodel_{order.kind}")
+            for order in ORDERS
+        ]
+        return [*own, *super().get_urls()]
+
+    def order(self, request: HttpRequest, pk: int, order: Order) -> HttpResponse:
+        """Ask on GET; leave the commands on POST."""
+        if not request.user.has_perm(PERMISSION):
+            raise PermissionDenied
+        model = DiffusionModel.objects.filter(pk=pk).first()
+        if model is None:
+            raise Http404
+        offered = [(worker.name, f"{worker.name}, {worker.state}") for worker in _fitting(order, model)]
+        if request.method != "POST":
+            form = WorkersForm(offered, initial={"workers": [name for name, _ in offered]})
+            return self._ask_which(request, order, model, form)
+        form = WorkersForm([(worker.name, worker.name) for worker in worker_registry.workers()], request.POST)
+        if not form.is_valid():
+            form.fields["workers"].choices = offered  # type: ignore[attr-defined]
+            return self._ask_which(request, order, model, form)
+        self._leave(request, order, model, form.cleaned_data["workers"])
+        return HttpResponseRedirect(_page(model))
+
+    def _leave(self, request: HttpRequest, order: Order, model: DiffusionModel, chosen: list[str]) -> None:
+        assert isinstance(request.user, User), "only people who are logged in have permissions"
+        left = [command.worker_id for command in services.command(order.kind, model.model_id, chosen, by=request.user)]
+        if left:
+            log.write(request, model, f"{order.title} on {', '.join(left)}.")
+        said = f"{len(left)} asked to {order.kind} {model.model_id}"
+        if gone := len(chosen) - len(left):
+            said += f", {gone} can't be reached any more"
+        self.message_user(request, f"{said}.", messages.SUCCESS if left else messages.WARNING)
+
+    def _ask_which(self, request: HttpRequest, order: Order, model: DiffusionModel, form: WorkersForm) -> HttpResponse:
+        anybody = bool(form.fields["workers"].choices)  # type: ignore[attr-defined]
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"{order.title} {model.model_id}?",
+            "effect": order.effect if anybody else order.nobody,
+            "form": form if anybody else None,
+            "confirm": order.title if anybody else "",
+            "back": _page(model),
+        }
+        return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
+
+
+def _fitting(order: Order, model: DiffusionModel) -> list[Any]:
+    """Return the living workers that hold the model, or that don't."""
+    holding = worker_registry.warm_on().get(model.model_id, [])
+    alive = worker_registry.workers().filter(state__in=worker_registry.ALIVE)
+    return [worker for worker in alive if (worker.name in holding) == order.warm]
+
+
+def _page(model: DiffusionModel) -> str:
+    return reverse("admin:tasks_app_diffusionmodel_change", args=[model.pk])

@@ -1,0 +1,212 @@
+"""A read-only admin with deeds: asked about on a page of their own, done on POST alone, logged with who did them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.admin import ModelAdmin
+
+from tasks_app.admin import columns, log
+from tasks_app.admin.actions.confirmed import (
+    CANCEL,
+    DEEDS,
+    REMOVE,
+    REPRIORITIZE,
+    REPRODUCE,
+    RETRY,
+    Deed,
+    Given,
+    Result,
+    summary,
+)
+from tasks_app.models import Task
+
+# Unfold has no types; its admin has the interface of Django's.
+if TYPE_CHECKING:
+    TaskModelAdmin = admin.ModelAdmin[Task]
+else:
+    TaskModelAdmin = ModelAdmin
+
+# A form can't carry many more, and each of them is a transaction.
+MAX_CHOSEN = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A chosen task on the page that asks, and whether the deed would move it."""
+
+    task: Task
+    thumbnail: str
+    prompt: str
+    model: str
+    badge: str
+    moves: bool
+
+
+class SteeringAdmin(TaskModelAdmin):
+    """Tasks can be steered by deeds; nothing else about them can be changed."""
+
+    actions = ("cancel_chosen", "reprioritize_chosen", "retry_chosen", "reproduce_chosen", "remove_chosen")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: tasks come from the API."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        """Refuse: a form's save would overwrite what a worker writes at the same time."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        """Refuse: it would leave the pictures' files behind."""
+        return False
+
+    def has_act_permission(self, request: HttpRequest) -> bool:
+        """Ask for Django's permission to change tasks, which makes them visible, too."""
+        return request.user.has_perm("tasks_app.change_task")
+
+    def has_remove_permission(self, request: HttpRequest) -> bool:
+        """Ask for Django's permission to delete tasks."""
+        return request.user.has_perm("tasks_app.delete_task")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put each deed's two addresses before Django's own."""
+        view = self.admin_site.admin_view
+        own = []
+        for deed in DEEDS:
+            name = f"tasks_app_task_{deed.name}"
+            own.append(path(f"<uuid:task_id>/{deed.name}/", view(self.steer_one), {"deed": deed}, name=name))
+            own.append(path(f"{deed.name}/", view(self.steer_many), {"deed": deed}, name=f"{name}_many"))
+        return [*own, *super().get_urls()]
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any) -> HttpResponse:
+        """Offer the deeds that this person may do."""
+        context["deeds"] = [deed for deed in context["deeds"] if request.user.has_perm(deed.permission)]
+        return super().render_change_form(request, context, *args)
+
+    @admin.action(description="Cancel …", permissions=["act"])
+    def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be canceled."""
+        return self._ask_about_many(request, CANCEL, queryset)
+
+    @admin.action(description="Reprioritize …", permissions=["act"])
+    def reprioritize_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask for another priority of the chosen tasks."""
+        return self._ask_about_many(request, REPRIORITIZE, queryset)
+
+    @admin.action(description="Retry …", permissions=["act"])
+    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be queued again."""
+        return self._ask_about_many(request, RETRY, queryset)
+
+    @admin.action(description="Reproduce …", permissions=["act"])
+    def reproduce_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be run again and compared."""
+        return self._ask_about_many(request, REPRODUCE, queryset)
+
+    @admin.action(description="Delete …", permissions=["remove"])
+    def remove_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        """Ask whether the chosen tasks shall be deleted with their pictures."""
+        return self._ask_about_many(request, REMOVE, queryset)
+
+    def steer_one(self, request: HttpRequest, task_id: UUID, deed: Deed) -> HttpResponse:
+        """Ask about one task on GET, and do it on POST."""
+        task = self._tasks(request, deed, [task_id]).first()
+        if task is None:
+            # Somebody deleted it, perhaps by this very form: Django says so and leads back.
+            return self._get_obj_does_not_exist_redirect(request, self.opts, str(task_id))  # type: ignore[attr-defined, no-any-return]
+        form = _form(request, deed, priority=task.priority)
+        if request.method == "POST" and form.is_valid():
+            next_task = self._do(request, deed, [task], form.cleaned_data)[0].task
+            return HttpResponseRedirect(_task_url(next_task) if next_task else self._filtered(request, "changelist"))
+        return self._ask(request, deed, [task], form, action=request.get_full_path(), back=_task_url(task))
+
+    def steer_many(self, request: HttpRequest, deed: Deed) -> HttpResponse:
+        """Do it to the tasks that the confirmation listed."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        tasks, form = self._tasks(request, deed, request.POST.getlist("task")), _form(request, deed)
+        back = self._filtered(request, "changelist")
+        if not form.is_valid():
+            return self._ask(request, deed, list(tasks), form, action=request.get_full_path(), back=back)
+        self._do(request, deed, tasks, form.cleaned_data)
+        return HttpResponseRedirect(back)
+
+    def _tasks(self, request: HttpRequest, deed: Deed, ids: Iterable[UUID | str]) -> QuerySet[Task]:
+        if not request.user.has_perm(deed.permission):
+            raise PermissionDenied
+        try:
+            wanted = [UUID(str(task_id)) for task_id in ids]
+        except ValueError:
+            raise BadRequest("These are no task ids.") from None
+        # The oldest first, so that a retry keeps the order in which they came.
+        return self.get_queryset(request).filter(pk__in=wanted).order_by("created_at", "pk")
+
+    def _ask_about_many(self, request: HttpRequest, deed: Deed, tasks: QuerySet[Task]) -> HttpResponse | None:
+        if tasks.count() > MAX_CHOSEN:
+            self.message_user(request, f"Choose at most {MAX_CHOSEN} tasks at a time.", messages.ERROR)
+            return None
+        action, back = self._filtered(request, f"{deed.name}_many"), self._filtered(request, "changelist")
+        return self._ask(request, deed, list(tasks), deed.form(), action=action, back=back)
+
+    def _ask(
+        self, request: HttpRequest, deed: Deed, tasks: list[Task], form: forms.Form, *, action: str, back: str
+    ) -> HttpResponse:
+        moving = sum(deed.applies(task) for task in tasks)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"{deed.title} {moving} task{'' if moving == 1 else 's'}?",
+            "deed": deed,
+            "form": form,
+            "moving": moving,
+            "choices": [_choice(deed, task) for task in tasks],
+            "action": action,
+            "back": back,
+        }
+        return TemplateResponse(request, "admin/tasks_app/task/confirm.html", context)
+
+    def _do(self, request: HttpRequest, deed: Deed, tasks: Iterable[Task], given: Given) -> list[Result]:
+        results = []
+        for task in tasks:
+            result = deed.perform(task, given)
+            results.append(result)
+            if result.log:
+                log.write(request, task, result.log, deed.flag)
+        level = messages.SUCCESS if any(result.log for result in results) else messages.WARNING
+        self.message_user(request, summary(results), level)
+        return results
+
+    def _filtered(self, request: HttpRequest, view: str) -> str:
+        """Return one of the list's addresses that keeps the list's filters."""
+        filters: dict[str, Any] = {"opts": self.opts, "preserved_filters": self.get_preserved_filters(request)}
+        return str(add_preserved_filters(filters, reverse(f"admin:tasks_app_task_{view}")))
+
+
+def _form(request: HttpRequest, deed: Deed, **initial: Any) -> forms.Form:
+    return deed.form(request.POST if request.method == "POST" else None, initial=initial)
+
+
+def _task_url(task: Task) -> str:
+    return reverse("admin:tasks_app_task_change", args=[task.pk])
+
+
+def _choice(deed: Deed, task: Task) -> Choice:
+    return Choice(
+        task=task,
+        thumbnail=columns.thumbnail(task),
+        prompt=columns.short_prompt(task),
+        model=columns.model(task),
+        badge=columns.badge(task),
+        moves=deed.applies(task),
+    )

@@ -1,0 +1,1 @@
+"""APIs of other services, for clients that already speak them."""

@@ -1,0 +1,214 @@
+"""The API of A1111's web UI, as the `webuiapi` package, bots and plug-ins use it."""
+
+from __future__ import annotations
+
+import base64
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db.models import QuerySet
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from tasks_app import errors, services
+from tasks_app.access import permissions
+from tasks_app.api.compat import current_model
+from tasks_app.api.compat.a1111_requests import AS_THEY_ARE, MODEL, OptionsField, TextToImageSerializer
+from tasks_app.api.compat.a1111_responses import at_rest, pictures, told, underway
+from tasks_app.api.compat.tasks import run
+from tasks_app.api.http.authentication import caller
+from tasks_app.api.http.parsers import UploadParser
+from tasks_app.catalog import resolve
+from tasks_app.engine import addon_files
+from tasks_app.fields import StrictCharField, StrictSerializer, has_surrogate
+from tasks_app.images import metadata
+from tasks_app.images.metadata import a1111_samplers
+from tasks_app.models import Scope, Status, Task
+
+# What clients ask for to fill their menus, and this server has none of.
+_LISTS = (
+    *("script-info", "extensions", "upscalers", "latent-upscale-modes", "sd-vae"),
+    *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles"),
+)
+NOTHING: dict[str, Any] = {
+    "scripts": {"txt2img": [], "img2img": []},
+    "cmd-flags": {},
+    **{name: [] for name in _LISTS},
+}
+
+
+class Unprocessable(ValidationError):
+    """Fields are wrong, told with the status that A1111's clients know."""
+
+    status_code = 422
+
+
+def _checked(serializer: Serializer[Any]) -> None:
+    if not serializer.is_valid():
+        raise Unprocessable(serializer.errors)
+
+
+def _open(request: Request) -> QuerySet[Task]:
+    """Return those of the caller's own tasks that wait or run, the newest first."""
+    return permissions.own(Task.objects.filter(status__in=[Status.QUEUED, Status.RUNNING]), caller(request))
+
+
+class TextToImage(APIView):
+    """`POST /sdapi/v1/txt2img`."""
+
+    scopes = {"POST": Scope.SUBMIT}
+
+    def post(self, request: Request) -> Response:
+        """Make pictures, and answer when they are there."""
+        serializer = TextToImageSerializer(data=request.data, context={"model": current_model.model(caller(request))})
+        _checked(serializer)
+        return run(request, serializer.submission(), partial(pictures, serializer.initial_data))
+
+
+class Progress(APIView):
+    """`GET /sdapi/v1/progress`."""
+
+    def get(self, request: Request) -> Response:
+        """Tell how far the caller's newest running task is, else its newest that waits."""
+        tasks = _open(request)
+        task = tasks.filter(status=Status.RUNNING).first() or tasks.first()
+        if task is None:
+            return Response(at_rest())
+        skipped = request.query_params.get("skip_current_image", "").lower() in ("true", "1")
+        return Response(underway(task, tasks.count(), with_picture=not skipped))
+
+
+class Interrupt(APIView):
+    """`POST /sdapi/v1/interrupt`."""
+
+    scopes = {"POST": Scope.SUBMIT}
+
+    def post(self, request: Request) -> Response:
+        """Cancel the caller's own running tasks."""
+        for task_id in _open(request).filter(status=Status.RUNNING).values_list("pk", flat=True):
+            services.cancel(task_id)
+        return Response({})
+
+
+class Options(APIView):
+    """`GET` and `POST /sdapi/v1/options`."""
+
+    scopes = {"POST": Scope.SUBMIT}
+
+    def get(self, request: Request) -> Response:
+        """Return the caller's model, and how the other settings are."""
+        model = current_model.model(caller(request)) or resolve.default_name()
+        return Response({MODEL: model, **{name: at[0] for name, at in AS_THEY_ARE.items()}})
+
+    def post(self, request: Request) -> Response:
+        """Go on with another model: this key alone."""
+        try:
+            # DRF takes an empty body for an empty object.
+            options = OptionsField().run_validation(request.data if request.body else None)
+        except ValidationError as error:
+            raise Unprocessable({"": error.detail}) from None
+        if (name := options.get(MODEL)) is not None:
+            current_model.choose(caller(request), _model(name))
+        return Response({})
+
+
+def _model(name: Any) -> str:
+    if not isinstance(name, str) or "\0" in name or has_surrogate(name):
+        raise Unprocessable({MODEL: ["Must be the name of a model."]})
+    try:
+        resolve.resolve(name)
+    except errors.ModelNotAllowed as error:
+        raise Unprocessable({MODEL: [str(error)]}, code=error.code) from None
+    return name
+
+
+class Models(APIView):
+    """`GET /sdapi/v1/sd-models`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the models that a request may name."""
+        unknown = dict.fromkeys(("hash", "sha256", "config"))
+        return Response([{"title": name, "model_name": name, "filename": name, **unknown} for name in resolve.listed()])
+
+
+class Loras(APIView):
+    """`GET /sdapi/v1/loras`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the LoRAs that a prompt may name."""
+        names = addon_files.paths(settings.LORAS_DIR)
+        return Response([{"name": name, "alias": name, "path": name, "metadata": {}} for name in names])
+
+
+class Embeddings(APIView):
+    """`GET /sdapi/v1/embeddings`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the embeddings that a prompt may name."""
+        unknown = dict.fromkeys(("step", "sd_checkpoint", "sd_checkpoint_name", "shape", "vectors"))
+        return Response({"loaded": dict.fromkeys(addon_files.paths(settings.EMBEDDINGS_DIR), unknown), "skipped": {}})
+
+
+class Samplers(APIView):
+    """`GET /sdapi/v1/samplers`."""
+
+    def get(self, request: Request) -> Response:
+        """List A1111's samplers that this server has."""
+        names = a1111_samplers.SAMPLERS
+        return Response(
+            [{"name": name, "aliases": a1111_samplers.ALIASES.get(name, ()), "options": {}} for name in names]
+        )
+
+
+class Schedulers(APIView):
+    """`GET /sdapi/v1/schedulers`."""
+
+    def get(self, request: Request) -> Response:
+        """List the types of schedules."""
+        more = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
+        return Response([{"name": name, "label": label, **more} for name, label in a1111_samplers.SCHEDULES.items()])
+
+
+class PictureSerializer(StrictSerializer):
+    """The body of `POST /sdapi/v1/png-info`: a picture's file in Base64, as a `data:` URL or alone."""
+
+    image = StrictCharField()
+
+    def validate_image(self, image: str) -> bytes:
+        """Return the file."""
+        try:
+            return base64.b64decode(image.rpartition(",")[2], validate=True)
+        except ValueError:
+            raise ValidationError("Must be Base64.") from None
+
+
+class PictureInfo(APIView):
+    """`POST /sdapi/v1/png-info`."""
+
+    parser_classes = (UploadParser,)
+
+    def post(self, request: Request) -> Response:
+        """Tell what a picture's file says of how it was made."""
+        serializer = PictureSerializer(data=request.data)
+        _checked(serializer)
+        return Response(told(metadata.text(serializer.validated_data["image"])))
+
+
+class Nothing(APIView):
+    """`GET` of what this server has none of."""
+
+    def get(self, request: Request, what: str) -> Response:
+        """Return an empty list, in the shape that clients expect."""
+        if what not in NOTHING:
+            raise NotFound("There is no such thing here.")
+        return Response(NOTHING[what])

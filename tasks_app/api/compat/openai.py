@@ -1,0 +1,142 @@
+"""The images API of OpenAI, as the `openai` package and whatever speaks like it use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks_app import errors
+from tasks_app.api.compat.tasks import FacadeSerializer, Unavailing, content, given, run
+from tasks_app.api.http import signed_urls
+from tasks_app.catalog import resolve
+from tasks_app.fields import StrictCharField, StrictChoiceField
+from tasks_app.models import Scope, Task
+from tasks_app.submissions import PassedOn
+
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_NAMES = {
+    "prompt": "prompt",
+    "model_id": "model",
+    "num_images": "n",
+    **{name: name for name in ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler", "output_format")},
+}
+# What OpenAI has and models here have not; nothing is amiss without it.
+WITHOUT_EFFECT = ("user", "safety_identifier", "quality", "style", "moderation", "output_compression")
+
+
+class SizeField(StrictCharField):
+    """`WIDTHxHEIGHT`, or `auto` for the model's own."""
+
+    default_error_messages = {"size": "Must be auto or WIDTHxHEIGHT, as 512x512."}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return it as it is."""
+        if data != "auto" and not _SIZE.fullmatch(data):
+            self.fail("size")
+        return str(data)
+
+
+def _any() -> PassedOn:
+    return PassedOn(required=False, allow_null=True)
+
+
+def _one_of(*choices: str) -> StrictChoiceField:
+    return StrictChoiceField(list(choices), required=False, allow_null=True)
+
+
+class GenerationSerializer(FacadeSerializer):
+    """The body of `POST /v1/images/generations`, with the parameters that OpenAI has not (`extra_body`)."""
+
+    names = {"model_id": "model", "num_images": "n", "width": "size", "height": "size"}
+
+    prompt = _any()
+    model = _any()
+    n = _any()
+    size = SizeField(required=False, allow_null=True)
+    response_format = _one_of("url", "b64_json")
+    output_format = _any()
+
+    negative_prompt = _any()
+    seed = _any()
+    steps = _any()
+    guidance_scale = _any()
+    scheduler = _any()
+
+    background = _one_of("auto", "opaque")
+
+    stream = Unavailing()
+    partial_images = Unavailing()
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the fields, those without effect too."""
+        return {**super().get_fields(), **{name: _any() for name in WITHOUT_EFFECT}}
+
+    def params(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters as `POST /task` takes them."""
+        size = data.get("size")
+        sides = _SIZE.fullmatch(size) if isinstance(size, str) else None
+        return given(data, _NAMES) | ({"width": int(sides[1]), "height": int(sides[2])} if sides else {})
+
+
+class Generations(APIView):
+    """`POST /v1/images/generations`."""
+
+    scopes = {"POST": Scope.SUBMIT}
+
+    def post(self, request: Request) -> Response:
+        """Make pictures, and answer when they are there."""
+        serializer = GenerationSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        embedded = serializer.validated_data.get("response_format") == "b64_json"
+        return run(request, serializer.submission(), partial(_pictures, request, embedded))
+
+
+def _pictures(request: Request, embedded: bool, task: Task) -> dict[str, Any]:
+    images = list(task.images.all())
+    assert task.finished_at is not None, "it has succeeded"
+    return {
+        "created": int(task.finished_at.timestamp()),
+        "data": [
+            {"b64_json": content(image)}
+            if embedded
+            else {"url": signed_urls.address(request, "task-image", task.pk, image.index)}
+            for image in images
+        ],
+        "size": f"{images[0].width}x{images[0].height}",
+        "output_format": images[0].content_type.removeprefix("image/"),
+    }
+
+
+class Models(APIView):
+    """`GET /v1/models`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request) -> Response:
+        """List the models that a request may name."""
+        return Response({"object": "list", "data": [_model(*entry) for entry in resolve.listed().items()]})
+
+
+class Model(APIView):
+    """`GET /v1/models/{name}`."""
+
+    scopes = {"GET": Scope.MODELS}
+
+    def get(self, request: Request, name: str) -> Response:
+        """Return one of them."""
+        listed = resolve.listed()
+        if name not in listed:
+            raise NotFound(f"{errors.ModelNotAllowed.__doc__}")
+        return Response(_model(name, listed[name]))
+
+
+def _model(name: str, created: float) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(created), "owned_by": name.rpartition("/")[0] or "local"}

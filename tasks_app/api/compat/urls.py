@@ -1,0 +1,22 @@
+"""The facades' URLs, where their clients look for them."""
+
+from django.urls import re_path
+
+from tasks_app.api.compat import a1111, openai
+
+urlpatterns = [
+    re_path(r"^v1/images/generations/?$", openai.Generations.as_view(), name="openai-generations"),
+    re_path(r"^v1/models/?$", openai.Models.as_view(), name="openai-models"),
+    re_path(r"^v1/models/(?P<name>.+?)/?$", openai.Model.as_view(), name="openai-model"),
+    re_path(r"^sdapi/v1/txt2img/?$", a1111.TextToImage.as_view(), name="a1111-txt2img"),
+    re_path(r"^sdapi/v1/progress/?$", a1111.Progress.as_view(), name="a1111-progress"),
+    re_path(r"^sdapi/v1/interrupt/?$", a1111.Interrupt.as_view(), name="a1111-interrupt"),
+    re_path(r"^sdapi/v1/options/?$", a1111.Options.as_view(), name="a1111-options"),
+    re_path(r"^sdapi/v1/sd-models/?$", a1111.Models.as_view(), name="a1111-models"),
+    re_path(r"^sdapi/v1/loras/?$", a1111.Loras.as_view(), name="a1111-loras"),
+    re_path(r"^sdapi/v1/embeddings/?$", a1111.Embeddings.as_view(), name="a1111-embeddings"),
+    re_path(r"^sdapi/v1/samplers/?$", a1111.Samplers.as_view(), name="a1111-samplers"),
+    re_path(r"^sdapi/v1/schedulers/?$", a1111.Schedulers.as_view(), name="a1111-schedulers"),
+    re_path(r"^sdapi/v1/png-info/?$", a1111.PictureInfo.as_view(), name="a1111-png-info"),
+    re_path(r"^sdapi/v1/(?P<what>[a-z-]+)/?$", a1111.Nothing.as_view(), name="a1111-nothing"),
+]

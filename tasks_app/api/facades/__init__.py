@@ -1,1 +1,0 @@
-"""APIs that existing clients speak, thin over what `POST /task` does."""

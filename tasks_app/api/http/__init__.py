@@ -1,0 +1,1 @@
+"""HTTP itself: authentication, limits, parsers, headers and errors."""

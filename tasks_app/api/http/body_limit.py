@@ -1,0 +1,85 @@
+"""Request bodies at the door: bounded before anything is read to disk, whole before Django sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from tasks_app.api.http.error_bodies import error_body, shaped
+
+Scope = dict[str, Any]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+UPLOADS = ("/upload", "/upload/", "/task/from-image", "/task/from-image/", "/sdapi/v1/png-info", "/sdapi/v1/png-info/")
+
+
+def limit(path: str) -> int:
+    """Return how many bytes a body may have: only uploaded pictures may be large."""
+    return settings.MAX_UPLOAD_BYTES if path in UPLOADS else settings.MAX_BODY_BYTES
+
+
+def too_large(most: int) -> str:
+    """Return what a client with too large a body is told."""
+    return f"The body must have at most {most} bytes."
+
+
+def bounded(application: Application) -> Application:
+    """Answer 413 to bodies over the path's limit, and hand on all others whole.
+
+    Django spools a body of any size to disk first, and DRF takes one without Content-Length (chunked) for empty.
+    """
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await application(scope, receive, send)
+        most = limit(scope["path"])
+        message = await _read(receive, most)
+        if message is None:
+            return await _refuse(scope["path"], send, most)
+        headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+        headers.append((b"content-length", str(len(message.get("body", b""))).encode()))
+        return await application({**scope, "headers": headers}, _replay(message, receive), send)
+
+    return wrapped
+
+
+async def _read(receive: Receive, limit: int) -> Message | None:
+    """Return the body as one message, or that the client went away before its end; None for too large a body."""
+    content = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return message
+        content += message.get("body", b"")
+        if len(content) > limit:
+            return None
+        more = message.get("more_body", False)
+    return {"type": "http.request", "body": bytes(content), "more_body": False}
+
+
+def _replay(message: Message, receive: Receive) -> Receive:
+    waiting = [message]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+async def _refuse(path: str, send: Send, most: int) -> None:
+    content = json.dumps(shaped(path, 413, error_body("body_too_large", too_large(most)))).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

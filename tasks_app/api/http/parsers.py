@@ -1,0 +1,110 @@
+"""One strict JSON parser: what JSON's grammar allows but no client means is refused, and nothing makes it crash.
+
+And pictures, as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any, NoReturn
+
+from django.conf import settings
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.parsers import BaseParser
+
+from tasks_app.api.http.body_limit import too_large
+from tasks_app.fields import printable
+
+
+class BodyTooLarge(APIException):
+    """The body has more bytes than this server takes."""
+
+    status_code = 413
+    default_code = "body_too_large"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(too_large(most))
+
+
+class StrictJSONParser(BaseParser):
+    """UTF-8 JSON without duplicate keys, NaN or Infinity, of limited size and depth."""
+
+    media_type = "application/json"
+
+    def limit(self) -> int:
+        """Return how many bytes a body may have."""
+        return int(settings.MAX_BODY_BYTES)
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the parsed body.
+
+        Raises:
+            BodyTooLarge: it is over the setting.
+            ParseError: it is not the JSON that this server takes.
+        """
+        body = _read(stream, self.limit())
+        try:
+            return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+        except ValueError as error:
+            raise ParseError(f"The body is no valid JSON: {printable(str(error))[:200]}") from None
+
+
+class UploadParser(StrictJSONParser):
+    """The same for JSON that carries a picture."""
+
+    def limit(self) -> int:
+        """Return how many bytes a body may have."""
+        return int(settings.MAX_UPLOAD_BYTES)
+
+
+class PNGParser(BaseParser):
+    """A picture's bytes; what they are is for their reader to see."""
+
+    media_type = "image/png"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the body's bytes.
+
+        Raises:
+            BodyTooLarge: it is over the setting.
+        """
+        return _read(stream, settings.MAX_UPLOAD_BYTES)
+
+
+class JPEGParser(PNGParser):
+    """The same for JPEG."""
+
+    media_type = "image/jpeg"
+
+
+class WebPParser(PNGParser):
+    """The same for WebP."""
+
+    media_type = "image/webp"
+
+
+def _read(stream: IO[bytes], most: int) -> bytes:
+    body = stream.read(most + 1)
+    if len(body) > most:
+        raise BodyTooLarge(most)
+    return body
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"duplicate key {name[:100]!r}")
+        values[name] = value
+    return values
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,36 @@
+"""How many requests a key may make in a minute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from tasks_app.access import rate_limit
+from tasks_app.api.http.authentication import caller
+from tasks_app.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # which imports this module, through the settings
+
+REQUESTS_PER_MINUTE = "requests_per_minute"
+
+
+class KeyThrottle(BaseThrottle):
+    """Holds a key to its rate; nobody else has one."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Return True.
+
+        Raises:
+            LimitExceeded: it was one request too many.
+        """
+        who = caller(request)
+        most = who.limits.rate_per_minute
+        if who.key_id is None or most is None:
+            return True
+        left = rate_limit.spend(f"key:{who.key_id}", most)
+        if left is not None:
+            raise LimitExceeded(REQUESTS_PER_MINUTE, most, retry_after=left)
+        return True

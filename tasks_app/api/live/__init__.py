@@ -1,0 +1,1 @@
+"""Answers that last: event streams and `Prefer: wait`."""

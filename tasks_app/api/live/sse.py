@@ -1,0 +1,63 @@
+"""Server-sent events: `GET /task/{id}/events`, and `GET /events?task=ID&task=ID` for many tasks in one stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from tasks_app.api.http.authentication import caller
+from tasks_app.api.http.negotiation import AnyAccepted
+from tasks_app.api.live.states import known, waiting
+from tasks_app.api.live.stream import Stream
+
+MAX_TASKS = 200
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+# What Redis takes for an entry's id.
+_ENTRY = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
+
+
+class TaskEvents(APIView):
+    """`GET /task/{id}/events`."""
+
+    content_negotiation_class = AnyAccepted
+
+    def get(self, request: Request, task_id: str) -> HttpResponseBase:
+        """Stream what happens to a task, until it has ended."""
+        return _stream(request, [UUID(task_id)])
+
+
+class Events(APIView):
+    """`GET /events?task=ID&task=ID`."""
+
+    content_negotiation_class = AnyAccepted
+
+    def get(self, request: Request) -> HttpResponseBase:
+        """Stream what happens to these tasks, until all have ended."""
+        return _stream(request, _task_ids(request.query_params.getlist("task")))
+
+
+def _task_ids(texts: Sequence[str]) -> list[UUID]:
+    if not 1 <= len(texts) <= MAX_TASKS:
+        raise ValidationError({"task": [f"Must be given 1 to {MAX_TASKS} times."]})
+    try:
+        return list(dict.fromkeys(UUID(text) for text in texts))
+    except ValueError:
+        raise ValidationError({"task": ["Must be the id of a task."]}) from None
+
+
+def _stream(request: Request, task_ids: Sequence[UUID]) -> HttpResponseBase:
+    found = waiting(known, task_ids, caller(request))
+    if unknown := [str(task_id) for task_id in task_ids if task_id not in found]:
+        raise NotFound(f"There is no task {', '.join(unknown)}.")
+    if request.method == "HEAD":
+        return HttpResponse(headers=HEADERS)
+    last = request.headers.get("Last-Event-ID", "")
+    stream = Stream(request, task_ids, after=last if _ENTRY.fullmatch(last) else "")
+    return StreamingHttpResponse(stream.frames(), headers=HEADERS)

@@ -1,0 +1,155 @@
+"""Strict serializers and their fields -> JSON Schema: what it allows is what they take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import Direction
+from rest_framework.serializers import Field
+
+from tasks_app.fields import (
+    UUID_PATTERN,
+    StrictBooleanField,
+    StrictCharField,
+    StrictChoiceField,
+    StrictFloatField,
+    StrictIntegerField,
+    StrictListField,
+    StrictSerializer,
+    StrictUUIDField,
+)
+from tasks_app.submissions import EventsField, PassedOn, WebhookUrlField
+from tasks_app.task_types import parameters, registry
+from tasks_app.webhooks import payload, url_policy
+
+Schema = dict[str, Any]
+
+
+def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
+    """Return what a strict field takes, but for null.
+
+    Raises:
+        TypeError: nobody has said so yet for fields of its kind.
+    """
+    match field:
+        case StrictChoiceField():
+            return {"type": "string", "enum": list(field.choices)}
+        case WebhookUrlField():
+            scheme = "https?" if payload.policy().http else "https"
+            return {"type": "string", "format": "uri", "pattern": f"^{scheme}://", "maxLength": url_policy.MAX_LENGTH}
+        case StrictUUIDField():
+            return {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
+        case StrictCharField():
+            shortest = field.min_length or int(not field.allow_blank)
+            bounds = {"minLength": shortest, "maxLength": field.max_length}
+            return {"type": "string", "pattern": r"^[^\u0000]*$", **{k: v for k, v in bounds.items() if v}}
+        case StrictIntegerField():
+            multiple = {} if field.multiple_of == 1 else {"multipleOf": field.multiple_of}
+            return {"type": "integer", "minimum": field.min_value, "maximum": field.max_value, **multiple}
+        case StrictFloatField():
+            return {"type": "number", "minimum": field.min_value, "maximum": field.max_value}
+        case StrictBooleanField():
+            return {"type": "boolean"}
+        case StrictListField():
+            return {"type": "array", "items": schema_of(field.child), "maxItems": field.most}
+        case StrictSerializer():
+            return _object({name: schema_of(inner) for name, inner in field.fields.items()}, field)
+    raise TypeError(f"fields.py has no schema for {type(field).__name__}")
+
+
+def _object(properties: dict[str, Schema], serializer: StrictSerializer) -> Schema:
+    required = sorted(name for name, field in serializer.fields.items() if field.required)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+class _FieldSchema(OpenApiSerializerFieldExtension):
+    match_subclasses = True
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
+        """Return what the field takes; that it takes null, too, is added where that is not a choice."""
+        found = schema_of(self.target)
+        if self.target.allow_null and "enum" in found:
+            found["enum"].append(None)
+        return found
+
+
+class CharSchema(_FieldSchema):
+    """Texts and choices."""
+
+    target_class = StrictCharField
+
+
+class IntegerSchema(_FieldSchema):
+    """Integers."""
+
+    target_class = StrictIntegerField
+
+
+class FloatSchema(_FieldSchema):
+    """Numbers."""
+
+    target_class = StrictFloatField
+
+
+class ListSchema(_FieldSchema):
+    """Lists."""
+
+    target_class = StrictListField
+
+
+class EventsSchema(OpenApiSerializerFieldExtension):
+    """The events that a webhook is told of."""
+
+    target_class = EventsField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
+        """Return a list that is not empty."""
+        return {"type": "array", "items": schema_of(self.target.child), "minItems": 1}
+
+
+class BooleanSchema(_FieldSchema):
+    """Truth values."""
+
+    target_class = StrictBooleanField
+
+
+class ParamsSchema(OpenApiSerializerFieldExtension):
+    """The parameters of a task: those of any task type and provider."""
+
+    target_class = PassedOn
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
+        """Return the choice of them."""
+        found = [
+            auto_schema.resolve_serializer(
+                parameters.serializer(entry, {}, defaults={}, max_images=settings.MAX_IMAGES), direction
+            ).ref
+            for entry in registry.registered()
+        ]
+        return found[0] if len(found) == 1 else {"anyOf": found}
+
+
+class SerializerSchema(OpenApiSerializerExtension):
+    """Objects: unknown fields are refused, and some fields are given together or not at all."""
+
+    target_class = StrictSerializer
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
+        """Return the object's schema."""
+        fields = self.target.fields
+        properties = {name: auto_schema._map_serializer_field(field, direction) for name, field in fields.items()}
+        found = _object(properties, self.target)
+        return {**found, **_together({name: schema_of(fields[name]) for name in self.target.together})}
+
+
+def _together(fields: dict[str, Schema]) -> Schema:
+    """Return that all of these fields have a value, or that none has."""
+    if not fields:
+        return {}
+    given = {"required": list(fields), "properties": {name: {"type": field["type"]} for name, field in fields.items()}}
+    absent = {"properties": {name: {"type": "null"} for name in fields}}
+    return {"anyOf": [given, absent]}

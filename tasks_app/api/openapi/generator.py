@@ -1,0 +1,56 @@
+"""The table of endpoints -> drf-spectacular's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ComponentRegistry
+
+from tasks_app.api.openapi import components
+from tasks_app.api.openapi.operations import JSON, Operation, rendered
+from tasks_app.api.openapi.table import OPERATIONS
+
+Schema = dict[str, Any]
+Endpoint = tuple[str, str, str, Any]
+
+
+class TableSchema(AutoSchema):
+    """What an endpoint is stands in the table, and its body in its serializer."""
+
+    def get_operation(
+        self, path: str, path_regex: str, path_prefix: str, method: str, registry: ComponentRegistry
+    ) -> Schema:
+        """Return the endpoint's OpenAPI object.
+
+        Raises:
+            KeyError: the table has no such endpoint.
+        """
+        self.path, self.path_regex, self.path_prefix = path, path_regex, path_prefix
+        self.method, self.registry = method, registry
+        operation = OPERATIONS[f"{method} {path}"]
+        return rendered(operation, self._body(operation))
+
+    def _body(self, operation: Operation) -> Mapping[str, Schema]:
+        if isinstance(operation.body, type):
+            return {JSON: self.resolve_serializer(operation.body, "request").ref}
+        return operation.body or {}
+
+
+def without_slash(endpoints: list[Endpoint]) -> list[Endpoint]:
+    """Return the endpoints under the paths that are documented; the slash at their end may be left out."""
+    return [(path.rstrip("/"), *rest) for path, *rest in endpoints]
+
+
+def complete(result: Schema, **kwargs: Any) -> Schema:
+    """Add the endpoints that are no views of DRF's, and what all refer to."""
+    for name, operation in OPERATIONS.items():
+        method, path = name.split()
+        operations = result["paths"].setdefault(path, {})
+        if method.lower() not in operations:
+            assert not isinstance(operation.body, type), f"{name} is no view of DRF's: its body needs schemas"
+            operations[method.lower()] = rendered(operation, operation.body or {})
+    for kind, more in components.everything().items():
+        result["components"].setdefault(kind, {}).update(more)
+    return result

@@ -1,0 +1,124 @@
+"""What the table of endpoints is made of, and the OpenAPI objects that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from django.conf import settings
+from rest_framework.serializers import Serializer
+
+from tasks_app.api.openapi.errors import REFUSALS
+from tasks_app.models import Scope
+
+JSON = "application/json"
+Schema = dict[str, Any]
+# Who asks, in every way that the API knows; whoever has an address's signature may only read.
+SENT = ("key", "basic", "session")
+SIGNED = "signature"
+
+
+def ref(kind: str, name: str) -> Schema:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def headers(names: tuple[str, ...]) -> Schema:
+    """Return references to these headers and to those that every answer has."""
+    return {name: ref("headers", name) for name in (*names, "X-Request-ID")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer that is no refusal: `content` has its schemas by media type, `headers` and `links` are components."""
+
+    says: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+    example: Any = None
+    headers: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One endpoint: `parameters` are components, `refusals` those beside what every endpoint refuses.
+
+    `kind` names another shape that its refusals have.
+    `body` is a serializer, or has schemas by media type. `scope` is what its caller needs, None where anybody may come;
+    `signed` addresses lead there, too.
+    """
+
+    id: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    description: str = ""
+    parameters: tuple[str, ...] = ()
+    body: type[Serializer[Any]] | Mapping[str, Schema] | None = None
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    refusals: tuple[int, ...] = ()
+    scope: Scope | None = Scope.READ
+    signed: bool = False
+    kind: Literal["", "OpenAI", "A1111"] = ""
+
+
+def rendered(operation: Operation, body: Mapping[str, Schema]) -> Schema:
+    """Return the OpenAPI object of an operation whose body has these schemas by media type."""
+    found = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": _description(operation),
+        "parameters": [ref("parameters", name) for name in operation.parameters],
+        "requestBody": _body(operation, body),
+        "responses": _responses(operation),
+    }
+    return {**{name: value for name, value in found.items() if value}, "security": _security(operation)}
+
+
+def _description(operation: Operation) -> str:
+    needs = f"Needs the scope `{operation.scope}`." if operation.scope else "Needs no key."
+    return "\n\n".join(part for part in (operation.description, needs) if part)
+
+
+def _body(operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
+    content = {kind: {"schema": schema, **_examples(operation)} for kind, schema in schemas.items()}
+    return {"required": True, "content": content} if content else {}
+
+
+def _examples(operation: Operation) -> Schema:
+    found = {name: {"value": value} for name, value in operation.examples.items()}
+    return {"examples": found} if found else {}
+
+
+def _security(operation: Operation) -> list[Schema]:
+    if operation.scope is None:
+        return []
+    ways: list[Schema] = [{name: []} for name in (*SENT, SIGNED)[: None if operation.signed else -1]]
+    return [*ways, {}] if settings.API_AUTH == "optional" else ways
+
+
+def _responses(operation: Operation) -> Schema:
+    answers = {str(status): _answer(answer) for status, answer in operation.answers.items()}
+    names = {str(status): operation.kind + REFUSALS[status].name for status in refused(operation)}
+    refusals = {status: ref("responses", name) for status, name in names.items()}
+    return dict(sorted({**refusals, **answers}.items()))
+
+
+def refused(operation: Operation) -> Iterable[int]:
+    """Return the statuses of all refusals of an operation."""
+    asks = () if operation.scope is None else (400, 401, 403, 429, 503)
+    brings = () if operation.body is None else (413, 415)
+    return {*asks, *brings, *operation.refusals}
+
+
+def _answer(answer: Answer) -> Schema:
+    example = {} if answer.example is None else {"example": answer.example}
+    found = {
+        "description": answer.says,
+        "headers": headers(answer.headers),
+        "content": {kind: {"schema": schema, **example} for kind, schema in answer.content.items()},
+        "links": {name: ref("links", name) for name in answer.links},
+    }
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,1 @@
+"""Image generation without Django: the handler protocol and its types, and one package per provider."""

@@ -1,0 +1,246 @@
+"""Text to image with diffusers: requests -> one pipeline call -> pictures. Knows neither Django nor Redis."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict
+
+# isort: off
+from tasks_app.engine.diffusers.loading import library_logs  # noqa: F401 - before diffusers
+
+# isort: on
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+
+from tasks_app.engine.diffusers import memory
+from tasks_app.engine.diffusers.adapters import embeddings, loras
+from tasks_app.engine.diffusers.adapters.embeddings import Embedding
+from tasks_app.engine.diffusers.adapters.loras import Lora
+from tasks_app.engine.diffusers.call import Call, clean, images
+from tasks_app.engine.diffusers.image_inputs import pipeline_for
+from tasks_app.engine.diffusers.loading import loader, optimizations, snapshots
+from tasks_app.engine.diffusers.pipeline_cache import PipelineCache
+from tasks_app.engine.diffusers.previews import Pace
+from tasks_app.engine.diffusers.prompts import embeds_cache
+from tasks_app.engine.handler import Report
+from tasks_app.engine.types import (
+    EngineState,
+    GenerationRequest,
+    GenerationResult,
+    LoadOptions,
+    ModelUse,
+    Progress,
+    WarmModel,
+)
+from tasks_app.errors import OutOfMemory, RunStopped
+
+
+def _empty_device_cache() -> None:
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
+PIPELINES = PipelineCache(on_evict=_empty_device_cache, size_of=memory.size_of)
+
+
+# What a loaded pipeline is kept under: model, revision, options.
+_Key = tuple[str, str, LoadOptions]
+
+
+class _Room(TypedDict):
+    capacity: int
+    max_bytes: int | None
+
+
+class DiffusersHandler:
+    """Runs any text-to-image pipeline that diffusers loads, from a picture too if its family can."""
+
+    def __init__(
+        self,
+        *,
+        models_dir: Path,
+        hub_cache: Path,
+        loras_dir: Path | None = None,
+        embeddings_dir: Path | None = None,
+        offline: bool = False,
+        hub_endpoint: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_models_bytes: int | None = None,
+        max_cached_models: int = 1,
+        max_cached_bytes: int | None = None,
+        safety_checker: bool = True,
+        preview_every: int = 0,
+        preview_seconds: float = 0.0,
+        prompt_cache_bytes: int = 0,
+        cpu_threads: int | None = None,
+    ) -> None:
+        self._places = snapshots.Places(
+            models_dir=models_dir,
+            hub_cache=hub_cache,
+            offline=offline,
+            endpoint=hub_endpoint,
+            max_bytes=max_models_bytes,
+        )
+        self._loras_dir = loras_dir or models_dir / "loras"
+        self._embeddings_dir = embeddings_dir or models_dir / "embeddings"
+        self._device = device
+        self._dtype = dtype
+        self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
+        self._safety_checker = safety_checker
+        self._pace = Pace(every=preview_every, seconds=preview_seconds)
+        self._prompt_cache_bytes = prompt_cache_bytes
+        if cpu_threads is not None:
+            torch.set_num_threads(cpu_threads)
+
+    def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
+        """Generate the pictures of the requests; see `contracts.Handler`.
+
+        When the memory does not suffice for one request alone, everything is evicted and it is tried once more in the
+        thriftiest way.
+        """
+        forward = _ForwardOnly(report)
+        try:
+            return self._run(requests, forward, thrifty=False)
+        except OutOfMemory:
+            if len(requests) > 1:
+                raise
+            # The retry is outside, where no traceback keeps the first try's tensors alive.
+        PIPELINES.clear()
+        return self._run(requests, forward, thrifty=True)
+
+    def _run(self, requests: Sequence[GenerationRequest], report: Report, *, thrifty: bool) -> list[GenerationResult]:
+        started = time.monotonic()
+        first = requests[0]
+        snapshot = self._fetch(first.model_id, first.revision, report, first.total_steps)
+        worn = loras.find(first.loras, self._loras_dir)
+        words = embeddings.find(first.embeddings, self._embeddings_dir)
+        key = _key(first.model_id, snapshot, first.options)
+        with memory.watched(), self._lease(key, snapshot, thrifty=thrifty) as found:
+            self._wear(found, worn, words, key)
+            pipeline = pipeline_for(found, first)
+            loaded = time.monotonic()
+            slim = memory.thrift(pipeline) if thrifty else nullcontext()
+            with clean(pipeline, first.scheduler), slim:
+                spoken = [embeddings.spoken(found, request) for request in requests]
+                call = Call(pipeline, spoken, report, pace=self._pace)
+                output = call()
+        timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
+        timings["decoding"] = time.monotonic() - call.denoised
+        rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
+        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))}
+        made_by |= loras.told(worn) | embeddings.told(words)
+        return [
+            GenerationResult(images=made, revision=snapshot.revision, timings=rounded, provenance=made_by)
+            for made in images(output, requests)
+        ]
+
+    def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
+        """Load a model ahead of its first task; see `contracts.Handler`."""
+        snapshot = self._fetch(model_id, revision, lambda progress: None, 0)
+        with memory.watched(), self._lease(_key(model_id, snapshot, options), snapshot):
+            pass
+
+    def unload(self, model_id: str) -> None:
+        """Evict a model; see `contracts.Handler`."""
+        PIPELINES.evict(lambda key: key[0] == model_id)
+
+    def unload_idle(self, seconds: float) -> None:
+        """Evict what nobody has used for so long; see `contracts.Handler`."""
+        PIPELINES.evict_idle(seconds)
+
+    def held(self) -> tuple[WarmModel, ...]:
+        """Say which models are loaded; see `contracts.Handler`."""
+        keys = PIPELINES.keys()
+        return tuple(dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys))
+
+    def state(self) -> EngineState:
+        """Say what this process runs on and holds; see `contracts.Handler`."""
+        return memory.state(loader.device_of(self._device), self.held(), _uses())
+
+    def _wear(
+        self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], words: tuple[Embedding, ...], key: _Key
+    ) -> None:
+        """Let a leased pipeline have these LoRAs and embeddings and no others."""
+        embeddings.wear(pipeline, words)
+        loras.check(pipeline, wanted, key[2])
+        try:
+            grown = loras.wear(pipeline, wanted)
+        except Exception:
+            PIPELINES.discard(key)
+            raise
+        if grown:
+            PIPELINES.weigh(key, **self._room)
+
+    def _lease(
+        self, key: _Key, snapshot: snapshots.Snapshot, *, thrifty: bool = False
+    ) -> AbstractContextManager[DiffusionPipeline]:
+        _, _, options = key
+        # A model that once was too large stays in its thrifty form until it is evicted.
+        chosen = replace(options, offload="model") if thrifty and options.offload == "none" else options
+        return PIPELINES.lease(key, lambda: self._load(snapshot, chosen), **self._room)
+
+    def pull(self, model_id: str, revision: str, report: Report) -> str:
+        """Fetch a model's files; see `contracts.Handler`."""
+        return self._fetch(model_id, revision, report, 0).revision
+
+    def _fetch(self, model_id: str, revision: str, report: Report, steps: int) -> snapshots.Snapshot:
+        def on_bytes(done: int, total: int) -> None:
+            try:
+                report(Progress(phase="loading", total_steps=steps, bytes_done=done, bytes_total=total))
+            except RunStopped:
+                # A download can't be stopped half-way; the first step will see it.
+                return
+
+        report(Progress(phase="loading", total_steps=steps))
+        snapshot = snapshots.fetch(model_id, revision, self._places, on_bytes)
+        report(Progress(phase="loading", total_steps=steps))
+        return snapshot
+
+    def _provenance(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> dict[str, str]:
+        placement = self._placement(snapshot, options)
+        versions = {library.__name__: str(library.__version__) for library in (diffusers, torch, transformers)}
+        dtype = str(placement.dtype).removeprefix("torch.")
+        return {"device": placement.device, "dtype": dtype, **optimizations.shown(options), **versions}
+
+    def _placement(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> loader.Placement:
+        return loader.choose(self._device, options.dtype or self._dtype, snapshot.path)
+
+    def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
+        placement = self._placement(snapshot, options)
+        pipeline = loader.load(snapshot, placement, safety_checker=self._safety_checker, options=options)
+        embeds_cache.remember(pipeline, self._prompt_cache_bytes)
+        return pipeline
+
+
+def _key(model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions) -> _Key:
+    return model_id, snapshot.revision, options
+
+
+def _uses() -> tuple[ModelUse, ...]:
+    """Return the uses by model, of whatever revision and options."""
+    loads: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for (model_id, _, _), loaded, found in PIPELINES.uses():
+        loads[model_id] += loaded
+        hits[model_id] += found
+    return tuple(ModelUse(model_id=model_id, loads=loads[model_id], hits=hits[model_id]) for model_id in loads)
+
+
+class _ForwardOnly:
+    """Hands reports on without ever going back, which a second try would."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._reached = 0
+
+    def __call__(self, progress: Progress, /) -> None:
+        self._reached = max(self._reached, progress.step)
+        self._report(replace(progress, step=self._reached))

@@ -1,0 +1,83 @@
+"""When the device's memory runs out, or the device itself is lost."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+from diffusers import DiffusionPipeline
+from torch._dynamo.exc import TorchDynamoException
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from tasks_app.engine.types import EngineState, ModelUse, WarmModel
+from tasks_app.errors import DeviceLost, ModelLoadFailed, OutOfMemory
+
+# CUDA has a class of its own for it; the CPU's allocator and Apple's Metal say it in words.
+_FULL = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Say in the service's own errors what the device says in torch's.
+
+    Raises:
+        OutOfMemory: the memory does not suffice.
+        DeviceLost: the device failed otherwise, and nothing that this process does on it can be trusted any more.
+        ModelLoadFailed: the model is to be compiled, which is done at the first use, and can't be.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in _FULL):
+            raise OutOfMemory("The device has not enough memory for this task.") from error
+        if isinstance(error, torch.AcceleratorError):
+            raise DeviceLost("The device failed; its worker starts anew.") from error
+        if isinstance(error, TorchDynamoException):
+            raise ModelLoadFailed("This model can't be run on this worker with the option compile_blocks.") from error
+        raise
+
+
+def state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUse, ...]) -> EngineState:
+    """Return the device with its memory in bytes: the accelerator's own; on a CPU what this process uses of it."""
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
+        used, name = total - free, torch.cuda.get_device_name(device)
+    else:
+        used, total = psutil.Process().memory_info().rss, psutil.virtual_memory().total
+        name = platform.processor() or platform.machine()
+    return EngineState(device=device, device_name=name, memory_used=used, memory_total=total, warm=warm, uses=uses)
+
+
+def size_of(pipeline: DiffusionPipeline) -> int:
+    """Return the bytes of a pipeline's parameters and buffers, each counted once."""
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = {id(tensor): tensor for part in modules for tensor in (*part.parameters(), *part.buffers())}
+    return sum(_bytes(tensor) for tensor in tensors.values())
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """Return what a tensor takes; one of fewer bits consists of others, and says of itself what it stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor.nbytes
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_bytes(getattr(tensor, name)) for name in names)
+
+
+@contextmanager
+def thrift(pipeline: DiffusionPipeline) -> Iterator[None]:
+    """Let a pipeline use as little memory as it can, at the price of time."""
+    vae = getattr(pipeline, "vae", None)
+    pipeline.enable_attention_slicing()
+    # A model may have chosen one of them for always.
+    switched = [name for name in ("slicing", "tiling") if getattr(vae, f"use_{name}", None) is False]
+    for name in switched:
+        getattr(vae, f"enable_{name}")()
+    try:
+        yield
+    finally:
+        pipeline.disable_attention_slicing()
+        for name in switched:
+            getattr(vae, f"disable_{name}")()

@@ -1,0 +1,260 @@
+"""The parameters of what diffusers draws, by task type. The web loads this module: DRF, and nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from rest_framework import serializers
+
+from tasks_app.engine import addon_files
+from tasks_app.engine.diffusers.capabilities import can_begin, own_area
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted_in
+from tasks_app.engine.types import OutputFormat, Uploaded, steps_taken
+from tasks_app.fields import (
+    StrictCharField,
+    StrictChoiceField,
+    StrictFloatField,
+    StrictIntegerField,
+    StrictListField,
+    StrictSerializer,
+    StrictUUIDField,
+    details,
+)
+
+MAX_PROMPT = 4000
+MAX_SEED = 2**32 - 1
+MAX_LORAS = 8
+MAX_EMBEDDINGS = 8
+MODEL_HELP = "A model that this server allows, by any of its names; left out: the server's default."
+IMAGES_HELP = "Picture i has the seed + i and a generator of its own."
+SIDE: dict[str, Any] = {
+    "min_value": 32,
+    "max_value": 2048,
+    "multiple_of": 8,
+    "default": None,
+    "allow_null": True,
+    "help_text": "In pixels; left out or null: the model's own.",
+}
+
+
+class LoraField(StrictCharField):
+    """The name of a LoRA that this server has."""
+
+    default_error_messages = {"unknown": "There is no such LoRA here; GET /loras lists those that there are."}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return it as it is."""
+        if data not in addon_files.paths(self.context["loras_dir"]):
+            self.fail("unknown")
+        return str(data)
+
+
+class LoraParams(StrictSerializer):
+    """A LoRA, and how much of it is added."""
+
+    id = LoraField(min_length=1, max_length=255)
+    weight = StrictFloatField(min_value=-4, max_value=4, default=1.0)
+
+
+class EmbeddingField(StrictCharField):
+    """The name of an embedding that this server has."""
+
+    default_error_messages = {"unknown": "There is no such embedding here; GET /embeddings lists those that there are."}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return it as it is."""
+        name = super().to_internal_value(data)
+        if name not in addon_files.paths(self.context["embeddings_dir"]):
+            self.fail("unknown")
+        return name
+
+
+class TextToImageParams(StrictSerializer):
+    """The fields of `params`.
+
+    The context brings `max_pixels`, `max_images`, `model_defaults`, `loras_dir` and `embeddings_dir`.
+
+    `model_defaults` are values by field, which go before the defaults here; `model_folder` says what the model
+    consists of, where that is known.
+
+    Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
+    """
+
+    together = ("width", "height")
+    # What not every model heeds.
+    refusable = ("guidance_scale", "negative_prompt")
+    # Which of them name uploads.
+    inputs: tuple[str, ...] = ()
+    # What may differ between requests that one call draws; of none, they go alone.
+    individual: tuple[str, ...] = ("prompt", "negative_prompt", "seed", "output_format")
+
+    provider = StrictChoiceField(["diffusers"], default="diffusers")
+    model_id = StrictCharField(min_length=1, max_length=255, required=False, help_text=MODEL_HELP)
+    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT, help_text="What is to be seen.")
+    negative_prompt = StrictCharField(max_length=MAX_PROMPT, allow_blank=True, default="", help_text="What is not.")
+    steps = StrictIntegerField(min_value=1, max_value=150, default=30)
+    guidance_scale = StrictFloatField(min_value=0, max_value=50, default=7.5)
+    seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None, help_text="Left out: drawn by the server.")
+    width = StrictIntegerField(**SIDE)
+    height = StrictIntegerField(**SIDE)
+
+    scheduler = StrictChoiceField(
+        list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
+    )
+    loras = StrictListField(child=LoraParams(), most=MAX_LORAS, default=list, help_text="Added to the model's weights.")
+    embeddings = StrictListField(
+        child=EmbeddingField(min_length=1, max_length=255),
+        most=MAX_EMBEDDINGS,
+        default=list,
+        help_text="What these words in the prompts stand for was learned.",
+    )
+    output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
+
+    @staticmethod
+    def area(folder: Path) -> int | None:
+        """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
+        return own_area(folder)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the fields with the server's own limit of pictures and the model's own defaults."""
+        fields = super().get_fields()
+        for name, value in self.context["model_defaults"].items():
+            fields[name].default = value
+        many = self.context["max_images"]
+        return {
+            **fields,
+            "num_images": StrictIntegerField(min_value=1, max_value=many, default=1, help_text=IMAGES_HELP),
+        }
+
+    @staticmethod
+    def schedulers(folder: Path) -> list[str]:
+        """Return the schedulers that the model in a folder takes; none where it can't be told."""
+        return accepted_in(folder)
+
+    @staticmethod
+    def is_for(folder: Path) -> bool | None:
+        """Return whether the model in a folder can be asked for this; None where it can't be told."""
+        return True
+
+    def validate_scheduler(self, name: str | None) -> str | None:
+        """Refuse a scheduler that a model which is here can't be run with; of the others the worker knows."""
+        folder = self.context["model_folder"]
+        takes = self.schedulers(folder) if name and folder else []
+        if takes and name not in takes:
+            raise serializers.ValidationError(f"This model takes: {', '.join(takes)}.", code="invalid_choice")
+        return name
+
+    def validate_loras(self, loras: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Refuse one that is named twice."""
+        if len({lora["id"] for lora in loras}) < len(loras):
+            raise serializers.ValidationError("Must not name one twice.", code="repeated")
+        return loras
+
+    def validate_embeddings(self, names: list[str]) -> list[str]:
+        """Refuse one that is named twice, or is the same word as another."""
+        if len({name.casefold() for name in names}) < len(names):
+            raise serializers.ValidationError("Must not name one twice.", code="repeated")
+        return names
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the values; a size that can't be is told with all other errors."""
+        wrong_size = self._wrong_size(data)
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({**wrong_size, **details(error)}) from None
+        if wrong_size:
+            raise serializers.ValidationError(wrong_size)
+        return values
+
+    def _wrong_size(self, data: Any) -> dict[str, Any]:
+        width, height = (data.get(name) if isinstance(data, dict) else None for name in self.together)
+        if (width is None) != (height is None):
+            missing = "width" if width is None else "height"
+            return {missing: [serializers.ErrorDetail("Width and height go together.", code="required")]}
+        if type(width) is int and type(height) is int and width * height > self.context["max_pixels"]:
+            message = f"width × height must be at most {self.context['max_pixels']} pixels."
+            return {name: [serializers.ErrorDetail(message, code="range")] for name in ("width", "height")}
+        return {}
+
+
+class UploadField(StrictUUIDField):
+    """The id of a picture that the caller uploaded; the context's `uploaded` finds it by that."""
+
+    default_error_messages = {"unknown": "You have no such upload, or no longer."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the upload."""
+        found: Uploaded | None = self.context["uploaded"](super().to_internal_value(data))
+        if found is None:
+            self.fail("unknown")
+        return found
+
+
+class ImageToImageParams(TextToImageParams):
+    """What begins with a picture is as large as that, but for what is over a multiple of 8."""
+
+    inputs: tuple[str, ...] = ("image",)
+    individual = ()
+
+    image = UploadField(help_text="The id of an upload: what it begins with.")
+    strength = StrictFloatField(min_value=0, max_value=1, default=0.8, help_text="How much of it is drawn anew.")
+
+    @staticmethod
+    def is_for(folder: Path) -> bool | None:
+        """Return whether the model in a folder can begin with a picture; None where it can't be told."""
+        return can_begin(folder, masked=False)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the fields; a size that is the model's own stands for nothing here."""
+        fields = super().get_fields()
+        for name in self.together:
+            fields[name].default = None
+            fields[name].help_text = "That of the picture; left out or null, it is."
+        return fields
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values with the size and the uploads' ids.
+
+        Raises:
+            ValidationError: the model can't, the size is another than the picture's, or no step would be left.
+        """
+        image = values["image"]
+        size = {"width": image.width // 8 * 8, "height": image.height // 8 * 8}
+        wrong = {
+            name: [f"Must be {side}, as in the picture, or be left out."]
+            for name, side in size.items()
+            if values[name] not in (None, side)
+        }
+        if steps_taken(values["steps"], values["strength"]) < 1:
+            wrong["strength"] = ["steps × strength must be at least 1."]
+        folder = self.context["model_folder"]
+        if folder and self.is_for(folder) is False:
+            wrong["model_id"] = ["This model can't begin with a picture in this way."]
+        wrong |= self._wrong_inputs(values)
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return {**values, **size, **{name: str(values[name].id) for name in self.inputs}}
+
+    def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
+        return {}
+
+
+class InpaintingParams(ImageToImageParams):
+    """What is drawn anew in places only, which are white in the mask."""
+
+    inputs = ("image", "mask")
+
+    mask = UploadField(help_text="The id of an upload of the same size: white is drawn anew, black stays.")
+
+    @staticmethod
+    def is_for(folder: Path) -> bool | None:
+        """Return whether the model in a folder can be used for inpainting; None where it can't be told."""
+        return can_begin(folder, masked=True)
+
+    def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
+        image, mask = values["image"], values["mask"]
+        if (mask.width, mask.height) == (image.width, image.height):
+            return {}
+        return {"mask": [f"Must have the picture's size, {image.width} × {image.height} pixels."]}

@@ -1,0 +1,1 @@
+"""Prompt weighting and cached prompt embeddings."""

@@ -1,1 +1,0 @@
-"""The engines: one folder each. They never import Django."""

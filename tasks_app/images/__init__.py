@@ -1,0 +1,1 @@
+"""Image files: storage, uploads, decoding, comparison and metadata."""

@@ -1,0 +1,198 @@
+"""Pictures in Django's default storage: a name for each attempt, so that no two runs ever write the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage, default_storage
+from PIL import Image
+
+from tasks_app.contracts import Claim, Recipe, StoredImage
+from tasks_app.engine.types import GeneratedImage, OutputFormat
+from tasks_app.errors import StorageFailed, UnreadablePicture
+from tasks_app.images import decoding, metadata
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES: Mapping[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+THUMBNAIL = 256
+
+
+class DurableStorage(FileSystemStorage):
+    """Local files that are whole or not there: written beside their place, flushed to the disk, then renamed."""
+
+    def _save(self, name: str, content: File[bytes]) -> str:
+        path = Path(self.path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.draft")
+        try:
+            with draft.open("wb") as file:
+                file.writelines(content.chunks())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+        return name
+
+
+def _flush(folder: Path) -> None:
+    """Make a rename in the folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def store(
+    claim: Claim, images: Sequence[GeneratedImage], recipe: Recipe, *, stored_one: Callable[[], object]
+) -> list[StoredImage]:
+    """Write a run's pictures as files that tell how they were made; calls `stored_one` after each.
+
+    Raises:
+        StorageFailed: the storage refused one; those written before are removed again.
+    """
+    stored: list[StoredImage] = []
+    try:
+        for index, image in enumerate(images):
+            stored.append(_store(claim, index, image, recipe))
+            stored_one()
+    except OSError as error:
+        discard(stored)
+        raise StorageFailed("The pictures could not be stored.") from error
+    return stored
+
+
+def write(name: str, content: bytes) -> None:
+    """Write a file under a name that no other has.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        default_storage.save(name, ContentFile(content))
+    except OSError as error:
+        raise StorageFailed("The picture could not be stored.") from error
+
+
+def read(name: str) -> bytes:
+    """Return a stored file.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        StorageFailed: the storage does not give it.
+    """
+    try:
+        with default_storage.open(name) as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageFailed("The storage does not answer.") from error
+
+
+def origin() -> str:
+    """Return the origin that clients are sent to for pictures, empty when there is none but our own."""
+    if not settings.S3_PRESIGNED:
+        return ""
+    parts = urlsplit(default_storage.url("any"))
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def thumbnail(content: bytes) -> bytes:
+    """Return a stored picture as WebP, at most THUMBNAIL pixels wide and high.
+
+    Raises:
+        UnreadablePicture: the file is damaged.
+    """
+    buffer = io.BytesIO()
+    with _readable(), Image.open(io.BytesIO(content)) as image:
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        image.save(buffer, format="WEBP", quality=85)
+    return buffer.getvalue()
+
+
+def pixels(name: str) -> Image.Image:
+    """Return a stored picture, decoded, in RGB.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        StorageFailed: the storage does not give it.
+        UnreadablePicture: the file is damaged.
+    """
+    content = read(name)
+    with _readable(), Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except decoding.DAMAGED as error:
+        raise UnreadablePicture("The picture's file is damaged.") from error
+
+
+def remove(names: Iterable[str]) -> None:
+    """Remove the files of a task that is to be forgotten; one that is gone already is no error.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        for name in names:
+            default_storage.delete(name)
+    except OSError as error:
+        raise StorageFailed("A picture's file could not be removed.") from error
+
+
+def probe() -> None:
+    """Write and remove a small file, to see whether pictures could be stored.
+
+    Raises:
+        StorageFailed: the storage refused.
+    """
+    try:
+        default_storage.delete(default_storage.save(f"probe-{uuid4().hex}", ContentFile(b"probe")))
+    except OSError as error:
+        raise StorageFailed("The storage can't be written to.") from error
+
+
+def discard(images: Iterable[StoredImage]) -> None:
+    """Remove the files of a run whose result does not count; what the storage refuses stays, and no row names it."""
+    try:
+        remove(image.name for image in images)
+    except StorageFailed as error:
+        logger.warning("Files of a run that does not count are left: %s", error)
+
+
+def _store(claim: Claim, index: int, image: GeneratedImage, recipe: Recipe) -> StoredImage:
+    # Tasks from before there was a choice don't name it.
+    output_format: OutputFormat = recipe.params.get("output_format", "png")
+    content = metadata.encode(image.image, output_format, recipe, seed=image.seed)
+    name = f"tasks/{claim.task_id}/{claim.attempt}-{index}.{SUFFIXES[output_format]}"
+    return StoredImage(
+        index=index,
+        name=default_storage.save(name, ContentFile(content)),
+        content_type=f"image/{output_format}",
+        seed=image.seed,
+        width=image.image.width,
+        height=image.image.height,
+        sha256=hashlib.sha256(content).hexdigest(),
+        flagged=image.flagged,
+        black=image.black,
+    )

@@ -1,0 +1,161 @@
+"""Models: who may ask for them, how they are loaded, and their defaults."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class DiffusionModel(models.Model):
+    """A model that people may ask for: how it is loaded, and what a request that doesn't say gets."""
+
+    class Offload(models.TextChoices):
+        """What leaves the accelerator while it is not at work."""
+
+        NONE = "none", "nothing"
+        MODEL = "model", "components at rest"
+        SEQUENTIAL = "sequential", "layers at rest"
+
+    class Dtype(models.TextChoices):
+        """How precisely a model computes; empty is the server's setting."""
+
+        FLOAT32 = "float32"
+        FLOAT16 = "float16"
+        BFLOAT16 = "bfloat16"
+
+    class AttentionBackend(models.TextChoices):
+        """Diffusers' names of what computes attention; those that fetch code from the Hub are left out."""
+
+        NATIVE = "native"
+        NATIVE_CUDNN = "_native_cudnn"
+        NATIVE_EFFICIENT = "_native_efficient"
+        NATIVE_FLASH = "_native_flash"
+        NATIVE_MATH = "_native_math"
+        FLEX = "flex"
+        FLASH = "flash"
+        FLASH_3 = "_flash_3"
+        SAGE = "sage"
+        XFORMERS = "xformers"
+
+    class StepCache(models.TextChoices):
+        """What is carried over from one step to the next instead of being computed."""
+
+        FIRST_BLOCK = "first_block"
+        TAYLORSEER = "taylorseer"
+        PYRAMID_ATTENTION = "pyramid_attention"
+
+    class Quantization(models.TextChoices):
+        """In how many bits the weights of the network that denoises are kept."""
+
+        INT8 = "int8"
+        INT8_DYNAMIC = "int8_dynamic"
+        FLOAT8 = "float8"
+        NF4 = "nf4"
+
+    model_id = models.CharField(
+        "model", max_length=255, unique=True, help_text="A model of MODELS_DIR or an id on the Hub."
+    )
+    aliases = ArrayField(
+        models.CharField(max_length=255),
+        default=list,
+        blank=True,
+        help_text="Other names that requests may use, separated by commas.",
+    )
+    revision = models.CharField(max_length=255, blank=True, help_text="A commit to stay at; empty is the newest.")
+    allowed = models.BooleanField(default=True, help_text="Requests for a model that is not allowed are refused.")
+    is_default = models.BooleanField(
+        "default",
+        default=False,
+        db_default=False,
+        help_text="Requests that name no model get this one; where none is, DEFAULT_MODEL_ID.",
+    )
+    license_note = models.TextField(blank=True, help_text="For the people who run this server.")
+
+    steps = models.PositiveSmallIntegerField(null=True, blank=True)
+    guidance_scale = models.FloatField(null=True, blank=True)
+    width = models.PositiveSmallIntegerField(null=True, blank=True, help_text="In pixels, together with the height.")
+    height = models.PositiveSmallIntegerField(null=True, blank=True)
+    scheduler = models.CharField(max_length=32, blank=True)
+    negative_prompt = models.TextField(blank=True)
+
+    dtype = models.CharField(max_length=16, choices=Dtype, blank=True, help_text="Empty: the server's setting.")
+    offload = models.CharField(max_length=16, choices=Offload, default=Offload.NONE)
+    compile_blocks = models.BooleanField(
+        "compile",
+        default=False,
+        help_text="Compile the blocks that repeat. The first picture of each size waits for it, up to minutes: keep "
+        "that below HANG_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
+    )
+    channels_last = models.BooleanField(
+        default=False,
+        help_text="Order weights as convolutions on tensor cores like them; for U-Nets. Changes pictures by rounding "
+        "only.",
+    )
+    fuse_qkv = models.BooleanField(
+        "fuse QKV",
+        default=False,
+        help_text="One matrix product for query, key and value instead of three, at the cost of keeping these weights "
+        "twice. Changes pictures by rounding only.",
+    )
+    attention_backend = models.CharField(
+        max_length=32,
+        choices=AttentionBackend,
+        blank=True,
+        help_text="For diffusion transformers. flash, _flash_3, sage and xformers need their packages on the worker. "
+        "sage computes in fewer bits, which changes pictures.",
+    )
+    step_cache = models.CharField(
+        max_length=32,
+        choices=StepCache,
+        blank=True,
+        help_text="For diffusion transformers: what would change little from step to step is not computed anew. "
+        "Changes pictures, and by what else is in their batch.",
+    )
+    quantization = models.CharField(
+        max_length=32,
+        choices=Quantization,
+        blank=True,
+        help_text="Keep the weights of the network that denoises in fewer bits: saves memory, and time on some devices "
+        "only. Changes pictures. The worker needs torchao; for nf4 bitsandbytes and an accelerator.",
+    )
+    vae_slicing = models.BooleanField(
+        "VAE slicing",
+        default=False,
+        help_text="Decode the pictures of a batch one by one: saves memory, costs some time. Changes no picture.",
+    )
+    vae_tiling = models.BooleanField(
+        "VAE tiling",
+        default=False,
+        help_text="Decode large pictures in overlapping tiles: saves much memory, costs some time. Changes, a little, "
+        "pictures that are larger than a tile.",
+    )
+    prompt_weighting = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Read (words:1.3), (words) and [words] as weights, and prompts beyond 77 tokens to their end. For "
+        "Stable Diffusion 1, 2, XL and latent consistency models. Changes the pictures of such prompts only.",
+    )
+    max_batch = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="How many pictures one call makes at most, of one request or of several; empty: the server's limits.",
+    )
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("model_id",)
+        verbose_name = "model"
+        constraints = (
+            models.UniqueConstraint(
+                fields=["is_default"],
+                condition=Q(is_default=True),
+                name="model_default_unique",
+                violation_error_message="Another model is the default.",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.model_id

@@ -1,0 +1,1 @@
+"""Queued tasks in PostgreSQL: transitions, claim order, limits, pauses and workers."""

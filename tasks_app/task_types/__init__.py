@@ -1,0 +1,1 @@
+"""The registry of task types and their parameters."""

@@ -1,0 +1,106 @@
+"""The parameters of a task type, as the serializer that its provider brings takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from rest_framework import serializers
+
+from tasks_app.engine.types import Uploaded
+from tasks_app.task_types.registry import TEXT_TO_IMAGE, TaskType
+
+FindUpload = Callable[[UUID], Uploaded | None]
+
+
+def serializer(
+    entry: TaskType,
+    data: Any,
+    *,
+    defaults: Mapping[str, Any],
+    max_images: int,
+    folder: Path | None = None,
+    uploaded: FindUpload = lambda upload_id: None,
+) -> serializers.Serializer[Any]:
+    """Return the serializer of these parameters; `defaults` go before its own.
+
+    `folder` says what the model consists of, where this host has it. `uploaded` finds the uploads that the parameters
+    may name.
+    """
+    context = {
+        "max_pixels": settings.MAX_PIXELS,
+        "max_images": max_images,
+        "model_defaults": defaults,
+        "model_folder": folder,
+        "loras_dir": settings.LORAS_DIR,
+        "embeddings_dir": settings.EMBEDDINGS_DIR,
+        "uploaded": uploaded,
+    }
+    found: serializers.Serializer[Any] = import_string(entry.params)(data=data, context=context)
+    return found
+
+
+def schedulers(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> list[str]:
+    """Return the schedulers that the model in a folder takes; none where it can't be told."""
+    found: list[str] = import_string(entry.params).schedulers(folder)
+    return found
+
+
+def is_for(folder: Path, entry: TaskType) -> bool | None:
+    """Return whether the model in a folder can be asked for tasks of a type; None where it can't be told."""
+    found: bool | None = import_string(entry.params).is_for(folder)
+    return found
+
+
+def area(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> int | None:
+    """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
+    found: int | None = import_string(entry.params).area(folder)
+    return found
+
+
+def refusable(entry: TaskType) -> frozenset[str]:
+    """Return the names of the parameters that not every model heeds."""
+    return frozenset(import_string(entry.params).refusable)
+
+
+def uploads(entry: TaskType, params: Mapping[str, Any]) -> dict[str, UUID]:
+    """Return the uploads that validated parameters name, by the parameters' names."""
+    return {name: UUID(params[name]) for name in import_string(entry.params).inputs}
+
+
+def batch_key(
+    entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any], *, sent: Iterable[str] = ()
+) -> str:
+    """Return what requests have in common that one call can draw, as 32 hexadecimal digits.
+
+    Of the parameters these are all but those that the serializer calls `individual`; whether there is a negative prompt
+    counts, since a pipeline does without one what it doesn't do with an empty one. `sent` counts, since it is refused
+    of all or of none. Empty where nothing may differ: such requests run alone.
+    """
+    individual = import_string(entry.params).individual
+    if not individual:
+        return ""
+    common = {name: value for name, value in params.items() if name not in individual}
+    shape = [entry.name, entry.provider, model_id, revision, bool(params["negative_prompt"]), common, sorted(sent)]
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def wrong_defaults(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return by name what is wrong with values that shall stand in for parameters of a request."""
+    checked = _serializer({"prompt": "any", **values})
+    return {} if checked.is_valid() else {name: [str(why) for why in found] for name, found in checked.errors.items()}
+
+
+def fields(entry: TaskType = TEXT_TO_IMAGE) -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
+    """Return the fields of the parameters, for their bounds, choices and defaults."""
+    return _serializer({}, entry).fields
+
+
+def _serializer(data: Mapping[str, Any], entry: TaskType = TEXT_TO_IMAGE) -> serializers.Serializer[Any]:
+    return serializer(entry, data, defaults={}, max_images=settings.MAX_IMAGES)

@@ -1,0 +1,56 @@
+"""The task types and who provides them: dotted paths, so that naming an engine doesn't import it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskType:
+    """One task type as one provider carries it out.
+
+    `params` names the serializer of its parameters, which the web loads; `handler` names the class that only workers
+    load; the settings' PROVIDERS entry of the provider's name holds its keyword arguments.
+    """
+
+    name: str
+    provider: str
+    params: str
+    handler: str
+
+
+TEXT_TO_IMAGE = TaskType(
+    name="text-to-image",
+    provider="diffusers",
+    params="tasks_app.engine.diffusers.params.TextToImageParams",
+    handler="tasks_app.engine.diffusers.handler.DiffusersHandler",
+)
+IMAGE_TO_IMAGE = replace(
+    TEXT_TO_IMAGE, name="image-to-image", params="tasks_app.engine.diffusers.params.ImageToImageParams"
+)
+INPAINTING = replace(TEXT_TO_IMAGE, name="inpainting", params="tasks_app.engine.diffusers.params.InpaintingParams")
+
+_registry: dict[tuple[str, str], TaskType] = {}
+
+
+def register(task_type: TaskType) -> None:
+    """Add a task type; other Django apps call this in their `ready()`."""
+    _registry[task_type.name, task_type.provider] = task_type
+
+
+def get(name: str, provider: str) -> TaskType:
+    """Return the entry of that name and provider.
+
+    Raises:
+        KeyError: nobody registered it.
+    """
+    return _registry[name, provider]
+
+
+def registered() -> list[TaskType]:
+    """Return all entries."""
+    return list(_registry.values())
+
+
+for _task_type in (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING):
+    register(_task_type)

@@ -1,0 +1,7 @@
+"""The page's URL."""
+
+from django.urls import path
+
+from tasks_app.ui import views
+
+urlpatterns = [path("", views.page, name="page")]

@@ -1,0 +1,50 @@
+"""The page: rendered whole by the server, brought to life by `static/web/page.js`."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import redirect_to_login
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from tasks_app.access import permissions
+from tasks_app.contracts import Caller
+from tasks_app.images import storage
+from tasks_app.models import Scope, Status, Task
+from tasks_app.ui.form import form
+
+# How many finished tasks come with the page; the script asks the API for more.
+NEWEST = 24
+
+
+@require_safe
+def page(request: HttpRequest) -> HttpResponse:
+    """Answer the page with the newest pictures; where the API wants a key, to those who sign in."""
+    caller = permissions.visitor(request.user)
+    if Scope.READ not in caller.scopes:
+        return redirect_to_login(request.path, reverse("admin:login"))
+    answer = render(request, "web/page.html", {"form": form(), "tasks": _newest(caller), "newest": NEWEST})
+    answer["Content-Security-Policy"] = _policy()
+    answer["Cache-Control"] = "no-cache"
+    return answer
+
+
+def _newest(caller: Caller) -> QuerySet[Task]:
+    tasks = permissions.visible(Task.objects.all(), caller)
+    return tasks.filter(status=Status.SUCCEEDED).prefetch_related("images")[:NEWEST]
+
+
+def _policy() -> str:
+    """Allow nothing from elsewhere but a bucket's pictures, no script or style inside the page; previews are data."""
+    return "; ".join(
+        [
+            "default-src 'self'",
+            f"img-src 'self' data: {storage.origin()}".rstrip(),
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )

@@ -1,7 +1,0 @@
-"""The page's URL."""
-
-from django.urls import path
-
-from tasks_app.web import views
-
-urlpatterns = [path("", views.page, name="page")]

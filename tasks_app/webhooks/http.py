@@ -1,0 +1,152 @@
+"""POST to a webhook's receiver: to the very address that was judged, once, without redirects, in bounded time.
+
+Of the answer nothing but the status is read, so that no body can be too long or too slow.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore2
+
+from tasks_app.contracts import Answer
+from tasks_app.errors import DestinationRefused
+from tasks_app.webhooks import url_policy
+from tasks_app.webhooks.url_policy import Address, Destination, Policy, Resolver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How many seconds a connection or an answer may take, and everything together."""
+
+    step: float = 5
+    total: float = 10
+
+
+def post(
+    url: str,
+    content: bytes,
+    headers: Mapping[str, str],
+    *,
+    policy: Policy,
+    resolve: Resolver = url_policy.system,
+    tls: ssl.SSLContext | None = None,
+    patience: Patience | None = None,
+) -> Answer:
+    """Send the content, and say what came of it; an answer without an error is one of 2xx."""
+    patience = patience or Patience()
+    deadline = time.monotonic() + patience.total
+    try:
+        destination = url_policy.parse(url, policy)
+        line = _Line(url_policy.addresses(destination, policy, resolve), deadline)
+        status = _ask(destination, line, content, headers, tls, patience)
+    except DestinationRefused as error:
+        return Answer(error=f"Not sent. {error}")
+    except httpcore2.TimeoutException:
+        return Answer(error="The receiver did not answer in time.")
+    except httpcore2.ConnectError as error:
+        return Answer(error=_unreachable(error))
+    except (httpcore2.NetworkError, httpcore2.ProtocolError):
+        return Answer(error="The connection to the receiver broke.")
+    if 200 <= status < 300:
+        return Answer(status=status)
+    why = " Redirects are not followed." if 300 <= status < 400 else ""
+    return Answer(status=status, error=f"The receiver answered {status}.{why}")
+
+
+def _ask(
+    destination: Destination,
+    line: _Line,
+    content: bytes,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None,
+    patience: Patience,
+) -> int:
+    url = httpcore2.URL(
+        scheme=destination.scheme, host=destination.host, port=destination.port, target=destination.target
+    )
+    asked = [("Host", destination.authority), *headers.items()]
+    timeouts = dict.fromkeys(("connect", "read", "write", "pool"), patience.step)
+    with (
+        httpcore2.ConnectionPool(ssl_context=tls, network_backend=line) as pool,
+        pool.stream("POST", url, headers=asked, content=content, extensions={"timeout": timeouts}) as answer,
+    ):
+        return answer.status
+
+
+def _unreachable(error: httpcore2.ConnectError) -> str:
+    if isinstance(error.__context__, ssl.SSLCertVerificationError):
+        return "The receiver's certificate is not valid."
+    if isinstance(error.__context__, ssl.SSLError):
+        return "The receiver does not speak TLS."
+    return "The receiver could not be reached."
+
+
+class _Line(httpcore2.NetworkBackend):
+    """Connects to the given addresses, whatever name it is asked for: a second look-up could find others."""
+
+    def __init__(self, addresses: Sequence[Address], deadline: float) -> None:
+        self._addresses, self._deadline = addresses, deadline
+        self._system = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connect to the first address that answers."""
+        *others, last = self._addresses
+        for address in others:
+            try:
+                return self._connect(address, port, timeout)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        return self._connect(last, port, timeout)
+
+    def _connect(self, address: Address, port: int, timeout: float | None) -> httpcore2.NetworkStream:
+        stream = self._system.connect_tcp(str(address), port, timeout=_left(self._deadline, timeout))
+        return _Bounded(stream, self._deadline)
+
+
+class _Bounded(httpcore2.NetworkStream):
+    """A stream that ends at a moment, however steadily something trickles in."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
+        self._stream, self._deadline = stream, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read what is there."""
+        return self._stream.read(max_bytes, _left(self._deadline, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write everything."""
+        self._stream.write(buffer, _left(self._deadline, timeout))
+
+    def close(self) -> None:
+        """Close it."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        """Return the stream inside TLS."""
+        inner = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline, timeout))
+        return _Bounded(inner, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what the stream knows."""
+        return self._stream.get_extra_info(info)
+
+
+def _left(deadline: float, timeout: float | None) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("The time is over.")
+    return left if timeout is None else min(left, timeout)

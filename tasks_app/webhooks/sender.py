@@ -1,0 +1,64 @@
+"""A worker's thread beside its tasks that delivers webhooks, each in a thread of its own: receivers may be slow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from django.db import DatabaseError, InterfaceError, connection
+
+from tasks_app.contracts import Answer
+from tasks_app.models import WebhookDelivery
+from tasks_app.webhooks import deliveries, http, payload
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+# How many receivers one worker waits for at the same time.
+PARALLEL = 8
+UNSIGNED = Answer(error="Not sent. The secret that it is signed with is gone.")
+
+
+def run_forever(stop: threading.Event) -> None:
+    """Deliver what is due until told to stop; what is under way then is left to the next worker if it doesn't end."""
+    free = threading.BoundedSemaphore(PARALLEL)
+    while not stop.is_set():
+        if not free.acquire(timeout=POLL_SECONDS):
+            continue
+        if delivery := _due():
+            threading.Thread(target=_carry, args=[delivery, free], daemon=True).start()
+        else:
+            free.release()
+            stop.wait(POLL_SECONDS)
+
+
+def deliver(delivery: WebhookDelivery) -> None:
+    """Send it and write what came of it."""
+    letter = payload.letter(delivery)
+    connection.close()  # a receiver may take its time
+    answer = letter and http.post(delivery.url, letter.content, letter.headers, policy=payload.policy())
+    answer = answer or UNSIGNED
+    if answer.error:
+        logger.warning("Delivery %s, attempt %s: %s", delivery.pk, delivery.attempts, answer.error)
+    deliveries.settle(delivery, answer)
+
+
+def _due() -> WebhookDelivery | None:
+    try:
+        deliveries.enqueue()
+        return deliveries.take()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("No deliveries: %s", type(error).__name__)
+        return None
+    finally:
+        connection.close()
+
+
+def _carry(delivery: WebhookDelivery, free: threading.BoundedSemaphore) -> None:
+    try:
+        deliver(delivery)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("Delivery %s is repeated: %s", delivery.pk, type(error).__name__)
+    finally:
+        connection.close()
+        free.release()

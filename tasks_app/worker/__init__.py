@@ -1,0 +1,1 @@
+"""The worker process: it claims tasks, runs them and saves their images."""
