@@ -9,11 +9,11 @@ import torch
 from django.conf import settings
 from PIL import Image
 
-from models.evaluation import colours, painter
-from models.training.canvas import SIDE, Canvas
-from models.training.dataset import draw
-from models.training.palette import COLOURS, PALETTE, held_out_pairs, vary
-from models.training.shapes import SHAPES, draw_shapes
+from tools.demo_model.evaluation import colours, painter
+from tools.demo_model.training.canvas import SIDE, Canvas
+from tools.demo_model.training.dataset import draw
+from tools.demo_model.training.palette import COLOURS, PALETTE, held_out_pairs, vary
+from tools.demo_model.training.shapes import SHAPES, draw_shapes
 
 PROMPTS = 20
 
@@ -89,7 +89,7 @@ def test_a_training_picture_is_the_same_whenever_it_is_drawn() -> None:
 
 
 def test_standardised_latents_decode_to_the_same_picture() -> None:
-    from models.training import autoencoder
+    from tools.demo_model.training import autoencoder
 
     torch.manual_seed(0)
     vae = autoencoder.build().eval().requires_grad_(False)

@@ -9,11 +9,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from benchmarks import rows
 from tasks_app.access import api_keys
 from tasks_app.models import Status, Task
 from tasks_app.queue import lifecycle, position
 from tasks_app.worker import retention, sweeper
+from tools.benchmarks import rows
 
 MANY = 20_000
 # What the admin's list counts ends here, however many rows there are.

@@ -17,12 +17,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from benchmarks import rows
 from tasks_app.admin import task_list
 from tasks_app.admin import tasks as admin_tasks
 from tasks_app.events import progress
 from tasks_app.models import Task
 from tests.admin.pages import LIST, MakeTask, body, deed_url, url_of
+from tools.benchmarks import rows
 
 
 def test_the_list_shows_tasks_of_every_status(admin_client: Client, one_of_each: Callable[[], dict[str, Task]]) -> None:

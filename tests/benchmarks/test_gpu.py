@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import architectures, gpu
-from benchmarks.gpu import Seen
+from tools.benchmarks import gpu
+from tools.benchmarks.gpu import Seen
+from tools.benchmarks.harness import architectures
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -1,7 +1,7 @@
 """What is counted as lost."""
 
-from benchmarks.kills import rows
-from benchmarks.load import Found
+from tools.benchmarks.harness.load import Found
+from tools.benchmarks.kills import rows
 
 
 def test_only_the_service_is_held_to_losing_nothing() -> None:

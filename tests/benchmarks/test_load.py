@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from benchmarks.load import PNG, Found, Plan, ask, load
+from tools.benchmarks.harness.load import PNG, Found, Plan, ask, load
 
 
 class Peer(BaseHTTPRequestHandler):

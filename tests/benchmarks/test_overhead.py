@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.overhead import Seconds, gaps, lines
+from tools.benchmarks.overhead import Seconds, gaps, lines
 
 TIMINGS = {"loading": 0.1, "denoising": 0.6, "decoding": 0.2, "saving": 5.0}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import report
-from benchmarks.report import Line, Target
+from tools.benchmarks.harness import report
+from tools.benchmarks.harness.report import Line, Target
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import rows
+from tools.benchmarks import rows
 
 TAKEN = {"small": [10.0, 20.0, 40.0], "large": [15.0, 20.0, 20.0]}
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from benchmarks import sides
-from benchmarks.load import Plan, load
 from tasks_app.models import Task
+from tools.benchmarks.harness import sides
+from tools.benchmarks.harness.load import Plan, load
 
 BODY = {
     "task_type": "text-to-image",
@@ -29,7 +29,7 @@ def posted(client: Client) -> dict[str, Any]:
 @pytest.mark.django_db
 def test_the_bare_view_inserts_the_row_that_the_service_does(client: Client, settings: Any) -> None:
     service = posted(client)
-    settings.ROOT_URLCONF = "benchmarks.servers.plain"
+    settings.ROOT_URLCONF = "tools.benchmarks.harness.servers.plain"
     bare = posted(client)
     assert bare == service
 

@@ -17,7 +17,7 @@ POOL = 16
 @pytest.mark.soak
 def test_five_hundred_streams_cost_little_memory_no_threads_and_no_connections(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
-    command = [sys.executable, "-m", "benchmarks.streams", "--short", "--json", str(found)]
+    command = [sys.executable, "-m", "tools.benchmarks.streams", "--short", "--json", str(found)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "POST with 500 idle and 50 active streams" in done.stdout

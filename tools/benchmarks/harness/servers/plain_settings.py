@@ -1,0 +1,15 @@
+"""The service's settings, but for what a bare project would have: one view, Django's usual middleware."""
+
+from project.settings import *  # noqa: F403 - all of them
+
+ROOT_URLCONF = "tools.benchmarks.harness.servers.plain"
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None}

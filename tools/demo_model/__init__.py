@@ -1,0 +1,1 @@
+"""How the demo model was trained and is measured; it has seen nothing but drawings that this package makes."""
