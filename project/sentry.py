@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project.logs import redacted
+from project.logs import redact_secrets
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
 
-def start(dsn: str, release: str) -> None:
+def init_sentry(dsn: str, release: str) -> None:
     """Report errors from now on: those of views, and whatever is logged as an error.
 
     Without the package nothing is reported, and a check says so.
@@ -40,24 +40,24 @@ def start(dsn: str, release: str) -> None:
             max_request_body_size="never",
             include_local_variables=False,
             max_breadcrumbs=0,
-            before_send=_cleaned,
+            before_send=_clean_event,
         )
     except BadDsn as error:
         raise ImproperlyConfigured(f"SENTRY_DSN: {error}") from None
 
 
-def _cleaned(event: Event, hint: Hint) -> Event:
+def _clean_event(event: Event, hint: Hint) -> Event:
     if "request" in event:
         event["request"] = {name: event["request"][name] for name in ("method", "url") if name in event["request"]}
-    cleaned: Event = _redacted(event)
+    cleaned: Event = _redact_value(event)
     return cleaned
 
 
-def _redacted(value: Any) -> Any:
+def _redact_value(value: Any) -> Any:
     if isinstance(value, str):
-        return redacted(value)
+        return redact_secrets(value)
     if isinstance(value, dict):
-        return {key: _redacted(inner) for key, inner in value.items()}
+        return {key: _redact_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted(inner) for inner in value]
+        return [_redact_value(inner) for inner in value]
     return value

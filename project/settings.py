@@ -12,11 +12,11 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from project import embedded, environment, logs, sentry
-from project.environment import BASE_DIR, names
+from project.environment import BASE_DIR, split_commas
 from project.sidebar import UNFOLD as UNFOLD
 
 
-def _secret_key() -> str:
+def _read_secret_key() -> str:
     """Return the key, or one that is kept beside the embedded servers' data."""
     if env.SECRET_KEY:
         return env.SECRET_KEY
@@ -32,9 +32,9 @@ def _secret_key() -> str:
     return path.read_text()
 
 
-env = environment.read()
+env = environment.read_environment()
 VAR_DIR = env.VAR_DIR
-_attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.running(VAR_DIR)
+_attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.find_running_services(VAR_DIR)
 # Without any server these lead nowhere, and the first query says so.
 DATABASE_URL = env.DATABASE_URL or (_attached and _attached.database_url) or "postgresql://postgres@%2Fnonexistent/none"
 REDIS_URL = env.REDIS_URL or (_attached and _attached.redis_url) or "unix:///nonexistent/redis.sock"
@@ -44,10 +44,10 @@ EMBED_REDIS = not env.REDIS_URL
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 
 # --- Django ----------------------------------------------------------------------------------------------------------
-SECRET_KEY = _secret_key()
+SECRET_KEY = _read_secret_key()
 DEBUG = env.DEBUG
-ALLOWED_HOSTS = names(env.ALLOWED_HOSTS)
-CSRF_TRUSTED_ORIGINS = names(env.CSRF_TRUSTED_ORIGINS)
+ALLOWED_HOSTS = split_commas(env.ALLOWED_HOSTS)
+CSRF_TRUSTED_ORIGINS = split_commas(env.CSRF_TRUSTED_ORIGINS)
 # With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
@@ -86,7 +86,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "tasks_app.api.http.exceptions.DatabaseAwayMiddleware",
+    "tasks_app.api.http.exceptions.DatabaseUnavailableMiddleware",
 ]
 TEMPLATES: list[dict[str, Any]] = [
     {
@@ -98,7 +98,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "tasks_app.admin.banner.queue",
+                "tasks_app.admin.banner.queue_pause_banner",
             ]
         },
     }
@@ -163,7 +163,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["tasks_app.api.http.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "tasks_app.api.openapi.generator.TableSchema",
-    "EXCEPTION_HANDLER": "tasks_app.api.http.exceptions.handle",
+    "EXCEPTION_HANDLER": "tasks_app.api.http.exceptions.handle_api_error",
     "UNAUTHENTICATED_USER": None,
     # What concerns an object as a whole is told under the object's own path.
     "NON_FIELD_ERRORS_KEY": "",
@@ -184,8 +184,8 @@ SPECTACULAR_SETTINGS = {
         {"name": "A1111", "description": "What clients of A1111's web UI speak."},
         {"name": "service", "description": "The service itself."},
     ],
-    "PREPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.without_slash"],
-    "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.complete"],
+    "PREPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.strip_trailing_slashes"],
+    "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.complete_schema"],
 }
 KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
 # Knox's own migrations would make a table for the model that takes this one's place.
@@ -210,7 +210,7 @@ DEFAULT_MODEL_ID = env.DEFAULT_MODEL_ID
 MODELS_DIR = env.MODELS_DIR
 LORAS_DIR = env.LORAS_DIR or MODELS_DIR / "loras"
 EMBEDDINGS_DIR = env.EMBEDDINGS_DIR or MODELS_DIR / "embeddings"
-ALLOWED_MODELS = names(env.ALLOWED_MODELS)
+ALLOWED_MODELS = split_commas(env.ALLOWED_MODELS)
 # Public name -> where it lives now. The first one was taken off the Hub by its owner.
 MODEL_ALIASES = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 PROVIDERS: dict[str, dict[str, Any]] = {
@@ -238,13 +238,13 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 WORKER_NAME = env.WORKER_NAME
 MAX_BATCH = env.MAX_BATCH
 BATCH_WAIT_MS = env.BATCH_WAIT_MS
-WARM_MODELS = names(env.WARM_MODELS)
+WARM_MODELS = split_commas(env.WARM_MODELS)
 WARM_PREFERENCE_SECONDS = env.WARM_PREFERENCE_SECONDS
 IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS
 METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
-LOGGING = logs.config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
+LOGGING = logs.build_logging_config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
 if SENTRY_DSN:
-    sentry.start(SENTRY_DSN, VERSION)
+    sentry.init_sentry(SENTRY_DSN, VERSION)
 
 # --- The life of a task ----------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS
@@ -279,7 +279,7 @@ DRAMATIQ_NAMESPACE = "dramatiq"
 REDIS_TIMEOUT_SECONDS = 1.0
 _timeouts = f"socket_timeout={REDIS_TIMEOUT_SECONDS}&socket_connect_timeout={REDIS_TIMEOUT_SECONDS}"
 DRAMATIQ_BROKER = {
-    "BROKER": "project.broker.PromptBroker",
+    "BROKER": "project.broker.BlockingRedisBroker",
     "OPTIONS": {
         "url": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_timeouts}",
         "namespace": DRAMATIQ_NAMESPACE,

@@ -9,7 +9,7 @@ from django.urls import reverse_lazy
 _TASKS = reverse_lazy("admin:tasks_app_task_changelist")
 
 
-def _entry(title: str, icon: str, model: str) -> dict[str, Any]:
+def _build_entry(title: str, icon: str, model: str) -> dict[str, Any]:
     link = reverse_lazy(f"admin:tasks_app_{model}_changelist")
     needed = [f"tasks_app.{verb}_{model}" for verb in ("view", "change")]
     return {
@@ -20,7 +20,7 @@ def _entry(title: str, icon: str, model: str) -> dict[str, Any]:
     }
 
 
-def _tab(title: str, status: str) -> dict[str, Any]:
+def _build_tab(title: str, status: str) -> dict[str, Any]:
     return {"title": title, "link": lambda request: f"{_TASKS}?status__exact={status}"}
 
 
@@ -30,31 +30,31 @@ UNFOLD = {
     "SITE_SUBHEADER": "Text to image",
     "SITE_SYMBOL": "image",
     "SHOW_VIEW_ON_SITE": False,
-    "DASHBOARD_CALLBACK": "tasks_app.admin.dashboard.context",
+    "DASHBOARD_CALLBACK": "tasks_app.admin.dashboard.build_dashboard_context",
     "SIDEBAR": {
         "navigation": [
             {
                 "title": "Work",
                 "items": [
                     {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
-                    _entry("Tasks", "photo_library", "task"),
-                    _entry("Webhooks", "webhook", "webhookdelivery"),
+                    _build_entry("Tasks", "photo_library", "task"),
+                    _build_entry("Webhooks", "webhook", "webhookdelivery"),
                 ],
             },
             {
                 "title": "Engine",
                 "separator": True,
                 "items": [
-                    _entry("Workers", "memory", "worker"),
-                    _entry("Models", "deployed_code", "diffusionmodel"),
-                    _entry("Pauses", "pause_circle", "pause"),
+                    _build_entry("Workers", "memory", "worker"),
+                    _build_entry("Models", "deployed_code", "diffusionmodel"),
+                    _build_entry("Pauses", "pause_circle", "pause"),
                 ],
             },
             {
                 "title": "Access",
                 "separator": True,
                 "items": [
-                    _entry("API keys", "key", "apikey"),
+                    _build_entry("API keys", "key", "apikey"),
                     {
                         "title": "Users",
                         "icon": "person",
@@ -76,11 +76,11 @@ UNFOLD = {
             "models": ["tasks_app.task"],
             "items": [
                 {"title": "All", "link": _TASKS, "active": lambda request: "status__exact" not in request.GET},
-                _tab("Queued", "queued"),
-                _tab("Running", "running"),
-                _tab("Succeeded", "succeeded"),
-                _tab("Failed", "failed"),
-                _tab("Canceled", "canceled"),
+                _build_tab("Queued", "queued"),
+                _build_tab("Running", "running"),
+                _build_tab("Succeeded", "succeeded"),
+                _build_tab("Failed", "failed"),
+                _build_tab("Canceled", "canceled"),
             ],
         }
     ],

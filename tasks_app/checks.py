@@ -16,7 +16,7 @@ from tasks_app.task_types import registry
 def check_task_types(**kwargs: Any) -> list[CheckMessage]:
     """Every registered task type names modules that exist and has a PROVIDERS entry."""
     messages: list[CheckMessage] = []
-    for entry in registry.registered():
+    for entry in registry.get_task_types():
         for dotted in (entry.params, entry.handler):
             if not _module_exists(dotted.rpartition(".")[0]):
                 messages.append(Error(f"{entry.name}/{entry.provider}: no module for {dotted}.", id="tasks_app.E001"))
@@ -29,7 +29,7 @@ def check_task_types(**kwargs: Any) -> list[CheckMessage]:
 def check_default_model(**kwargs: Any) -> list[CheckMessage]:
     """Check that requests which name no model get one that this server allows."""
     # Not by its row: checks run where no database is.
-    if resolve.by_settings(settings.DEFAULT_MODEL_ID) is None:
+    if resolve.resolve_from_settings(settings.DEFAULT_MODEL_ID) is None:
         hint = "Name a folder of MODELS_DIR, an alias or an id on the Hub."
         return [Error(f"DEFAULT_MODEL_ID: {settings.DEFAULT_MODEL_ID} is no model.", hint=hint, id="tasks_app.E003")]
     return []

@@ -10,84 +10,84 @@ class TaskError(Exception):
     retryable = False
 
 
-class InvalidParams(TaskError):
+class InvalidParamsError(TaskError):
     """The parameters can't be carried out by the chosen model."""
 
     code = "invalid_params"
 
 
-class ModelNotAllowed(TaskError):
+class ModelNotAllowedError(TaskError):
     """The model is not allowed on this server."""
 
     code = "model_not_allowed"
 
 
-class ModelUnavailable(TaskError):
+class ModelUnavailableError(TaskError):
     """The model's files are neither here nor to be fetched."""
 
     code = "model_unavailable"
     retryable = True
 
 
-class ModelLoadFailed(TaskError):
+class ModelLoadError(TaskError):
     """The model's files are here but don't make a text-to-image pipeline."""
 
     code = "model_load_failed"
 
 
-class OutOfMemory(TaskError):
+class OutOfMemoryError(TaskError):
     """The device has not enough memory for the task."""
 
     code = "out_of_memory"
     retryable = True
 
 
-class DeviceLost(TaskError):
+class DeviceLostError(TaskError):
     """The device failed in a way that only a new process gets over."""
 
     retryable = True
 
 
-class TimedOut(TaskError):
+class TaskTimeoutError(TaskError):
     """The task's deadline passed."""
 
     code = "timed_out"
     retryable = True
 
 
-class WorkerLost(TaskError):
+class WorkerLostError(TaskError):
     """The workers that ran the task stopped answering too often."""
 
     code = "worker_lost"
     retryable = True
 
 
-class Canceled(TaskError):
+class TaskCanceledError(TaskError):
     """Somebody canceled the task."""
 
     code = "canceled"
 
 
-class StorageFailed(TaskError):
+class StorageError(TaskError):
     """The pictures could not be stored."""
 
     code = "storage_failed"
     retryable = True
 
 
-class UnreadablePicture(TaskError):
+class InvalidImageError(TaskError):
     """A picture's file does not tell how it was made."""
 
     code = "unreadable_picture"
 
 
-class Internal(TaskError):
+class InternalError(TaskError):
     """The task failed with an error that the service does not know."""
 
     retryable = True
 
 
-class LimitExceeded(TaskError):
+class QuotaExceededError(TaskError):
     """The caller has as much of something as it may have."""
 
     code = "limit_exceeded"
@@ -99,13 +99,13 @@ class LimitExceeded(TaskError):
         self.limit, self.most, self.retry_after = limit, most, retry_after
 
 
-class KeyReused(TaskError):
+class IdempotencyKeyReusedError(TaskError):
     """The Idempotency-Key was used before, for a request with another body."""
 
     code = "idempotency_key_reused"
 
 
-class NotReproducible(TaskError):
+class NotReproducibleError(TaskError):
     """Only a task that has succeeded can be reproduced."""
 
     code = "not_reproducible"
@@ -114,9 +114,9 @@ class NotReproducible(TaskError):
 RETRYABLE = {error.code: error.retryable for error in TaskError.__subclasses__()}
 
 
-class RunStopped(Exception):
+class GenerationAbortedError(Exception):
     """Raised inside a run, from its progress callback, when its supervisor wants it to end."""
 
 
-class DestinationRefused(Exception):
+class WebhookUrlRefusedError(Exception):
     """A webhook's URL leads to where this server does not call; the message says why."""

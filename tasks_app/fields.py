@@ -18,12 +18,12 @@ def has_surrogate(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def printable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Return the text with what UTF-8 can't carry written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def details(error: serializers.ValidationError) -> dict[str, Any]:
+def get_field_errors(error: serializers.ValidationError) -> dict[str, Any]:
     """Return a serializer's errors by field."""
     return cast(dict[str, Any], error.detail)
 
@@ -171,21 +171,21 @@ class StrictSerializer(serializers.Serializer[Any]):
     `together` names fields of which all have a value or none has, for those who describe the serializer.
     """
 
-    together: tuple[str, ...] = ()
+    required_together: tuple[str, ...] = ()
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the validated values."""
         if not isinstance(data, dict):
             raise serializers.ValidationError({"": ["Must be an object."]}, code="invalid")
         errors: dict[str, Any] = {
-            printable(name): [serializers.ErrorDetail("Unknown field.", code="unknown_field")]
+            escape_surrogates(name): [serializers.ErrorDetail("Unknown field.", code="unknown_field")]
             for name in data.keys() - self.fields.keys()
         }
         values: dict[str, Any] = {}
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            errors |= details(error)
+            errors |= get_field_errors(error)
         if errors:
             raise serializers.ValidationError(errors)
         return values

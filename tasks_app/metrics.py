@@ -19,10 +19,10 @@ from tasks_app.events import status_events
 from tasks_app.models import Pause
 from tasks_app.queue import pauses, statistics, workers
 
-PREFIX = "diffusers_handler_"
+METRIC_PREFIX = "diffusers_handler_"
 
 
-class _Service(Collector):
+class _ServiceCollector(Collector):
     """The whole service as it stands."""
 
     def collect(self) -> Iterable[Metric]:
@@ -31,56 +31,60 @@ class _Service(Collector):
         Raises:
             OperationalError, InterfaceError: the database is away.
         """
-        yield from _waiting()
-        yield _gauge("tasks_running", "Tasks that run.", statistics.running())
-        yield from _workers()
-        yield _paused()
-        counts = status_events.counts()
-        yield _gauge("redis_up", "Whether Redis answers; without it what ended is not told.", int(counts is not None))
+        yield from _collect_queued()
+        yield _build_gauge("tasks_running", "Tasks that run.", statistics.count_running())
+        yield from _collect_workers()
+        yield _collect_paused()
+        counts = status_events.read_counters()
+        yield _build_gauge(
+            "redis_up", "Whether Redis answers; without it what ended is not told.", int(counts is not None)
+        )
         if counts is not None:
-            yield _counter("tasks_ended", "Tasks that ended.", ["status", "model"], counts, "ended")
-            yield _counter("task_failures", "Tasks that failed.", ["code", "model"], counts, "failures")
-            yield _histogram("task_wait_seconds", "From the POST to the last claim, of successes.", counts, "wait")
-            yield _histogram("task_run_seconds", "From the last claim to the end, of successes.", counts, "run")
+            yield _build_counter("tasks_ended", "Tasks that ended.", ["status", "model"], counts, "ended")
+            yield _build_counter("task_failures", "Tasks that failed.", ["code", "model"], counts, "failures")
+            yield _build_histogram(
+                "task_wait_seconds", "From the POST to the last claim, of successes.", counts, "wait"
+            )
+            yield _build_histogram("task_run_seconds", "From the last claim to the end, of successes.", counts, "run")
 
 
 _registry = CollectorRegistry(auto_describe=False)
-_registry.register(_Service())
+_registry.register(_ServiceCollector())
 
 
-def exposition() -> bytes:
+def render_metrics() -> bytes:
     """Return all metrics in Prometheus' text format."""
     return generate_latest(_registry)
 
 
-def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(PREFIX + name, about, value=value)
+def _build_gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(METRIC_PREFIX + name, about, value=value)
 
 
-def _waiting() -> Iterator[Metric]:
-    depths = statistics.depths()
+def _collect_queued() -> Iterator[Metric]:
+    depths = statistics.list_priority_depths()
     queued = {0: 0} | {depth.priority: depth.queued for depth in depths}
-    family = GaugeMetricFamily(PREFIX + "tasks_queued", "Tasks that wait.", labels=["priority"])
+    family = GaugeMetricFamily(METRIC_PREFIX + "tasks_queued", "Tasks that wait.", labels=["priority"])
     for priority, count in sorted(queued.items()):
         family.add_metric([str(priority)], count)
     yield family
     oldest = max((depth.oldest_seconds for depth in depths), default=0.0)
-    yield _gauge("oldest_queued_task_seconds", "How long the oldest task that waits has waited.", oldest)
+    yield _build_gauge("oldest_queued_task_seconds", "How long the oldest task that waits has waited.", oldest)
 
 
-def _workers() -> Iterator[Metric]:
+def _collect_workers() -> Iterator[Metric]:
     """Tell of all workers but those that left on purpose; a dead one's row, and its `up 0`, stay for a day."""
-    up = GaugeMetricFamily(PREFIX + "worker_up", "Whether a worker lives.", labels=["worker"])
-    silent = GaugeMetricFamily(PREFIX + "worker_silent_seconds", "Since its last heartbeat.", labels=["worker"])
+    up = GaugeMetricFamily(METRIC_PREFIX + "worker_up", "Whether a worker lives.", labels=["worker"])
+    silent = GaugeMetricFamily(METRIC_PREFIX + "worker_silent_seconds", "Since its last heartbeat.", labels=["worker"])
     device = ["worker", "device"]
-    used = GaugeMetricFamily(PREFIX + "device_memory_used_bytes", "On a CPU: by the worker.", labels=device)
-    total = GaugeMetricFamily(PREFIX + "device_memory_total_bytes", "On a CPU: the host's.", labels=device)
+    used = GaugeMetricFamily(METRIC_PREFIX + "device_memory_used_bytes", "On a CPU: by the worker.", labels=device)
+    total = GaugeMetricFamily(METRIC_PREFIX + "device_memory_total_bytes", "On a CPU: the host's.", labels=device)
     model = ["worker", "model"]
-    loads = CounterMetricFamily(PREFIX + "model_loads", "Models that were loaded.", labels=model)
-    hits = CounterMetricFamily(PREFIX + "model_cache_hits", "Calls that found their model loaded.", labels=model)
+    loads = CounterMetricFamily(METRIC_PREFIX + "model_loads", "Models that were loaded.", labels=model)
+    hits = CounterMetricFamily(METRIC_PREFIX + "model_cache_hits", "Calls that found their model loaded.", labels=model)
     silence = Extract(Now() - F("seen_at"), "epoch")
-    for worker in workers.workers().annotate(silence=silence).exclude(left_at__isnull=False):
-        alive = worker.state in workers.ALIVE
+    for worker in workers.list_workers().annotate(silence=silence).exclude(left_at__isnull=False):
+        alive = worker.state in workers.ALIVE_STATES
         up.add_metric([worker.name], int(alive))
         silent.add_metric([worker.name], float(worker.silence))
         if alive and worker.memory_used is not None and worker.memory_total is not None:
@@ -92,26 +96,26 @@ def _workers() -> Iterator[Metric]:
     yield from (up, silent, used, total, loads, hits)
 
 
-def _paused() -> Metric:
-    active = pauses.active()
-    family = GaugeMetricFamily(PREFIX + "paused", "What is paused.", labels=["scope", "target"])
+def _collect_paused() -> Metric:
+    active = pauses.list_active_pauses()
+    family = GaugeMetricFamily(METRIC_PREFIX + "paused", "What is paused.", labels=["scope", "target"])
     family.add_metric([Pause.Scope.QUEUE, ""], int((Pause.Scope.QUEUE, "") in active))
     for scope, target in sorted(active - {(Pause.Scope.QUEUE, "")}):
         family.add_metric([scope, target], 1)
     return family
 
 
-def _counter(name: str, about: str, labels: list[str], counts: status_events.Counts, kind: str) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, about, labels=labels)
+def _build_counter(name: str, about: str, labels: list[str], counts: status_events.Counters, kind: str) -> Metric:
+    family = CounterMetricFamily(METRIC_PREFIX + name, about, labels=labels)
     for (found, *values), count in sorted(counts.items()):
         if found == kind:
             family.add_metric(values, count)
     return family
 
 
-def _histogram(name: str, about: str, counts: status_events.Counts, kind: str) -> Metric:
-    family = HistogramMetricFamily(PREFIX + name, about, labels=["model"])
-    bounds = [*map(floatToGoString, status_events.BUCKETS), "+Inf"]
+def _build_histogram(name: str, about: str, counts: status_events.Counters, kind: str) -> Metric:
+    family = HistogramMetricFamily(METRIC_PREFIX + name, about, labels=["model"])
+    bounds = [*map(floatToGoString, status_events.HISTOGRAM_BUCKETS), "+Inf"]
     for model in sorted({labels[1] for labels in counts if labels[0] == kind}):
         within = accumulate(counts.get((kind, model, str(index)), 0.0) for index in range(len(bounds)))
         family.add_metric([model], list(zip(bounds, within, strict=True)), counts[f"{kind}_sum", model])

@@ -17,8 +17,8 @@ from django.db.models.functions import Now
 
 from tasks_app import errors
 from tasks_app.catalog import resolve
-from tasks_app.contracts import Caller, Once, Submission, Webhook
-from tasks_app.engine.types import steps_taken
+from tasks_app.contracts import IdempotentRequest, Principal, Submission, Webhook
+from tasks_app.engine.types import count_run_steps
 from tasks_app.events import status_events
 from tasks_app.images import storage, uploads
 from tasks_app.models import TERMINAL, Pause, Status, Task, WebhookDelivery, WorkerCommand
@@ -30,7 +30,9 @@ from tasks_app.webhooks import deliveries
 logger = logging.getLogger(__name__)
 
 
-def submit(submission: Submission, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
+def submit_task(
+    submission: Submission, *, caller: Principal, once: IdempotentRequest | None = None
+) -> tuple[Task, bool]:
     """Create a queued task and wake a worker for it once the row is committed.
 
     With `once`, the task that the same request made before is returned instead, and False.
@@ -44,45 +46,45 @@ def submit(submission: Submission, *, caller: Caller, once: Once | None = None) 
     # One INSERT is a transaction of its own; what must hold together with it makes it a larger one.
     alone = once is None and caller.limits.max_queued is None and not submission.uploads
     with nullcontext() if alone else transaction.atomic():
-        before = None if once is None else admission.first(once, caller, task_id)
+        before = None if once is None else admission.register_request(once, caller, task_id)
         if before is not None:
             return before, False
-        admission.make_room(caller)
+        admission.check_queue_quota(caller)
         told = replace(submission, webhook=submission.webhook or caller.webhook)
-        task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_row(told))
+        task = Task.objects.create(pk=task_id, key_id=caller.key_id, **_build_columns(told))
         if submission.uploads:
-            task.uploads.set(uploads.held(submission.uploads))
-        _wake(task.pk)
+            task.uploads.set(uploads.lock_uploads(submission.uploads))
+        _notify_on_commit(task.pk)
     _log_queued(task)
     return task, True
 
 
-def cancel(task_id: UUID) -> bool:
+def cancel_task(task_id: UUID) -> bool:
     """Cancel a queued task, or ask the worker of a running one to; False when it had ended before."""
-    status = lifecycle.cancel(task_id)
+    status = lifecycle.cancel_task(task_id)
     if status == Status.CANCELED:
-        status_events.tell(task_id, status)
+        status_events.publish_status(task_id, status)
     return status is not None
 
 
-def retry(task: Task, *, key: UUID) -> tuple[Task, bool]:
+def retry_task(task: Task, *, key: UUID) -> tuple[Task, bool]:
     """Queue the same request again as a new task; the old row stays as it is.
 
     The new task's id is made of the key, so that the same retry twice, even at the same moment, is one task; False with
     the task when it was there before.
     """
     webhook = Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None
-    submission = replace(_again(task), batch_key=task.batch_key, webhook=webhook)
-    values = {**_row(submission), "retried_from": task, "key_id": task.key_id}
+    submission = replace(_clone_request(task), batch_key=task.batch_key, webhook=webhook)
+    values = {**_build_columns(submission), "retried_from": task, "key_id": task.key_id}
     new, created = Task.objects.get_or_create(pk=uuid5(key, str(task.pk)), defaults=values)
     if created:
         _log_queued(new)
         new.uploads.set(task.uploads.all())
-    _wake(new.pk)
+    _notify_on_commit(new.pk)
     return new, created
 
 
-def reproduce(task: Task, *, caller: Caller, once: Once | None = None) -> tuple[Task, bool]:
+def reproduce_task(task: Task, *, caller: Principal, once: IdempotentRequest | None = None) -> tuple[Task, bool]:
     """Queue what succeeded once more, alone and with the revision that was loaded; its worker compares the pictures.
 
     With `once` as `submit`.
@@ -94,17 +96,17 @@ def reproduce(task: Task, *, caller: Caller, once: Once | None = None) -> tuple[
         KeyReused, LimitExceeded: as `submit`.
     """
     if task.status != Status.SUCCEEDED:
-        raise errors.NotReproducible(str(errors.NotReproducible.__doc__))
-    resolve.resolve(task.model_id)
-    return submit(replace(_again(task), reproduces=task.pk), caller=caller, once=once)
+        raise errors.NotReproducibleError(str(errors.NotReproducibleError.__doc__))
+    resolve.resolve_model(task.model_id)
+    return submit_task(replace(_clone_request(task), reproduces=task.pk), caller=caller, once=once)
 
 
-def reprioritize(task_id: UUID, priority: int) -> bool:
+def set_priority(task_id: UUID, priority: int) -> bool:
     """Give a queued task another priority (-10…10); False when it is queued no more."""
-    return lifecycle.reprioritize(task_id, priority)
+    return lifecycle.change_priority(task_id, priority)
 
 
-def delete(task: Task) -> bool:
+def delete_task(task: Task) -> bool:
     """Remove a task that has ended, its pictures' files first; False when it has not ended.
 
     Raises:
@@ -112,37 +114,37 @@ def delete(task: Task) -> bool:
     """
     if task.status not in TERMINAL:
         return False
-    storage.remove(str(image.file.name) for image in task.images.all())
-    return lifecycle.delete(task.pk)
+    storage.delete_files(str(image.file.name) for image in task.images.all())
+    return lifecycle.delete_tasks(task.pk)
 
 
-def pause(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bool:
+def pause_claims(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bool:
     """Let no task be claimed from the whole queue, for a model or by a worker; False when that was so before."""
-    return pauses.pause(scope, target, by=by)
+    return pauses.create_pause(scope, target, by=by)
 
 
-def resume(scope: Pause.Scope, target: str = "") -> bool:
+def resume_claims(scope: Pause.Scope, target: str = "") -> bool:
     """End a pause and wake a worker for what waited; False when there was none."""
-    resumed = pauses.resume(scope, target)
-    waiting = lifecycle.claimable()
+    resumed = pauses.delete_pause(scope, target)
+    waiting = lifecycle.find_claimable()
     if resumed and waiting:
-        _wake(waiting)
+        _notify_on_commit(waiting)
     return resumed
 
 
-def send_again(delivery: WebhookDelivery) -> bool:
+def redeliver_webhook(delivery: WebhookDelivery) -> bool:
     """Have a webhook delivered once more, now; False while it is being sent."""
-    return deliveries.send_again(delivery.pk)
+    return deliveries.requeue_delivery(delivery.pk)
 
 
-def command(
+def send_worker_command(
     kind: WorkerCommand.Kind, model_id: str, workers: Iterable[str], *, by: User | None = None
 ) -> list[WorkerCommand]:
     """Ask workers to load a model or to give it up; returns what was left for those that can be reached."""
-    return worker_registry.order(kind, model_id, workers, by=by)
+    return worker_registry.enqueue_commands(kind, model_id, workers, by=by)
 
 
-def _again(task: Task) -> Submission:
+def _clone_request(task: Task) -> Submission:
     """Return the same request, with the revision that was loaded, to run alone and to be told to nobody."""
     return Submission(
         task_type=task.task_type,
@@ -153,13 +155,15 @@ def _again(task: Task) -> Submission:
         params=task.params,
         seed=task.seed,
         priority=task.priority,
-        sent=frozenset(task.sent),
-        uploads=tuple(parameters.uploads(registry.get(task.task_type, task.provider), task.params).values()),
+        explicit_params=frozenset(task.sent),
+        uploads=tuple(
+            parameters.get_upload_ids(registry.get_task_type(task.task_type, task.provider), task.params).values()
+        ),
         reproduces=task.reproduces_id,
     )
 
 
-def _row(submission: Submission) -> dict[str, Any]:
+def _build_columns(submission: Submission) -> dict[str, Any]:
     deadline = settings.TASK_DEADLINE_SECONDS
     return {
         "task_type": submission.task_type,
@@ -171,12 +175,12 @@ def _row(submission: Submission) -> dict[str, Any]:
         "seed": submission.seed,
         "priority": submission.priority,
         "batch_key": submission.batch_key,
-        "sent": sorted(submission.sent),
+        "sent": sorted(submission.explicit_params),
         "reproduces_id": submission.reproduces,
-        "total_steps": steps_taken(submission.params["steps"], submission.params.get("strength")),
+        "total_steps": count_run_steps(submission.params["steps"], submission.params.get("strength")),
         "max_attempts": settings.MAX_ATTEMPTS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
-        **_told(submission.webhook),
+        **_webhook_columns(submission.webhook),
     }
 
 
@@ -185,12 +189,12 @@ def _log_queued(task: Task) -> None:
     logger.info("Task %s: queued with %s.", task.pk, task.model_id, extra={"task": str(task.pk)})
 
 
-def _told(webhook: Webhook | None) -> dict[str, Any]:
+def _webhook_columns(webhook: Webhook | None) -> dict[str, Any]:
     if webhook is None:
         return {}
     return {"webhook_url": webhook.url, "webhook_events": list(webhook.events), "webhook_due": True}
 
 
-def _wake(task_id: UUID) -> None:
+def _notify_on_commit(task_id: UUID) -> None:
     # Robust: a ticket that can't be sent must not turn a committed row into an error.
-    transaction.on_commit(lambda: dispatch.wake(task_id), robust=True)
+    transaction.on_commit(lambda: dispatch.send_wake_up(task_id), robust=True)

@@ -17,14 +17,14 @@ from tasks_app import errors
 from tasks_app.access import permissions
 from tasks_app.catalog import resolve
 from tasks_app.catalog.resolve import ResolvedModel
-from tasks_app.contracts import Caller, Recovered, Submission, Webhook
+from tasks_app.contracts import ParsedMetadata, Principal, Submission, Webhook
 from tasks_app.fields import (
     StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
     StrictIntegerField,
     StrictSerializer,
-    details,
+    get_field_errors,
     has_surrogate,
 )
 from tasks_app.images import metadata, uploads
@@ -33,11 +33,11 @@ from tasks_app.task_types import parameters, registry
 from tasks_app.task_types.registry import TaskType
 from tasks_app.webhooks import payload, url_policy
 
-SEEDS = 2**32
-SIZE = {"width", "height"}
+SEED_COUNT = 2**32
+SIZE_PARAMS = {"width", "height"}
 
 
-class PassedOn(serializers.Field[Any, Any, Any, Any]):
+class AnyField(serializers.Field[Any, Any, Any, Any]):
     """A value that another serializer validates."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -51,13 +51,13 @@ class WebhookUrlField(StrictCharField):
     def to_internal_value(self, data: Any) -> str:
         """Return the URL."""
         try:
-            url_policy.parse(data, payload.policy())
-        except errors.DestinationRefused as error:
+            url_policy.parse_url(data, payload.get_url_policy())
+        except errors.WebhookUrlRefusedError as error:
             raise serializers.ValidationError(str(error), code="invalid") from None
         return str(data)
 
 
-class EventsField(serializers.ListField):
+class WebhookEventsField(serializers.ListField):
     """Ends of a task, at least one."""
 
     child = StrictChoiceField(WebhookEvent.values)
@@ -71,7 +71,7 @@ class WebhookSerializer(StrictSerializer):
     """Who is told how the task ended."""
 
     url = WebhookUrlField()
-    events = EventsField(default=WebhookEvent.values)
+    events = WebhookEventsField(default=WebhookEvent.values)
 
 
 class SubmissionSerializer(StrictSerializer):
@@ -81,8 +81,8 @@ class SubmissionSerializer(StrictSerializer):
     clients of facades, send fields that nobody chose.
     """
 
-    task_type = StrictChoiceField(sorted({entry.name for entry in registry.registered()}))
-    params = PassedOn()
+    task_type = StrictChoiceField(sorted({entry.name for entry in registry.get_task_types()}))
+    params = AnyField()
     priority = StrictIntegerField(
         min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0, help_text="The highest first."
     )
@@ -93,7 +93,7 @@ class SubmissionSerializer(StrictSerializer):
     )
     webhook = WebhookSerializer(default=None, allow_null=True, help_text="Who is told how the task ended.")
 
-    _model: ResolvedModel | None = None
+    _resolved_model: ResolvedModel | None = None
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the validated values; `params` by the serializer of its task type and provider."""
@@ -102,10 +102,12 @@ class SubmissionSerializer(StrictSerializer):
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            found |= details(error)
+            found |= get_field_errors(error)
         if isinstance(data, dict) and "params" in data:
-            self._model, wrong_model = _model(data["params"])
-            params = _params_serializer(data, self._model, self.context.get("caller", permissions.NOBODY))
+            self._resolved_model, wrong_model = _resolve_model(data["params"])
+            params = _build_params_serializer(
+                data, self._resolved_model, self.context.get("caller", permissions.NO_ACCESS)
+            )
             if params.is_valid() and not wrong_model:
                 values["params"] = params.validated_data
             else:
@@ -116,24 +118,24 @@ class SubmissionSerializer(StrictSerializer):
 
     def validate_webhook(self, webhook: dict[str, Any] | None) -> dict[str, Any] | None:
         """Refuse what could not be signed: a key has a secret of its own, the others share the server's."""
-        caller: Caller | None = self.context.get("caller")
+        caller: Principal | None = self.context.get("caller")
         has_key = caller is not None and caller.key_id is not None
         if webhook is not None and not has_key and settings.WEBHOOK_SECRET is None:
             raise serializers.ValidationError("This server has no WEBHOOK_SECRET to sign with.", code="unsigned")
         return webhook
 
-    def submission(self) -> Submission:
+    def build_submission(self) -> Submission:
         """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
         values = self.validated_data
         params = dict(values["params"])
         provider, seed = params.pop("provider"), params.pop("seed")
         params.pop("model_id", None)
-        model = self._model
+        model = self._resolved_model
         assert model is not None, "a valid submission has a model"
         # Who sends a seed wants just that picture again.
         batchable = seed is None if values["batchable"] is None else values["batchable"]
-        entry = registry.get(values["task_type"], provider)
-        sent = self._sent(entry)
+        entry = registry.get_task_type(values["task_type"], provider)
+        sent = self._get_explicit_params(entry)
         return Submission(
             task_type=values["task_type"],
             provider=provider,
@@ -141,75 +143,75 @@ class SubmissionSerializer(StrictSerializer):
             model_id=model.model_id,
             revision=model.revision,
             params=params,
-            seed=secrets.randbelow(SEEDS) if seed is None else seed,
+            seed=secrets.randbelow(SEED_COUNT) if seed is None else seed,
             priority=values["priority"],
-            batch_key=parameters.batch_key(entry, model.model_id, model.revision, params, sent=sent)
+            batch_key=parameters.build_batch_key(entry, model.model_id, model.revision, params, sent=sent)
             if batchable
             else "",
-            sent=sent,
-            uploads=tuple(parameters.uploads(entry, params).values()),
-            webhook=_webhook(values["webhook"]),
+            explicit_params=sent,
+            uploads=tuple(parameters.get_upload_ids(entry, params).values()),
+            webhook=_build_webhook(values["webhook"]),
         )
 
-    def _sent(self, entry: TaskType) -> frozenset[str]:
+    def _get_explicit_params(self, entry: TaskType) -> frozenset[str]:
         meant = self.initial_data["params"].keys() if self.context.get("meant") else ()
-        return parameters.refusable(entry).intersection(meant)
+        return parameters.get_optional_support(entry).intersection(meant)
 
 
-def _webhook(values: dict[str, Any] | None) -> Webhook | None:
+def _build_webhook(values: dict[str, Any] | None) -> Webhook | None:
     if values is None:
         return None
     return Webhook(url=values["url"], events=tuple(dict.fromkeys(values["events"])))
 
 
-def recovered(content: bytes, caller: Caller) -> Recovered:
+def read_image_params(content: bytes, caller: Principal) -> ParsedMetadata:
     """Return the parameters that a picture's file tells; what this server can't take of them is ignored and told.
 
     Raises:
         UnreadablePicture: it tells none.
         ValidationError: nothing can be made of what it tells.
     """
-    told = metadata.read(content)
+    told = metadata.read_metadata(content)
     params = dict(told.params)
-    wrong = set(_errors(told.task_type, params, caller).get("params", {}))
-    if wrong & SIZE:
-        wrong |= SIZE
+    wrong = set(_find_errors(told.task_type, params, caller).get("params", {}))
+    if wrong & SIZE_PARAMS:
+        wrong |= SIZE_PARAMS
     ignored = {name: params.pop(name) for name in wrong & params.keys()}
-    if refused := _errors(told.task_type, params, caller):
+    if refused := _find_errors(told.task_type, params, caller):
         raise serializers.ValidationError(refused)
     return replace(told, params=params, ignored={**told.ignored, **ignored})
 
 
-def _errors(task_type: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+def _find_errors(task_type: str, params: dict[str, Any], caller: Principal) -> dict[str, Any]:
     body = {"task_type": task_type, "params": params}
     serializer = SubmissionSerializer(data=body, context={"caller": caller})
     return {} if serializer.is_valid() else dict(serializer.errors)
 
 
-def _params_serializer(
-    data: dict[str, Any], model: ResolvedModel | None, caller: Caller
+def _build_params_serializer(
+    data: dict[str, Any], model: ResolvedModel | None, caller: Principal
 ) -> serializers.Serializer[Any]:
     """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
     params = data["params"] if isinstance(data["params"], dict) else {}
     named = data.get("task_type"), params.get("provider", "diffusers")
-    entries = registry.registered()
+    entries = registry.get_task_types()
     entry = next((entry for entry in entries if (entry.name, entry.provider) == named), entries[0])
     defaults = {} if model is None else model.defaults
     fewer = None if model is None else model.max_images
     max_images = min(settings.MAX_IMAGES, fewer or settings.MAX_IMAGES)
-    folder = None if model is None else resolve.configuration(model.model_id, model.revision)
-    uploaded = partial(uploads.find, caller=caller)
-    return parameters.serializer(
+    folder = None if model is None else resolve.find_configuration(model.model_id, model.revision)
+    uploaded = partial(uploads.find_upload, caller=caller)
+    return parameters.build_serializer(
         entry, data["params"], defaults=defaults, max_images=max_images, folder=folder, uploaded=uploaded
     )
 
 
-def _model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
+def _resolve_model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
     """Return the model that is asked for, or what is wrong with its name."""
     name = params.get("model_id") if isinstance(params, dict) else None
     if name is not None and (not isinstance(name, str) or not name or "\0" in name or has_surrogate(name)):
         return None, {}  # refused by the field itself
     try:
-        return resolve.resolve(name), {}
-    except errors.ModelNotAllowed as error:
+        return resolve.resolve_model(name), {}
+    except errors.ModelNotAllowedError as error:
         return None, {"model_id": [serializers.ErrorDetail(str(error), code=error.code)]}

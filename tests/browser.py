@@ -18,7 +18,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.stack import ROOT, until
+from tests.stack import ROOT, wait_until
 
 FLAGS = [
     "--no-sandbox",
@@ -29,8 +29,8 @@ FLAGS = [
     "--no-first-run",
 ]
 EXECUTABLE = "/usr/bin/chromium"
-SHOTS = ROOT / "docs" / "screenshots"
-MAX_SHOT_BYTES = 450_000
+SCREENSHOTS = ROOT / "docs" / "screenshots"
+MAX_SCREENSHOT_BYTES = 450_000
 DESKTOP = {"width": 1400, "height": 860}
 PHONE = {"width": 360, "height": 760}
 # Every picture in sight, or that was asked for, has come; and nothing fades or moves any more but what always does.
@@ -43,11 +43,11 @@ Array.from(document.images).filter(image => image.loading !== "lazy" || image.ge
 """
 # Two cores are shared by browser, web server, worker and databases.
 expect.set_options(timeout=20_000)
-SERIOUS = {"serious", "critical"}
+SERIOUS_IMPACTS = {"serious", "critical"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class WatchedPage:
     """A page, what it asked for and what it complained about; `expected` matches complaints that a test provokes."""
 
     page: Page
@@ -58,13 +58,15 @@ class Watched:
     def __post_init__(self) -> None:
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self._note(message.type, message.text, message.location["url"]))
+        self.page.on(
+            "console", lambda message: self._record_complaint(message.type, message.text, message.location["url"])
+        )
 
-    def _note(self, kind: str, text: str, url: str) -> None:
+    def _record_complaint(self, kind: str, text: str, url: str) -> None:
         if kind == "error" and not url.endswith("/favicon.ico"):
             self.complaints.append(f"{text} {url}")
 
-    def check(self) -> None:
+    def assert_clean(self) -> None:
         """Fail for a request that left the server, and for a complaint that nobody expected."""
         server = urlsplit(self.page.url).netloc
         asked = [url for url in self.requested if not url.startswith(("data:", "blob:"))]
@@ -74,7 +76,7 @@ class Watched:
         assert not unexpected, unexpected
 
 
-OpenPage = Callable[..., Watched]
+OpenPage = Callable[..., WatchedPage]
 
 
 @pytest.fixture(scope="module")
@@ -93,55 +95,55 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
     """Return a function that opens a page of a server in a fresh context; its options are Playwright's."""
-    opened: list[Watched] = []
+    opened: list[WatchedPage] = []
 
-    def new(server: str, **options: Any) -> Watched:
+    def new(server: str, **options: Any) -> WatchedPage:
         context = chromium.new_context(**{"base_url": server, "viewport": DESKTOP, **options})
-        opened.append(Watched(page=context.new_page()))
+        opened.append(WatchedPage(page=context.new_page()))
         return opened[-1]
 
     yield new
     for watched in opened:
-        watched.check()
+        watched.assert_clean()
         watched.page.context.close()
 
 
 def wait_until_loaded(page: Page) -> None:
     """Wait for what the page shows; by hand, as Playwright's own way needs a policy that lets strings be run."""
-    until(lambda: page.evaluate(LOADED), bool)
+    wait_until(lambda: page.evaluate(LOADED), bool)
 
 
-def widths(page: Page, selector: str) -> list[int]:
+def get_image_widths(page: Page, selector: str) -> list[int]:
     """Return how wide in pixels the pictures' files are; 0 is one that did not load."""
     wait_until_loaded(page)
     found: list[int] = page.locator(selector).evaluate_all("all => all.map(image => image.naturalWidth)")
     return found
 
 
-def shoot(page: Page, name: str) -> None:
+def take_screenshot(page: Page, name: str) -> None:
     """Keep what the viewport shows as a picture for the docs."""
     wait_until_loaded(page)
     picture = Image.open(io.BytesIO(page.screenshot()))
-    picture.save(SHOTS / name, optimize=True)
+    picture.save(SCREENSHOTS / name, optimize=True)
     scale: float = page.evaluate("devicePixelRatio")
     assert page.viewport_size is not None
-    check_shot(name, round(page.viewport_size["width"] * scale))
+    check_screenshot(name, round(page.viewport_size["width"] * scale))
 
 
-def check_shot(name: str, width: int) -> None:
+def check_screenshot(name: str, width: int) -> None:
     """Fail when a picture for the docs is not what it should be."""
-    shot = SHOTS / name
-    assert shot.stat().st_size < MAX_SHOT_BYTES
+    shot = SCREENSHOTS / name
+    assert shot.stat().st_size < MAX_SCREENSHOT_BYTES
     with Image.open(shot) as picture:
         assert (picture.format, picture.width) == ("PNG", width)
 
 
-def violations(page: Page) -> list[str]:
+def find_axe_violations(page: Page) -> list[str]:
     """Return what axe-core finds serious or critical, with the elements that it means."""
     found = Axe().run(page).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
         for rule in found
-        if rule["impact"] in SERIOUS
+        if rule["impact"] in SERIOUS_IMPACTS
         for node in rule["nodes"]
     ]

@@ -10,11 +10,11 @@ from tasks_app.queue import lifecycle
 
 def claim_one(**how: Any) -> Task | None:
     """Claim as a worker does, for tests whose tasks run alone."""
-    tasks = lifecycle.claim(**how)
+    tasks = lifecycle.claim_batch(**how)
     assert len(tasks) <= 1
     return tasks[0] if tasks else None
 
 
 def succeed_one(claim: Claim, images: Sequence[StoredImage], *, revision: str = "", **more: Any) -> bool:
     """End one task with these pictures."""
-    return bool(lifecycle.succeed([Success(claim=claim, images=tuple(images), revision=revision, **more)]))
+    return bool(lifecycle.mark_succeeded([Success(claim=claim, images=tuple(images), revision=revision, **more)]))

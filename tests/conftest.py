@@ -87,7 +87,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def _redis_is_asked_again() -> Iterator[None]:
     """Let no test wait for the silence that another one's outage began."""
     yield
-    progress._silent_until = 0.0
+    progress._breaker_open_until = 0.0
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +152,8 @@ def undrained() -> Iterator[None]:
     from tasks_app.worker import shutdown
 
     yield
-    shutdown.asked.clear()
-    shutdown.hurried.clear()
+    shutdown.requested.clear()
+    shutdown.deadline_passed.clear()
 
 
 @pytest.fixture

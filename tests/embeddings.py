@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 WIDTH = 16
 
 
-def save(folder: Path, name: str, *keys: str, rows: int = 2, width: int = WIDTH, seed: int = 0) -> Path:
+def save_embedding(folder: Path, name: str, *keys: str, rows: int = 2, width: int = WIDTH, seed: int = 0) -> Path:
     """Write an embedding's file, for one text encoder if no keys are given."""
     folder.mkdir(exist_ok=True)
     dice = torch.Generator().manual_seed(seed)

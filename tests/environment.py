@@ -39,10 +39,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 def pytest_load_initial_conftests() -> None:
     """Start the servers before pytest-django reads the settings."""
     ROOT.chmod(0o755)  # PostgreSQL runs as another user when this is root
-    atexit.register(_leave_nothing)
-    _servers.enter_context(embedded.started(ROOT / "var"))
+    atexit.register(_clean_up)
+    _servers.enter_context(embedded.run_services(ROOT / "var"))
 
 
-def _leave_nothing() -> None:
+def _clean_up() -> None:
     _servers.close()
     shutil.rmtree(ROOT, ignore_errors=True)

@@ -14,7 +14,7 @@ import httpx2
 
 
 @dataclass(kw_only=True)
-class Seen:
+class SeenEvent:
     """One event, or a comment."""
 
     name: str = ""
@@ -33,7 +33,7 @@ class Listener(threading.Thread):
         self._connection.request("GET", path, headers=dict(headers or {}))
         self._answer = self._connection.getresponse()
         self.status, self.headers = self._answer.status, self._answer.headers
-        self.seen: list[Seen] = []
+        self.seen: list[SeenEvent] = []
         self.retry = 0
 
     def __enter__(self) -> Self:
@@ -52,13 +52,13 @@ class Listener(threading.Thread):
         lines: list[str] = []
         while line := self._answer.readline().decode():
             if line == "\n":
-                self._take(lines)
+                self._parse_event(lines)
                 lines = []
             else:
                 lines.append(line.rstrip("\n"))
 
-    def _take(self, lines: list[str]) -> None:
-        one = Seen()
+    def _parse_event(self, lines: list[str]) -> None:
+        one = SeenEvent()
         for line in lines:
             name, _, value = line.partition(": ")
             match name:
@@ -75,11 +75,11 @@ class Listener(threading.Thread):
         if one.name or one.comment:
             self.seen.append(one)
 
-    def named(self, *names: str) -> list[Seen]:
+    def events_named(self, *names: str) -> list[SeenEvent]:
         """Return the events of these names."""
         return [one for one in list(self.seen) if one.name in names]
 
     @property
-    def names(self) -> list[str]:
+    def event_names(self) -> list[str]:
         """Return the names of all events; comments, which come where it is silent for long, have none."""
         return [one.name for one in list(self.seen) if one.name]

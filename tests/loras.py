@@ -7,29 +7,33 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
-ATTENTION = ("to_q", "to_v", "q_proj", "v_proj")
+ATTENTION_LAYERS = ("to_q", "to_v", "q_proj", "v_proj")
 RANK = 2
 
 
-def layers(pipeline: DiffusionPipeline, part: str) -> dict[str, torch.nn.Linear]:
+def find_layers(pipeline: DiffusionPipeline, part: str) -> dict[str, torch.nn.Linear]:
     """Return by name those of a part's layers that LoRAs are usually for."""
     found = getattr(pipeline, part).named_modules()
-    return {name: layer for name, layer in found if name.rpartition(".")[2] in ATTENTION and hasattr(layer, "weight")}
+    return {
+        name: layer for name, layer in found if name.rpartition(".")[2] in ATTENTION_LAYERS and hasattr(layer, "weight")
+    }
 
 
-def weights(pipeline: DiffusionPipeline, *parts: str, seed: int = 0, scale: float = 1.0) -> dict[str, torch.Tensor]:
+def make_weights(
+    pipeline: DiffusionPipeline, *parts: str, seed: int = 0, scale: float = 1.0
+) -> dict[str, torch.Tensor]:
     """Return the two matrices of each layer, under PEFT's names behind those of the parts."""
     dice = torch.Generator().manual_seed(seed)
     made: dict[str, torch.Tensor] = {}
     for part in parts:
-        for name, layer in layers(pipeline, part).items():
+        for name, layer in find_layers(pipeline, part).items():
             taken, given = torch.Size((RANK, layer.in_features)), torch.Size((layer.out_features, RANK))
             made[f"{part}.{name}.lora_A.weight"] = torch.randn(taken, generator=dice) * scale
             made[f"{part}.{name}.lora_B.weight"] = torch.randn(given, generator=dice) * scale
     return made
 
 
-def save(folder: Path, name: str, tensors: dict[str, torch.Tensor], **told: Any) -> Path:
+def save_lora(folder: Path, name: str, tensors: dict[str, torch.Tensor], **told: Any) -> Path:
     """Write a LoRA's file."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.safetensors"

@@ -9,67 +9,71 @@ from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator, FormatChecker
 
 Schema = dict[str, Any]
-OPEN = {"allOf", "contentSchema"}  # what is put together of several objects
+OPEN_KEYWORDS = {"allOf", "contentSchema"}  # what is put together of several objects
 
 
 @cache
-def schema() -> Schema:
+def get_schema() -> Schema:
     """Return the schema of a server with the tests' settings."""
     found: Schema = SchemaGenerator().get_schema(public=True)
     return found
 
 
-def url_names(patterns: Iterable[Any]) -> set[str]:
+def find_url_names(patterns: Iterable[Any]) -> set[str]:
     """Return the names of all URLs, those of nested lists too."""
-    nested = [url_names(pattern.url_patterns) for pattern in patterns if isinstance(pattern, URLResolver)]
+    nested = [find_url_names(pattern.url_patterns) for pattern in patterns if isinstance(pattern, URLResolver)]
     return {pattern.name for pattern in patterns if not isinstance(pattern, URLResolver)}.union(*nested)
 
 
-def component(reference: Schema) -> Schema:
+def resolve_component(reference: Schema) -> Schema:
     """Return what a reference leads to; anything else as it is."""
     if "$ref" not in reference:
         return reference
     kind, name = reference["$ref"].split("/")[-2:]
-    found: Schema = schema()["components"][kind][name]
+    found: Schema = get_schema()["components"][kind][name]
     return found
 
 
-def problems(part: Schema, value: Any, *, closed: bool = True) -> list[str]:
+def find_problems(part: Schema, value: Any, *, closed: bool = True) -> list[str]:
     """Return what is wrong with a value; closed, members that the schema does not name are, too."""
-    components = schema()["components"]
-    whole = {**part, "components": _closed(components) if closed else components}
+    components = get_schema()["components"]
+    whole = {**part, "components": _close_objects(components) if closed else components}
     validator = Draft202012Validator(whole, format_checker=FormatChecker())
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
-def check_answer(method: str, path: str, answer: Any) -> None:
+def check_response(method: str, path: str, answer: Any) -> None:
     """Fail when an answer of Django's client, or of an HTTP client's, is not as the operation's schema says."""
-    operation = schema()["paths"][path][method.lower()]
+    operation = get_schema()["paths"][path][method.lower()]
     assert str(answer.status_code) in operation["responses"], f"{answer.status_code} is not documented"
-    response = component(operation["responses"][str(answer.status_code)])
+    response = resolve_component(operation["responses"][str(answer.status_code)])
     for name, header in response.get("headers", {}).items():
-        assert name in answer.headers or name.lower() in answer.headers or not component(header).get("required"), (
-            f"{name} is missing"
-        )
+        assert (
+            name in answer.headers or name.lower() in answer.headers or not resolve_component(header).get("required")
+        ), f"{name} is missing"
     content: Mapping[str, Schema] = response.get("content", {})
     kind = answer.headers.get("content-type", "").partition(";")[0]
     assert not content or kind in content, f"{kind} is not documented"
     if kind.endswith("json") and content:
-        assert not problems(content[kind]["schema"], answer.json()), problems(content[kind]["schema"], answer.json())
+        assert not find_problems(content[kind]["schema"], answer.json()), find_problems(
+            content[kind]["schema"], answer.json()
+        )
 
 
 def check_event(name: str, data: Mapping[str, Any]) -> None:
     """Fail when the data of a stream's event are not as the schema says."""
-    shapes = {one["properties"]["event"]["const"]: one for one in schema()["components"]["schemas"]["Event"]["oneOf"]}
-    found = problems(shapes[name]["properties"]["data"]["contentSchema"], data, closed=False)
+    shapes = {
+        one["properties"]["event"]["const"]: one for one in get_schema()["components"]["schemas"]["Event"]["oneOf"]
+    }
+    found = find_problems(shapes[name]["properties"]["data"]["contentSchema"], data, closed=False)
     assert not found, found
 
 
-def _closed(part: Any) -> Any:
+def _close_objects(part: Any) -> Any:
     if isinstance(part, list):
-        return [_closed(inner) for inner in part]
+        return [_close_objects(inner) for inner in part]
     if not isinstance(part, dict):
         return part
-    closed = {name: inner if name in OPEN else _closed(inner) for name, inner in part.items()}
+    closed = {name: inner if name in OPEN_KEYWORDS else _close_objects(inner) for name, inner in part.items()}
     is_object = part.get("type") == "object" and isinstance(part.get("properties"), dict)
     return {"additionalProperties": False, **closed} if is_object else closed

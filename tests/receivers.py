@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from typing import Any
 
-Answering = Callable[[BaseHTTPRequestHandler], None]
+Responder = Callable[[BaseHTTPRequestHandler], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +28,15 @@ class Receiver:
         self.port, self.scheme = port, scheme
         self.calls: SimpleQueue[Call] = SimpleQueue()
 
-    def url(self, host: str = "127.0.0.1") -> str:
+    def build_url(self, host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{host}:{self.port}/hook?x=1"
 
-    def next(self) -> Call:
+    def wait_for_call(self) -> Call:
         """Wait for the next call."""
         return self.calls.get(timeout=30)
 
 
-def status(number: int, **headers: str) -> Answering:
+def respond_with(number: int, **headers: str) -> Responder:
     """Answer with a status and no body."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -50,9 +50,9 @@ def status(number: int, **headers: str) -> Answering:
 
 
 @contextmanager
-def receiving(*answers: Answering, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+def run_receiver(*answers: Responder, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Listen, and answer one call after another like this; the last answer serves all that follow."""
-    waiting = list(answers or [status(204)])
+    waiting = list(answers or [respond_with(204)])
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -16,7 +16,7 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_ALONE = {
+_TOP_LEVEL = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "conv_in": "input_blocks.0.0",
@@ -26,9 +26,9 @@ _ALONE = {
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def save(folder: Path, path: Path, *, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> Path:
+def save_single_file(folder: Path, path: Path, *, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> Path:
     """Write these parts of a pipeline's folder as one checkpoint."""
-    layouts = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+    layouts = {"unet": convert_unet, "vae": convert_vae, "text_encoder": convert_text_encoder}
     weights: dict[str, Tensor] = {}
     for part in parts:
         weights |= layouts[part](load_file(next((folder / part).glob("*.safetensors"))))
@@ -36,17 +36,17 @@ def save(folder: Path, path: Path, *, parts: tuple[str, ...] = ("unet", "vae", "
     return path
 
 
-def unet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert_unet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"model.diffusion_model.{_unet_name(name)}": weight for name, weight in weights.items()}
 
 
 def _unet_name(name: str, layers: int = 1) -> str:
-    for ours, theirs in _ALONE.items():
+    for ours, theirs in _TOP_LEVEL.items():
         if name.startswith(f"{ours}."):
             return theirs + name.removeprefix(ours)
     if found := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", name):
         kind, index, rest = found.groups()
-        return f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}.{_inner(kind, rest)}"
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}.{_inner_name(kind, rest)}"
     found = re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", name)
     assert found, name
     way, block, kind, index, rest = found.groups()
@@ -56,15 +56,17 @@ def _unet_name(name: str, layers: int = 1) -> str:
     if kind == "upsamplers":  # the tiny one's first block up has attention before it
         return f"output_blocks.{each * int(block) + layers}.2.{rest}"
     place = each * int(block) + int(index) + (1 if way == "down" else 0)
-    return f"{'input' if way == 'down' else 'output'}_blocks.{place}.{int(kind == 'attentions')}.{_inner(kind, rest)}"
+    return (
+        f"{'input' if way == 'down' else 'output'}_blocks.{place}.{int(kind == 'attentions')}.{_inner_name(kind, rest)}"
+    )
 
 
-def _inner(kind: str, rest: str) -> str:
+def _inner_name(kind: str, rest: str) -> str:
     module, _, leaf = rest.rpartition(".")
     return f"{_RESNET[module]}.{leaf}" if kind == "resnets" else rest
 
 
-def vae(weights: dict[str, Tensor], blocks: int = 2) -> dict[str, Tensor]:
+def convert_vae(weights: dict[str, Tensor], blocks: int = 2) -> dict[str, Tensor]:
     found = {}
     for name, weight in weights.items():
         attention = ".attentions." in name and "group_norm" not in name and name.endswith("weight")
@@ -85,7 +87,7 @@ def _vae_name(name: str, blocks: int) -> str:
     return re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda found: f"up.{blocks - 1 - int(found[1])}.upsample", name)
 
 
-def text_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert_text_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = "cond_stage_model.transformer.text_model."
     return {prefix + name.removeprefix("text_model."): weight for name, weight in weights.items()}
 

@@ -17,16 +17,16 @@ import httpx2
 from django.conf import settings
 from django.db import connection
 
-from project.keeper import Kept
+from project.keeper import WatchedProcess
 from tests.chaos.processes import Child
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
 Seen = TypeVar("Seen")
 
 
-_kept: list[socket.socket] = []
+_reserved_ports: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -34,11 +34,11 @@ def free_port() -> int:
     probe = socket.socket()
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     probe.bind(("127.0.0.1", 0))
-    _kept.append(probe)
+    _reserved_ports.append(probe)
     return int(probe.getsockname()[1])
 
 
-def environment(**more: str) -> dict[str, str]:
+def build_environment(**more: str) -> dict[str, str]:
     """Return what the parts need to find this run's test database."""
     database = connection.settings_dict
     host = quote(str(database["HOST"]), safe="")
@@ -52,7 +52,7 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def until(look: Callable[[], Seen], good: Callable[[Seen], object], *, patience: float = PATIENCE_SECONDS) -> Seen:
+def wait_until(look: Callable[[], Seen], good: Callable[[Seen], object], *, patience: float = TIMEOUT_SECONDS) -> Seen:
     """Look again and again until what is seen is good."""
     give_up = time.monotonic() + patience
     while True:
@@ -68,11 +68,11 @@ class Stack:
     """The running parts."""
 
     api: httpx2.Client
-    web: Kept
-    worker: Kept
+    web: WatchedProcess
+    worker: WatchedProcess
     logs: Path
 
-    def post(self, prompt: str, *, path: str = "/task", priority: int = 0, **params: Any) -> dict[str, Any]:
+    def submit_task(self, prompt: str, *, path: str = "/task", priority: int = 0, **params: Any) -> dict[str, Any]:
         """Queue a task of the demo model, unless the parameters say otherwise."""
         body = {
             "task_type": "text-to-image",
@@ -84,22 +84,22 @@ class Stack:
         task: dict[str, Any] = answer.json()
         return task
 
-    def get(self, task: dict[str, Any]) -> dict[str, Any]:
+    def get_task(self, task: dict[str, Any]) -> dict[str, Any]:
         """Return the task as it is now."""
         found: dict[str, Any] = self.api.get(f"/task/{task['id']}").raise_for_status().json()
         return found
 
-    def finish(self, task: dict[str, Any]) -> dict[str, Any]:
+    def wait_for_task(self, task: dict[str, Any]) -> dict[str, Any]:
         """Wait for the task's end."""
-        return until(lambda: self.get(task), lambda now: now["finished_at"])
+        return wait_until(lambda: self.get_task(task), lambda now: now["finished_at"])
 
-    def picture(self, task: dict[str, Any], index: int = 0) -> bytes:
+    def get_image(self, task: dict[str, Any], index: int = 0) -> bytes:
         """Return a picture's bytes."""
         return self.api.get(f"/task/{task['id']}/images/{index}").raise_for_status().content
 
 
 @contextmanager
-def part(log: Path, env: Mapping[str, str], *arguments: str) -> Iterator[Child]:
+def run_process(log: Path, env: Mapping[str, str], *arguments: str) -> Iterator[Child]:
     """Run a Python program as a part of the service."""
     with log.open("wb") as output:
         child = Child([sys.executable, *arguments], env=env, cwd=ROOT, output=output)
@@ -110,33 +110,33 @@ def part(log: Path, env: Mapping[str, str], *arguments: str) -> Iterator[Child]:
 
 
 @contextmanager
-def serving(logs: Path, env: Mapping[str, str]) -> Iterator[tuple[httpx2.Client, Child]]:
+def run_web(logs: Path, env: Mapping[str, str]) -> Iterator[tuple[httpx2.Client, Child]]:
     """Run a web server alone."""
     port = free_port()
     uvicorn = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
     with (
-        part(logs / "web.log", env, *uvicorn, "--timeout-graceful-shutdown=5", "--no-access-log") as web,
+        run_process(logs / "web.log", env, *uvicorn, "--timeout-graceful-shutdown=5", "--no-access-log") as web,
         httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
     ):
-        until(lambda: _status(api), lambda status: status == 200)
+        wait_until(lambda: _get_ready_status(api), lambda status: status == 200)
         yield api, web
 
 
 @contextmanager
-def running(logs: Path, env: Mapping[str, str]) -> Iterator[Stack]:
+def run_stack(logs: Path, env: Mapping[str, str]) -> Iterator[Stack]:
     """Run a web server and a worker."""
-    with part(logs / "worker.log", env, "manage.py", "rundramatiq") as worker, serving(logs, env) as (api, web):
+    with run_process(logs / "worker.log", env, "manage.py", "rundramatiq") as worker, run_web(logs, env) as (api, web):
         yield Stack(api=api, web=web, worker=worker, logs=logs)
 
 
 @contextmanager
-def worker(logs: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+def run_worker(logs: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker that writes its log to a file; kill what is left of it."""
     with (logs / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "rundramatiq"],
             cwd=ROOT,
-            env=environment(**variables),
+            env=build_environment(**variables),
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -149,7 +149,7 @@ def worker(logs: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _status(api: httpx2.Client) -> int:
+def _get_ready_status(api: httpx2.Client) -> int:
     try:
         return api.get("/readyz").status_code
     except httpx2.TransportError:

@@ -11,5 +11,8 @@ def test_files_of_safetensors_are_loras_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "e.safetensors").touch()
-    assert addon_files.paths(tmp_path) == {"a.v2": tmp_path / "a.v2.safetensors", "b": tmp_path / "b.safetensors"}
-    assert addon_files.paths(tmp_path / "nowhere") == {}
+    assert addon_files.get_addon_paths(tmp_path) == {
+        "a.v2": tmp_path / "a.v2.safetensors",
+        "b": tmp_path / "b.safetensors",
+    }
+    assert addon_files.get_addon_paths(tmp_path / "nowhere") == {}

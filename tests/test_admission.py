@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 def make_key(**limits: Any) -> tuple[ApiKey, Client]:
     user, _ = User.objects.get_or_create(username="ada")
     name = f"key {ApiKey.objects.count()}"
-    key, token = api_keys.create(user=user, name=name, scopes=[Scope.READ, Scope.SUBMIT], **limits)
+    key, token = api_keys.create_api_key(user=user, name=name, scopes=[Scope.READ, Scope.SUBMIT], **limits)
     return key, Client(headers={"authorization": f"Bearer {token}"})
 
 
@@ -106,10 +106,10 @@ def test_a_running_cap_of_the_settings_holds_keys_and_nobody_else(
     tasks = [make_task(key_id=key.pk), make_task(key_id=key.pk), make_task(), make_task()]
     claimed = [claim_one(worker="w:1", lease_seconds=30) for _ in tasks]
     assert [task and task.pk for task in claimed] == [tasks[0].pk, tasks[2].pk, tasks[3].pk, None]
-    assert lifecycle.claimable(worker="w:1") is None
+    assert lifecycle.find_claimable(worker="w:1") is None
     claim = lifecycle.Claim(task_id=tasks[0].pk, attempt=1)
-    assert lifecycle.fail(claim, code="internal", message="no")
-    assert lifecycle.claimable(worker="w:1") == tasks[1].pk
+    assert lifecycle.mark_failed(claim, code="internal", message="no")
+    assert lifecycle.find_claimable(worker="w:1") == tasks[1].pk
 
 
 def test_the_same_request_again_is_the_same_task_whatever_its_spelling(db: None) -> None:
@@ -154,15 +154,15 @@ def test_what_is_no_name_is_refused_by_its_header(db: None, name: str) -> None:
 
 def test_names_are_forgotten_after_a_day(db: None) -> None:
     answer = post(Client(), idempotency_key="a")
-    admission.forget()
+    admission.purge_expired_keys()
     assert IdempotencyKey.objects.count() == 1
     IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=24, seconds=1))
-    admission.forget()
+    admission.purge_expired_keys()
     assert post(Client(), idempotency_key="a").json()["id"] != answer.json()["id"]
 
 
 def test_a_deleted_task_frees_its_name(db: None) -> None:
     first = post(Client(), idempotency_key="a").json()["id"]
-    lifecycle.cancel(first)
-    assert lifecycle.delete(first)
+    lifecycle.cancel_task(first)
+    assert lifecycle.delete_tasks(first)
     assert post(Client(), idempotency_key="a").json()["id"] != first

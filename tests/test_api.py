@@ -22,7 +22,7 @@ from tasks_app.events import progress
 from tasks_app.images import storage
 from tasks_app.models import DiffusionModel, Task
 from tasks_app.queue import lifecycle
-from tests.acting import store
+from tests.acting import store_images
 from tests.claims import succeed_one
 
 MakeTask = Callable[..., Task]
@@ -448,16 +448,16 @@ def test_a_cancel_answers_with_the_task_whatever_its_state(client: Client, claim
 def test_a_running_task_shows_live_progress_of_its_own_attempt_only(client: Client, claimed: MakeTask) -> None:
     task = claimed(total_steps=20)
     live = {"phase": "denoising", "step": 7, "total_steps": 20, "percent": 35, "eta_seconds": 1.5}
-    progress.publish(task.pk, "progress", {"attempt": 1, **live})
+    progress.publish_event(task.pk, "progress", {"attempt": 1, **live})
     assert client.get(f"/task/{task.pk}").json()["progress"] == live
-    progress.publish(task.pk, "progress", {"attempt": 2, **live})
+    progress.publish_event(task.pk, "progress", {"attempt": 2, **live})
     assert client.get(f"/task/{task.pk}").json()["progress"]["step"] == 0
 
 
 def test_a_failed_task_says_code_and_message_but_no_traceback(client: Client, claimed: MakeTask) -> None:
     task = claimed()
     claim = Claim(task_id=task.pk, attempt=1)
-    lifecycle.fail(claim, code="out_of_memory", message="Too large.", traceback="File /secret/place")
+    lifecycle.mark_failed(claim, code="out_of_memory", message="Too large.", traceback="File /secret/place")
     answer = client.get(f"/task/{task.pk}")
     assert answer.json()["error"] == {"code": "out_of_memory", "message": "Too large.", "retryable": True}
     assert "secret" not in answer.content.decode()
@@ -504,7 +504,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
 
 def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: MakeTask, settings: Any) -> None:
     task = claimed()
-    stored = store(Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))])
+    stored = store_images(Claim(task_id=task.pk, attempt=1), [GeneratedImage(seed=1, image=Image.new("RGB", (32, 32)))])
     succeed_one(Claim(task_id=task.pk, attempt=1), stored)
     settings.X_ACCEL_LOCATION = "/_pictures/"
     answer = client.get(f"/task/{task.pk}/images/0")
@@ -517,7 +517,7 @@ def test_a_picture_that_the_proxy_sends_is_only_named(client: Client, claimed: M
 def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeTask) -> None:
     task = claimed()
     picture = GeneratedImage(seed=1, image=Image.new("RGB", (640, 320), "red"))
-    stored = store(Claim(task_id=task.pk, attempt=1), [picture])
+    stored = store_images(Claim(task_id=task.pk, attempt=1), [picture])
     succeed_one(Claim(task_id=task.pk, attempt=1), stored)
     url = client.get(f"/task/{task.pk}").json()["images"][0]["thumbnail_url"]
     answer = client.get(url)
@@ -528,7 +528,7 @@ def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeT
     Path(default_storage.path(stored[0].name)).write_bytes(b"\x89PNG\r\n\x1a\ncut off")
     damaged = client.get(url)
     assert (damaged.status_code, damaged.json()["error"]["message"]) == (404, "The picture's file is damaged.")
-    storage.discard(stored)
+    storage.discard_images(stored)
     assert client.get(url).status_code == 404
 
 
@@ -559,11 +559,11 @@ def test_the_list_costs_the_same_number_of_queries_for_any_number_of_tasks(
             client.get("/task")
         return len(captured)
 
-    services.cancel(claimed().pk)
+    services.cancel_task(claimed().pk)
     make_task(priority=-9)
     few = queries()
     for _ in range(5):
         task = claimed()
-        lifecycle.fail(Claim(task_id=task.pk, attempt=1), code="internal", message="")
+        lifecycle.mark_failed(Claim(task_id=task.pk, attempt=1), code="internal", message="")
         make_task(priority=-9)
     assert queries() == few

@@ -48,7 +48,7 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_web_never_loads_torch(db: None) -> None:
-    done = run(sys.executable, "-c", WEB, **stacks.environment())
+    done = run(sys.executable, "-c", WEB, **stacks.build_environment())
     assert done.returncode == 0, done.stderr
     modules = set(done.stdout.strip().splitlines()[-1].split(","))
     assert {"django", "rest_framework", "unfold", "tasks_app"} <= modules

@@ -16,18 +16,18 @@ from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
 from tasks_app import errors
-from tasks_app.engine.handler import Report
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import GenerationRequest, Progress
 from tasks_app.images import metadata
 from tasks_app.images.storage import DurableStorage
 from tasks_app.models import DiffusionModel, Status, Task, TaskImage
 from tasks_app.queue import dispatch, lifecycle
 from tasks_app.worker import engines, saver, shutdown, supervisor
-from tasks_app.worker.warm_models import Warmth
+from tasks_app.worker.warm_models import CapacityTracker
 from tests import tiny
 from tests.fake import handler as fake
 from tests.fake import storage as waiting_storage
-from tests.stack import until, worker
+from tests.stack import run_worker, wait_until
 
 MakeTask = Callable[..., Task]
 Behave = Callable[[str, fake.Behaviour], str]
@@ -38,12 +38,12 @@ KEY = "1" * 32
 @pytest.fixture(autouse=True)
 def _settings(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.MAX_BATCH, settings.HEARTBEAT_SECONDS = 4, 0.05
-    monkeypatch.setattr(supervisor, "_warmth", Warmth())
+    monkeypatch.setattr(supervisor, "_capacity_tracker", CapacityTracker())
 
 
 @pytest.fixture
 def engine() -> Iterator[Any]:
-    engine: Any = engines.handler("text-to-image", "fake")
+    engine: Any = engines.get_handler("text-to-image", "fake")
     engine.calls.clear()
     return engine
 
@@ -69,7 +69,7 @@ def statuses(tasks: list[Task]) -> list[str]:
     return [row(task).status for task in tasks]
 
 
-def until_stopped(request: GenerationRequest, report: Report) -> None:
+def until_stopped(request: GenerationRequest, report: ProgressCallback) -> None:
     """Report the first step for as long as nobody stops the run."""
     waiting = threading.Event()
     while not waiting.wait(0.01):
@@ -84,12 +84,12 @@ class CancelingStorage(DurableStorage):
     def _save(self, name: str, content: Any) -> str:
         saved = super()._save(name, content)
         if str(self.victim) in name:
-            lifecycle.cancel(self.victim)
+            lifecycle.cancel_task(self.victim)
         return saved
 
 
 def failing(error: Exception) -> fake.Behaviour:
-    def fail(request: GenerationRequest, report: Report) -> None:
+    def fail(request: GenerationRequest, report: ProgressCallback) -> None:
         raise error
 
     return fail
@@ -99,7 +99,7 @@ def test_tasks_run_in_one_call_and_each_gets_its_own_pictures_progress_and_end(
     batch: Callable[..., list[Task]], engine: Any, events: Events
 ) -> None:
     tasks = batch("one", "two", "three", num_images=1)
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert engine.calls == [["one", "two", "three"]]
     for task in tasks:
         after, stream = row(task), events(task.pk)
@@ -107,7 +107,7 @@ def test_tasks_run_in_one_call_and_each_gets_its_own_pictures_progress_and_end(
         assert [data["step"] for _, data in stream if data.get("phase") == "denoising"] == [1, 2, 3, 4]
         assert [data["status"] for event, data in stream if event == "status"] == ["running", "succeeded"]
         with TaskImage.objects.get(task=task).file.open() as file:
-            found = metadata.read(file.read())
+            found = metadata.read_metadata(file.read())
         assert (found.params["prompt"], found.params["seed"]) == (task.params["prompt"], task.seed)
 
 
@@ -118,8 +118,8 @@ def test_a_cancel_of_one_ends_it_while_the_others_run_on(
     tasks = batch(behave("cancels the second", lambda *_: None), "two", "three")
     seen: list[str] = []
 
-    def cancel_and_go_on(request: GenerationRequest, report: Report) -> None:
-        lifecycle.cancel(tasks[1].pk)
+    def cancel_and_go_on(request: GenerationRequest, report: ProgressCallback) -> None:
+        lifecycle.cancel_task(tasks[1].pk)
         waiting = threading.Event()
         while row(tasks[1]).status != Status.CANCELED:
             report(Progress(phase="denoising", step=1, total_steps=request.steps))
@@ -128,7 +128,7 @@ def test_a_cancel_of_one_ends_it_while_the_others_run_on(
         connection.close()
 
     behave("cancels the second", cancel_and_go_on)
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert seen == ["running", "canceled", "running"]
     assert statuses(tasks) == ["succeeded", "canceled", "succeeded"]
     assert not TaskImage.objects.filter(task=tasks[1]).exists()
@@ -138,14 +138,14 @@ def test_a_cancel_of_one_ends_it_while_the_others_run_on(
 def test_when_all_are_canceled_the_call_stops(batch: Callable[..., list[Task]], behave: Behave) -> None:
     tasks = batch("stops", "two")
 
-    def cancel_all(request: GenerationRequest, report: Report) -> None:
+    def cancel_all(request: GenerationRequest, report: ProgressCallback) -> None:
         for task in tasks:
-            lifecycle.cancel(task.pk)
+            lifecycle.cancel_task(task.pk)
         connection.close()
         until_stopped(request, report)
 
     behave("stops", cancel_all)
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert statuses(tasks) == ["canceled", "canceled"]
 
 
@@ -153,7 +153,7 @@ def test_when_all_are_canceled_the_call_stops(batch: Callable[..., list[Task]], 
 def test_one_whose_deadline_passes_is_ended_alone(batch: Callable[..., list[Task]], behave: Behave) -> None:
     tasks = batch("waits for the second", "two")
 
-    def pass_the_deadline(request: GenerationRequest, report: Report) -> None:
+    def pass_the_deadline(request: GenerationRequest, report: ProgressCallback) -> None:
         Task.objects.filter(pk=tasks[1].pk).update(deadline=Now() - timedelta(seconds=1))
         waiting = threading.Event()
         while row(tasks[1]).status == Status.RUNNING:
@@ -162,7 +162,7 @@ def test_one_whose_deadline_passes_is_ended_alone(batch: Callable[..., list[Task
         connection.close()
 
     behave("waits for the second", pass_the_deadline)
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert [(row(task).status, row(task).error_code) for task in tasks] == [("succeeded", ""), ("failed", "timed_out")]
 
 
@@ -170,16 +170,16 @@ def test_one_whose_deadline_passes_is_ended_alone(batch: Callable[..., list[Task
 def test_a_batch_that_is_drained_is_given_back_whole(batch: Callable[..., list[Task]], behave: Behave) -> None:
     tasks = batch("drains", "two")
 
-    def drain(request: GenerationRequest, report: Report) -> None:
-        shutdown.drain(0)
+    def drain(request: GenerationRequest, report: ProgressCallback) -> None:
+        shutdown.request_shutdown(0)
         until_stopped(request, report)
 
     behave("drains", drain)
     try:
-        assert supervisor.run_next()
+        assert supervisor.run_once()
     finally:
-        shutdown.asked.clear()
-        shutdown.hurried.clear()
+        shutdown.requested.clear()
+        shutdown.deadline_passed.clear()
     assert [(row(task).status, row(task).losses, row(task).batch_key) for task in tasks] == [("queued", 0, KEY)] * 2
 
 
@@ -187,7 +187,7 @@ def test_a_bad_task_takes_no_other_down_with_it(
     batch: Callable[..., list[Task]], behave: Behave, engine: Any, events: Events
 ) -> None:
     tasks = batch("one", behave("bad", failing(ValueError("no"))), "three")
-    while supervisor.run_next():
+    while supervisor.run_once():
         pass
     assert engine.calls == [["one", "bad", "three"], ["one"], ["bad"], ["three"]]
     assert [(row(task).status, row(task).attempt, row(task).losses) for task in tasks] == [
@@ -202,8 +202,8 @@ def test_a_bad_task_takes_no_other_down_with_it(
 def test_too_little_memory_lowers_how_many_run_together_until_one_alone_fails_of_it(
     batch: Callable[..., list[Task]], behave: Behave, engine: Any
 ) -> None:
-    tasks = batch("one", behave("large", failing(errors.OutOfMemory("Full."))), "three", "four", "five")
-    while supervisor.run_next():
+    tasks = batch("one", behave("large", failing(errors.OutOfMemoryError("Full."))), "three", "four", "five")
+    while supervisor.run_once():
         pass
     assert [len(call) for call in engine.calls] == [4, 2, 1, 1, 1, 1, 1]
     assert [row(task).error_code for task in tasks] == ["", "out_of_memory", "", "", ""]
@@ -216,7 +216,7 @@ def test_one_that_is_canceled_while_pictures_are_stored_is_canceled_alone(
     tasks = batch("one", "two", "three")
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tests.test_batches.CancelingStorage"}}
     CancelingStorage.victim = tasks[1].pk
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert statuses(tasks) == ["succeeded", "canceled", "succeeded"]
     told = [[data["status"] for event, data in events(task.pk) if event == "status"] for task in tasks]
     assert told == [["running", "succeeded"], ["running", "canceled"], ["running", "succeeded"]]
@@ -228,7 +228,7 @@ def test_one_that_is_canceled_while_pictures_are_stored_is_canceled_alone(
 def test_a_batch_ends_in_one_statement(batch: Callable[..., list[Task]]) -> None:
     tasks = batch("one", "two", "three")
     with CaptureQueriesContext(connection) as captured:
-        assert supervisor.run_next()
+        assert supervisor.run_once()
     ends = [query["sql"] for query in captured if "'succeeded'" in query["sql"] and "UPDATE" in query["sql"]]
     assert len(ends) == 1
     assert statuses(tasks) == ["succeeded"] * 3
@@ -241,7 +241,7 @@ def test_a_failing_storage_fails_the_task_whose_picture_it_refuses(
     tasks = batch("one", "two")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / str(tasks[0].pk)).write_text("in the way")
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert [(row(task).status, row(task).error_code) for task in tasks] == [
         ("failed", "storage_failed"),
         ("succeeded", ""),
@@ -258,11 +258,11 @@ def test_a_call_that_is_full_waits_for_no_company(
     elif "row" in why:
         DiffusionModel.objects.update_or_create(model_id="demo", defaults={"max_batch": 2})
     elif "memory" in why:
-        supervisor._warmth.learn("demo", 4)
+        supervisor._capacity_tracker.record_oom("demo", 4)
     tasks = batch("one", "two", "three")
     if "no other" in why:
         Task.objects.update(batch_key="")
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert engine.calls == ([["one"]] if "no other" in why else [["one", "two"]])
     assert row(tasks[2]).status == Status.QUEUED
 
@@ -274,11 +274,11 @@ def test_company_that_comes_while_a_worker_waits_runs_with_it(
 ) -> None:
     settings.BATCH_WAIT_MS = 3_600_000
     batch("one")
-    running = threading.Thread(target=lambda: (supervisor.run_next(), connection.close()))
+    running = threading.Thread(target=lambda: (supervisor.run_once(), connection.close()))
     running.start()
-    until(lambda: Task.objects.filter(status=Status.RUNNING).count(), bool)
+    wait_until(lambda: Task.objects.filter(status=Status.RUNNING).count(), bool)
     batch("two", "three")
-    shutdown.asked.set()  # nothing else ends the wait
+    shutdown.requested.set()  # nothing else ends the wait
     running.join()
     assert engine.calls == [["one", "two", "three"]]
 
@@ -287,46 +287,46 @@ def test_company_that_comes_while_a_worker_waits_runs_with_it(
 def test_the_next_call_begins_while_what_the_last_one_made_is_being_saved(
     make_task: MakeTask, behave: Behave, settings: Any, tmp_path: Path
 ) -> None:
-    local = {**settings.STORAGES["default"], "BACKEND": "tests.fake.storage.Waiting"}
+    local = {**settings.STORAGES["default"], "BACKEND": "tests.fake.storage.BlockingStorage"}
     settings.MEDIA_ROOT, settings.STORAGES = tmp_path, {**settings.STORAGES, "default": local}
     seen: list[tuple[bool, str]] = []
     first = make_task()
     second = make_task(params={"prompt": behave("second", lambda *_: look())})
 
     def look() -> None:
-        seen.append((waiting_storage.asked.wait(timeout=10), row(first).status))
+        seen.append((waiting_storage.save_started.wait(timeout=10), row(first).status))
         connection.close()
-        waiting_storage.free.set()
+        waiting_storage.may_save.set()
 
-    waiting_storage.free.clear()
-    waiting_storage.asked.clear()
+    waiting_storage.may_save.clear()
+    waiting_storage.save_started.clear()
     try:
-        supervisor.run_all()
+        supervisor.run_until_idle()
     finally:
-        waiting_storage.free.set()
-    saver.finish()
+        waiting_storage.may_save.set()
+    saver.flush_pending()
     assert seen == [(True, "running")]
     assert statuses([first, second]) == ["succeeded", "succeeded"]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_device_that_one_of_them_loses_costs_the_others_nothing_but_time(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path) as process:
+    with run_worker(tmp_path) as process:
         # With this one its first sweep is over, which may lock one of those that are to go together, as it is claimed.
         before = make_task()
-        dispatch.wake(before.pk)
-        until(lambda: row(before).status, lambda status: status == "succeeded")
+        dispatch.send_wake_up(before.pk)
+        wait_until(lambda: row(before).status, lambda status: status == "succeeded")
         with transaction.atomic():
             tasks = [make_task(params={"prompt": prompt}, batch_key=KEY) for prompt in ("one", "lose", "three")]
-        dispatch.wake(tasks[0].pk)
+        dispatch.send_wake_up(tasks[0].pk)
         assert process.wait(timeout=30) == shutdown.EXIT_DEVICE_LOST
     assert statuses(tasks) == ["queued"] * 3  # together they lost it, and the one does so alone
-    with worker(tmp_path) as process:
-        dispatch.wake(tasks[0].pk)
+    with run_worker(tmp_path) as process:
+        dispatch.send_wake_up(tasks[0].pk)
         assert process.wait(timeout=30) == shutdown.EXIT_DEVICE_LOST
-    with worker(tmp_path):
-        dispatch.wake(tasks[0].pk)
-        until(lambda: statuses(tasks), lambda now: now == ["succeeded", "failed", "succeeded"])
+    with run_worker(tmp_path):
+        dispatch.send_wake_up(tasks[0].pk)
+        wait_until(lambda: statuses(tasks), lambda now: now == ["succeeded", "failed", "succeeded"])
     assert {row(task).losses for task in tasks} == {0}
 
 
@@ -341,7 +341,7 @@ def test_pictures_made_together_are_those_made_alone(
         for number, prompt in enumerate(("a house", "the sea at night")):
             params = {"prompt": prompt, "num_images": 2, "negative_prompt": "rain"}
             make_task(provider="diffusers", model_id="xl", params=params, seed=9 * number, batch_key=batch_key)
-    while supervisor.run_next():
+    while supervisor.run_once():
         pass
     for image in TaskImage.objects.order_by("task__created_at", "index"):
         made[image.task.batch_key].append(pixels(image))

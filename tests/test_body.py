@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tasks_app.api.http.body_limit import bounded
+from tasks_app.api.http.body_limit import limit_body_size
 
 Message = dict[str, Any]
 
@@ -30,7 +30,7 @@ def ask(
     async def send(message: Message) -> None:
         got.append(message)
 
-    asyncio.run(bounded(application)({"type": "http", "path": path, "headers": headers or []}, receive, send))
+    asyncio.run(limit_body_size(application)({"type": "http", "path": path, "headers": headers or []}, receive, send))
     return seen, [*got, *waiting]
 
 
@@ -76,5 +76,5 @@ def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
     async def receive() -> Message:
         return waiting.pop(0)
 
-    asyncio.run(bounded(application)({"type": "http", "path": "/task", "headers": []}, receive, receive))
+    asyncio.run(limit_body_size(application)({"type": "http", "path": "/task", "headers": []}, receive, receive))
     assert seen == [{"type": "http.disconnect"}]

@@ -8,7 +8,7 @@ from django.db import IntegrityError
 
 from tasks_app.catalog import resolve
 from tasks_app.engine.types import LoadOptions
-from tasks_app.errors import ModelNotAllowed
+from tasks_app.errors import ModelNotAllowedError
 from tasks_app.models import DiffusionModel
 
 ALIAS, ALIASED = "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -27,8 +27,8 @@ def test_after_a_migrate_every_model_that_the_settings_name_has_a_row() -> None:
 def test_rows_that_are_there_stay_as_they_are() -> None:
     edit("demo", steps=7)
     DiffusionModel.objects.filter(model_id=ALIASED).delete()
-    resolve.sync()
-    assert resolve.resolve("demo").defaults["steps"] == 7
+    resolve.sync_rows()
+    assert resolve.resolve_model("demo").defaults["steps"] == 7
     assert DiffusionModel.objects.filter(model_id=ALIASED).exists()
 
 
@@ -39,7 +39,7 @@ def test_a_model_card_says_the_defaults_of_a_new_row(tmp_path: Path, settings: A
     (folder / "model_index.json").write_text("{}")
     parameters = "inference:\n  parameters:\n    num_inference_steps: 8\n    guidance_scale: 1.5\n"
     (folder / "README.md").write_text(f"---\nlicense: mit\n{parameters}---\nWords.")
-    resolve.sync()
+    resolve.sync_rows()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.guidance_scale, row.license_note) == (8, 1.5, "mit")
 
@@ -59,7 +59,7 @@ def test_a_card_without_usable_defaults_gives_none(tmp_path: Path, settings: Any
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
     (folder / "README.md").write_text(f"---\nlicense: mit\n{inference}\n---\nWords.")
-    resolve.sync()
+    resolve.sync_rows()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.width, row.license_note) == (None, None, "mit")
 
@@ -79,7 +79,7 @@ def test_names_that_are_taken_are_known_with_their_models(
 ) -> None:
     edit("demo", aliases=["tiny"])
     row = DiffusionModel.objects.filter(model_id=besides).first()
-    assert resolve.holders(names, besides=row.pk if row else 0) == expected
+    assert resolve.find_name_owners(names, besides=row.pk if row else 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_card_that_cannot_be_read_leaves_its_model_without_defaults(
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
     (folder / "README.md").write_bytes(card)
-    resolve.sync()
+    resolve.sync_rows()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.license_note) == (None, "")
 
@@ -103,31 +103,31 @@ def test_a_card_that_cannot_be_read_leaves_its_model_without_defaults(
 @pytest.mark.parametrize("name", [ALIAS, ALIASED])
 def test_a_model_that_is_not_allowed_is_refused_under_all_its_names(name: str) -> None:
     edit(ALIASED, allowed=False)
-    with pytest.raises(ModelNotAllowed):
-        resolve.resolve(name)
-    assert not {ALIAS, ALIASED} & set(resolve.public_names())
+    with pytest.raises(ModelNotAllowedError):
+        resolve.resolve_model(name)
+    assert not {ALIAS, ALIASED} & set(resolve.get_public_names())
 
 
 def test_a_row_for_a_model_of_the_hub_allows_it_under_its_aliases() -> None:
-    with pytest.raises(ModelNotAllowed):
-        resolve.resolve("org/new")
+    with pytest.raises(ModelNotAllowedError):
+        resolve.resolve_model("org/new")
     DiffusionModel.objects.create(model_id="org/new", aliases=["new", "newest"], revision="abc")
     for name in ("org/new", "new", "newest"):
-        assert (resolve.resolve(name).model_id, resolve.resolve(name).revision) == ("org/new", "abc")
-    assert {"org/new", "new", "newest"} <= set(resolve.public_names())
+        assert (resolve.resolve_model(name).model_id, resolve.resolve_model(name).revision) == ("org/new", "abc")
+    assert {"org/new", "new", "newest"} <= set(resolve.get_public_names())
 
 
 def test_a_row_whose_folder_is_gone_is_no_model(tmp_path: Path, settings: Any) -> None:
     settings.MODELS_DIR = tmp_path
-    with pytest.raises(ModelNotAllowed):
-        resolve.resolve("demo")
-    assert "demo" not in resolve.public_names()
+    with pytest.raises(ModelNotAllowedError):
+        resolve.resolve_model("demo")
+    assert "demo" not in resolve.get_public_names()
 
 
 def test_defaults_are_what_the_row_has_and_nothing_else() -> None:
-    assert resolve.resolve(ALIAS).defaults == {}
+    assert resolve.resolve_model(ALIAS).defaults == {}
     edit(ALIASED, steps=9, guidance_scale=0, width=64, height=64, scheduler="euler", negative_prompt="rain")
-    assert resolve.resolve(ALIAS).defaults == {
+    assert resolve.resolve_model(ALIAS).defaults == {
         "steps": 9,
         "guidance_scale": 0,
         "width": 64,
@@ -139,38 +139,38 @@ def test_defaults_are_what_the_row_has_and_nothing_else() -> None:
 
 def test_the_rows_revision_goes_before_the_settings(settings: Any) -> None:
     settings.ALLOWED_MODELS = [f"{ALIASED}@451"]
-    assert resolve.resolve(ALIAS).revision == "451"
+    assert resolve.resolve_model(ALIAS).revision == "451"
     edit(ALIASED, revision="c0ffee")
-    assert resolve.resolve(ALIAS).revision == "c0ffee"
+    assert resolve.resolve_model(ALIAS).revision == "c0ffee"
 
 
 def test_load_options_are_the_rows() -> None:
-    assert resolve.load_options("unknown") == LoadOptions()
+    assert resolve.fetch_load_options("unknown") == LoadOptions()
     row = {"dtype": "bfloat16", "offload": "model", "step_cache": "taylorseer", "vae_tiling": True}
     edit("demo", **row)
-    assert resolve.load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
+    assert resolve.fetch_load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
 
 
 def test_plain_names_are_no_patterns(settings: Any) -> None:
     settings.ALLOWED_MODELS = ["stabilityai/*", "org/one@abc"]
-    assert "stabilityai/*" in resolve.public_names()
-    assert "stabilityai/*" not in resolve.plain_names()
-    assert "org/one" in resolve.plain_names()
+    assert "stabilityai/*" in resolve.get_public_names()
+    assert "stabilityai/*" not in resolve.get_public_ids()
+    assert "org/one" in resolve.get_public_ids()
 
 
 def test_without_a_name_the_default_is_meant_a_row_before_the_setting() -> None:
-    by_setting = resolve.resolve(None)
-    assert (by_setting.name, by_setting.model_id, resolve.default_name()) == (ALIAS, ALIASED, ALIAS)
-    resolve.make_default(resolve.resolve("demo"))
-    by_row = resolve.resolve(None)
-    assert (by_row.name, by_row.model_id, resolve.default_name()) == ("demo", "demo", "demo")
-    assert resolve.resolve(ALIAS).model_id == ALIASED
+    by_setting = resolve.resolve_model(None)
+    assert (by_setting.name, by_setting.model_id, resolve.get_default_name()) == (ALIAS, ALIASED, ALIAS)
+    resolve.set_default_model(resolve.resolve_model("demo"))
+    by_row = resolve.resolve_model(None)
+    assert (by_row.name, by_row.model_id, resolve.get_default_name()) == ("demo", "demo", "demo")
+    assert resolve.resolve_model(ALIAS).model_id == ALIASED
 
 
 def test_there_is_one_default_at_a_time(settings: Any) -> None:
     settings.ALLOWED_MODELS = ["org/*"]
     for name in ("demo", "org/new"):
-        resolve.make_default(resolve.resolve(name))
+        resolve.set_default_model(resolve.resolve_model(name))
     assert list(DiffusionModel.objects.filter(is_default=True).values_list("model_id", flat=True)) == ["org/new"]
     with pytest.raises(IntegrityError):
         edit("demo", is_default=True)
@@ -178,21 +178,21 @@ def test_there_is_one_default_at_a_time(settings: Any) -> None:
 
 def test_a_default_that_is_not_allowed_is_refused_and_not_replaced() -> None:
     edit("demo", is_default=True, allowed=False)
-    with pytest.raises(ModelNotAllowed):
-        resolve.resolve(None)
+    with pytest.raises(ModelNotAllowedError):
+        resolve.resolve_model(None)
 
 
 def test_a_name_is_kept_as_it_was_asked_for() -> None:
     edit("demo", aliases=["tiny"])
     for name in ("tiny", "demo", ALIAS):
-        assert resolve.resolve(name).name == name
+        assert resolve.resolve_model(name).name == name
 
 
 def test_a_file_of_weights_is_a_model_by_its_note(tmp_path: Path, settings: Any) -> None:
     settings.MODELS_DIR = tmp_path
     for name in ("one.safetensors", "lora.safetensors", "one.json"):
         (tmp_path / name).touch()
-    resolve.sync()
-    assert resolve.resolve("one").model_id == "one"
-    with pytest.raises(ModelNotAllowed):
-        resolve.resolve("lora")
+    resolve.sync_rows()
+    assert resolve.resolve_model("one").model_id == "one"
+    with pytest.raises(ModelNotAllowedError):
+        resolve.resolve_model("lora")

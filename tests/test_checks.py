@@ -47,7 +47,7 @@ def test_what_is_registered_passes() -> None:
     ids=str,
 )
 def test_an_entry_that_leads_nowhere_is_told(registered: None, more: dict[str, str], check: str) -> None:
-    registry.register(entry(**more))
+    registry.register_task_type(entry(**more))
     assert [message.id for message in checks.check_task_types()] == [check]
 
 
@@ -104,11 +104,11 @@ def test_a_sentry_without_its_package_is_told(settings: Any, monkeypatch: pytest
 
 
 def test_a_provider_has_one_handler_per_process() -> None:
-    handler = engines.handler("text-to-image", "fake")
+    handler = engines.get_handler("text-to-image", "fake")
     assert isinstance(handler, FakeHandler)
-    assert engines.handler("text-to-image", "fake") is handler
+    assert engines.get_handler("text-to-image", "fake") is handler
 
 
 def test_an_unknown_provider_is_a_key_error() -> None:
     with pytest.raises(KeyError):
-        engines.handler("text-to-image", "unknown")
+        engines.get_handler("text-to-image", "unknown")

@@ -19,7 +19,7 @@ from project import embedded
 from tasks_app.catalog import inventory
 from tests import tiny
 from tests.handlers import hub
-from tests.stack import free_port, until
+from tests.stack import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,8 +69,8 @@ def processes_of(var: Path) -> list[str]:
 
 
 def assert_nothing_runs(var: Path, port: int) -> None:
-    until(lambda: processes_of(var), lambda found: not found)
-    assert embedded.running(var) is None
+    wait_until(lambda: processes_of(var), lambda found: not found)
+    assert embedded.find_running_services(var) is None
     assert not (var / "run.json").exists()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -124,10 +124,10 @@ def test_quickstart_serves_until_ctrl_c_and_leaves_nothing_running(home: Path) -
         body = {"task_type": "text-to-image", "params": {"prompt": "a beach", "steps": 2}}
         task = api.post("/task/", json=body).json()
         assert task["params"]["model_id"] == "demo"
-        until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
+        wait_until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
         os.kill(worker_of(home), signal.SIGKILL)  # it is restarted, and the next task runs
         task = api.post("/task", json=body).json()
-        until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
+        wait_until(lambda: api.get(f"/task/{task['id']}").json(), lambda now: now["status"] == "succeeded")
         assert "another" in manage(home, "quickstart", "--port", str(free_port())).stderr.lower()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
@@ -179,7 +179,7 @@ def test_services_run_in_the_foreground_and_others_attach(var: Path) -> None:
         assert manage(var, "migrate").returncode == 0
         services.send_signal(signal.SIGTERM)
         assert services.wait(timeout=30) == 0
-    until(lambda: processes_of(var), lambda found: not found)
+    wait_until(lambda: processes_of(var), lambda found: not found)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,6 @@ def test_a_model_is_pulled_within_the_quota_and_is_what_the_hub_said(var: Path, 
         done = manage(var, "models", "pull", "somebody/tiny", **more)
         assert done.returncode == 0, done.stderr
         assert f"revision {hub.COMMIT}" in done.stdout
-    (pulled,) = inventory.stored(tmp_path / "models", tmp_path / "home" / "hub")
-    assert (pulled.model_id, pulled.revision, inventory.wrong(pulled)) == ("somebody/tiny", hub.COMMIT, {})
+    (pulled,) = inventory.list_local_models(tmp_path / "models", tmp_path / "home" / "hub")
+    assert (pulled.model_id, pulled.revision, inventory.find_file_errors(pulled)) == ("somebody/tiny", hub.COMMIT, {})
     assert "not allow" in manage(var, "models", "pull", "another/model").stderr

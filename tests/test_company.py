@@ -11,7 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 
-from tasks_app.contracts import NOTHING_HELD, Claim, Held
+from tasks_app.contracts import NO_MODELS, Claim, WorkerCapacity
 from tasks_app.models import DiffusionModel, Status, Task, TaskAttempt
 from tasks_app.queue import claim_order, lifecycle, sql
 from tests.test_admission import at_once, make_key
@@ -26,8 +26,8 @@ def _four_at_once(settings: Any) -> None:
     settings.MAX_BATCH = 4
 
 
-def claim(held: Held = NOTHING_HELD) -> list[Task]:
-    return lifecycle.claim(worker="w", lease_seconds=30, held=held)
+def claim(held: WorkerCapacity = NO_MODELS) -> list[Task]:
+    return lifecycle.claim_batch(worker="w", lease_seconds=30, held=held)
 
 
 def ids(tasks: list[Task]) -> list[Any]:
@@ -56,7 +56,7 @@ def test_tasks_of_another_key_or_of_none_are_left(make_task: MakeTask) -> None:
 def test_what_is_queued_no_more_or_is_overdue_is_no_company(make_task: MakeTask) -> None:
     best = make_task(batch_key=ONE)
     canceled = make_task(batch_key=ONE)
-    lifecycle.cancel(canceled.pk)
+    lifecycle.cancel_task(canceled.pk)
     make_task(batch_key=ONE, deadline=Now() - timedelta(seconds=1))
     assert ids(claim()) == [best.pk]
 
@@ -77,7 +77,7 @@ def test_the_models_row_goes_before_the_setting_and_what_the_worker_learned_only
     DiffusionModel.objects.filter(model_id="demo").update(max_batch=of_model)
     for _ in range(8):
         make_task(batch_key=ONE)
-    assert len(claim(Held(fits=learned))) == together
+    assert len(claim(WorkerCapacity(max_batch_sizes=learned))) == together
 
 
 def test_company_is_taken_by_priority_then_by_turns_of_owners_then_by_age(make_task: MakeTask) -> None:
@@ -106,9 +106,9 @@ def test_more_can_join_what_runs_until_the_call_is_full(make_task: MakeTask) -> 
     tasks = claim()
     late = [make_task(batch_key=ONE) for _ in range(4)]
     assert ids(tasks) == [first.pk]
-    joined = lifecycle.join(tasks, worker="w", lease_seconds=30)
+    joined = lifecycle.claim_more(tasks, worker="w", lease_seconds=30)
     assert ids(joined) == ids(late[:3])
-    assert lifecycle.join([*tasks, *joined], worker="w", lease_seconds=30) == []
+    assert lifecycle.claim_more([*tasks, *joined], worker="w", lease_seconds=30) == []
 
 
 # --- Alone after a loss ----------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_what_is_given_back_runs_alone_if_that_was_said(make_task: MakeTask, alo
     for _ in range(2):
         make_task(batch_key=ONE)
     for task in claim():
-        assert lifecycle.release(Claim(task_id=task.pk, attempt=task.attempt), alone=alone) == Status.QUEUED
+        assert lifecycle.release_task(Claim(task_id=task.pk, attempt=task.attempt), alone=alone) == Status.QUEUED
     assert [len(claim()) for _ in together] == together
 
 
@@ -184,7 +184,7 @@ def test_eight_racing_workers_claim_every_task_of_a_key_once_in_calls_that_are_n
             assert Task.objects.filter(key_id=capped.pk, status="running").count() <= 8
             found.append(ids(tasks))
             for task in tasks:
-                lifecycle.fail(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="no")
+                lifecycle.mark_failed(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="no")
         return found
 
     calls = [call for share in at_once(work, 8) for call in share]
@@ -200,8 +200,8 @@ def test_company_is_found_by_its_index_however_many_others_stand_in_the_lane(mak
     Task.objects.filter(batch_key=ONE).update(created_at=F("created_at") - timedelta(minutes=1))
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}")
-        parameters = claim_order.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.CLAIM, parameters)
+        parameters = claim_order.build_parameters("w", NO_MODELS) | {"lease_seconds": 30, "taken": 1}
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.CLAIM_BATCH, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == Task._meta.db_table]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from tasks_app.errors import UnreadablePicture
+from tasks_app.errors import InvalidImageError
 from tasks_app.images import decoding
 from tests.metadata.test_containers import chunk
 
@@ -28,7 +28,7 @@ def noise(mode: str = "RGB") -> Image.Image:
 
 
 def decode(content: bytes) -> Image.Image:
-    return decoding.decode(content, max_pixels=MOST)
+    return decoding.decode_image(content, max_pixels=MOST)
 
 
 def bare(width: int, height: int, data: bytes = b"") -> bytes:
@@ -116,7 +116,7 @@ def test_of_an_animation_the_first_frame_counts() -> None:
     ],
 )
 def test_what_can_not_be_taken_is_refused_in_words(content: bytes, says: str) -> None:
-    with pytest.raises(UnreadablePicture, match=says):
+    with pytest.raises(InvalidImageError, match=says):
         decode(content)
 
 
@@ -139,7 +139,7 @@ def test_whatever_is_damaged_is_taken_or_refused() -> None:
         try:
             decode(_with_sums(bytes(content)))
             outcomes["taken"] += 1
-        except UnreadablePicture:
+        except InvalidImageError:
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 100
 

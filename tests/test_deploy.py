@@ -17,9 +17,9 @@ from django.conf import settings
 from project.environment import Environment
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.chaos.processes import Child
-from tests.stack import ROOT, free_port, until
+from tests.stack import ROOT, free_port, wait_until
 from tests.test_architecture import HEAVY, WEB, run
 
 DEPLOY = ROOT / "deploy"
@@ -108,7 +108,7 @@ def test_the_web_works_with_the_packages_of_its_image_which_are_none_of_the_heav
     packages = {folder.name for folder in tmp_path.glob(".venv/lib/*/site-packages/*")}
     assert "django" in packages
     assert not packages & HEAVY
-    done = run(str(tmp_path / ".venv" / "bin" / "python"), "-c", WEB, **stacks.environment())
+    done = run(str(tmp_path / ".venv" / "bin" / "python"), "-c", WEB, **stacks.build_environment())
     assert done.returncode == 0, done.stderr
 
 
@@ -153,8 +153,8 @@ def proxied(
     folder = tmp_path_factory.mktemp("nginx")
     port = free_port()
     with django_db_blocker.unblock():
-        environment = stacks.environment(X_ACCEL_LOCATION="/_pictures/")
-    with stacks.serving(folder, environment) as (web, _):
+        environment = stacks.build_environment(X_ACCEL_LOCATION="/_pictures/")
+    with stacks.run_web(folder, environment) as (web, _):
         conf = folder / "nginx.conf"
         conf.write_text(placed(folder, port, int(web.base_url.port or 0)))
         subprocess.run([NGINX, "-t", "-c", str(conf)], check=True, capture_output=True)
@@ -162,7 +162,7 @@ def proxied(
             nginx = Child([NGINX, "-c", str(conf)], env=environment, cwd=ROOT, output=output)
         try:
             with httpx2.Client(base_url=f"https://127.0.0.1:{port}", verify=False, timeout=10) as api:
-                until(lambda: answers(api), bool)
+                wait_until(lambda: answers(api), bool)
                 yield api
         finally:
             nginx.stop()
@@ -180,7 +180,7 @@ def test_pictures_come_from_nginx_once_the_service_has_said_which(
     proxied: httpx2.Client, make_task: Callable[..., Task]
 ) -> None:
     task = make_task()
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     image = task.images.get()
     content = (Path(settings.MEDIA_ROOT) / str(image.file.name)).read_bytes()
     url = f"/task/{task.pk}/images/0"
@@ -198,13 +198,13 @@ def test_pictures_come_from_nginx_once_the_service_has_said_which(
 
 @pytest.mark.django_db(transaction=True)
 def test_events_pass_nginx_one_by_one(proxied: httpx2.Client, make_task: Callable[..., Task]) -> None:
-    worker = Worker(task := make_task())
+    worker = ScriptedWorker(task := make_task())
     with proxied.sse(f"/task/{task.pk}/events") as stream:
         events = iter(stream)
-        until(lambda: next(events), lambda event: event.event == "status")
+        wait_until(lambda: next(events), lambda event: event.event == "status")
         for step in (1, 2):
-            worker.step(step)
-            until(lambda: next(events), lambda event, step=step: event.data and event.json().get("step") == step)
+            worker.publish_step(step)
+            wait_until(lambda: next(events), lambda event, step=step: event.data and event.json().get("step") == step)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -12,11 +12,11 @@ from django.test import Client
 from PIL import Image
 
 from tasks_app.access import api_keys
-from tasks_app.engine.diffusers.handler import PIPELINES
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE
 from tasks_app.models import Scope, Task
 from tasks_app.worker import engines
 from tests import embeddings, tiny
-from tests.openapi import check_answer
+from tests.openapi import check_response
 from tests.test_lora_tasks import made, pixels
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny.save_sd(folder / "sd")
     for seed, name in enumerate(("mood", "bad-hands")):
-        embeddings.save(folder / "embeddings", name, seed=seed)
+        embeddings.save_embedding(folder / "embeddings", name, seed=seed)
     return folder
 
 
@@ -40,7 +40,7 @@ def _engine(models: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Ite
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {**settings.PROVIDERS["diffusers"], **places}}
     monkeypatch.setattr(engines, "_handlers", {})
     yield
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_task_is_drawn_with_its_embeddings_and_the_file_tells_of_them(client: 
     assert f'TI hashes: "mood: {sums[0]}, bad-hands: {sums[1]}"' in line
     assert "TI hashes" not in Image.open(io.BytesIO(without)).info["parameters"]
     told = client.post("/task/from-image", picture, content_type="image/png")
-    check_answer("post", "/task/from-image", told)
+    check_response("post", "/task/from-image", told)
     assert told.status_code == 200, told.content
     _, again = made(client, post(**told.json()["params"]))
     assert pixels(again) == pixels(picture)
@@ -78,7 +78,7 @@ def test_a_retry_has_them_and_a_reproduction_tells_of_a_file_that_was_replaced(
     same, _ = made(client, client.post(f"/task/{task['id']}/reproduce"))
     assert same["reproduction"]["verdict"] == "identical"
     try:
-        embeddings.save(models / "embeddings", "mood", seed=9)
+        embeddings.save_embedding(models / "embeddings", "mood", seed=9)
         again, _ = made(client, client.post(f"/task/{task['id']}/reproduce"))
     finally:
         path.write_bytes(before)
@@ -111,7 +111,7 @@ def test_only_tasks_with_the_same_embeddings_run_together(post: Post) -> None:
 )
 def test_what_is_wrong_is_told_at_its_place(post: Post, chosen: Any, path: str, said: str) -> None:
     answer = post(embeddings=chosen)
-    check_answer("post", "/task", answer)
+    check_response("post", "/task", answer)
     assert answer.status_code == 400
     (field,) = answer.json()["error"]["fields"]
     assert field["path"] == path
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_told_at_its_place(post: Post, chosen: Any, path: str, 
 
 def test_they_are_listed_by_name(client: Client, models: Path) -> None:
     answer = client.get("/embeddings")
-    check_answer("get", "/embeddings", answer)
+    check_response("get", "/embeddings", answer)
     sizes = [(models / "embeddings" / f"{name}.safetensors").stat().st_size for name in ("bad-hands", "mood")]
     assert [(each["id"], each["bytes"]) for each in answer.json()] == list(
         zip(("bad-hands", "mood"), sizes, strict=True)
@@ -131,11 +131,11 @@ def test_they_are_listed_by_name(client: Client, models: Path) -> None:
 @pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
 def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
     settings.API_AUTH = "required"
-    _, token = api_keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    _, token = api_keys.create_api_key(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
     for path in ("/embeddings", "/sdapi/v1/embeddings"):
         answer = Client(headers={"authorization": f"Bearer {token}"}).get(path)
         assert answer.status_code == status
-        check_answer("get", path, answer)
+        check_response("get", path, answer)
 
 
 def test_a1111s_clients_name_them_by_their_words_alone(client: Client, settings: Any) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks_app.engine.trigger_words import named, replaced
+from tasks_app.engine.trigger_words import find_trigger_words, replace_trigger_words
 
 NAMES = {"mood": "1", "bad-hands": "2", "bad-hands-5": "3", "<cat>": "4", "a.b": "5"}
 
@@ -20,10 +20,10 @@ NAMES = {"mood": "1", "bad-hands": "2", "bad-hands-5": "3", "<cat>": "4", "a.b":
     ],
 )
 def test_whole_words_are_meant_and_of_two_the_longer(text: str, found: list[str], instead: str) -> None:
-    assert named(text, NAMES) == found
-    assert replaced(text, NAMES) == instead
+    assert find_trigger_words(text, NAMES) == found
+    assert replace_trigger_words(text, NAMES) == instead
 
 
 def test_without_names_a_text_stays_as_it_is() -> None:
-    assert replaced("a mood", {}) == "a mood"
-    assert named("a mood", []) == []
+    assert replace_trigger_words("a mood", {}) == "a mood"
+    assert find_trigger_words("a mood", []) == []

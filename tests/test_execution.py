@@ -19,7 +19,7 @@ from PIL import Image
 from structlog.contextvars import get_contextvars
 
 from tasks_app import errors
-from tasks_app.engine.handler import Report
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import GenerationRequest, LoadOptions, Progress
 from tasks_app.events import progress
 from tasks_app.images import metadata
@@ -27,13 +27,13 @@ from tasks_app.images.metadata import containers
 from tasks_app.models import DiffusionModel, Status, Task, TaskImage
 from tasks_app.queue import lifecycle
 from tasks_app.worker import shutdown, supervisor
-from tasks_app.worker.batch import Batch, Run
+from tasks_app.worker.batch import ActiveRun, Batch
 from tests.claims import claim_one
 from tests.fake import handler as fake
-from tests.stack import until
+from tests.stack import wait_until
 
 MakeTask = Callable[..., Task]
-Behave = Callable[[str, Callable[[GenerationRequest, Report], None]], str]
+Behave = Callable[[str, Callable[[GenerationRequest, ProgressCallback], None]], str]
 pytestmark = pytest.mark.usefixtures("undrained")
 
 
@@ -46,7 +46,7 @@ def ended(task: Task) -> Task:
     return Task.objects.get(pk=task.pk)
 
 
-def until_stopped(request: GenerationRequest, report: Report) -> None:
+def until_stopped(request: GenerationRequest, report: ProgressCallback) -> None:
     """Report the first step for as long as nobody stops the run."""
     waiting = threading.Event()
     while not waiting.wait(0.01):
@@ -55,7 +55,7 @@ def until_stopped(request: GenerationRequest, report: Report) -> None:
 
 def test_a_run_ends_with_pictures_in_the_storage_whose_hashes_match(make_task: MakeTask) -> None:
     task = make_task(params={"num_images": 2})
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     after = ended(task)
     assert (after.status, after.revision, after.step) == (Status.SUCCEEDED, "fake", 4)
     assert {"denoising", "saving"} == after.timings.keys()
@@ -69,10 +69,10 @@ def test_pictures_tell_what_they_were_made_of_but_neither_task_nor_time(make_tas
     contents = []
     for _ in range(2):
         task = make_task(params={"output_format": "webp"}, requested_model_id="alias")
-        supervisor.run_next()
+        supervisor.run_once()
         with TaskImage.objects.get(task=task).file.open() as file:
             contents.append(file.read())
-    found = metadata.read(contents[0])
+    found = metadata.read_metadata(contents[0])
     assert found.params == {
         **task.params,
         "provider": "fake",
@@ -81,8 +81,8 @@ def test_pictures_tell_what_they_were_made_of_but_neither_task_nor_time(make_tas
         "width": 32,
         "height": 32,
     }
-    texts = containers.texts(contents[0], {metadata.OURS})
-    told = json.loads(texts[metadata.OURS])
+    texts = containers.read_texts(contents[0], {metadata.OWN_CHUNK})
+    told = json.loads(texts[metadata.OWN_CHUNK])
     assert told["model"] == {"id": "demo", "revision": "fake"}
     assert told["made_by"] == {
         "diffusers-handler": settings.VERSION,
@@ -97,13 +97,13 @@ def test_every_step_reaches_redis_and_the_statuses_frame_them(
     make_task: MakeTask, events: Callable[..., list[tuple[str, dict[str, Any]]]]
 ) -> None:
     task = make_task(params={"steps": 50})
-    supervisor.run_next()
+    supervisor.run_once()
     stream = events(task.pk)
     assert [data["step"] for event, data in stream if data.get("phase") == "denoising"] == list(range(1, 51))
     statuses = [data["status"] for event, data in stream if event == "status"]
     assert statuses == ["running", "succeeded"]
     assert stream[0][0] == stream[-1][0] == "status"
-    assert progress._latest([task.pk])[task.pk]["phase"] == "saving"
+    assert progress._read_latest([task.pk])[task.pk]["phase"] == "saving"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -112,13 +112,13 @@ def test_what_the_inference_thread_logs_belongs_to_the_task_and_nothing_afterwar
 ) -> None:
     seen: list[dict[str, Any]] = []
     task = make_task(params={"prompt": behave("look", lambda *_: seen.append(get_contextvars()))})
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert seen == [{"task": str(task.pk), "attempt": 1}]
-    assert supervisor.beside_tasks(get_contextvars).result() == get_contextvars() == {}
+    assert supervisor.run_in_inference_thread(get_contextvars).result() == get_contextvars() == {}
 
 
 def test_without_a_task_nothing_runs(db: None) -> None:
-    assert not supervisor.run_next()
+    assert not supervisor.run_once()
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def run_with(make_task: MakeTask, act: Callable[[Task], object]) -> Task:
     """Run a task whose inference thread acts on its own row after the first step, then goes on until it is stopped."""
     task = make_task(params={"prompt": "act"})
 
-    def behaviour(request: GenerationRequest, report: Report) -> None:
+    def behaviour(request: GenerationRequest, report: ProgressCallback) -> None:
         report(Progress(phase="denoising", step=1, total_steps=request.steps))
         act(task)
         connection.close()
@@ -152,7 +152,7 @@ def run_with(make_task: MakeTask, act: Callable[[Task], object]) -> Task:
 
     fake.behaviours["act"] = behaviour
     try:
-        assert supervisor.run_next()
+        assert supervisor.run_once()
     finally:
         fake.behaviours.clear()
     return Task.objects.get(pk=task.pk)
@@ -164,18 +164,18 @@ def test_a_step_that_blocks_for_two_lease_times_keeps_its_lease(
 ) -> None:
     settings.LEASE_SECONDS = 3  # so long the machine may be busy with something else
 
-    def block(request: GenerationRequest, report: Report) -> None:
+    def block(request: GenerationRequest, report: ProgressCallback) -> None:
         report(Progress(phase="denoising", step=1, total_steps=request.steps))
         first = ended(task).lease_until
         assert first is not None
         outlived = first + timedelta(seconds=2 * settings.LEASE_SECONDS)
-        until(lambda: ended(task).lease_until, lambda lease: lease is None or lease > outlived)
-        until(lambda: len(swept), lambda count: count > 10)
+        wait_until(lambda: ended(task).lease_until, lambda lease: lease is None or lease > outlived)
+        wait_until(lambda: len(swept), lambda count: count > 10)
         connection.close()
 
     task = make_task(params={"prompt": behave("block", block)})
     with sweeping() as swept:
-        supervisor.run_next()
+        supervisor.run_once()
     assert not any(swept)
     after = Task.objects.get(pk=task.pk)
     assert (after.status, after.attempt, after.losses) == (Status.SUCCEEDED, 1, 0)
@@ -188,11 +188,11 @@ def test_without_heartbeats_the_same_step_would_lose_its_lease(
     settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 0.2, 60
     lost = threading.Event()
 
-    def block(request: GenerationRequest, report: Report) -> None:
+    def block(request: GenerationRequest, report: ProgressCallback) -> None:
         assert lost.wait(30)
 
     task = make_task(params={"prompt": behave("block", block)})
-    thread = threading.Thread(target=lambda: (supervisor.run_next(), connection.close()))
+    thread = threading.Thread(target=lambda: (supervisor.run_once(), connection.close()))
     with sweeping() as swept:
         thread.start()
         while not any(swept):
@@ -207,7 +207,7 @@ def test_without_heartbeats_the_same_step_would_lose_its_lease(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_cancel_stops_the_run_at_its_next_step(make_task: MakeTask) -> None:
-    after = run_with(make_task, lambda task: lifecycle.cancel(task.pk))
+    after = run_with(make_task, lambda task: lifecycle.cancel_task(task.pk))
     assert (after.status, after.error_code) == (Status.CANCELED, "canceled")
     assert not after.images.exists()
 
@@ -216,12 +216,12 @@ def test_a_cancel_stops_the_run_at_its_next_step(make_task: MakeTask) -> None:
 def test_a_cancel_after_the_last_step_is_honoured_and_leaves_no_file(make_task: MakeTask, behave: Behave) -> None:
     task = make_task(params={"prompt": "late"})
 
-    def cancel_and_return(request: GenerationRequest, report: Report) -> None:
-        lifecycle.cancel(task.pk)
+    def cancel_and_return(request: GenerationRequest, report: ProgressCallback) -> None:
+        lifecycle.cancel_task(task.pk)
         connection.close()
 
     behave("late", cancel_and_return)
-    supervisor.run_next()
+    supervisor.run_once()
     assert Task.objects.get(pk=task.pk).status == Status.CANCELED
     assert not default_storage.exists(f"tasks/{task.pk}/1-0.png")
 
@@ -247,13 +247,13 @@ def test_a_run_that_lost_its_claim_stops_and_changes_nothing(make_task: MakeTask
 
 @pytest.mark.django_db(transaction=True)
 def test_a_drained_run_is_given_back_without_a_loss_and_nothing_more_is_claimed(make_task: MakeTask) -> None:
-    after = run_with(make_task, lambda task: shutdown.drain(0))
+    after = run_with(make_task, lambda task: shutdown.request_shutdown(0))
     assert (after.status, after.attempt, after.losses) == (Status.QUEUED, 1, 0)
-    assert not supervisor.run_next()
+    assert not supervisor.run_once()
 
 
-def failing(error: Exception) -> Callable[[GenerationRequest, Report], None]:
-    def fail(request: GenerationRequest, report: Report) -> None:
+def failing(error: Exception) -> Callable[[GenerationRequest, ProgressCallback], None]:
+    def fail(request: GenerationRequest, report: ProgressCallback) -> None:
         raise error
 
     return fail
@@ -263,11 +263,11 @@ def failing(error: Exception) -> Callable[[GenerationRequest, Report], None]:
 def waiting_behind_a_call(task: Task) -> Iterator[None]:
     """Let the task be claimed while something else, as a preload, has the inference thread."""
     free = threading.Event()
-    supervisor.beside_tasks(free.wait)
-    running = threading.Thread(target=in_its_own_connection, args=[supervisor.run_next])
+    supervisor.run_in_inference_thread(free.wait)
+    running = threading.Thread(target=in_its_own_connection, args=[supervisor.run_once])
     running.start()
     try:
-        until(lambda: ended(task).status, lambda status: status == Status.RUNNING)
+        wait_until(lambda: ended(task).status, lambda status: status == Status.RUNNING)
         yield
     finally:
         free.set()
@@ -285,32 +285,32 @@ def in_its_own_connection(call: Callable[[], object]) -> None:
 def test_a_cancel_does_not_wait_for_a_run_that_has_not_begun(make_task: MakeTask) -> None:
     task = make_task()
     with waiting_behind_a_call(task):
-        lifecycle.cancel(task.pk)
-        until(lambda: ended(task).status, lambda status: status == Status.CANCELED)
+        lifecycle.cancel_task(task.pk)
+        wait_until(lambda: ended(task).status, lambda status: status == Status.CANCELED)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> None:
     task = make_task()
     with waiting_behind_a_call(task):
-        shutdown.drain(0)
-        until(lambda: ended(task).status, lambda status: status == Status.QUEUED)
+        shutdown.request_shutdown(0)
+        wait_until(lambda: ended(task).status, lambda status: status == Status.QUEUED)
     assert ended(task).losses == 0
 
 
 def test_an_error_of_ours_fails_the_task_with_its_code_and_message(make_task: MakeTask, behave: Behave) -> None:
-    error = errors.ModelUnavailable("The model is not here.")
+    error = errors.ModelUnavailableError("The model is not here.")
     task = make_task(params={"prompt": behave("fail", failing(error))})
-    supervisor.run_next()
+    supervisor.run_once()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "model_unavailable")
     assert after.error_message == "The model is not here."
-    assert "ModelUnavailable" in after.error_traceback
+    assert "ModelUnavailableError" in after.error_traceback
 
 
 def test_an_unknown_error_tells_people_its_type_only(make_task: MakeTask, behave: Behave) -> None:
     task = make_task(params={"prompt": behave("fail", failing(RuntimeError("/secret/path")))})
-    supervisor.run_next()
+    supervisor.run_once()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "internal")
     assert after.error_message == "The run failed with an unexpected RuntimeError."
@@ -320,23 +320,23 @@ def test_an_unknown_error_tells_people_its_type_only(make_task: MakeTask, behave
 def test_an_error_that_postgresql_can_not_store_as_it_is_fails_the_task_all_the_same(
     make_task: MakeTask, behave: Behave
 ) -> None:
-    error = errors.ModelLoadFailed("a \0 and a \udcff, and the token hf_abcdefghijklmnop")
+    error = errors.ModelLoadError("a \0 and a \udcff, and the token hf_abcdefghijklmnop")
     task = make_task(params={"prompt": behave("fail", failing(error))})
-    supervisor.run_next()
+    supervisor.run_once()
     assert ended(task).error_message == "a \\0 and a \\udcff, and the token hf_…"
     assert "hf_abc" not in ended(task).error_traceback
 
 
 def test_a_run_without_pictures_fails(make_task: MakeTask) -> None:
     task = make_task(params={"num_images": 0})
-    supervisor.run_next()
+    supervisor.run_once()
     assert (ended(task).status, ended(task).error_code) == (Status.FAILED, "internal")
 
 
 def test_what_a_failed_run_held_is_free_at_once(make_task: MakeTask, behave: Behave) -> None:
     held: list[weakref.ref[Any]] = []
 
-    def fail_holding(request: GenerationRequest, report: Report) -> None:
+    def fail_holding(request: GenerationRequest, report: ProgressCallback) -> None:
         latents = {"latents"}
         held.append(weakref.ref(latents))
         raise RuntimeError
@@ -344,7 +344,7 @@ def test_what_a_failed_run_held_is_free_at_once(make_task: MakeTask, behave: Beh
     make_task(params={"prompt": behave("fail", fail_holding)})
     gc.disable()
     try:
-        supervisor.run_next()
+        supervisor.run_once()
         assert held[0]() is None
     finally:
         gc.enable()
@@ -353,8 +353,8 @@ def test_what_a_failed_run_held_is_free_at_once(make_task: MakeTask, behave: Beh
 def test_after_a_failed_run_the_next_one_runs(make_task: MakeTask, behave: Behave) -> None:
     make_task(params={"prompt": behave("fail", failing(RuntimeError()))})
     fine = make_task()
-    supervisor.run_next()
-    supervisor.run_next()
+    supervisor.run_once()
+    supervisor.run_once()
     assert ended(fine).status == Status.SUCCEEDED
 
 
@@ -363,7 +363,7 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
     in_the_way.write_text("a file where the storage needs a folder")
     settings.MEDIA_ROOT = in_the_way
     task = make_task()
-    supervisor.run_next()
+    supervisor.run_once()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "storage_failed")
     assert errors.RETRYABLE[after.error_code]
@@ -371,20 +371,20 @@ def test_a_storage_that_refuses_fails_the_task_retryably(make_task: MakeTask, se
 
 
 def test_the_remaining_time_follows_the_pace(make_task: MakeTask) -> None:
-    run = Batch([Run(make_task(params={"steps": 10}))], LoadOptions(), threading.Event())
-    run.latest = Progress(phase="denoising", step=1, total_steps=10)
-    assert run.eta_seconds() is None
+    run = Batch([ActiveRun(make_task(params={"steps": 10}))], LoadOptions(), threading.Event())
+    run.latest_progress = Progress(phase="denoising", step=1, total_steps=10)
+    assert run.estimate_eta() is None
     assert run._first_step is not None
     run._first_step = run._first_step[0] - 200, 1
-    run.latest = Progress(phase="denoising", step=5, total_steps=10)
-    assert run.eta_seconds() == pytest.approx(250, abs=10)
+    run.latest_progress = Progress(phase="denoising", step=5, total_steps=10)
+    assert run.estimate_eta() == pytest.approx(250, abs=10)
 
 
 def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed: MakeTask, behave: Behave) -> None:
     drawn: list[int] = []
     shown = threading.Event()
 
-    def show(request: GenerationRequest, report: Report) -> None:
+    def show(request: GenerationRequest, report: ProgressCallback) -> None:
         for step in range(1, 4):
             report(Progress(phase="denoising", step=step, total_steps=4, preview=lambda index, step=step: draw(step)))
         assert shown.wait(10)
@@ -396,8 +396,8 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
         return Image.new("RGB", (8, 4), (step, 0, 0))
 
     task = claimed(params={"prompt": behave("a preview", show)})
-    supervisor.run([task])
-    trail = progress.trails([task.pk])[task.pk]
+    supervisor.run_tasks([task])
+    trail = progress.read_streams([task.pk])[task.pk]
     assert trail.preview is not None
     assert drawn[-1] == 3
     data = trail.preview.data
@@ -408,7 +408,7 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
 def test_how_a_model_is_loaded_is_its_rows_to_say(claimed: MakeTask, behave: Behave) -> None:
     seen: list[LoadOptions] = []
     DiffusionModel.objects.filter(model_id="demo").update(dtype="bfloat16", offload="model")
-    supervisor.run(
+    supervisor.run_tasks(
         [claimed(params={"prompt": behave("options", lambda request, report: seen.append(request.options))})]
     )
     assert seen == [LoadOptions(dtype="bfloat16", offload="model")]

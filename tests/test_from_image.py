@@ -13,7 +13,7 @@ from hypothesis import settings as rules
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks_app.contracts import Recipe
+from tasks_app.contracts import GenerationMetadata
 from tasks_app.images import metadata
 from tests.metadata.test_containers import BOMB, chunk, with_chunks
 from tests.metadata.test_infotext import FOREIGN
@@ -33,8 +33,8 @@ def send(client: Client) -> Send:
 
 def ours(**params: Any) -> bytes:
     values = {"provider": "diffusers", "model_id": "demo", "prompt": "a fox", "scheduler": None, "steps": 4, **params}
-    recipe = Recipe(task_type="text-to-image", params=values, model_id="demo", revision="local")
-    return metadata.encode(Image.new("RGB", (64, 32)), "png", recipe, seed=7)
+    recipe = GenerationMetadata(task_type="text-to-image", params=values, model_id="demo", revision="local")
+    return metadata.encode_image(Image.new("RGB", (64, 32)), "png", recipe, seed=7)
 
 
 def test_what_a_picture_tells_can_be_posted_as_it_is(send: Send, client: Client) -> None:

@@ -30,8 +30,8 @@ from tasks_app.management import client
 from tasks_app.models import Task
 from tasks_app.queue import lifecycle
 from tests import stack as stacks
-from tests.acting import Worker
-from tests.stack import ROOT, free_port, until
+from tests.acting import ScriptedWorker
+from tests.stack import ROOT, free_port, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
@@ -47,8 +47,10 @@ def api(
         (add_ons / name).parent.mkdir(exist_ok=True)
         (add_ons / f"{name}.safetensors").touch()
     with django_db_blocker.unblock():
-        environment = stacks.environment(LORAS_DIR=str(add_ons / "loras"), EMBEDDINGS_DIR=str(add_ons / "embeddings"))
-    with stacks.serving(tmp_path_factory.mktemp("logs"), environment) as (running, _):
+        environment = stacks.build_environment(
+            LORAS_DIR=str(add_ons / "loras"), EMBEDDINGS_DIR=str(add_ons / "embeddings")
+        )
+    with stacks.run_web(tmp_path_factory.mktemp("logs"), environment) as (running, _):
         yield running
 
 
@@ -68,7 +70,7 @@ def generate(url: Any, *arguments: str) -> Done:
 
 def posted() -> Task:
     """Wait for the task that a command posts."""
-    return until(lambda: Task.objects.first(), bool)  # type: ignore[return-value]
+    return wait_until(lambda: Task.objects.first(), bool)  # type: ignore[return-value]
 
 
 def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.Client, tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_a_prompt_becomes_files_whose_paths_are_all_that_is_printed(api: httpx2.
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(generate, api.base_url, "a house", *options)
         task = posted()
-        Worker(task).succeed()
+        ScriptedWorker(task).succeed_task()
         done = running.result(30)
     assert (task.seed, task.priority, task.requested_model_id) == (7, 3, "demo")
     assert task.params == {
@@ -105,7 +107,7 @@ def test_what_is_not_given_is_left_to_the_server(api: httpx2.Client, tmp_path: P
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(generate, api.base_url, "a house", f"--out={tmp_path}")
         task = posted()
-        Worker(task).succeed()
+        ScriptedWorker(task).succeed_task()
         running.result(30)
     assert (task.params["steps"], task.params["num_images"], task.priority) == (30, 1, 0)
 
@@ -123,7 +125,7 @@ def test_a_scheduler_loras_and_embeddings_can_be_named(api: httpx2.Client, tmp_p
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(generate, api.base_url, "a house", *options)
         task = posted()
-        Worker(task).succeed()
+        ScriptedWorker(task).succeed_task()
         running.result(30)
     assert task.params["scheduler"] == "euler_a"
     assert task.params["loras"] == [{"id": "ink", "weight": 0.5}, {"id": "glow", "weight": 1.0}]
@@ -145,7 +147,7 @@ def test_a_picture_can_be_begun_with(api: httpx2.Client, tmp_path: Path, picture
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(generate, api.base_url, "a house", *options)
         task = posted()
-        Worker(task).succeed()
+        ScriptedWorker(task).succeed_task()
         running.result(30)
     assert task.task_type == ("inpainting" if masked else "image-to-image")
     assert (task.params["strength"], task.params["width"], task.params["height"]) == (0.5, 64, 48)
@@ -181,17 +183,17 @@ def test_what_is_refused_in_a_list_names_the_option_that_it_was_given_by(api: ht
 
 
 def test_a_task_that_exists_can_be_watched(api: httpx2.Client, make_task: MakeTask, tmp_path: Path) -> None:
-    Worker(task := make_task()).succeed()
+    ScriptedWorker(task := make_task()).succeed_task()
     done = generate(api.base_url, f"--watch={task.pk}", f"--out={tmp_path}")
     assert done.output == f"{tmp_path / str(task.pk)}-0.png\n"
 
 
 def test_a_task_that_does_not_succeed_says_why(api: httpx2.Client, make_task: MakeTask) -> None:
     failed = make_task()
-    lifecycle.fail(Worker(failed).claim, code="internal", message="It broke.")
+    lifecycle.mark_failed(ScriptedWorker(failed).claim, code="internal", message="It broke.")
     with pytest.raises(CommandError, match=r"failed: It broke\."):
         generate(api.base_url, f"--watch={failed.pk}")
-    services.cancel((canceled := make_task()).pk)
+    services.cancel_task((canceled := make_task()).pk)
     with pytest.raises(CommandError, match="canceled"):
         generate(api.base_url, f"--watch={canceled.pk}")
 
@@ -210,13 +212,13 @@ def test_what_can_not_be_followed_is_told_in_words(api: httpx2.Client) -> None:
 
 def started(api: httpx2.Client, task: Task, out: Path, **streams: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "manage.py", "generate", f"--watch={task.pk}", f"--out={out}", f"--url={api.base_url}"]
-    return subprocess.Popen(command, cwd=ROOT, env=stacks.environment(), **streams)
+    return subprocess.Popen(command, cwd=ROOT, env=stacks.build_environment(), **streams)
 
 
 def test_ctrl_c_leaves_the_task_running_and_says_what_can_be_done(
     api: httpx2.Client, make_task: MakeTask, tmp_path: Path
 ) -> None:
-    worker = Worker(task := make_task())
+    worker = ScriptedWorker(task := make_task())
     process = started(api, task, tmp_path, stderr=subprocess.PIPE)
     assert process.stderr is not None
     with process.stderr:
@@ -227,7 +229,7 @@ def test_ctrl_c_leaves_the_task_running_and_says_what_can_be_done(
     assert f"--watch {task.pk} --url {api.base_url}" in said
     assert f"{api.base_url}/task/{task.pk}/cancel" in said
     assert "Traceback" not in said
-    worker.beat(2)  # it still runs, and nobody asked to cancel it
+    worker.send_heartbeat(2)  # it still runs, and nobody asked to cancel it
     task.refresh_from_db()
     assert task.cancel_requested_at is None
 
@@ -248,12 +250,14 @@ def test_in_a_terminal_a_bar_shows_place_phase_steps_and_the_time_left(
             shown += os.read(here, 4096).decode()
 
     until_shown(r"queued, no\. 1 .*0/4 steps")
-    worker = Worker(task)
-    worker.say("progress", phase="loading", step=0, total_steps=4, eta_seconds=None, bytes_done=1, bytes_total=4)
+    worker = ScriptedWorker(task)
+    worker.publish_event(
+        "progress", phase="loading", step=0, total_steps=4, eta_seconds=None, bytes_done=1, bytes_total=4
+    )
     until_shown(r"loading 25 %")
-    worker.say("progress", phase="denoising", step=2, total_steps=4, eta_seconds=3.2)
+    worker.publish_event("progress", phase="denoising", step=2, total_steps=4, eta_seconds=3.2)
     until_shown(r"denoising .*2/4 steps \[.*, 3 s left\]")
-    worker.succeed()
+    worker.succeed_task()
     until_shown(rf"succeeded .*4/4 steps(?s:.*){task.pk}-0\.png")
     assert process.wait(10) == 0
     os.close(here)
@@ -309,7 +313,7 @@ def faulty(*streams: str) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("_hurry")
@@ -330,9 +334,9 @@ def test_where_streams_can_not_be_had_the_task_is_asked_for() -> None:
 
 @pytest.mark.usefixtures("_hurry")
 def test_a_server_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(client, "UNREACHABLE_TIMEOUT_SECONDS", 0.5)
     with faulty(event("status", "5-0", status="running")) as (url, _), httpx2.Client(base_url=url) as api:
         server = client.Server(api)
-        task = server.get("x")
+        task = server.get_task("x")
     with httpx2.Client(base_url=url) as api, pytest.raises(CommandError, match="No server answers"):
-        client.Server(api).follow(task)
+        client.Server(api).follow_task(task)

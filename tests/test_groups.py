@@ -97,9 +97,9 @@ def test_making_the_groups_again_keeps_what_people_added(member: Callable[[str],
 @pytest.fixture
 def things(make_task: MakeTask, claimed: MakeTask) -> dict[str, Any]:
     """Return something of everything that can be acted on."""
-    workers.arrive("gpu", host="here", pid=1, version="1", age=workers.KEPT)
+    workers.register_worker("gpu", host="here", pid=1, version="1", age=workers.PRUNE_AFTER)
     ended = claimed()
-    lifecycle.fail(claim_of(ended), code="internal", message="")
+    lifecycle.mark_failed(claim_of(ended), code="internal", message="")
     delivery = WebhookDelivery.objects.create(task=ended, event="failed", url="https://hooks.example/")
     return {
         "ended": ended,
@@ -144,7 +144,7 @@ def test_a_viewer_sees_everything_and_can_act_on_nothing(
     client = member("viewers")
     # A model's page is its form, and everybody may see it.
     buttons = [address.replace("&", "&amp;") for address, _ in acts(things) if not address.endswith("/change/")]
-    pauses.pause(Pause.Scope.QUEUE)
+    pauses.create_pause(Pause.Scope.QUEUE)
     for page in pages(things):
         text = body(client, page)
         assert "The queue is paused" in text

@@ -19,9 +19,9 @@ READY = {"status": "ok", "database": "ok", "redis": "ok", "storage": "ok", "defa
 
 @pytest.fixture(autouse=True)
 def _storage_is_looked_at() -> Iterator[None]:
-    health._storage.cache_clear()
+    health._check_storage.cache_clear()
     yield
-    health._storage.cache_clear()
+    health._check_storage.cache_clear()
 
 
 def test_healthz_answers_without_a_database(client: Client) -> None:
@@ -36,9 +36,9 @@ def test_readyz_tells_each_part(client: Client, db: None) -> None:
 
 def test_workers_and_the_default_model_are_told_and_not_needed(client: Client, db: None) -> None:
     for name in ("lives", "left"):
-        workers.beat(name, host="here", pid=1, version="1", engine=None)
-    workers.leave("left")
-    resolve.sync()
+        workers.record_heartbeat(name, host="here", pid=1, version="1", engine=None)
+    workers.deregister_worker("left")
+    resolve.sync_rows()
     DiffusionModel.objects.update(allowed=False)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {**READY, "default_model": "is not allowed", "workers": 1})
@@ -53,10 +53,10 @@ def test_a_storage_that_refuses_makes_it_unready(client: Client, db: None, setti
 
 
 def test_the_storage_is_looked_at_once_in_a_while(settings: Any, tmp_path: Path) -> None:
-    assert health._storage(1) == "ok"
+    assert health._check_storage(1) == "ok"
     (tmp_path / "a-file").touch()
     settings.MEDIA_ROOT = tmp_path / "a-file"
-    assert (health._storage(1), health._storage(2)) == ("ok", "can't be written to")
+    assert (health._check_storage(1), health._check_storage(2)) == ("ok", "can't be written to")
 
 
 def test_missing_migrations_make_it_unready(client: Client, db: None) -> None:

@@ -11,8 +11,8 @@ import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from tasks_app.api.live import hub as hubs
-from tasks_app.api.live.hub import Hub, Notice, Watcher
-from tasks_app.api.live.states import State, reading
+from tasks_app.api.live.hub import Hub, StreamMessage, Subscriber
+from tasks_app.api.live.states import TaskState, read_async
 from tasks_app.contracts import Event
 from tasks_app.events import progress
 from tasks_app.models import Task
@@ -36,11 +36,11 @@ def run(test: Callable[[Hub], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(timed())
 
 
-async def first(watcher: Watcher, good: Callable[[Notice], object]) -> Notice:
+async def first(watcher: Subscriber, good: Callable[[StreamMessage], object]) -> StreamMessage:
     """Take notices until one is good."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            for notice in await watcher.take(1):
+            for notice in await watcher.take_messages(1):
                 if good(notice):
                     return notice
 
@@ -66,7 +66,7 @@ def test_what_the_hub_logs_belongs_to_no_request(settings: Any) -> None:
 
     async def check(hub: Hub) -> None:
         with bound_contextvars(request_id="the first stream's"):
-            async with hub.watch([uuid4()]):
+            async with hub.subscribe_tasks([uuid4()]):
                 await until(lambda: seen, bool)
 
     context = Context()
@@ -80,26 +80,26 @@ def test_what_the_hub_logs_belongs_to_no_request(settings: Any) -> None:
 
 def test_a_notice_waits_for_nobody_and_wakes_its_stream() -> None:
     async def check() -> None:
-        watcher, task_id = Watcher([]), uuid4()
-        assert await watcher.take(0) == []
-        taking = asyncio.create_task(watcher.take(PATIENCE_SECONDS))
+        watcher, task_id = Subscriber([]), uuid4()
+        assert await watcher.take_messages(0) == []
+        taking = asyncio.create_task(watcher.take_messages(PATIENCE_SECONDS))
         await asyncio.sleep(0)
-        watcher.put(event(task_id, 1))
-        watcher.put(event(task_id, 2))
+        watcher.add_message(event(task_id, 1))
+        watcher.add_message(event(task_id, 2))
         assert await taking == [event(task_id, 1), event(task_id, 2)]
-        assert await watcher.take(0) == []
+        assert await watcher.take_messages(0) == []
 
     asyncio.run(check())
 
 
 def test_of_the_previews_that_wait_only_the_latest_of_each_task_counts() -> None:
     async def check() -> None:
-        watcher, one, other = Watcher([]), uuid4(), uuid4()
+        watcher, one, other = Subscriber([]), uuid4(), uuid4()
         for step in range(3):
-            watcher.put(event(one, step, "preview"))
-            watcher.put(event(other, step, "preview"))
-            watcher.put(event(one, step))
-        notices = await watcher.take(0)
+            watcher.add_message(event(one, step, "preview"))
+            watcher.add_message(event(other, step, "preview"))
+            watcher.add_message(event(one, step))
+        notices = await watcher.take_messages(0)
         assert [notice for notice in notices if isinstance(notice, Event) and notice.name == "preview"] == [
             event(one, 2, "preview"),
             event(other, 2, "preview"),
@@ -111,14 +111,14 @@ def test_of_the_previews_that_wait_only_the_latest_of_each_task_counts() -> None
 
 def test_a_stream_that_is_too_far_behind_is_closed_and_holds_nothing() -> None:
     async def check() -> None:
-        watcher, task_id = Watcher([]), uuid4()
-        for step in range(hubs.MAX_WAITING):
-            watcher.put(event(task_id, step))
+        watcher, task_id = Subscriber([]), uuid4()
+        for step in range(hubs.MAX_PENDING):
+            watcher.add_message(event(task_id, step))
         assert not watcher.closed
         for step in range(2):
-            watcher.put(event(task_id, step))
+            watcher.add_message(event(task_id, step))
         assert watcher.closed
-        assert await watcher.take(PATIENCE_SECONDS) == []
+        assert await watcher.take_messages(PATIENCE_SECONDS) == []
 
     asyncio.run(check())
 
@@ -126,14 +126,18 @@ def test_a_stream_that_is_too_far_behind_is_closed_and_holds_nothing() -> None:
 def test_what_is_published_reaches_those_who_watch_the_task_and_nobody_else() -> None:
     async def check(hub: Hub) -> None:
         one, other = uuid4(), uuid4()
-        async with hub.watch([one]) as first_one, hub.watch([one, other]) as both, hub.watch([other]) as second:
+        async with (
+            hub.subscribe_tasks([one]) as first_one,
+            hub.subscribe_tasks([one, other]) as both,
+            hub.subscribe_tasks([other]) as second,
+        ):
             assert subscriptions() == 1
-            await reading(progress.publish, one, "progress", {"step": 1})
-            await reading(progress.publish, other, "preview", {"step": 2})
+            await read_async(progress.publish_event, one, "progress", {"step": 1})
+            await read_async(progress.publish_event, other, "preview", {"step": 2})
             told = await first(second, lambda notice: isinstance(notice, Event))
             assert told == Event(task_id=other, name="preview", data={"step": 2})
             told = await first(first_one, lambda notice: isinstance(notice, Event))
-            (entry, _), *_ = await reading(progress.client.xrange, progress.events_key(one))
+            (entry, _), *_ = await read_async(progress.client.xrange, progress.events_key(one))
             assert told == Event(task_id=one, name="progress", data={"step": 1}, entry=entry.decode())
             ids = {(await first(both, lambda notice: isinstance(notice, Event))).task_id}
             assert ids <= {one, other}
@@ -148,12 +152,12 @@ def test_once_the_subscription_stands_the_rows_are_looked_at_without_delay(
     task = make_task()
 
     async def check(hub: Hub) -> None:
-        async with hub.watch([task.pk]) as watcher:
-            await first(watcher, lambda notice: isinstance(notice, State))
-            await reading(claim_one, worker="a-worker:1", lease_seconds=30)
-            await reading(progress.publish, task.pk, "status", {"status": "queued"})
-            told = await first(watcher, lambda notice: isinstance(notice, State))
-            assert isinstance(told, State)
+        async with hub.subscribe_tasks([task.pk]) as watcher:
+            await first(watcher, lambda notice: isinstance(notice, TaskState))
+            await read_async(claim_one, worker="a-worker:1", lease_seconds=30)
+            await read_async(progress.publish_event, task.pk, "status", {"status": "queued"})
+            told = await first(watcher, lambda notice: isinstance(notice, TaskState))
+            assert isinstance(told, TaskState)
             assert told.status == "running"
 
     run(check)
@@ -166,14 +170,14 @@ def test_the_poll_tells_changes_once_and_ends_until_nobody_watches(
     task = make_task()
 
     async def check(hub: Hub) -> None:
-        async with hub.watch([task.pk]) as watcher:
-            state = await first(watcher, lambda notice: isinstance(notice, State))
-            assert state == State(task_id=task.pk, status="queued", attempt=0, queue_position=1)
-            assert await watcher.take(0.5) == []
-            await reading(lifecycle.cancel, task.pk)
+        async with hub.subscribe_tasks([task.pk]) as watcher:
+            state = await first(watcher, lambda notice: isinstance(notice, TaskState))
+            assert state == TaskState(task_id=task.pk, status="queued", attempt=0, queue_position=1)
+            assert await watcher.take_messages(0.5) == []
+            await read_async(lifecycle.cancel_task, task.pk)
             for _ in range(2):
-                ended = await first(watcher, lambda notice: isinstance(notice, State))
-                assert ended == State(task_id=task.pk, status="canceled", attempt=0)
+                ended = await first(watcher, lambda notice: isinstance(notice, TaskState))
+                assert ended == TaskState(task_id=task.pk, status="canceled", attempt=0)
 
     run(check)
 
@@ -183,7 +187,7 @@ def test_however_streams_come_and_go_nothing_is_left_behind(monkeypatch: pytest.
     random.seed(1)
 
     async def visit(hub: Hub) -> None:
-        async with hub.watch([uuid4()]):
+        async with hub.subscribe_tasks([uuid4()]):
             await asyncio.sleep(random.random() / 50)
 
     async def check(hub: Hub) -> None:
@@ -200,11 +204,11 @@ def test_however_streams_come_and_go_nothing_is_left_behind(monkeypatch: pytest.
 def test_after_an_error_nobody_expected_streams_are_closed_and_the_next_ones_work() -> None:
     async def check(hub: Hub) -> None:
         task_id = uuid4()
-        async with hub.watch([task_id]) as watcher:
-            await reading(progress.client.publish, progress.CHANNEL, "garbage")
+        async with hub.subscribe_tasks([task_id]) as watcher:
+            await read_async(progress.client.publish, progress.CHANNEL, "garbage")
             await until(lambda: watcher.closed, bool)
-        async with hub.watch([task_id]) as watcher:
-            await reading(progress.publish, task_id, "progress", {"step": 1})
+        async with hub.subscribe_tasks([task_id]) as watcher:
+            await read_async(progress.publish_event, task_id, "progress", {"step": 1})
             await first(watcher, lambda notice: isinstance(notice, Event))
 
     run(check)
@@ -218,11 +222,11 @@ def test_without_redis_the_rows_are_watched_all_the_same(
     task = make_task()
 
     async def check(hub: Hub) -> None:
-        async with hub.watch([task.pk]) as watcher:
-            await first(watcher, lambda notice: isinstance(notice, State))
-            await reading(claim_one, worker="a-worker:1", lease_seconds=30)
-            running = await first(watcher, lambda notice: isinstance(notice, State))
-            assert isinstance(running, State)
+        async with hub.subscribe_tasks([task.pk]) as watcher:
+            await first(watcher, lambda notice: isinstance(notice, TaskState))
+            await read_async(claim_one, worker="a-worker:1", lease_seconds=30)
+            running = await first(watcher, lambda notice: isinstance(notice, TaskState))
+            assert isinstance(running, TaskState)
             assert (running.status, running.attempt) == ("running", 1)
 
     run(check)
@@ -234,8 +238,8 @@ def test_an_outage_of_redis_may_last_for_hours(settings: Any, monkeypatch: pytes
 
     async def check(hub: Hub) -> None:
         hub._failures = 5000  # as one every five seconds adds up
-        async with hub.watch([uuid4()]) as watcher:
-            assert await watcher.take(PATIENCE_SECONDS)
+        async with hub.subscribe_tasks([uuid4()]) as watcher:
+            assert await watcher.take_messages(PATIENCE_SECONDS)
             assert not watcher.closed
 
     run(check)

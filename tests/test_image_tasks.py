@@ -11,7 +11,7 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from PIL import Image
 
-from tasks_app.engine.diffusers.handler import PIPELINES
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE
 from tasks_app.worker import engines, supervisor
 from tests import tiny
 from tests.families.test_families import psnr
@@ -39,7 +39,7 @@ def _engine(models: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Ite
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {**settings.PROVIDERS["diffusers"], "models_dir": models}}
     monkeypatch.setattr(engines, "_handlers", {})
     yield
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def make(client: Client) -> Make:
             content_type="application/json",
         )
         assert answer.status_code == 201, answer.content
-        supervisor.run_next()
+        supervisor.run_once()
         ended: dict[str, Any] = client.get(f"/task/{answer.json()['id']}").json()
         return ended
 
@@ -90,19 +90,19 @@ def test_all_task_types_share_one_engine_and_load_a_model_once(make: Make) -> No
     tasks.append(make("image-to-image", model_id="sd", image=picture()))
     tasks.append(make("inpainting", model_id="sd", image=picture(), mask=mask()))
     assert {task["status"] for task in tasks} == {"succeeded"}
-    assert len(engines.started()) == 1
+    assert len(engines.get_loaded_handlers()) == 1
     assert loads() == before + 1
 
 
 def loads() -> int:
-    return sum(loaded for _, loaded, _ in PIPELINES.uses())
+    return sum(loaded for _, loaded, _ in PIPELINE_CACHE.get_usage())
 
 
 def test_an_upload_whose_file_is_gone_fails_its_task_in_words(client: Client) -> None:
     upload = send(client, file(picture())).json()
     task_id = client.post("/task", body(upload), content_type="application/json").json()["id"]
     default_storage.delete(name(upload))
-    supervisor.run_next()
+    supervisor.run_once()
     error = client.get(f"/task/{task_id}").json()["error"]
     assert (error["code"], error["retryable"]) == ("invalid_params", False)
     assert error["message"].startswith("The uploaded picture is gone")
@@ -115,7 +115,7 @@ def test_a_storage_that_is_away_fails_the_task_and_says_that_it_may_succeed_late
     task_id = client.post("/task", body(upload), content_type="application/json").json()["id"]
     (tmp_path / "file").touch()
     settings.MEDIA_ROOT = tmp_path / "file"
-    supervisor.run_next()
+    supervisor.run_once()
     error = client.get(f"/task/{task_id}").json()["error"]
     assert (error["code"], error["retryable"]) == ("storage_failed", True)
 

@@ -26,7 +26,7 @@ def command(*arguments: str) -> tuple[str, str]:
 
 
 def test_a_key_is_kept_as_a_hash_alone(owner: User) -> None:
-    key, token = api_keys.create(user=owner, name="bot", scopes=[Scope.READ])
+    key, token = api_keys.create_api_key(user=owner, name="bot", scopes=[Scope.READ])
     assert token.startswith("dh_")
     row = ApiKey.objects.values().get(pk=key.pk)
     assert not any(token in str(value) for value in row.values())
@@ -36,33 +36,33 @@ def test_a_key_is_kept_as_a_hash_alone(owner: User) -> None:
 
 def test_what_a_key_does_not_limit_the_settings_do(owner: User, settings: Any) -> None:
     settings.RATE_PER_MINUTE, settings.MAX_QUEUED_PER_KEY = 60, None
-    own, _ = api_keys.create(user=owner, name="own", scopes=[Scope.READ], rate_per_minute=5, max_queued=0)
-    assert api_keys.caller(own).limits == Limits(rate_per_minute=5, max_queued=0)
-    plain, _ = api_keys.create(user=owner, name="plain", scopes=[Scope.READ])
-    assert api_keys.caller(plain).limits == Limits(rate_per_minute=60, max_queued=None)
+    own, _ = api_keys.create_api_key(user=owner, name="own", scopes=[Scope.READ], rate_per_minute=5, max_queued=0)
+    assert api_keys.get_key_principal(own).limits == Limits(rate_per_minute=5, max_queued=0)
+    plain, _ = api_keys.create_api_key(user=owner, name="plain", scopes=[Scope.READ])
+    assert api_keys.get_key_principal(plain).limits == Limits(rate_per_minute=60, max_queued=None)
 
 
 def test_a_key_is_revoked_once_and_stays(owner: User) -> None:
-    key, _ = api_keys.create(user=owner, name="bot", scopes=[Scope.READ])
-    assert api_keys.revoke(key)
-    assert not api_keys.revoke(key)
+    key, _ = api_keys.create_api_key(user=owner, name="bot", scopes=[Scope.READ])
+    assert api_keys.revoke_api_key(key)
+    assert not api_keys.revoke_api_key(key)
     key.refresh_from_db()
     assert key.expiry is not None
     assert key.expiry <= timezone.now()
 
 
 def test_use_is_noted_at_most_once_in_a_while(owner: User) -> None:
-    key, _ = api_keys.create(user=owner, name="bot", scopes=[Scope.READ])
-    api_keys.note_use(key)
+    key, _ = api_keys.create_api_key(user=owner, name="bot", scopes=[Scope.READ])
+    api_keys.touch_api_key(key)
     key.refresh_from_db()
     first = key.last_used_at
     assert first is not None
-    api_keys.note_use(key)
+    api_keys.touch_api_key(key)
     key.refresh_from_db()
     assert key.last_used_at == first
-    ApiKey.objects.update(last_used_at=first - timedelta(seconds=api_keys.USE_NOTED_SECONDS + 1))
+    ApiKey.objects.update(last_used_at=first - timedelta(seconds=api_keys.TOUCH_INTERVAL_SECONDS + 1))
     key.refresh_from_db()
-    api_keys.note_use(key)
+    api_keys.touch_api_key(key)
     key.refresh_from_db()
     assert key.last_used_at >= first
 
@@ -81,7 +81,7 @@ def test_the_command_prints_the_key_alone(owner: User) -> None:
 def test_the_command_makes_a_usual_key_with_limits(owner: User) -> None:
     command("create", "bot", "--owner", "ada", "--max-queued", "3", "--max-running", "1", "--rate", "9")
     key = ApiKey.objects.get()
-    assert (key.scopes, key.expiry) == (api_keys.USUAL, None)
+    assert (key.scopes, key.expiry) == (api_keys.DEFAULT_SCOPES, None)
     assert (key.max_queued, key.max_running, key.rate_per_minute) == (3, 1, 9)
 
 

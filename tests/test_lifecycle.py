@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
-from tasks_app.contracts import NOTHING_HELD, Claim, StoredImage, Success
+from tasks_app.contracts import NO_MODELS, Claim, StoredImage, Success
 from tasks_app.engine.types import Progress
 from tasks_app.models import Pause, Status, Task, TaskImage
 from tasks_app.queue import claim_order, lifecycle, pauses, sql
@@ -79,11 +79,11 @@ def attempts_of(task: Task) -> list[tuple[int, str, str, bool]]:
     ("end", "outcome"),
     [
         (lambda task: succeed(task), "succeeded"),
-        (lambda task: lifecycle.fail(claim_of(task), code="internal", message=""), "failed"),
-        (lambda task: lifecycle.cancel(task.pk) and lifecycle.confirm_cancel(claim_of(task)), "canceled"),
-        (lambda task: lifecycle.release(claim_of(task)), "released"),
+        (lambda task: lifecycle.mark_failed(claim_of(task), code="internal", message=""), "failed"),
+        (lambda task: lifecycle.cancel_task(task.pk) and lifecycle.confirm_cancel(claim_of(task)), "canceled"),
+        (lambda task: lifecycle.release_task(claim_of(task)), "released"),
         (lambda task: (overdue(task), lifecycle.expire_leases()), "lost"),
-        (lambda task: (past_deadline(task), lifecycle.time_out()), "failed"),
+        (lambda task: (past_deadline(task), lifecycle.fail_overdue()), "failed"),
     ],
     ids=["succeed", "fail", "cancel", "release", "expire", "time out"],
 )
@@ -98,7 +98,7 @@ def test_every_attempt_is_kept_with_who_ran_it_and_how_it_ended(
 
 def test_each_claim_is_an_attempt_of_its_own(claimed: MakeTask) -> None:
     task = claimed()
-    lifecycle.release(claim_of(task))
+    lifecycle.release_task(claim_of(task))
     claim_one(worker="another:2", lease_seconds=30)
     assert attempts_of(task) == [(1, "a-worker:1", "released", True), (2, "another:2", "", False)]
 
@@ -134,7 +134,7 @@ def test_racing_workers_never_claim_the_same_task(make_task: MakeTask) -> None:
 
 def test_a_heartbeat_records_progress_and_prolongs_the_lease(claimed: MakeTask) -> None:
     task = claimed(lease_seconds=1)
-    beat = lifecycle.heartbeat([claim_of(task)], step(3, total=9), lease_seconds=60)[task.pk]
+    beat = lifecycle.renew_leases([claim_of(task)], step(3, total=9), lease_seconds=60)[task.pk]
     assert not beat.cancel_requested
     after = Task.objects.get(pk=task.pk)
     assert (after.phase, after.step, after.total_steps) == ("denoising", 3, 9)
@@ -145,9 +145,9 @@ def test_a_heartbeat_records_progress_and_prolongs_the_lease(claimed: MakeTask) 
 
 def test_a_heartbeat_tells_of_a_cancel_and_of_the_deadline(claimed: MakeTask) -> None:
     task = claimed()
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     Task.objects.filter(pk=task.pk).update(deadline=Now() - timedelta(seconds=1))
-    beat = lifecycle.heartbeat([claim_of(task)], step(1), lease_seconds=30)[task.pk]
+    beat = lifecycle.renew_leases([claim_of(task)], step(1), lease_seconds=30)[task.pk]
     assert beat.cancel_requested
     assert beat.overdue
 
@@ -155,21 +155,21 @@ def test_a_heartbeat_tells_of_a_cancel_and_of_the_deadline(claimed: MakeTask) ->
 @pytest.mark.parametrize(
     "write",
     [
-        lambda claim: lifecycle.heartbeat([claim], step(1), lease_seconds=30),
+        lambda claim: lifecycle.renew_leases([claim], step(1), lease_seconds=30),
         lambda claim: succeed_one(claim, [stored()]),
-        lambda claim: lifecycle.fail(claim, code="internal", message="no"),
+        lambda claim: lifecycle.mark_failed(claim, code="internal", message="no"),
         lambda claim: lifecycle.confirm_cancel(claim),
-        lambda claim: lifecycle.release(claim),
+        lambda claim: lifecycle.release_task(claim),
     ],
     ids=["heartbeat", "succeed", "fail", "confirm_cancel", "release"],
 )
 def test_a_write_of_a_lost_claim_moves_nothing(claimed: MakeTask, write: Callable[[Claim], object]) -> None:
     task = claimed()
     lost = claim_of(task)
-    lifecycle.release(lost)
+    lifecycle.release_task(lost)
     again = claim_one(worker="another:2", lease_seconds=30)
     assert again is not None
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     before = Task.objects.filter(pk=task.pk).values().get()
     assert not write(lost)
     assert Task.objects.filter(pk=task.pk).values().get() == before
@@ -201,9 +201,9 @@ def test_of_several_that_succeed_each_keeps_its_own_and_what_is_lost_or_canceled
         Success(claim=claim_of(task), images=(stored(0), stored(1)), revision=f"r{n}", size={"width": n})
         for n, task in enumerate((first, second, lost, canceled))
     ]
-    lifecycle.release(claim_of(lost))
-    lifecycle.cancel(canceled.pk)
-    ended = lifecycle.succeed(made)
+    lifecycle.release_task(claim_of(lost))
+    lifecycle.cancel_task(canceled.pk)
+    ended = lifecycle.mark_succeeded(made)
     assert ended.keys() == {first.pk, second.pk}
     for n, task in enumerate((first, second)):
         after = Task.objects.get(pk=task.pk)
@@ -213,13 +213,13 @@ def test_of_several_that_succeed_each_keeps_its_own_and_what_is_lost_or_canceled
         assert [image.index for image in after.images.all()] == [0, 1]
     assert [Task.objects.get(pk=task.pk).status for task in (lost, canceled)] == ["queued", "running"]
     assert TaskImage.objects.count() == 4
-    assert lifecycle.succeed(made) == ended
+    assert lifecycle.mark_succeeded(made) == ended
     assert TaskImage.objects.count() == 4
 
 
 def test_a_task_that_somebody_canceled_never_succeeds(claimed: MakeTask) -> None:
     task = claimed()
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     assert not succeed(task)
     assert lifecycle.confirm_cancel(claim_of(task))
     after = Task.objects.get(pk=task.pk)
@@ -228,15 +228,15 @@ def test_a_task_that_somebody_canceled_never_succeeds(claimed: MakeTask) -> None
 
 def test_canceling_a_queued_task_ends_it_at_once(make_task: MakeTask) -> None:
     task = make_task()
-    assert lifecycle.cancel(task.pk) == Status.CANCELED
+    assert lifecycle.cancel_task(task.pk) == Status.CANCELED
     assert claim_one(worker="w", lease_seconds=30) is None
 
 
 def test_canceling_a_running_task_asks_and_the_first_asking_counts(claimed: MakeTask) -> None:
     task = claimed()
-    assert lifecycle.cancel(task.pk) == Status.RUNNING
+    assert lifecycle.cancel_task(task.pk) == Status.RUNNING
     first = Task.objects.get(pk=task.pk).cancel_requested_at
-    assert lifecycle.cancel(task.pk) == Status.RUNNING
+    assert lifecycle.cancel_task(task.pk) == Status.RUNNING
     assert Task.objects.get(pk=task.pk).cancel_requested_at == first is not None
 
 
@@ -244,15 +244,15 @@ def test_canceling_what_has_ended_or_never_was_changes_nothing(claimed: MakeTask
     task = claimed()
     succeed(task)
     before = Task.objects.filter(pk=task.pk).values().get()
-    assert lifecycle.cancel(task.pk) is None
-    assert lifecycle.cancel(uuid4()) is None
+    assert lifecycle.cancel_task(task.pk) is None
+    assert lifecycle.cancel_task(uuid4()) is None
     assert Task.objects.filter(pk=task.pk).values().get() == before
 
 
 def test_a_released_task_keeps_its_place_and_counts_no_loss(claimed: MakeTask, make_task: MakeTask) -> None:
     task = claimed()
     make_task()
-    assert lifecycle.release(claim_of(task)) == Status.QUEUED
+    assert lifecycle.release_task(claim_of(task)) == Status.QUEUED
     again = claim_one(worker="w2", lease_seconds=30)
     assert again is not None
     assert (again.pk, again.attempt, again.losses) == (task.pk, 2, 0)
@@ -260,8 +260,8 @@ def test_a_released_task_keeps_its_place_and_counts_no_loss(claimed: MakeTask, m
 
 def test_releasing_a_task_that_shall_be_canceled_cancels_it(claimed: MakeTask) -> None:
     task = claimed()
-    lifecycle.cancel(task.pk)
-    assert lifecycle.release(claim_of(task)) == Status.CANCELED
+    lifecycle.cancel_task(task.pk)
+    assert lifecycle.release_task(claim_of(task)) == Status.CANCELED
     assert Task.objects.get(pk=task.pk).status == Status.CANCELED
 
 
@@ -287,7 +287,7 @@ def test_a_task_that_loses_its_workers_too_often_fails(claimed: MakeTask) -> Non
 
 def test_an_expired_lease_of_a_task_that_shall_be_canceled_cancels_it(claimed: MakeTask) -> None:
     task = claimed()
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     overdue(task)
     assert lifecycle.expire_leases() == [(task.pk, Status.CANCELED)]
 
@@ -296,24 +296,24 @@ def test_a_passed_deadline_fails_queued_and_running_tasks(claimed: MakeTask, mak
     running, queued = claimed(), make_task(deadline=Now() - timedelta(seconds=1))
     Task.objects.filter(pk=running.pk).update(deadline=Now() - timedelta(seconds=1))
     in_time = make_task(deadline=Now() + timedelta(hours=1))
-    assert set(lifecycle.time_out()) == {running.pk, queued.pk}
-    assert lifecycle.heartbeat([claim_of(running)], step(1), lease_seconds=30) == {}
+    assert set(lifecycle.fail_overdue()) == {running.pk, queued.pk}
+    assert lifecycle.renew_leases([claim_of(running)], step(1), lease_seconds=30) == {}
     assert Task.objects.get(pk=in_time.pk).status == Status.QUEUED
 
 
 def test_waking_takes_each_task_once_until_it_waited_again(make_task: MakeTask) -> None:
     tasks = [make_task(), make_task()]
-    assert lifecycle.wake(worker="w", after_seconds=60, limit=1) == []
-    assert lifecycle.wake(worker="w", after_seconds=0, limit=1) == [tasks[0].pk]
+    assert lifecycle.mark_woken(worker="w", after_seconds=60, limit=1) == []
+    assert lifecycle.mark_woken(worker="w", after_seconds=0, limit=1) == [tasks[0].pk]
     Task.objects.update(created_at=Now() - timedelta(minutes=5))
-    assert lifecycle.wake(worker="w", after_seconds=60, limit=5) == [tasks[1].pk]
+    assert lifecycle.mark_woken(worker="w", after_seconds=60, limit=5) == [tasks[1].pk]
 
 
 def test_a_paused_worker_wakes_nobody(make_task: MakeTask) -> None:
     task = make_task()
-    pauses.pause(Pause.Scope.WORKER, "w")
-    assert lifecycle.wake(worker="w", after_seconds=0, limit=1) == []
-    assert lifecycle.wake(worker="another", after_seconds=0, limit=1) == [task.pk]
+    pauses.create_pause(Pause.Scope.WORKER, "w")
+    assert lifecycle.mark_woken(worker="w", after_seconds=0, limit=1) == []
+    assert lifecycle.mark_woken(worker="another", after_seconds=0, limit=1) == [task.pk]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_claim_does_not_scan_the_table(make_task: MakeTask) -> None:
     Task.objects.bulk_create(Task(**fields) for _ in range(3000))
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}")
-        parameters = claim_order.parameters("w", NOTHING_HELD) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN " + sql.CLAIM, parameters)
+        parameters = claim_order.build_parameters("w", NO_MODELS) | {"lease_seconds": 30, "taken": 1}
+        cursor.execute("EXPLAIN " + sql.CLAIM_BATCH, parameters)
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "task_lane" in plan

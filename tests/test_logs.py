@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 from project import logs
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.stack import Stack, until
+from tests.stack import Stack, wait_until
 
 Line = dict[str, Any]
 
@@ -23,7 +23,7 @@ def logged() -> Callable[..., str]:
     """Return a function that logs something in a format and returns what is written."""
 
     def write(log: Callable[[logging.Logger], None], *, as_json: bool) -> str:
-        configurator: Any = logging.config.DictConfigurator(logs.config(as_json=as_json))  # type: ignore[attr-defined]
+        configurator: Any = logging.config.DictConfigurator(logs.build_logging_config(as_json=as_json))  # type: ignore[attr-defined]
         written = io.StringIO()
         handler = logging.StreamHandler(written)
         handler.setFormatter(configurator.configure_formatter(configurator.config["formatters"]["structured"]))
@@ -90,19 +90,19 @@ def test_a_traceback_is_in_the_line_without_variables_or_tokens(logged: Callable
     ],
 )
 def test_secrets_are_not_written(text: str, written: str) -> None:
-    assert logs.redacted(text) == written
+    assert logs.redact_secrets(text) == written
 
 
 @pytest.mark.parametrize("text", ["A basic understanding of tokens.", "http://host:8000/task?limit=5&cursor=abc"])
 def test_other_words_stay(text: str) -> None:
-    assert logs.redacted(text) == text
+    assert logs.redact_secrets(text) == text
 
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with django_db_blocker.unblock():
-        environment = stacks.environment()
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment()
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
@@ -119,7 +119,7 @@ def those(stack: Stack, part: str, **fields: Any) -> list[Line]:
 @pytest.mark.django_db(transaction=True)
 def test_a_task_is_followed_from_its_request_to_its_end(stack: Stack) -> None:
     stack.api.headers["X-Request-ID"] = "the-post"
-    task = stack.post("pace 0", provider="fake", steps=2)
+    task = stack.submit_task("pace 0", provider="fake", steps=2)
     stack.api.headers["X-Request-ID"] = "the-stream"
     with stack.api.stream("GET", f"/task/{task['id']}/events") as stream:
         assert stream.headers["X-Request-ID"] == "the-stream"
@@ -128,11 +128,11 @@ def test_a_task_is_followed_from_its_request_to_its_end(stack: Stack) -> None:
     (queued,) = those(stack, "web", task=task["id"])
     assert (queued["request_id"], queued["level"]) == ("the-post", "info")
     assert (
-        until(lambda: those(stack, "web", request_id="the-stream", status=200), bool)[0]["path"]
+        wait_until(lambda: those(stack, "web", request_id="the-stream", status=200), bool)[0]["path"]
         == f"/task/{task['id']}/events"
     )
     # What has ended is logged once its watchers know.
-    both = until(lambda: those(stack, "worker", task=task["id"], attempt=1), lambda found: len(found) > 1)
+    both = wait_until(lambda: those(stack, "worker", task=task["id"], attempt=1), lambda found: len(found) > 1)
     events = [line["event"] for line in both]
     assert [event.rpartition("attempt 1 ")[2] for event in events] == ["starts with demo.", "succeeded."]
     worker = Task.objects.get(pk=task["id"]).worker
@@ -141,8 +141,8 @@ def test_a_task_is_followed_from_its_request_to_its_end(stack: Stack) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_unexpected_error_is_logged_with_its_traceback_and_its_task(stack: Stack) -> None:
-    task = stack.finish(stack.post("fail", provider="fake"))
-    (line,) = until(lambda: those(stack, "worker", task=task["id"], level="error"), bool)
+    task = stack.wait_for_task(stack.submit_task("fail", provider="fake"))
+    (line,) = wait_until(lambda: those(stack, "worker", task=task["id"], level="error"), bool)
     assert "RuntimeError: as the test wants it" in line["exception"]
     assert line["attempt"] == 1
 
@@ -151,7 +151,7 @@ def test_an_unexpected_error_is_logged_with_its_traceback_and_its_task(stack: St
 def test_requests_that_never_reach_django_are_told_too(stack: Stack) -> None:
     answer = stack.api.post("/task?token=abcdefgh1", content=b"x" * 300_000)
     assert answer.status_code == 413
-    (line,) = until(lambda: those(stack, "web", request_id=answer.headers["X-Request-ID"]), bool)
+    (line,) = wait_until(lambda: those(stack, "web", request_id=answer.headers["X-Request-ID"]), bool)
     assert (line["method"], line["path"], line["status"]) == ("POST", "/task", 413)
 
 
@@ -159,7 +159,7 @@ def test_requests_that_never_reach_django_are_told_too(stack: Stack) -> None:
 def test_what_a_client_does_wrong_leaves_its_line_and_no_traceback(stack: Stack) -> None:
     answer = stack.api.get("/task", headers={"Host": "elsewhere"})
     assert answer.status_code == 400
-    told = until(lambda: those(stack, "web", request_id=answer.headers["X-Request-ID"]), bool)
+    told = wait_until(lambda: those(stack, "web", request_id=answer.headers["X-Request-ID"]), bool)
     assert [(line["event"], "exception" in line) for line in told] == [("GET /task: 400", False)]
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tasks_app.access import api_keys
-from tasks_app.engine.diffusers.handler import PIPELINES
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE
 from tasks_app.models import Scope, Task
 from tasks_app.worker import engines, supervisor
 from tests import loras, tiny
-from tests.openapi import check_answer
+from tests.openapi import check_response
 
 pytestmark = pytest.mark.django_db
 Post = Callable[..., Any]
@@ -32,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     pipeline = DiffusionPipeline.from_pretrained(tiny.save_sd(folder / "sd"))
     for seed, name in enumerate(("style", "two words")):
-        loras.save(folder / "loras", name, loras.weights(pipeline, "unet", seed=seed))
+        loras.save_lora(folder / "loras", name, loras.make_weights(pipeline, "unet", seed=seed))
     return folder
 
 
@@ -43,7 +43,7 @@ def _engine(models: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Ite
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {**settings.PROVIDERS["diffusers"], **places}}
     monkeypatch.setattr(engines, "_handlers", {})
     yield
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def post(client: Client) -> Post:
 def made(client: Client, answer: Any) -> tuple[dict[str, Any], bytes]:
     """Run a task and return it, with its picture's file."""
     assert answer.status_code == 201, answer.content
-    supervisor.run_next()
+    supervisor.run_once()
     task = client.get(f"/task/{answer.json()['id']}").json()
     assert task["status"] == "succeeded", task["error"]
     return task, client.get(task["images"][0]["url"]).content
@@ -78,7 +78,7 @@ def test_a_task_is_drawn_with_its_loras_and_the_file_tells_of_them(client: Clien
     line = Image.open(io.BytesIO(picture)).info["parameters"]
     assert line.startswith("a house <lora:style:0.8> <lora:two words:1>\n")
     told = client.post("/task/from-image", picture, content_type="image/png")
-    check_answer("post", "/task/from-image", told)
+    check_response("post", "/task/from-image", told)
     assert told.json()["params"]["loras"] == task["params"]["loras"]
     _, again = made(client, post(**told.json()["params"]))
     assert pixels(again) == pixels(picture)
@@ -121,7 +121,7 @@ def test_one_that_went_before_its_task_ran_is_told(client: Client, post: Post, m
     path.write_bytes(b"")
     answer = post(loras=[{"id": "brief"}])
     path.unlink()
-    supervisor.run_next()
+    supervisor.run_once()
     error = client.get(f"/task/{answer.json()['id']}").json()["error"]
     assert error["code"] == "model_unavailable"
     assert error["message"].startswith("The LoRA brief is not on this worker")
@@ -146,7 +146,7 @@ def test_one_that_went_before_its_task_ran_is_told(client: Client, post: Post, m
 )
 def test_what_is_wrong_is_told_at_its_place(post: Post, loras: Any, path: str, said: str) -> None:
     answer = post(loras=loras)
-    check_answer("post", "/task", answer)
+    check_response("post", "/task", answer)
     assert answer.status_code == 400
     (field,) = answer.json()["error"]["fields"]
     assert field["path"] == path
@@ -156,7 +156,7 @@ def test_what_is_wrong_is_told_at_its_place(post: Post, loras: Any, path: str, s
 
 def test_they_are_listed_by_name(client: Client, models: Path) -> None:
     answer = client.get("/loras")
-    check_answer("get", "/loras", answer)
+    check_response("get", "/loras", answer)
     size = (models / "loras" / "style.safetensors").stat().st_size
     assert [(each["id"], each["bytes"]) for each in answer.json()][:1] == [("style", size)]
     assert [each["id"] for each in answer.json()] == ["style", "two words"]
@@ -170,11 +170,11 @@ def test_without_a_folder_there_are_none(client: Client, settings: Any, tmp_path
 @pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
 def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
     settings.API_AUTH = "required"
-    _, token = api_keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    _, token = api_keys.create_api_key(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
     for path in ("/loras", "/sdapi/v1/loras"):
         answer = Client(headers={"authorization": f"Bearer {token}"}).get(path)
         assert answer.status_code == status
-        check_answer("get", path, answer)
+        check_response("get", path, answer)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,6 @@ def test_a1111s_tags_are_taken_out_of_the_prompt(
 def test_a1111s_tags_are_refused_at_the_prompt(client: Client, tag: str) -> None:
     body = {"prompt": f"a house {tag}", "override_settings": {"sd_model_checkpoint": "sd"}}
     answer = client.post("/sdapi/v1/txt2img", body, content_type="application/json")
-    check_answer("post", "/sdapi/v1/txt2img", answer)
+    check_response("post", "/sdapi/v1/txt2img", answer)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"][:2] == ["body", "prompt"]

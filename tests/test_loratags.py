@@ -23,7 +23,7 @@ from tasks_app.images.metadata import lora_tags
     ],
 )
 def test_tags_are_taken_out(prompt: str, rest: str, loras: list[dict[str, Any]]) -> None:
-    assert lora_tags.taken(prompt) == (rest, loras)
+    assert lora_tags.extract_tags(prompt) == (rest, loras)
 
 
 words = st.text(st.characters(categories=["L", "N"]), min_size=1)
@@ -31,4 +31,4 @@ words = st.text(st.characters(categories=["L", "N"]), min_size=1)
 
 @given(words, st.lists(st.fixed_dictionaries({"id": words, "weight": st.integers(-400, 400).map(lambda n: n / 100)})))
 def test_what_is_written_is_read(prompt: str, loras: list[dict[str, Any]]) -> None:
-    assert lora_tags.taken(lora_tags.written(prompt, loras)) == (prompt, loras)
+    assert lora_tags.extract_tags(lora_tags.append_tags(prompt, loras)) == (prompt, loras)

@@ -16,13 +16,13 @@ from django.utils import timezone
 from prometheus_client import parser
 
 from tasks_app import services
-from tasks_app.engine.types import EngineState, ModelUse
+from tasks_app.engine.types import EngineState, ModelUsage
 from tasks_app.events import progress, status_events
 from tasks_app.models import Pause, Status, Task, Worker
 from tasks_app.queue import workers
 from tasks_app.worker import supervisor
 from tests import stack as stacks
-from tests.stack import free_port, until
+from tests.stack import free_port, wait_until
 
 MakeTask = Callable[..., Task]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -32,13 +32,13 @@ ENGINE = EngineState(
     memory_used=1_000,
     memory_total=4_000,
     warm=(),
-    uses=(ModelUse(model_id="demo", loads=2, hits=5),),
+    uses=(ModelUsage(model_id="demo", loads=2, hits=5),),
 )
 
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
-    progress.client.delete(status_events.KEY)
+    progress.client.delete(status_events.COUNTERS_KEY)
 
 
 def parsed(text: str) -> Samples:
@@ -72,7 +72,7 @@ def scrape(client: Client, **headers: str) -> Samples:
 
 
 def beat(name: str, engine: EngineState | None = ENGINE) -> None:
-    workers.beat(name, host="here", pid=1, version="1", engine=engine)
+    workers.record_heartbeat(name, host="here", pid=1, version="1", engine=engine)
 
 
 def test_the_queue_is_told_by_priority_with_its_oldest(client: Client, make_task: MakeTask, claimed: MakeTask) -> None:
@@ -96,8 +96,8 @@ def test_an_idle_service_tells_zeros(client: Client, db: None) -> None:
 def test_what_ended_is_told_by_status_and_code_and_how_long_it_took(client: Client, make_task: MakeTask) -> None:
     for _ in range(2):
         make_task()
-        supervisor.run_next()
-    services.cancel(make_task().pk)
+        supervisor.run_once()
+    services.cancel_task(make_task().pk)
     samples = scrape(client)
     assert value(samples, "tasks_ended_total", status="succeeded", model="demo") == 2
     assert value(samples, "tasks_ended_total", status="canceled", model="demo") == 1
@@ -113,7 +113,7 @@ def test_what_ended_is_told_by_status_and_code_and_how_long_it_took(client: Clie
 def test_workers_are_told_as_they_live_but_not_when_they_left(client: Client, db: None) -> None:
     beat("alive"), beat("dead"), beat("left"), beat("starting", None)
     Worker.objects.filter(name="dead").update(seen_at=Now() - timedelta(seconds=100))
-    workers.leave("left")
+    workers.deregister_worker("left")
     samples = scrape(client)
     up = {dict(labels)["worker"]: up for (name, labels), up in samples.items() if name == "worker_up"}
     assert up == {"alive": 1, "dead": 0, "starting": 1}
@@ -126,8 +126,8 @@ def test_workers_are_told_as_they_live_but_not_when_they_left(client: Client, db
 
 
 def test_pauses_are_told(client: Client, db: None) -> None:
-    services.pause(Pause.Scope.QUEUE)
-    services.pause(Pause.Scope.MODEL, 'a "model"\n')
+    services.pause_claims(Pause.Scope.QUEUE)
+    services.pause_claims(Pause.Scope.MODEL, 'a "model"\n')
     samples = scrape(client)
     assert value(samples, "paused", scope="queue", target="") == 1
     assert value(samples, "paused", scope="model", target='a "model"\n') == 1
@@ -135,7 +135,7 @@ def test_pauses_are_told(client: Client, db: None) -> None:
 
 def test_without_redis_the_rows_are_told(client: Client, make_task: MakeTask) -> None:
     make_task()
-    progress.leave_alone(TimeoutError())
+    progress.trip_breaker(TimeoutError())
     samples = scrape(client)
     assert value(samples, "tasks_queued", priority="0") == 1
     assert value(samples, "redis_up") == 0
@@ -187,15 +187,15 @@ def test_it_is_read_and_nothing_else(client: Client, db: None) -> None:
 @pytest.fixture
 def two_webs(transactional_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx2.Client]]:
     with ExitStack() as exits:
-        env = stacks.environment(METRICS_TOKEN="a-token")
-        yield [exits.enter_context(stacks.serving(tmp_path_factory.mktemp("web"), env))[0] for _ in range(2)]
+        env = stacks.build_environment(METRICS_TOKEN="a-token")
+        yield [exits.enter_context(stacks.run_web(tmp_path_factory.mktemp("web"), env))[0] for _ in range(2)]
 
 
 def test_two_web_processes_say_the_same(two_webs: list[httpx2.Client], make_task: MakeTask) -> None:
     for web in two_webs:
         for _ in range(3):
             make_task()
-            supervisor.run_next()
+            supervisor.run_once()
         doomed = make_task()
         assert web.post(f"/task/{doomed.pk}/cancel").json()["status"] == "canceled"
     make_task(), beat("a-worker")
@@ -209,7 +209,7 @@ def test_two_web_processes_say_the_same(two_webs: list[httpx2.Client], make_task
 
 
 def test_without_a_database_it_is_unavailable(db: None, tmp_path_factory: pytest.TempPathFactory) -> None:
-    env = stacks.environment(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    env = stacks.build_environment(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     port = free_port()
     uvicorn = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
     log = tmp_path_factory.mktemp("web") / "web.log"
@@ -220,6 +220,6 @@ def test_without_a_database_it_is_unavailable(db: None, tmp_path_factory: pytest
         except httpx2.TransportError:
             return 0
 
-    with stacks.part(log, env, *uvicorn), httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
-        until(lambda: status(api, "/healthz"), lambda seen: seen == 200)
+    with stacks.run_process(log, env, *uvicorn), httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+        wait_until(lambda: status(api, "/healthz"), lambda seen: seen == 200)
         assert status(api, "/metrics") == 503

@@ -114,7 +114,7 @@ def test_a_model_that_is_not_here_is_named(models: Path, verb: str) -> None:
 
 @pytest.mark.django_db
 def test_the_default_is_told_and_chosen(django_assert_num_queries: Callable[..., Any]) -> None:
-    resolve.sync()
+    resolve.sync_rows()
     assert models_command("default") == ["runwayml/stable-diffusion-v1-5"]
     assert models_command("default", "demo") == ["demo"]
     assert models_command("default") == ["demo"]

@@ -19,11 +19,11 @@ MakeTask = Callable[..., Task]
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
-    progress.client.delete(status_events.KEY)
+    progress.client.delete(status_events.COUNTERS_KEY)
 
 
 def ended() -> dict[tuple[str, ...], float]:
-    counts = status_events.counts()
+    counts = status_events.read_counters()
     assert counts is not None
     return {labels: value for labels, value in counts.items() if labels[0] in ("ended", "failures")}
 
@@ -32,8 +32,8 @@ def ended() -> dict[tuple[str, ...], float]:
 def test_what_a_worker_ends_is_counted_once_with_its_code(make_task: MakeTask, behave: Callable[..., str]) -> None:
     make_task()
     make_task(params={"prompt": behave("fail", fake.fail)})
-    assert supervisor.run_next()
-    assert supervisor.run_next()
+    assert supervisor.run_once()
+    assert supervisor.run_once()
     assert ended() == {
         ("ended", "succeeded", "demo"): 1,
         ("ended", "failed", "demo"): 1,
@@ -47,7 +47,7 @@ def test_what_the_sweeper_ends_is_counted_and_what_it_queues_again_is_not(
     claimed(max_attempts=1), claimed()
     make_task(deadline=Now() - timedelta(seconds=1))
     Task.objects.filter(status=Status.RUNNING).update(lease_until=Now() - timedelta(seconds=1))
-    assert len(sweeper.sweep()) == 3
+    assert len(sweeper.sweep_tasks()) == 3
     assert ended() == {
         ("ended", "failed", "demo"): 2,
         ("failures", "worker_lost", "demo"): 1,
@@ -57,7 +57,7 @@ def test_what_the_sweeper_ends_is_counted_and_what_it_queues_again_is_not(
 
 def test_a_cancel_of_a_queued_task_is_counted_and_the_second_is_none(make_task: MakeTask) -> None:
     task = make_task()
-    services.cancel(task.pk), services.cancel(task.pk)
+    services.cancel_task(task.pk), services.cancel_task(task.pk)
     assert ended() == {("ended", "canceled", "demo"): 1}
 
 
@@ -66,10 +66,10 @@ def test_waits_and_runs_are_counted_in_the_bucket_that_holds_them(make_task: Mak
     started = finished - timedelta(seconds=2.5)
     for code, status in (("", Status.SUCCEEDED), ("internal", Status.FAILED)):
         times = {"created_at": started - timedelta(hours=2), "started_at": started, "finished_at": finished}
-        status_events.tell(make_task(status=status, error_code=code, attempt=1, **times).pk, status)
-    counts = status_events.counts()
+        status_events.publish_status(make_task(status=status, error_code=code, attempt=1, **times).pk, status)
+    counts = status_events.read_counters()
     assert counts is not None
-    bucket, beyond = str(status_events.BUCKETS.index(2.5)), str(len(status_events.BUCKETS))
+    bucket, beyond = str(status_events.HISTOGRAM_BUCKETS.index(2.5)), str(len(status_events.HISTOGRAM_BUCKETS))
     assert {labels: value for labels, value in counts.items() if labels[0] not in ("ended", "failures")} == {
         ("wait", "demo", beyond): 1,
         ("wait_sum", "demo"): 7200,
@@ -80,9 +80,9 @@ def test_waits_and_runs_are_counted_in_the_bucket_that_holds_them(make_task: Mak
 
 def test_without_redis_nothing_is_counted_and_nothing_fails(make_task: MakeTask) -> None:
     task = make_task()
-    progress.leave_alone(TimeoutError())
-    services.cancel(task.pk)
-    assert status_events.counts() is None
+    progress.trip_breaker(TimeoutError())
+    services.cancel_task(task.pk)
+    assert status_events.read_counters() is None
     assert Task.objects.get(pk=task.pk).status == Status.CANCELED
 
 
@@ -90,6 +90,6 @@ def test_a_status_on_the_way_is_told_and_not_counted(
     make_task: MakeTask, events: Callable[..., list[tuple[str, dict[str, Any]]]]
 ) -> None:
     task = make_task()
-    status_events.tell(task.pk, Status.RUNNING, attempt=1)
+    status_events.publish_status(task.pk, Status.RUNNING, attempt=1)
     assert events(task.pk) == [("status", {"status": "running", "attempt": 1})]
     assert ended() == {}

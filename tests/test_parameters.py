@@ -22,13 +22,14 @@ from tasks_app.task_types.registry import TEXT_TO_IMAGE
     ids=lambda value: str(sorted(value.items()) if isinstance(value, dict) else sorted(value)),
 )
 def test_defaults_are_judged_as_a_requests_values_are(values: dict[str, Any], wrong: set[str]) -> None:
-    assert set(parameters.wrong_defaults(values)) == wrong
+    assert set(parameters.find_default_errors(values)) == wrong
 
 
 def test_what_was_sent_counts_among_what_one_call_draws() -> None:
     params = {"negative_prompt": "", "guidance_scale": 7.5}
     keys = [
-        parameters.batch_key(TEXT_TO_IMAGE, "demo", "", params, sent=sent) for sent in ((), ("guidance_scale",), ())
+        parameters.build_batch_key(TEXT_TO_IMAGE, "demo", "", params, sent=sent)
+        for sent in ((), ("guidance_scale",), ())
     ]
     assert keys[0] == keys[2] != keys[1]
 
@@ -37,11 +38,11 @@ def test_what_was_sent_counts_among_what_one_call_draws() -> None:
 def test_a_scheduler_is_refused_by_those_that_the_model_takes(scheduler: str | None, refused: bool) -> None:
     data = {"prompt": "a house", "scheduler": scheduler}
     folder = settings.MODELS_DIR / "demo"
-    checked = parameters.serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder)
+    checked = parameters.build_serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder)
     assert checked.is_valid() is not refused
     if refused:
         (message,) = checked.errors["scheduler"]
         assert "This model takes: ddim, ddpm" in message
         assert "flow" not in message
-    elsewhere = parameters.serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder / "nothing")
+    elsewhere = parameters.build_serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder / "nothing")
     assert elsewhere.is_valid()

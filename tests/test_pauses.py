@@ -19,28 +19,28 @@ def claimed_by(worker: str) -> Task | None:
 
 
 def test_a_pause_says_who_began_it_and_a_second_one_changes_nothing(admin_user: User) -> None:
-    assert pauses.pause(QUEUE, by=admin_user)
-    assert not pauses.pause(QUEUE)
+    assert pauses.create_pause(QUEUE, by=admin_user)
+    assert not pauses.create_pause(QUEUE)
     assert Pause.objects.get().by == admin_user
     assert pauses.is_paused(QUEUE)
-    assert pauses.resume(QUEUE)
-    assert not pauses.resume(QUEUE)
+    assert pauses.delete_pause(QUEUE)
+    assert not pauses.delete_pause(QUEUE)
     assert not pauses.is_paused(QUEUE)
 
 
 def test_a_paused_queue_gives_nothing_away(make_task: MakeTask) -> None:
     make_task()
-    pauses.pause(QUEUE)
-    assert lifecycle.claimable() is None
+    pauses.create_pause(QUEUE)
+    assert lifecycle.find_claimable() is None
     assert claimed_by("w") is None
-    pauses.resume(QUEUE)
+    pauses.delete_pause(QUEUE)
     assert claimed_by("w") is not None
 
 
 def test_a_paused_model_lets_other_models_pass(make_task: MakeTask) -> None:
     make_task(model_id="slow", priority=5)
     other = make_task(model_id="fast")
-    pauses.pause(MODEL, "slow")
+    pauses.create_pause(MODEL, "slow")
     first = claimed_by("w")
     assert first == other
     assert claimed_by("w") is None
@@ -48,24 +48,24 @@ def test_a_paused_model_lets_other_models_pass(make_task: MakeTask) -> None:
 
 def test_a_paused_worker_gets_nothing_and_others_do(make_task: MakeTask) -> None:
     task = make_task()
-    pauses.pause(WORKER, "one")
+    pauses.create_pause(WORKER, "one")
     assert claimed_by("one") is None
-    assert lifecycle.claimable(worker="one") is None
-    assert lifecycle.claimable() == task.pk
+    assert lifecycle.find_claimable(worker="one") is None
+    assert lifecycle.find_claimable() == task.pk
     assert claimed_by("two") == task
 
 
 def test_only_a_queued_task_is_held_by_a_pause_of_its_own(make_task: MakeTask, claimed: MakeTask) -> None:
     running, queued = claimed(model_id="slow"), make_task(model_id="slow")
-    pauses.pause(MODEL, "slow")
-    pauses.pause(MODEL, "fast")
-    pauses.pause(WORKER, "slow")
-    assert pauses.holds(queued, pauses.active())
-    assert not pauses.holds(running, pauses.active())
-    pauses.resume(MODEL, "slow")
-    assert not pauses.holds(queued, pauses.active())
-    pauses.pause(QUEUE)
-    assert pauses.holds(queued, pauses.active())
+    pauses.create_pause(MODEL, "slow")
+    pauses.create_pause(MODEL, "fast")
+    pauses.create_pause(WORKER, "slow")
+    assert pauses.is_task_paused(queued, pauses.list_active_pauses())
+    assert not pauses.is_task_paused(running, pauses.list_active_pauses())
+    pauses.delete_pause(MODEL, "slow")
+    assert not pauses.is_task_paused(queued, pauses.list_active_pauses())
+    pauses.create_pause(QUEUE)
+    assert pauses.is_task_paused(queued, pauses.list_active_pauses())
 
 
 @pytest.mark.parametrize(("scope", "target"), [(QUEUE, "demo"), (MODEL, ""), (WORKER, ""), ("room", "x")])

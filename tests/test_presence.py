@@ -16,10 +16,10 @@ from django.conf import settings
 from tasks_app import errors, services
 from tasks_app.models import Pause, Status, Task, Worker, WorkerCommand
 from tasks_app.queue import dispatch, pauses, workers
-from tasks_app.queue.workers import Outcome, State
+from tasks_app.queue.workers import CommandOutcome, WorkerState
 from tasks_app.task_types.registry import TEXT_TO_IMAGE
 from tasks_app.worker import engines, heartbeat, shutdown, supervisor
-from tests.stack import until, worker
+from tests.stack import run_worker, wait_until
 from tests.test_services import tickets
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,92 +60,94 @@ def ended() -> threading.Event:
 
 
 @pytest.fixture
-def seen(tap: Tap, ended: threading.Event) -> heartbeat.Presence:
+def seen(tap: Tap, ended: threading.Event) -> heartbeat.WorkerHeartbeat:
     """Return this process as a worker."""
-    workers.arrive(supervisor.WORKER, pid=os.getpid(), age=heartbeat._age(), **heartbeat._IDENTITY)
-    return heartbeat.Presence([tap], ended)
+    workers.register_worker(
+        supervisor.WORKER_NAME, pid=os.getpid(), age=heartbeat._get_process_age(), **heartbeat._IDENTITY
+    )
+    return heartbeat.WorkerHeartbeat([tap], ended)
 
 
-def settled(seen: heartbeat.Presence) -> WorkerCommand:
+def settled(seen: heartbeat.WorkerHeartbeat) -> WorkerCommand:
     """Let the worker go on until its command has ended."""
 
     def look() -> WorkerCommand:
-        seen.obey()
+        seen.apply_commands()
         return WorkerCommand.objects.get()
 
-    return until(look, lambda command: command.ended_at)
+    return wait_until(look, lambda command: command.ended_at)
 
 
-def test_taps_close_once_with_the_pause_and_open_once_after_it(seen: heartbeat.Presence, tap: Tap) -> None:
-    seen.obey()
-    pauses.pause(WORKER, supervisor.WORKER)
-    seen.obey()
-    seen.obey()
+def test_taps_close_once_with_the_pause_and_open_once_after_it(seen: heartbeat.WorkerHeartbeat, tap: Tap) -> None:
+    seen.apply_commands()
+    pauses.create_pause(WORKER, supervisor.WORKER_NAME)
+    seen.apply_commands()
+    seen.apply_commands()
     assert tap.said == ["pause"]
-    pauses.resume(WORKER, supervisor.WORKER)
-    seen.obey()
-    seen.obey()
+    pauses.delete_pause(WORKER, supervisor.WORKER_NAME)
+    seen.apply_commands()
+    seen.apply_commands()
     assert tap.said == ["pause", "resume"]
 
 
 def test_a_paused_worker_passes_one_ticket_on_to_others_and_no_more(
-    seen: heartbeat.Presence, make_task: MakeTask
+    seen: heartbeat.WorkerHeartbeat, make_task: MakeTask
 ) -> None:
     task, _ = make_task(), make_task()
-    pauses.pause(WORKER, supervisor.WORKER)
+    pauses.create_pause(WORKER, supervisor.WORKER_NAME)
     for _ in range(5):
-        seen.obey()
+        seen.apply_commands()
     assert tickets() == [str(task.pk)]
 
 
 def test_a_paused_worker_sends_no_ticket_while_the_queue_is_paused(
-    seen: heartbeat.Presence, make_task: MakeTask
+    seen: heartbeat.WorkerHeartbeat, make_task: MakeTask
 ) -> None:
     make_task()
-    pauses.pause(WORKER, supervisor.WORKER)
-    pauses.pause(Pause.Scope.QUEUE)
-    seen.obey()
+    pauses.create_pause(WORKER, supervisor.WORKER_NAME)
+    pauses.create_pause(Pause.Scope.QUEUE)
+    seen.apply_commands()
     assert tickets() == []
 
 
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let commands reach the fake provider's engine."""
-    engine = engines.handler("text-to-image", "fake")
+    engine = engines.get_handler("text-to-image", "fake")
     monkeypatch.setattr(engines, "_handlers", {(TEXT_TO_IMAGE.handler, "diffusers"): engine})
     return engine
 
 
-def test_a_preload_reaches_the_engine_and_the_row(seen: heartbeat.Presence, fake_engine: Any) -> None:
-    services.command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER])
+def test_a_preload_reaches_the_engine_and_the_row(seen: heartbeat.WorkerHeartbeat, fake_engine: Any) -> None:
+    services.send_worker_command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER_NAME])
     assert settled(seen).error == ""
-    seen.beat()
-    assert workers.warm_on() == {"demo": [supervisor.WORKER]}
+    seen.update_row()
+    assert workers.get_workers_by_model() == {"demo": [supervisor.WORKER_NAME]}
     WorkerCommand.objects.all().delete()
-    services.command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER])
+    services.send_worker_command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER_NAME])
     assert settled(seen).error == ""
-    seen.beat()
-    assert workers.warm_on() == {}
+    seen.update_row()
+    assert workers.get_workers_by_model() == {}
 
 
-def test_a_model_that_is_not_allowed_is_refused_in_words(seen: heartbeat.Presence, fake_engine: Any) -> None:
-    services.command(WorkerCommand.Kind.PRELOAD, "nobody/knows", [supervisor.WORKER])
+def test_a_model_that_is_not_allowed_is_refused_in_words(seen: heartbeat.WorkerHeartbeat, fake_engine: Any) -> None:
+    services.send_worker_command(WorkerCommand.Kind.PRELOAD, "nobody/knows", [supervisor.WORKER_NAME])
     assert settled(seen).error.startswith("This server does not allow this model.")
 
 
 def test_an_unexpected_error_is_told_without_its_text(
-    seen: heartbeat.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+    seen: heartbeat.WorkerHeartbeat, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_: object) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr(fake_engine, "preload", explode)
-    services.command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER])
+    monkeypatch.setattr(fake_engine, "preload_model", explode)
+    services.send_worker_command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER_NAME])
     assert settled(seen).error == "It failed with an unexpected RuntimeError."
 
 
 def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
-    seen: heartbeat.Presence, fake_engine: Any, settings: Any, caplog: pytest.LogCaptureFixture
+    seen: heartbeat.WorkerHeartbeat, fake_engine: Any, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake_engine.warm.clear()
     settings.WARM_MODELS = ["nobody/knows", "demo"]
@@ -153,9 +155,9 @@ def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
     thread = threading.Thread(target=seen.run_forever, args=[gone])
     thread.start()
     try:
-        until(workers.warm_on, lambda warm: warm == {"demo": [supervisor.WORKER]})
+        wait_until(workers.get_workers_by_model, lambda warm: warm == {"demo": [supervisor.WORKER_NAME]})
         settings.IDLE_UNLOAD_SECONDS = 60.0
-        until(workers.warm_on, lambda warm: warm == {})
+        wait_until(workers.get_workers_by_model, lambda warm: warm == {})
         assert fake_engine.idle_for == 60
     finally:
         gone.set()
@@ -165,42 +167,42 @@ def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
 
 
 def test_unloading_where_no_engine_has_started_starts_none(
-    seen: heartbeat.Presence, monkeypatch: pytest.MonkeyPatch
+    seen: heartbeat.WorkerHeartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "_handlers", {})
-    services.command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER])
+    services.send_worker_command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER_NAME])
     assert settled(seen).error == ""
-    assert engines.started() == []
+    assert engines.get_loaded_handlers() == []
 
 
 def test_a_tap_that_is_opened_while_the_process_is_told_to_end_is_closed_again(
-    seen: heartbeat.Presence, tap: Tap, ended: threading.Event
+    seen: heartbeat.WorkerHeartbeat, tap: Tap, ended: threading.Event
 ) -> None:
-    pauses.pause(WORKER, supervisor.WORKER)
-    seen.obey()
-    pauses.resume(WORKER, supervisor.WORKER)
+    pauses.create_pause(WORKER, supervisor.WORKER_NAME)
+    seen.apply_commands()
+    pauses.delete_pause(WORKER, supervisor.WORKER_NAME)
     ended.set()
-    seen.obey()
+    seen.apply_commands()
     assert tap.said[-1] == "pause"
 
 
 def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
-    seen: heartbeat.Presence, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+    seen: heartbeat.WorkerHeartbeat, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[int] = []
 
     def lose(*_: object) -> None:
-        raise errors.DeviceLost("The device failed; its worker starts anew.")
+        raise errors.DeviceLostError("The device failed; its worker starts anew.")
 
-    monkeypatch.setattr(fake_engine, "preload", lose)
-    monkeypatch.setattr(shutdown, "end_process", lambda status, reason: ends.append(status))
-    services.command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER])
+    monkeypatch.setattr(fake_engine, "preload_model", lose)
+    monkeypatch.setattr(shutdown, "exit_now", lambda status, reason: ends.append(status))
+    services.send_worker_command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER_NAME])
     assert settled(seen).error == "The device failed; its worker starts anew."
     assert ends == [shutdown.EXIT_DEVICE_LOST]
 
 
 def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(
-    seen: heartbeat.Presence, ended: threading.Event
+    seen: heartbeat.WorkerHeartbeat, ended: threading.Event
 ) -> None:
     gone = threading.Event()
     ended.set()
@@ -208,12 +210,12 @@ def test_a_worker_that_is_to_end_is_still_seen_but_takes_no_command(
     thread = threading.Thread(target=seen.run_forever, args=[gone])
     thread.start()
     # Arriving settles what waited before.
-    arrived = until(lambda: Worker.objects.get().seen_at, lambda now: now > before)
-    services.command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER])
-    until(lambda: Worker.objects.get().seen_at, lambda now: now > arrived)
+    arrived = wait_until(lambda: Worker.objects.get().seen_at, lambda now: now > before)
+    services.send_worker_command(WorkerCommand.Kind.UNLOAD, "demo", [supervisor.WORKER_NAME])
+    wait_until(lambda: Worker.objects.get().seen_at, lambda now: now > arrived)
     gone.set()
     thread.join()
-    assert workers.commands().get().outcome == Outcome.WAITING
+    assert workers.list_commands().get().outcome == CommandOutcome.WAITING
 
 
 # --- Real workers ----------------------------------------------------------------------------------------------------
@@ -225,78 +227,78 @@ def row(task: Task) -> Task:
 
 def submitted(make_task: MakeTask, prompt: str, steps: int = 4, **fields: Any) -> Task:
     task = make_task(params={"prompt": prompt, "steps": steps}, **fields)
-    dispatch.wake(task.pk)
+    dispatch.send_wake_up(task.pk)
     return task
 
 
 def state_of(name: str) -> str:
-    found = workers.workers().filter(name=name).first()
+    found = workers.list_workers().filter(name=name).first()
     return "" if found is None else found.state
 
 
-def until_state(name: str, state: State, *, patience: float = 60) -> None:
-    until(lambda: state_of(name), lambda now: now == state, patience=patience)
+def until_state(name: str, state: WorkerState, *, patience: float = 60) -> None:
+    wait_until(lambda: state_of(name), lambda now: now == state, patience=patience)
 
 
 def test_a_paused_queue_holds_a_task_until_it_is_resumed_and_then_it_runs_at_once(
     make_task: MakeTask, tmp_path: Path
 ) -> None:
-    services.pause(Pause.Scope.QUEUE)
-    with worker(tmp_path, WORKER_NAME="one"):
-        until_state("one", State.IDLE)
+    services.pause_claims(Pause.Scope.QUEUE)
+    with run_worker(tmp_path, WORKER_NAME="one"):
+        until_state("one", WorkerState.IDLE)
         task = submitted(make_task, "pace 0")
         # The worker has seen the ticket, and let the task lie.
-        until(dispatch.tickets, lambda waiting: not waiting)
+        wait_until(dispatch.get_queue_depth, lambda waiting: not waiting)
         assert row(task).status == Status.QUEUED
-        services.resume(Pause.Scope.QUEUE)
+        services.resume_claims(Pause.Scope.QUEUE)
         resumed = time.monotonic()
-        until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
+        wait_until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
         assert time.monotonic() - resumed < settings.WAKE_SECONDS
 
 
 def test_a_pause_outlasts_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path, WORKER_NAME="one") as process:
-        until_state("one", State.IDLE)
-        services.pause(WORKER, "one")
-        until_state("one", State.PAUSED)
+    with run_worker(tmp_path, WORKER_NAME="one") as process:
+        until_state("one", WorkerState.IDLE)
+        services.pause_claims(WORKER, "one")
+        until_state("one", WorkerState.PAUSED)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
-    assert state_of("one") == State.LEFT
-    with worker(tmp_path, WORKER_NAME="one"):
-        until_state("one", State.PAUSED)
+    assert state_of("one") == WorkerState.LEFT
+    with run_worker(tmp_path, WORKER_NAME="one"):
+        until_state("one", WorkerState.PAUSED)
         task = submitted(make_task, "pace 0")
-        services.resume(WORKER, "one")
-        until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
+        services.resume_claims(WORKER, "one")
+        wait_until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
 
 
 def test_a_drained_worker_finishes_its_task_and_another_one_has_the_next(make_task: MakeTask, tmp_path: Path) -> None:
     unhurried = {**QUICK, "LEASE_SECONDS": "30"}  # nothing here is to be lost
-    with worker(tmp_path, WORKER_NAME="one", **unhurried):
+    with run_worker(tmp_path, WORKER_NAME="one", **unhurried):
         first = submitted(make_task, "pace 0.1", 60)
-        until_state("one", State.BUSY)
-        services.pause(WORKER, "one")
-        assert state_of("one") == State.DRAINING
+        until_state("one", WorkerState.BUSY)
+        services.pause_claims(WORKER, "one")
+        assert state_of("one") == WorkerState.DRAINING
         second = submitted(make_task, "pace 0")
-        ended = until(lambda: row(first), lambda now: now.finished_at)
+        ended = wait_until(lambda: row(first), lambda now: now.finished_at)
         assert (ended.status, ended.worker, ended.attempt) == (Status.SUCCEEDED, "one", 1)
-        until_state("one", State.PAUSED)
+        until_state("one", WorkerState.PAUSED)
         assert row(second).status == Status.QUEUED
-        with worker(tmp_path, WORKER_NAME="two", **unhurried):
-            taken = until(lambda: row(second), lambda now: now.finished_at)
+        with run_worker(tmp_path, WORKER_NAME="two", **unhurried):
+            taken = wait_until(lambda: row(second), lambda now: now.finished_at)
     assert (taken.status, taken.worker, taken.attempt) == (Status.SUCCEEDED, "two", 1)
 
 
 def test_a_paused_worker_swallows_no_tickets_and_sends_none_in_a_loop(make_task: MakeTask, tmp_path: Path) -> None:
-    services.pause(WORKER, "one")
-    with worker(tmp_path, WORKER_NAME="one", **{**QUICK, "WAKE_SECONDS": "0.2"}):
-        until_state("one", State.PAUSED)
+    services.pause_claims(WORKER, "one")
+    with run_worker(tmp_path, WORKER_NAME="one", **{**QUICK, "WAKE_SECONDS": "0.2"}):
+        until_state("one", WorkerState.PAUSED)
         tasks = [submitted(make_task, "pace 0") for _ in range(5)]
         # As many beats and sweeps as would let tickets pile up, or be eaten up.
         for _ in range(6):
             seen_at = Worker.objects.get().seen_at
-            until(lambda seen_at=seen_at: Worker.objects.get().seen_at, lambda now, before=seen_at: now > before)
+            wait_until(lambda seen_at=seen_at: Worker.objects.get().seen_at, lambda now, before=seen_at: now > before)
         # One each, and one that the worker may send between the first row and its ticket; none from then on.
-        assert 1 <= dispatch.tickets() <= len(tasks) + 1
+        assert 1 <= dispatch.get_queue_depth() <= len(tasks) + 1
         assert {row(task).attempt for task in tasks} == {0}
 
 
@@ -304,47 +306,47 @@ def test_a_killed_worker_is_shown_dead_within_a_lease_and_never_as_busy(
     make_task: MakeTask, tmp_path: Path, settings: Any, database_clock: Callable[[], Any]
 ) -> None:
     lease = settings.LEASE_SECONDS = float(QUICK["LEASE_SECONDS"])
-    with worker(tmp_path, WORKER_NAME="one", **QUICK) as process:
+    with run_worker(tmp_path, WORKER_NAME="one", **QUICK) as process:
         task = submitted(make_task, "pace 0.05", 400)
-        until(lambda: row(task), lambda now: now.step > 0)
-        until_state("one", State.BUSY)
+        wait_until(lambda: row(task), lambda now: now.step > 0)
+        until_state("one", WorkerState.BUSY)
         os.killpg(process.pid, signal.SIGKILL)
-        until_state("one", State.DEAD)
+        until_state("one", WorkerState.DEAD)
         silent = database_clock() - Worker.objects.get().seen_at
         assert timedelta(seconds=lease) <= silent < timedelta(seconds=lease + 10)
         assert row(task).status == Status.RUNNING
 
 
 def test_a_stopped_worker_has_left_at_once(tmp_path: Path) -> None:
-    with worker(tmp_path, WORKER_NAME="one") as process:
-        until_state("one", State.IDLE)
+    with run_worker(tmp_path, WORKER_NAME="one") as process:
+        until_state("one", WorkerState.IDLE)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
-    assert state_of("one") == State.LEFT
+    assert state_of("one") == WorkerState.LEFT
 
 
 def test_a_preload_makes_the_model_warm_and_its_first_task_loads_nothing(make_task: MakeTask, tmp_path: Path) -> None:
     def done(kind: WorkerCommand.Kind, model_id: str) -> str:
-        (ordered,) = services.command(kind, model_id, ["one"])
-        ended = until(lambda: workers.commands().get(pk=ordered.pk), lambda command: command.ended_at)
+        (ordered,) = services.send_worker_command(kind, model_id, ["one"])
+        ended = wait_until(lambda: workers.list_commands().get(pk=ordered.pk), lambda command: command.ended_at)
         return str(ended.error or ended.outcome)
 
     def uses() -> tuple[int, int]:
         (use,) = [use for use in Worker.objects.get().uses if use["model_id"] == "demo"]
         return use["loads"], use["hits"]
 
-    with worker(tmp_path, WORKER_NAME="one"):
-        until_state("one", State.IDLE)
-        assert done(WorkerCommand.Kind.PRELOAD, "demo") == Outcome.DONE
-        until(workers.warm_on, lambda warm: warm == {"demo": ["one"]})
+    with run_worker(tmp_path, WORKER_NAME="one"):
+        until_state("one", WorkerState.IDLE)
+        assert done(WorkerCommand.Kind.PRELOAD, "demo") == CommandOutcome.DONE
+        wait_until(workers.get_workers_by_model, lambda warm: warm == {"demo": ["one"]})
         task = submitted(make_task, "a red house", provider="diffusers")
-        ended = until(lambda: row(task), lambda now: now.finished_at)
+        ended = wait_until(lambda: row(task), lambda now: now.finished_at)
         assert ended.status == Status.SUCCEEDED, ended.error_message
-        until(uses, lambda found: found == (1, 1))
-        assert done(WorkerCommand.Kind.UNLOAD, "demo") == Outcome.DONE
-        until(workers.warm_on, lambda warm: warm == {})
+        wait_until(uses, lambda found: found == (1, 1))
+        assert done(WorkerCommand.Kind.UNLOAD, "demo") == CommandOutcome.DONE
+        wait_until(workers.get_workers_by_model, lambda warm: warm == {})
         error = done(WorkerCommand.Kind.PRELOAD, settings.DEFAULT_MODEL_ID)
         assert "is not on this server and can't be fetched: this server works offline" in error
         again = submitted(make_task, "a red house", provider="diffusers")
-        until(lambda: row(again), lambda now: now.finished_at)
-        until(uses, lambda found: found == (2, 1))
+        wait_until(lambda: row(again), lambda now: now.finished_at)
+        wait_until(uses, lambda found: found == (2, 1))

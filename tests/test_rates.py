@@ -32,7 +32,7 @@ def test_of_many_at_once_exactly_as_many_pass_as_may() -> None:
     def spend() -> list[float | None]:
         name = str(uuid4())
         with ThreadPoolExecutor(20) as pool:
-            return list(pool.map(lambda _: rate_limit.spend(name, 10), range(40)))
+            return list(pool.map(lambda _: rate_limit.consume(name, 10), range(40)))
 
     left = within_a_minute(spend)
     assert left.count(None) == 10
@@ -42,7 +42,7 @@ def test_of_many_at_once_exactly_as_many_pass_as_may() -> None:
 def test_a_key_over_its_rate_is_told_which_limit_and_when_to_come_again(db: None) -> None:
     def ask() -> list[tuple[int, dict[str, object], str]]:
         user, _ = User.objects.get_or_create(username="ada")
-        _, token = api_keys.create(user=user, name=str(uuid4()), scopes=[Scope.READ], rate_per_minute=3)
+        _, token = api_keys.create_api_key(user=user, name=str(uuid4()), scopes=[Scope.READ], rate_per_minute=3)
         client = Client(headers={"authorization": f"Bearer {token}"})
         answers = [client.get("/task") for _ in range(5)]
         return [(answer.status_code, answer.json(), answer.get("Retry-After", "")) for answer in answers]
@@ -61,5 +61,5 @@ def test_while_redis_is_away_nobody_is_limited(monkeypatch: pytest.MonkeyPatch) 
     nowhere = redis.Redis.from_url("unix:///nonexistent/redis.sock")
     monkeypatch.setattr(progress, "client", nowhere)
     name = str(uuid4())
-    assert [rate_limit.spend(name, 0) for _ in range(3)] == [None, None, None]
-    assert not progress.answers()
+    assert [rate_limit.consume(name, 0) for _ in range(3)] == [None, None, None]
+    assert not progress.is_redis_available()

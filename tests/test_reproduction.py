@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from tasks_app import services
 from tasks_app.access import permissions
 from tasks_app.contracts import Claim
-from tasks_app.engine.diffusers.handler import PIPELINES
-from tasks_app.errors import NotReproducible
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE
+from tasks_app.errors import NotReproducibleError
 from tasks_app.images import comparison, storage
 from tasks_app.models import Status, Task, TaskImage
 from tasks_app.queue import lifecycle
@@ -30,9 +30,9 @@ def model(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> Ite
     folder = tiny.save_sd(tmp_path / "demo")
     settings.PROVIDERS = {"diffusers": {"models_dir": tmp_path, "hub_cache": tmp_path, "device": "cpu"}}
     monkeypatch.setattr(engines, "_handlers", {})
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield folder
-    PIPELINES.clear()  # others have a model of that name, too
+    PIPELINE_CACHE.clear()  # others have a model of that name, too
 
 
 def change_weights(model: Path) -> None:
@@ -41,18 +41,18 @@ def change_weights(model: Path) -> None:
     weights = load_file(file)
     weights["decoder.conv_out.weight"] = -weights["decoder.conv_out.weight"]
     save_file(weights, file, metadata={"format": "pt"})
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 def run() -> None:
-    while supervisor.run_next():
+    while supervisor.run_once():
         pass
 
 
 def again(first: Task) -> Task:
     """Reproduce a task, and return the new one as it is at its end."""
     first.refresh_from_db()
-    new, _ = services.reproduce(first, caller=permissions.ANONYMOUS)
+    new, _ = services.reproduce_task(first, caller=permissions.ANONYMOUS)
     run()
     new.refresh_from_db()
     assert new.status == Status.SUCCEEDED
@@ -69,10 +69,10 @@ def filled(*color: int, size: tuple[int, int] = (8, 4)) -> Image.Image:
 
 def test_the_psnr_is_that_of_the_mean_square_over_pixels_and_channels() -> None:
     black = filled(0, 0, 0)
-    assert comparison.psnr(black, filled(255, 255, 255)) == pytest.approx(0)
-    assert comparison.psnr(black, filled(1, 1, 1)) == pytest.approx(48.1308, abs=1e-4)
-    assert comparison.psnr(black, filled(3, 0, 0)) == pytest.approx(43.3596, abs=1e-4)
-    assert comparison.psnr(black, black) == float("inf")
+    assert comparison.compute_psnr(black, filled(255, 255, 255)) == pytest.approx(0)
+    assert comparison.compute_psnr(black, filled(1, 1, 1)) == pytest.approx(48.1308, abs=1e-4)
+    assert comparison.compute_psnr(black, filled(3, 0, 0)) == pytest.approx(43.3596, abs=1e-4)
+    assert comparison.compute_psnr(black, black) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_the_psnr_is_that_of_the_mean_square_over_pixels_and_channels() -> None:
     ids=["equal", "2 levels off", "3 levels off", "another size"],
 )
 def test_pictures_are_near_from_40_decibels_on(other: Image.Image, verdict: str, decibels: float | None) -> None:
-    assert comparison.judge(filled(0, 0, 0), other) == (verdict, decibels)
+    assert comparison.compare_images(filled(0, 0, 0), other) == (verdict, decibels)
 
 
 def test_what_is_otherwise_is_told_as_it_was_and_is() -> None:
     then, now = {"torch": "2.8", "device": "cpu", "old": "x"}, {"torch": "2.9", "device": "cpu", "new": "y"}
     told = {"torch": ("2.8", "2.9"), "old": ("x", None), "new": (None, "y")}
-    assert comparison.differences(then, now) == told
+    assert comparison.find_differences(then, now) == told
 
 
 def test_a_task_keeps_what_its_pictures_depend_on(model: Path, make_task: MakeTask) -> None:
@@ -108,7 +108,7 @@ def test_a_task_keeps_what_its_pictures_depend_on(model: Path, make_task: MakeTa
 def test_a_real_pipeline_makes_the_same_files_again(model: Path, make_task: MakeTask, output_format: str) -> None:
     first = make_task(provider="diffusers", params={"num_images": 2, "output_format": output_format})
     run()
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     new = again(first)
     assert (new.params, new.seed, new.revision, new.batch_key) == (first.params, first.seed, first.revision, "")
     assert new.reproduces == first
@@ -123,7 +123,7 @@ def test_other_weights_are_found_out(model: Path, make_task: MakeTask, output_fo
     change_weights(model)
     found = again(first).reproduction
     assert found["verdict"] == "different"
-    assert found["images"][0]["psnr"] < comparison.NEAR_DB
+    assert found["images"][0]["psnr"] < comparison.NEAR_PSNR_DB
 
 
 def test_what_was_drawn_in_company_is_drawn_alone_and_says_so(model: Path, make_task: MakeTask) -> None:
@@ -142,7 +142,7 @@ def test_equal_pixels_in_unequal_files_are_identical(make_task: MakeTask) -> Non
 
 
 def purge(task: Task) -> None:
-    storage.remove(str(image.file.name) for image in task.images.all())
+    storage.delete_files(str(image.file.name) for image in task.images.all())
     task.images.update(purged_at=timezone.now())
     Task.objects.filter(pk=task.pk).update(purged_at=timezone.now())
 
@@ -160,7 +160,7 @@ def test_a_damaged_picture_leaves_the_verdict_open(make_task: MakeTask) -> None:
     first = make_task(params={"num_images": 2})
     run()
     image = TaskImage.objects.get(task=first, index=1)
-    storage.remove([str(image.file.name)])
+    storage.delete_files([str(image.file.name)])
     storage.default_storage.save(str(image.file.name), storage.ContentFile(b"no picture"))
     TaskImage.objects.filter(pk=image.pk).update(sha256="0" * 64)
     new = again(first)
@@ -171,8 +171,8 @@ def test_a_task_that_is_deleted_before_its_reproduction_runs_is_compared_with_no
     first = make_task()
     run()
     first.refresh_from_db()
-    new, _ = services.reproduce(first, caller=permissions.ANONYMOUS)
-    assert services.delete(first)
+    new, _ = services.reproduce_task(first, caller=permissions.ANONYMOUS)
+    assert services.delete_task(first)
     run()
     new.refresh_from_db()
     assert (new.status, new.reproduces, new.reproduction) == (Status.SUCCEEDED, None, None)
@@ -182,17 +182,17 @@ def test_a_verdict_outlives_the_task_that_was_reproduced(make_task: MakeTask) ->
     first = make_task()
     run()
     new = again(first)
-    assert services.delete(first)
+    assert services.delete_task(first)
     new.refresh_from_db()
     assert (new.reproduces, new.reproduction["verdict"]) == (None, "identical")
 
 
 def test_only_what_has_succeeded_is_reproduced(make_task: MakeTask) -> None:
     task = make_task()
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     task.refresh_from_db()
-    with pytest.raises(NotReproducible):
-        services.reproduce(task, caller=permissions.ANONYMOUS)
+    with pytest.raises(NotReproducibleError):
+        services.reproduce_task(task, caller=permissions.ANONYMOUS)
     assert Task.objects.count() == 1
 
 
@@ -200,9 +200,9 @@ def test_a_reproduction_that_failed_is_still_one_when_it_is_retried(make_task: M
     first = make_task()
     run()
     failed = claimed(reproduces=first)
-    assert lifecycle.fail(Claim(task_id=failed.pk, attempt=failed.attempt), code="internal", message="")
+    assert lifecycle.mark_failed(Claim(task_id=failed.pk, attempt=failed.attempt), code="internal", message="")
     failed.refresh_from_db()
-    retried, _ = services.retry(failed, key=failed.pk)
+    retried, _ = services.retry_task(failed, key=failed.pk)
     run()
     retried.refresh_from_db()
     assert (retried.reproduces, retried.reproduction["verdict"]) == (first, "identical")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.contextvars import get_contextvars
 
-from tasks_app.api.http.request_id import identified
+from tasks_app.api.http.request_id import assign_request_id
 
 
 class Application:
@@ -35,7 +35,7 @@ def ask(application: Any, *headers: tuple[bytes, bytes], path: str = "/task") ->
 
     async def run() -> None:
         scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"token=x"}
-        await identified(application)({**scope, "headers": list(headers)}, None, send)  # type: ignore[arg-type]
+        await assign_request_id(application)({**scope, "headers": list(headers)}, None, send)  # type: ignore[arg-type]
         assert get_contextvars() == {}
 
     asyncio.run(run())

@@ -22,7 +22,7 @@ from tasks_app.engine.types import GeneratedImage
 from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
 from tasks_app.queue import lifecycle
 from tasks_app.worker import retention, sweeper
-from tests.acting import store
+from tests.acting import store_images
 from tests.claims import succeed_one
 
 MakeTask = Callable[..., Task]
@@ -39,11 +39,11 @@ def end_task(claimed: MakeTask) -> EndTask:
         claim = Claim(task_id=task.pk, attempt=task.attempt)
         if status == SUCCEEDED:
             drawn = [GeneratedImage(seed=seed, image=Image.new("RGB", (8, 8))) for seed in (1, 2)]
-            assert succeed_one(claim, store(claim, drawn))
+            assert succeed_one(claim, store_images(claim, drawn))
         elif status == FAILED:
-            assert lifecycle.fail(claim, code="internal", message="")
+            assert lifecycle.mark_failed(claim, code="internal", message="")
         else:
-            services.cancel(task.pk)
+            services.cancel_task(task.pk)
             assert lifecycle.confirm_cancel(claim)
         Task.objects.filter(pk=task.pk).update(finished_at=Now() - timedelta(days=days))
         return task
@@ -64,7 +64,7 @@ def keep(settings: Any) -> Callable[..., None]:
 
 
 def purged() -> list[UUID]:
-    return [task_id for task_id, _ in retention.purge()]
+    return [task_id for task_id, _ in retention.purge_tasks()]
 
 
 def files(task: Task) -> list[str]:
@@ -157,7 +157,7 @@ def test_a_file_that_can_t_be_removed_is_tried_again_and_holds_up_no_other(
 
 
 def test_more_than_a_batch_goes_in_one_pass(claimed: MakeTask, keep: Callable[..., None]) -> None:
-    many = retention.BATCH + 5
+    many = retention.BATCH_SIZE + 5
     rows = {"status": FAILED, "error_code": "internal", "finished_at": Now(), "task_type": "x", "provider": "fake"}
     Task.objects.bulk_create(Task(**rows, model_id="demo", params={}, seed=1) for _ in range(many))
     keep(FAILED, count=1)
@@ -187,10 +187,10 @@ def test_of_several_one_purges_and_leases_expire_meanwhile(
 
     def another() -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [retention.ADVISORY_LOCK])
+            cursor.execute("SELECT pg_advisory_lock(%s)", [retention.ADVISORY_LOCK_ID])
             holding.set()
             release.wait(30)
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [retention.ADVISORY_LOCK])
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [retention.ADVISORY_LOCK_ID])
         connection.close()
 
     thread = threading.Thread(target=another)
@@ -199,7 +199,7 @@ def test_of_several_one_purges_and_leases_expire_meanwhile(
     running = claimed()
     Task.objects.filter(pk=running.pk).update(lease_until=Now() - timedelta(seconds=1))
     assert purged() == []
-    assert sweeper.sweep() == [(running.pk, Status.QUEUED)]
+    assert sweeper.sweep_tasks() == [(running.pk, Status.QUEUED)]
     release.set()
     thread.join()
     assert len(purged()) == 1
@@ -251,7 +251,7 @@ def test_a_purged_picture_is_gone_for_the_api_and_quiet_everywhere(
     for path in ("/admin/", "/admin/tasks_app/task/", f"/admin/tasks_app/task/{task.pk}/change/"):
         answer = admin_client.get(path)
         assert (answer.status_code, f"/task/{task.pk}/images" in answer.content.decode()) == (200, False)
-    assert services.delete(Task.objects.get(pk=task.pk))
+    assert services.delete_task(Task.objects.get(pk=task.pk))
 
 
 def plan(sql: str, parameters: list[Any]) -> str:
@@ -286,11 +286,11 @@ def test_both_rules_find_what_is_due_by_an_index(make_task: MakeTask, keep: Call
     fill(make_task(), 20_000)
     for status in (SUCCEEDED, FAILED):
         keep(status, count=90, age_days=5)
-        last = retention._last_due(status)
+        last = retention._find_cutoff(status)
         assert last is not None
         for sql, parameters in (
-            (retention.SURPLUS, [status, 90]),
-            (retention.DUE, [status, *retention.FIRST, *last]),
+            (retention.COUNT_CUTOFF, [status, 90]),
+            (retention.SELECT_DUE, [status, *retention.CURSOR_START, *last]),
         ):
             told = plan(sql, parameters)
             assert "task_kept" in told, told

@@ -25,8 +25,8 @@ def test_every_field_is_as_the_orm_reads_it(make_task: MakeTask) -> None:
     )
     second = make_task(retried_from=first, reproduction={"psnr": None})
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {rows.columns('task')} FROM {Task._meta.db_table} AS task ORDER BY created_at")
-        found = rows.tasks(cursor.fetchall())
+        cursor.execute(f"SELECT {rows.select_columns('task')} FROM {Task._meta.db_table} AS task ORDER BY created_at")
+        found = rows.build_tasks(cursor.fetchall())
     assert found == [first, second]
     for task in found:
         assert model_to_dict(task) == model_to_dict(Task.objects.get(pk=task.pk))

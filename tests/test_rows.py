@@ -42,7 +42,7 @@ def plans(work: Callable[[], Any]) -> Iterator[str]:
 
 def works(client: Client, admin_client: Client, user: Any) -> dict[str, Callable[[], Any]]:
     """Return by name what must cost the same for any number of rows."""
-    _, token = api_keys.create(user=user, name="k", scopes=api_keys.USUAL, max_queued=10)
+    _, token = api_keys.create_api_key(user=user, name="k", scopes=api_keys.DEFAULT_SCOPES, max_queued=10)
     queued = list(Task.objects.filter(status=Status.QUEUED).values_list("pk", flat=True)[:50])
 
     def post(path: str, body: Any, **headers: str) -> None:
@@ -67,16 +67,16 @@ def works(client: Client, admin_client: Client, user: Any) -> dict[str, Callable
         "the list of a model": get("/task?model_id=other"),
         "A1111's progress": get("/sdapi/v1/progress"),
         "the page": get("/"),
-        "the places of fifty": lambda: position.of(queued),
+        "the places of fifty": lambda: position.get_positions(queued),
         "the admin's list": get(listed, admin_client),
         "the admin's list of failures": get(f"{listed}?status__exact=failed", admin_client),
         "a task in the admin": get(f"{listed}{queued[1]}/change/", admin_client),
         "metrics": get("/metrics"),
-        "claim": lambda: lifecycle.claim(worker="w", lease_seconds=30),
-        "claimable": lifecycle.claimable,
-        "sweep": sweeper.sweep,
-        "lost tickets": lambda: lifecycle.wake(worker="w", after_seconds=5, limit=1),
-        "retention": lambda: list(retention.purge()),
+        "claim": lambda: lifecycle.claim_batch(worker="w", lease_seconds=30),
+        "claimable": lifecycle.find_claimable,
+        "sweep": sweeper.sweep_tasks,
+        "lost tickets": lambda: lifecycle.mark_woken(worker="w", after_seconds=5, limit=1),
+        "retention": lambda: list(retention.purge_tasks()),
     }
 
 

@@ -21,12 +21,12 @@ from PIL import Image
 
 from tasks_app.contracts import Claim
 from tasks_app.engine.types import GeneratedImage
-from tasks_app.errors import StorageFailed
+from tasks_app.errors import StorageError
 from tasks_app.images import storage
-from tasks_app.images.s3 import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, BucketStorage
+from tasks_app.images.s3 import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, REQUEST_ATTEMPTS, BucketStorage
 from tasks_app.models import Task, TaskImage, Worker
 from tests import stack as stacks
-from tests.acting import RECIPE, store
+from tests.acting import RECIPE, store_images
 from tests.claims import succeed_one
 
 pytestmark = pytest.mark.timeout(120)
@@ -121,12 +121,12 @@ def test_a_server_that_is_away_is_an_error_of_the_storage(settings: Any) -> None
         **settings.STORAGES,
         "default": {"BACKEND": "tasks_app.images.s3.BucketStorage", "OPTIONS": away},
     }
-    with pytest.raises(StorageFailed):
-        store(Claim(task_id=uuid4(), attempt=1), [picture()])
-    with pytest.raises(StorageFailed):
-        storage.read("any")
-    with pytest.raises(StorageFailed):
-        storage.remove(["any"])
+    with pytest.raises(StorageError):
+        store_images(Claim(task_id=uuid4(), attempt=1), [picture()])
+    with pytest.raises(StorageError):
+        storage.read_file("any")
+    with pytest.raises(StorageError):
+        storage.delete_files(["any"])
 
 
 def test_a_bucket_that_is_not_there_is_an_error_of_the_storage(endpoint: str) -> None:
@@ -140,14 +140,14 @@ def test_a_silent_server_holds_a_call_for_seconds_only(silent: str) -> None:
     with pytest.raises(OSError, match="does not answer"):
         BucketStorage(**options(silent)).open("any")
     assert (
-        time.monotonic() - started < ATTEMPTS * (CONNECT_SECONDS + READ_SECONDS) + 10
+        time.monotonic() - started < REQUEST_ATTEMPTS * (CONNECT_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS) + 10
     )  # for pauses, and a busy machine
 
 
 def succeeded(claimed: MakeTask) -> TaskImage:
     task = claimed()
     claim = Claim(task_id=task.pk, attempt=1)
-    assert succeed_one(claim, store(claim, [picture()], RECIPE))
+    assert succeed_one(claim, store_images(claim, [picture()], RECIPE))
     return TaskImage.objects.get(task=task)
 
 
@@ -155,7 +155,7 @@ def test_a_picture_that_is_gone_from_the_bucket_is_404(in_bucket: None, claimed:
     image = succeeded(claimed)
     url = f"/task/{image.task_id}/images/0"
     assert client.get(url).status_code == 200
-    storage.remove([str(image.file.name)])
+    storage.delete_files([str(image.file.name)])
     for path in (url, f"{url}/thumbnail"):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
@@ -192,7 +192,7 @@ def test_presigned_the_client_is_sent_to_the_bucket(
     assert client.get(f"{url}/thumbnail")["Content-Type"] == "image/webp"
     assert f"img-src 'self' data: {endpoint};" in client.get("/")["Content-Security-Policy"]
     # What the row says still counts; what the bucket has is the bucket's to say.
-    storage.remove([str(image.file.name)])
+    storage.delete_files([str(image.file.name)])
     assert httpx2.get(client.get(url)["Location"]).status_code == 404
     TaskImage.objects.update(purged_at=image.task.created_at)
     assert client.get(url).status_code == 410
@@ -220,15 +220,15 @@ def parts(transactional_db: None, endpoint: str, tmp_path: Path) -> Iterator[Par
     for root in roots:
         root.mkdir()
     homes = [{"VAR_DIR": str(root / "var"), "MEDIA_ROOT": str(root / "media")} for root in roots]
-    envs = [stacks.environment(**shared, **home) for home in homes]
+    envs = [stacks.build_environment(**shared, **home) for home in homes]
     with ExitStack() as running:
         for root, env in zip(roots[:2], envs[:2], strict=True):
             env["WORKER_NAME"] = root.name
-            running.enter_context(stacks.part(root / "log", env, "manage.py", "rundramatiq"))
-        proxying, _ = running.enter_context(stacks.serving(roots[2], envs[2]))
-        presigning, _ = running.enter_context(stacks.serving(roots[3], {**envs[3], "S3_PRESIGNED": "true"}))
+            running.enter_context(stacks.run_process(root / "log", env, "manage.py", "rundramatiq"))
+        proxying, _ = running.enter_context(stacks.run_web(roots[2], envs[2]))
+        presigning, _ = running.enter_context(stacks.run_web(roots[3], {**envs[3], "S3_PRESIGNED": "true"}))
         ours = Worker.objects.filter(name__in=[root.name for root in roots[:2]])
-        stacks.until(ours.count, lambda count: count == 2)
+        stacks.wait_until(ours.count, lambda count: count == 2)
         yield Parts(proxying=proxying, presigning=presigning, roots=roots)
 
 
@@ -237,7 +237,7 @@ def test_two_workers_without_a_common_disk_serve_all_pictures(parts: Parts) -> N
     for seed in range(8):
         body = {"task_type": "text-to-image", "params": {**params, "seed": seed, "output_format": "webp"}}
         assert parts.proxying.post("/task", json=body).status_code == 201
-    tasks = stacks.until(
+    tasks = stacks.wait_until(
         lambda: parts.proxying.get("/task?status=succeeded").json()["results"], lambda found: len(found) == 8
     )
     assert set(Task.objects.values_list("worker", flat=True)) == {"worker-1", "worker-2"}

@@ -7,8 +7,8 @@ from tasks_app.images.metadata import a1111_samplers
 
 
 def test_every_scheduler_has_a_name_there() -> None:
-    assert set(a1111_samplers.NAMES) == set(SCHEDULERS)
-    assert len(a1111_samplers.NAMES) == len(a1111_samplers.SAMPLERS)
+    assert set(a1111_samplers.SAMPLERS_BY_SCHEDULER) == set(SCHEDULERS)
+    assert len(a1111_samplers.SAMPLERS_BY_SCHEDULER) == len(a1111_samplers.SCHEDULERS_BY_SAMPLER)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ def test_every_scheduler_has_a_name_there() -> None:
     ],
 )
 def test_a_sampler_and_a_schedule_are_one_scheduler(sampler: str, schedule: str, scheduler: str | None) -> None:
-    assert a1111_samplers.known(sampler)
-    assert a1111_samplers.scheduler(sampler, schedule) == scheduler
+    assert a1111_samplers.is_known_sampler(sampler)
+    assert a1111_samplers.find_scheduler(sampler, schedule) == scheduler
 
 
 def test_no_sampler_has_an_automatic_schedule_that_there_is_none_of() -> None:
-    assert all(a1111_samplers.scheduler(name, "automatic") for name in a1111_samplers.SAMPLERS)
+    assert all(a1111_samplers.find_scheduler(name, "automatic") for name in a1111_samplers.SCHEDULERS_BY_SAMPLER)
 
 
 def test_other_names_are_not_known() -> None:
-    assert not a1111_samplers.known("DPM fast")
-    assert not a1111_samplers.known("dpmpp_2m")
+    assert not a1111_samplers.is_known_sampler("DPM fast")
+    assert not a1111_samplers.is_known_sampler("dpmpp_2m")

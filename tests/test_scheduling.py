@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from tasks_app.contracts import NOTHING_HELD, Claim, Held
+from tasks_app.contracts import NO_MODELS, Claim, WorkerCapacity
 from tasks_app.engine.types import WarmModel
 from tasks_app.models import ApiKey, Task
 from tasks_app.queue import claim_order, lifecycle, sql
@@ -22,23 +22,23 @@ from tests.test_admission import at_once, make_key
 MakeTask = Callable[..., Task]
 
 
-def claim(held: Held = NOTHING_HELD) -> Task | None:
+def claim(held: WorkerCapacity = NO_MODELS) -> Task | None:
     return claim_one(worker="w", lease_seconds=30, held=held)
 
 
-def claimed(held: Held = NOTHING_HELD) -> Task:
+def claimed(held: WorkerCapacity = NO_MODELS) -> Task:
     task = claim(held)
     assert task is not None
     return task
 
 
 def end(task: Task) -> None:
-    assert lifecycle.fail(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="no")
+    assert lifecycle.mark_failed(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="no")
 
 
-def holding(*model_ids: str, seconds: float = 0, revision: str = "r") -> Held:
+def holding(*model_ids: str, seconds: float = 0, revision: str = "r") -> WorkerCapacity:
     models = frozenset(WarmModel(model_id=model_id, revision=revision) for model_id in model_ids)
-    return Held(models=models, seconds=seconds)
+    return WorkerCapacity(models=models, unchanged_seconds=seconds)
 
 
 def flood(make_task: MakeTask, number: int, **fields: Any) -> None:
@@ -97,7 +97,7 @@ def test_whoever_has_the_fewest_running_is_first_though_served_later_and_with_a_
     flood(make_task, 3, key_id=key.pk, model_id="other")
     end(claimed())
     # The key was served last, but has none running.
-    assert [claimed(held).key_id for held in (holding("demo"), NOTHING_HELD)] == [key.pk, None]
+    assert [claimed(held).key_id for held in (holding("demo"), NO_MODELS)] == [key.pk, None]
 
 
 def test_turns_go_on_over_tasks_that_have_ended(make_task: MakeTask) -> None:
@@ -123,9 +123,9 @@ def test_priority_goes_before_turns_and_before_what_is_held(make_task: MakeTask)
 def test_a_key_that_may_run_nothing_holds_up_nobody(make_task: MakeTask) -> None:
     key, _ = make_key(max_running=0)
     make_task(key_id=key.pk)
-    assert (claim(), lifecycle.claimable(worker="w")) == (None, None)
+    assert (claim(), lifecycle.find_claimable(worker="w")) == (None, None)
     other = make_task()
-    assert lifecycle.claimable(worker="w") == other.pk
+    assert lifecycle.find_claimable(worker="w") == other.pk
     assert claimed().pk == other.pk
 
 
@@ -285,8 +285,8 @@ def test_a_claim_reads_the_heads_of_lanes_and_scans_no_table(make_task: MakeTask
         flood(make_task, 100, key_id=key.pk)
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Task._meta.db_table}, {ApiKey._meta.db_table}")
-        parameters = claim_order.parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.CLAIM, parameters)
+        parameters = claim_order.build_parameters("w", holding("demo")) | {"lease_seconds": 30, "taken": 1}
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.CLAIM_BATCH, parameters)
         (plan,) = cursor.fetchone()
     plan = json.loads(plan) if isinstance(plan, str) else plan
     reads = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == Task._meta.db_table]

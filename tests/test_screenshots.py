@@ -18,8 +18,17 @@ from playwright.sync_api import Page, expect
 
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.browser import PHONE, SHOTS, OpenPage, check_shot, chromium, open_page, shoot, widths  # noqa: F401 - fixtures
-from tests.stack import Stack, until
+from tests.browser import (  # noqa: F401 - fixtures
+    PHONE,
+    SCREENSHOTS,
+    OpenPage,
+    check_screenshot,
+    chromium,
+    get_image_widths,
+    open_page,
+    take_screenshot,
+)
+from tests.stack import Stack, wait_until
 
 pytestmark = [pytest.mark.screenshots, pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 
@@ -49,15 +58,15 @@ def log_in(page: Page) -> None:
 def shoot_whole(page: Page, name: str) -> None:
     """Keep the whole page, however high, as a picture for the docs."""
     page.set_viewport_size({"width": WIDTH, "height": page.evaluate("document.body.scrollHeight")})
-    shoot(page, name)
+    take_screenshot(page, name)
 
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run the parts for all tests of this module."""
     with django_db_blocker.unblock():
-        environment = stacks.environment()
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment()
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
@@ -72,11 +81,11 @@ def admin(stack: Stack, transactional_db: None, open_page: OpenPage) -> Page:  #
 
 def draw(stack: Stack, prompt: str, **params: Any) -> dict[str, Any]:
     """Queue one of the chosen pictures."""
-    return stack.post(prompt, **{"steps": 25, "seed": SEEDS[prompt], **params})
+    return stack.submit_task(prompt, **{"steps": 25, "seed": SEEDS[prompt], **params})
 
 
 def succeed(stack: Stack, task: dict[str, Any]) -> dict[str, Any]:
-    ended = stack.finish(task)
+    ended = stack.wait_for_task(task)
     assert ended["status"] == "succeeded", ended
     return ended
 
@@ -84,16 +93,18 @@ def succeed(stack: Stack, task: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def one_running_one_canceled_one_queued(stack: Stack) -> Iterator[None]:
     """Keep the worker busy with a long task that is under way, and what waits behind it waiting."""
-    busy = stack.post("a house at sunset", steps=150, num_images=8, seed=1)
-    until(lambda: stack.get(busy), lambda now: now["progress"]["step"] >= UNDER_WAY)
-    canceled, queued = (stack.post(prompt, steps=25) for prompt in ("a night sky", "a star on a blue background"))
+    busy = stack.submit_task("a house at sunset", steps=150, num_images=8, seed=1)
+    wait_until(lambda: stack.get_task(busy), lambda now: now["progress"]["step"] >= UNDER_WAY)
+    canceled, queued = (
+        stack.submit_task(prompt, steps=25) for prompt in ("a night sky", "a star on a blue background")
+    )
     stack.api.post(f"/task/{canceled['id']}/cancel").raise_for_status()
     try:
         yield
     finally:
         for task in (queued, busy):
             stack.api.post(f"/task/{task['id']}/cancel").raise_for_status()
-            stack.finish(task)
+            stack.wait_for_task(task)
 
 
 def sheet(pictures: dict[str, Image.Image]) -> Image.Image:
@@ -114,25 +125,27 @@ def sheet(pictures: dict[str, Image.Image]) -> Image.Image:
 def test_six_prompts_become_six_pictures(stack: Stack) -> None:
     """Prompts and seeds are a choice by eye: the best of four seeds, of prompts that this model draws well."""
     tasks = {prompt: draw(stack, prompt) for prompt in SEEDS}
-    drawn = {prompt: stack.picture(succeed(stack, task)) for prompt, task in tasks.items()}
+    drawn = {prompt: stack.get_image(succeed(stack, task)) for prompt, task in tasks.items()}
     assert len(set(drawn.values())) == len(SEEDS)
     pictures = {prompt: Image.open(io.BytesIO(data)).convert("RGB") for prompt, data in drawn.items()}
     assert {picture.size for picture in pictures.values()} == {(64, 64)}
     whole = sheet(pictures)
-    whole.save(SHOTS / "pictures.png", optimize=True)
-    check_shot("pictures.png", whole.width)
+    whole.save(SCREENSHOTS / "pictures.png", optimize=True)
+    check_screenshot("pictures.png", whole.width)
 
 
 def test_the_list_shows_tasks_of_every_status(stack: Stack, admin: Page) -> None:
     drawn = [draw(stack, prompt) for prompt in SEEDS if prompt != HOUSE]
-    failed = stack.finish(stack.post("Portrait of a fox in a tweed jacket, oil on canvas", model_id=ABSENT))
+    failed = stack.wait_for_task(
+        stack.submit_task("Portrait of a fox in a tweed jacket, oil on canvas", model_id=ABSENT)
+    )
     assert (failed["status"], failed["error"]["code"]) == ("failed", "model_unavailable")
     drawn.append(draw(stack, HOUSE, num_images=4))
     for task in drawn:
         succeed(stack, task)
     with one_running_one_canceled_one_queued(stack):
         admin.goto(TASKS)
-        assert widths(admin, "img.task-thumb") == [64] * len(drawn)
+        assert get_image_widths(admin, "img.task-thumb") == [64] * len(drawn)
         shoot_whole(admin, "admin-list.png")
         shown = [text.strip().lower() for text in admin.locator("[id^=status-]").all_text_contents()]
         assert shown[:3] == ["queued", "canceled", "running"]
@@ -145,7 +158,7 @@ def test_the_list_shows_tasks_of_every_status(stack: Stack, admin: Page) -> None
 def test_the_page_of_a_task_shows_its_pictures(stack: Stack, admin: Page) -> None:
     task = succeed(stack, draw(stack, HOUSE, num_images=4))
     admin.goto(f"{TASKS}{task['id']}/change/")
-    assert widths(admin, ".task-pictures img") == [64] * 4
+    assert get_image_widths(admin, ".task-pictures img") == [64] * 4
     text = admin.inner_text("#task-page")
     for known in (task["id"], HOUSE, "25/25", *(f"seed {image['seed']}" for image in task["images"])):
         assert known in text
@@ -194,7 +207,7 @@ def test_the_dashboard_shows_the_queue_the_workers_and_the_last_day(stack: Stack
         for scheme in ("light", "dark"):
             admin.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             admin.goto("/admin/")
-            assert widths(admin, ".dash-pictures img") == [64] * len(SEEDS)
+            assert get_image_widths(admin, ".dash-pictures img") == [64] * len(SEEDS)
             expect(admin.locator(".dash-workers .task-running")).to_be_visible()
             shoot_whole(admin, f"admin-dashboard{'' if scheme == 'light' else '-dark'}.png")
 
@@ -205,4 +218,4 @@ def test_a_running_task_shows_its_picture_forming_on_a_phone(stack: Stack, admin
         admin.set_viewport_size(PHONE)
         admin.goto(f"{TASKS}{running['id']}/change/")
         expect(admin.locator("#task-preview img")).to_be_visible(timeout=60_000)
-        shoot(admin, "admin-task-phone.png")
+        take_screenshot(admin, "admin-task-phone.png")

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from project import sentry
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.stack import Stack, until
+from tests.stack import Stack, wait_until
 
 Event = dict[str, Any]
 PROMPT = "fail with a-hushed-prompt"
@@ -63,15 +63,15 @@ def stack(
     django_db_setup: None, django_db_blocker: Any, receiver: Sentry, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     with django_db_blocker.unblock():
-        environment = stacks.environment(SENTRY_DSN=f"http://key@127.0.0.1:{receiver.server_port}/1")
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment(SENTRY_DSN=f"http://key@127.0.0.1:{receiver.server_port}/1")
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_tasks_unexpected_error_arrives_without_its_prompt(stack: Stack, receiver: Sentry) -> None:
-    task = stack.finish(stack.post(PROMPT, provider="fake"))
-    (event,) = until(lambda: receiver.events("RuntimeError"), bool)
+    task = stack.wait_for_task(stack.submit_task(PROMPT, provider="fake"))
+    (event,) = wait_until(lambda: receiver.events("RuntimeError"), bool)
     assert (task["error"]["code"], event["level"]) == ("internal", "error")
     assert task["id"] in json.dumps(event)
     assert event["release"] == settings.VERSION
@@ -90,8 +90,10 @@ def test_a_views_error_arrives_once_without_what_the_client_sent(
     headers = {"Cookie": "other=a-hushed-cookie", "X-Own": "hushed"}
     answer = stack.api.get(f"/task/{task.pk}?secret=a-hushed-secret&who=hushed", headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
-    until(lambda: receiver.events("KeyError"), bool)
-    stack.finish(stack.post(PROMPT, provider="fake"))  # whatever else there was to send has been sent by then
+    wait_until(lambda: receiver.events("KeyError"), bool)
+    stack.wait_for_task(
+        stack.submit_task(PROMPT, provider="fake")
+    )  # whatever else there was to send has been sent by then
     (event,) = receiver.events("KeyError")
     assert event["request"]["url"].endswith(f"/task/{task.pk}")
     assert "hushed" not in "".join(receiver.bodies)
@@ -99,4 +101,4 @@ def test_a_views_error_arrives_once_without_what_the_client_sent(
 
 def test_an_address_that_is_none_is_told() -> None:
     with pytest.raises(ImproperlyConfigured, match="SENTRY_DSN"):
-        sentry.start("nowhere", "1")
+        sentry.init_sentry("nowhere", "1")

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from tasks_app import actors, services
 from tasks_app.access import permissions
 from tasks_app.contracts import Claim, Submission
-from tasks_app.engine.handler import Report
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import GenerationRequest
 from tasks_app.events import progress
 from tasks_app.models import Pause, Status, Task
@@ -23,7 +23,7 @@ from tasks_app.queue import lifecycle
 from tasks_app.worker import saver
 from tests.conftest import PARAMS
 from tests.fake.handler import Behaviour
-from tests.stack import until
+from tests.stack import wait_until
 
 QUEUE = "dramatiq:generate"
 
@@ -56,7 +56,7 @@ def submission(**more: Any) -> Submission:
 
 
 def submit() -> Task:
-    task, new = services.submit(submission(), caller=permissions.ANONYMOUS)
+    task, new = services.submit_task(submission(), caller=permissions.ANONYMOUS)
     assert new
     return task
 
@@ -104,16 +104,16 @@ def test_a_canceled_task_tells_its_watchers(
     make_task: Callable[..., Task], events: Callable[..., list[tuple[str, dict[str, Any]]]]
 ) -> None:
     task = make_task()
-    assert services.cancel(task.pk)
+    assert services.cancel_task(task.pk)
     assert events(task.pk) == [("status", {"status": "canceled"})]
-    assert not services.cancel(task.pk)
+    assert not services.cancel_task(task.pk)
 
 
 def test_a_retry_is_a_new_task_with_the_same_request(claimed: Callable[..., Task]) -> None:
     old = claimed(seed=99, priority=-2)
-    lifecycle.fail(Claim(task_id=old.pk, attempt=1), code="internal", message="")
+    lifecycle.mark_failed(Claim(task_id=old.pk, attempt=1), code="internal", message="")
     before = Task.objects.filter(pk=old.pk).values().get()
-    made, created = services.retry(old, key=uuid4())
+    made, created = services.retry_task(old, key=uuid4())
     assert created
     new = Task.objects.get(pk=made.pk)
     assert (new.status, new.seed, new.params, new.priority) == (Status.QUEUED, 99, old.params, -2)
@@ -124,12 +124,12 @@ def test_a_retry_is_a_new_task_with_the_same_request(claimed: Callable[..., Task
 @pytest.mark.django_db(transaction=True)
 def test_the_same_retry_at_the_same_moment_is_one_task(claimed: Callable[..., Task]) -> None:
     old, key, start = claimed(), uuid4(), threading.Barrier(4)
-    lifecycle.fail(Claim(task_id=old.pk, attempt=1), code="internal", message="")
+    lifecycle.mark_failed(Claim(task_id=old.pk, attempt=1), code="internal", message="")
     made: list[tuple[Task, bool]] = []
 
     def retry() -> None:
         start.wait()
-        made.append(services.retry(old, key=key))
+        made.append(services.retry_task(old, key=key))
         connection.close()
 
     threads = [threading.Thread(target=retry) for _ in range(4)]
@@ -143,26 +143,26 @@ def test_the_same_retry_at_the_same_moment_is_one_task(claimed: Callable[..., Ta
 
 def test_a_retry_means_what_the_request_meant(claimed: Callable[..., Task]) -> None:
     task = claimed(sent=["guidance_scale"])
-    lifecycle.fail(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="", traceback="")
-    new, _ = services.retry(task, key=uuid4())
+    lifecycle.mark_failed(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="", traceback="")
+    new, _ = services.retry_task(task, key=uuid4())
     assert new.sent == ["guidance_scale"]
 
 
 def test_only_a_queued_task_gets_another_priority(make_task: Callable[..., Task], claimed: Callable[..., Task]) -> None:
     running, queued = claimed(), make_task()
-    assert services.reprioritize(queued.pk, 7)
-    assert not services.reprioritize(running.pk, 7)
+    assert services.set_priority(queued.pk, 7)
+    assert not services.set_priority(running.pk, 7)
     assert dict(Task.objects.values_list("pk", "priority")) == {queued.pk: 7, running.pk: 0}
 
 
 def test_only_an_ended_task_is_deleted(claimed: Callable[..., Task]) -> None:
     task = claimed()
-    assert not services.delete(task)
-    lifecycle.fail(Claim(task_id=task.pk, attempt=1), code="internal", message="")
+    assert not services.delete_task(task)
+    lifecycle.mark_failed(Claim(task_id=task.pk, attempt=1), code="internal", message="")
     # The caller's copy is from before the end.
-    assert not services.delete(task)
+    assert not services.delete_task(task)
     task.refresh_from_db()
-    assert services.delete(task)
+    assert services.delete_task(task)
     assert not Task.objects.exists()
 
 
@@ -173,13 +173,13 @@ def test_only_an_ended_task_is_deleted(claimed: Callable[..., Task]) -> None:
 def test_whoever_resumes_wakes_a_worker_if_something_waits(
     make_task: Callable[..., Task], scope: Pause.Scope, target: str
 ) -> None:
-    services.pause(scope, target)
-    services.resume(scope, target)
+    services.pause_claims(scope, target)
+    services.resume_claims(scope, target)
     assert tickets() == []
     task = make_task()
-    services.pause(scope, target)
-    assert services.resume(scope, target)
-    assert not services.resume(scope, target)
+    services.pause_claims(scope, target)
+    assert services.resume_claims(scope, target)
+    assert not services.resume_claims(scope, target)
     assert tickets() == [str(task.pk)]
 
 
@@ -189,12 +189,12 @@ def test_a_ticket_wakes_a_worker_for_all_that_waits_and_others_are_woken_while_i
 ) -> None:
     seen: list[list[str]] = []
 
-    def look(request: GenerationRequest, report: Report) -> None:
-        seen.append(until(tickets, bool))
+    def look(request: GenerationRequest, report: ProgressCallback) -> None:
+        seen.append(wait_until(tickets, bool))
 
     first, second = make_task(params={"prompt": behave("look", look)}), make_task()
     actors.generate.fn(str(second.pk))
-    saver.finish()
+    saver.flush_pending()
     assert seen == [[str(second.pk)]]
     assert {task.status for task in Task.objects.all()} == {Status.SUCCEEDED}
     assert Task.objects.get(pk=first.pk).finished_at < Task.objects.get(pk=second.pk).finished_at
@@ -213,7 +213,7 @@ def test_tickets_do_not_pile_up_under_steady_load() -> None:
     while tickets():
         _take_a_ticket()
         actors.generate.fn("any")
-    saver.finish()
+    saver.flush_pending()
     assert not Task.objects.exclude(status=Status.SUCCEEDED).exists()
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.browser import OpenPage, chromium, open_page, violations  # noqa: F401 - fixtures
+from tests.browser import OpenPage, chromium, find_axe_violations, open_page  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 NAME, PASSWORD = "ops", "only for this test"
@@ -29,8 +29,8 @@ def signed_in(
 ) -> Iterator[Callable[[str], Page]]:
     """Return a function that opens a page for somebody who may do everything, by way of the login."""
     User.objects.create_superuser(NAME, password=PASSWORD)
-    environment = stacks.environment(API_AUTH="required", DEFAULT_MODEL_ID="demo")
-    with stacks.serving(tmp_path, environment) as (api, _):
+    environment = stacks.build_environment(API_AUTH="required", DEFAULT_MODEL_ID="demo")
+    with stacks.run_web(tmp_path, environment) as (api, _):
 
         def open_it(path: str) -> Page:
             page = open_page(str(api.base_url)).page
@@ -63,11 +63,11 @@ def test_a_key_is_made_in_the_admin_and_works(signed_in: Callable[[str], Page]) 
         "id => document.querySelector('[name=user]').append(new Option('ops', id, true, true))",
         User.objects.get(username=NAME).pk,
     )
-    assert not violations(page)
+    assert not find_axe_violations(page)
     page.locator("[name=_save]").click()
     token = page.locator("#token").text_content()
     assert token is not None
-    assert not violations(page)
+    assert not find_axe_violations(page)
     server = Client(headers={"authorization": f"Bearer {token}"})
     assert server.get("/task").status_code == 200
     page.get_by_text("I have kept it").click()

@@ -20,11 +20,11 @@ from tasks_app.events import progress
 from tasks_app.models import Pause, Task
 from tasks_app.queue import lifecycle
 from tests import stack as stacks
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.chaos.processes import Child
 from tests.listeners import Listener
 from tests.openapi import check_event
-from tests.stack import until
+from tests.stack import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
@@ -36,8 +36,8 @@ def api(
 ) -> Iterator[httpx2.Client]:
     """Run a web server for all tests of this module."""
     with django_db_blocker.unblock():
-        environment = stacks.environment(STREAM_HEARTBEAT_SECONDS="0.5")
-    with stacks.serving(tmp_path_factory.mktemp("logs"), environment) as (client, _):
+        environment = stacks.build_environment(STREAM_HEARTBEAT_SECONDS="0.5")
+    with stacks.run_web(tmp_path_factory.mktemp("logs"), environment) as (client, _):
         yield client
 
 
@@ -53,15 +53,15 @@ def many(tasks: Any) -> str:
 def test_from_the_queue_to_the_picture_everything_is_told_once(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
     with listen(api, task) as stream:
-        until(lambda: stream.names, lambda names: names == ["status"])
-        worker = Worker(task)
+        wait_until(lambda: stream.event_names, lambda names: names == ["status"])
+        worker = ScriptedWorker(task)
         for step in (1, 2, 3, 4):
-            worker.step(step)
-            worker.preview(step)
-        worker.succeed()
+            worker.publish_step(step)
+            worker.publish_preview(step)
+        worker.succeed_task()
         stream.join(10)
     assert not stream.is_alive()
-    queued, running, *steps, succeeded, image, done = stream.named("status", "progress", "image", "done")
+    queued, running, *steps, succeeded, image, done = stream.events_named("status", "progress", "image", "done")
     assert (stream.status, stream.retry) == (200, 2000)
     assert queued.data == {"task": str(task.pk), "status": "queued", "attempt": 0, "queue_position": 1, "paused": False}
     assert running.data == {"task": str(task.pk), "status": "running", "attempt": 1}
@@ -70,11 +70,11 @@ def test_from_the_queue_to_the_picture_everything_is_told_once(api: httpx2.Clien
     now = api.get(f"/task/{task.pk}").json()
     assert image.data == {"task": str(task.pk), **now["images"][0]}
     assert done.data == {"task": str(task.pk), **now}
-    for one in stream.named("status", "progress", "preview", "image", "done"):
+    for one in stream.events_named("status", "progress", "preview", "image", "done"):
         check_event(one.name, one.data)
     entries = [entry.decode() for entry, _ in progress.client.xrange(progress.events_key(task.pk))]
     assert [one.id for one in (running, *steps, succeeded)] == entries
-    previews = stream.named("preview")
+    previews = stream.events_named("preview")
     assert (previews[-1].data["step"], {one.id for one in previews}) == (4, {None})
 
 
@@ -93,46 +93,46 @@ def test_the_stream_is_not_cached_nor_held_up_by_proxies(api: httpx2.Client, mak
 
 def test_whoever_comes_late_gets_a_snapshot(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
-    worker = Worker(task)
-    worker.step(2)
-    worker.preview(2)
+    worker = ScriptedWorker(task)
+    worker.publish_step(2)
+    worker.publish_preview(2)
     (newest, _), *_ = progress.client.xrevrange(progress.events_key(task.pk))
     for after in (None, "nonsense", "99999999999999999999-0", "1-18446744073709551616"):
         with listen(api, task, after=after) as stream:
-            until(lambda: stream.names, lambda names: names == ["status", "progress", "preview"])
-            status, step, preview = stream.named("status", "progress", "preview")
+            wait_until(lambda: stream.event_names, lambda names: names == ["status", "progress", "preview"])
+            status, step, preview = stream.events_named("status", "progress", "preview")
             assert [one.id for one in (status, step, preview)] == [newest.decode(), newest.decode(), None]
             assert step.data["step"] == 2
 
 
 def test_whoever_comes_back_gets_what_was_missed_and_nothing_twice(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
-    worker = Worker(task)
-    worker.step(1)
+    worker = ScriptedWorker(task)
+    worker.publish_step(1)
     with listen(api, task) as stream:
-        until(lambda: stream.names, lambda names: names == ["status", "progress"])
-        last = stream.named("progress")[0].id
-    worker.step(2)
-    worker.step(3)
+        wait_until(lambda: stream.event_names, lambda names: names == ["status", "progress"])
+        last = stream.events_named("progress")[0].id
+    worker.publish_step(2)
+    worker.publish_step(3)
     with listen(api, task, after=last) as stream:
-        until(lambda: stream.names, lambda names: len(names) == 2)
-        worker.step(4)
-        worker.succeed()
+        wait_until(lambda: stream.event_names, lambda names: len(names) == 2)
+        worker.publish_step(4)
+        worker.succeed_task()
         stream.join(10)
-    assert [one.data["step"] for one in stream.named("progress")] == [2, 3, 4]
-    assert stream.names == ["progress"] * 3 + ["status", "image", "done"]
-    with listen(api, task, after=stream.named("status")[0].id) as stream:
+    assert [one.data["step"] for one in stream.events_named("progress")] == [2, 3, 4]
+    assert stream.event_names == ["progress"] * 3 + ["status", "image", "done"]
+    with listen(api, task, after=stream.events_named("status")[0].id) as stream:
         stream.join(10)
-    assert stream.names == ["image", "done"]
+    assert stream.event_names == ["image", "done"]
 
 
 def test_whoever_comes_back_after_redis_forgot_gets_a_snapshot(api: httpx2.Client, make_task: MakeTask) -> None:
-    worker = Worker(task := make_task())
-    worker.beat(3)
+    worker = ScriptedWorker(task := make_task())
+    worker.send_heartbeat(3)
     progress.client.delete(progress.events_key(task.pk), progress.progress_key(task.pk))
     with listen(api, task, after="1700000000000-0") as stream:
-        until(lambda: stream.names, lambda names: names == ["status", "progress"])
-    status, step = stream.named("status", "progress")
+        wait_until(lambda: stream.event_names, lambda names: names == ["status", "progress"])
+    status, step = stream.events_named("status", "progress")
     assert (status.id, step.id, step.data["step"]) == (None, None, 3)
 
 
@@ -142,16 +142,16 @@ def test_a_task_that_ended_long_ago_answers_its_end_and_closes(
 ) -> None:
     task = make_task()
     if end == "canceled":
-        services.cancel(task.pk)
+        services.cancel_task(task.pk)
     elif end == "failed":
-        assert lifecycle.fail(Worker(task).claim, code="internal", message="It failed.")
+        assert lifecycle.mark_failed(ScriptedWorker(task).claim, code="internal", message="It failed.")
     else:
-        Worker(task).succeed()
+        ScriptedWorker(task).succeed_task()
     progress.client.delete(progress.events_key(task.pk))
     with listen(api, task) as stream:
         stream.join(10)
     assert not stream.is_alive()
-    assert stream.names == (["status", "image", "done"] if end == "succeeded" else ["status", "done"])
+    assert stream.event_names == (["status", "image", "done"] if end == "succeeded" else ["status", "done"])
     assert stream.seen[0].data["status"] == stream.seen[-1].data["status"] == end
     assert stream.seen[-1].data == {"task": str(task.pk), **api.get(f"/task/{task.pk}").json()}
 
@@ -159,101 +159,101 @@ def test_a_task_that_ended_long_ago_answers_its_end_and_closes(
 def test_what_redis_never_told_is_found_in_the_rows(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
     with listen(api, task) as stream:
-        until(lambda: stream.names, len)
-        worker = Worker(task, quietly=True)
-        until(lambda: stream.named("status"), lambda seen: seen[-1].data["status"] == "running")
-        worker.beat(3)
-        until(lambda: stream.named("progress"), lambda seen: seen and seen[-1].data["step"] == 3)
-        worker.succeed(quietly=True)
+        wait_until(lambda: stream.event_names, len)
+        worker = ScriptedWorker(task, quietly=True)
+        wait_until(lambda: stream.events_named("status"), lambda seen: seen[-1].data["status"] == "running")
+        worker.send_heartbeat(3)
+        wait_until(lambda: stream.events_named("progress"), lambda seen: seen and seen[-1].data["step"] == 3)
+        worker.succeed_task(quietly=True)
         stream.join(10)
-    assert stream.names[-3:] == ["status", "image", "done"]
+    assert stream.event_names[-3:] == ["status", "image", "done"]
 
 
 def test_a_released_task_goes_back_to_the_queue_and_runs_again(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
     with listen(api, task) as stream:
-        until(lambda: stream.names, len)
-        first = Worker(task)
-        first.step(3)
-        assert lifecycle.release(first.claim) == "queued"
-        first.say("status", status="queued")
-        until(lambda: stream.named("status"), lambda seen: seen[-1].data.get("queue_position") == 1)
-        again = Worker(task)
-        first.step(4)  # it was frozen, and does not know yet
-        first.preview(4)
-        again.step(1)
-        until(lambda: stream.named("progress"), lambda seen: seen[-1].data["attempt"] == 2)
-    statuses = [(one.data["status"], one.data["attempt"]) for one in stream.named("status")]
+        wait_until(lambda: stream.event_names, len)
+        first = ScriptedWorker(task)
+        first.publish_step(3)
+        assert lifecycle.release_task(first.claim) == "queued"
+        first.publish_event("status", status="queued")
+        wait_until(lambda: stream.events_named("status"), lambda seen: seen[-1].data.get("queue_position") == 1)
+        again = ScriptedWorker(task)
+        first.publish_step(4)  # it was frozen, and does not know yet
+        first.publish_preview(4)
+        again.publish_step(1)
+        wait_until(lambda: stream.events_named("progress"), lambda seen: seen[-1].data["attempt"] == 2)
+    statuses = [(one.data["status"], one.data["attempt"]) for one in stream.events_named("status")]
     assert list(dict.fromkeys(statuses)) == [("queued", 0), ("running", 1), ("queued", 1), ("running", 2)]
-    assert [(one.data["attempt"], one.data["step"]) for one in stream.named("progress")][-2:] == [(1, 3), (2, 1)]
-    assert not stream.named("preview")
+    assert [(one.data["attempt"], one.data["step"]) for one in stream.events_named("progress")][-2:] == [(1, 3), (2, 1)]
+    assert not stream.events_named("preview")
 
 
 def test_a_cancel_of_a_queued_task_ends_its_stream(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
     with listen(api, task) as stream:
-        until(lambda: stream.names, len)
+        wait_until(lambda: stream.event_names, len)
         assert api.post(f"/task/{task.pk}/cancel").status_code == 200
         stream.join(10)
-    assert [one.data["status"] for one in stream.named("status", "done")] == ["queued", "canceled", "canceled"]
+    assert [one.data["status"] for one in stream.events_named("status", "done")] == ["queued", "canceled", "canceled"]
 
 
 def test_a_pause_is_told_to_whoever_watches_what_waits_for_it(api: httpx2.Client, make_task: MakeTask) -> None:
     task, other = make_task(), make_task(model_id="other")
     with listen(api, task) as stream, listen(api, other) as unmoved:
-        until(lambda: stream.named("status"), lambda seen: seen and not seen[-1].data["paused"])
-        services.pause(Pause.Scope.MODEL, task.model_id)
-        until(lambda: stream.named("status"), lambda seen: seen[-1].data["paused"])
-        services.resume(Pause.Scope.MODEL, task.model_id)
-        until(lambda: stream.named("status"), lambda seen: not seen[-1].data["paused"])
-    assert [one.data["paused"] for one in unmoved.named("status")] == [False]
+        wait_until(lambda: stream.events_named("status"), lambda seen: seen and not seen[-1].data["paused"])
+        services.pause_claims(Pause.Scope.MODEL, task.model_id)
+        wait_until(lambda: stream.events_named("status"), lambda seen: seen[-1].data["paused"])
+        services.resume_claims(Pause.Scope.MODEL, task.model_id)
+        wait_until(lambda: stream.events_named("status"), lambda seen: not seen[-1].data["paused"])
+    assert [one.data["paused"] for one in unmoved.events_named("status")] == [False]
 
 
 def test_places_in_the_queue_are_told_as_they_change(api: httpx2.Client, make_task: MakeTask) -> None:
     first, second = make_task(), make_task()
     with listen(api, second) as stream:
-        until(lambda: stream.named("status"), lambda seen: seen and seen[-1].data["queue_position"] == 2)
-        services.cancel(first.pk)
-        until(lambda: stream.named("status"), lambda seen: seen[-1].data["queue_position"] == 1)
-    assert {one.id for one in stream.named("status")} == {None}
+        wait_until(lambda: stream.events_named("status"), lambda seen: seen and seen[-1].data["queue_position"] == 2)
+        services.cancel_task(first.pk)
+        wait_until(lambda: stream.events_named("status"), lambda seen: seen[-1].data["queue_position"] == 1)
+    assert {one.id for one in stream.events_named("status")} == {None}
 
 
 def test_one_stream_tells_of_many_tasks_and_closes_after_the_last_one(api: httpx2.Client, make_task: MakeTask) -> None:
     tasks = [make_task() for _ in range(3)]
     with listen(api, *tasks, tasks[0]) as stream:
-        until(lambda: stream.named("status"), lambda seen: len(seen) == 3)
-        workers = [Worker(task) for task in tasks]
+        wait_until(lambda: stream.events_named("status"), lambda seen: len(seen) == 3)
+        workers = [ScriptedWorker(task) for task in tasks]
         for worker in workers:
-            worker.step(1)
-        workers[1].succeed()
-        until(lambda: stream.named("done"), len)
+            worker.publish_step(1)
+        workers[1].succeed_task()
+        wait_until(lambda: stream.events_named("done"), len)
         assert stream.is_alive()
-        last = stream.named("progress")[-1].id
-        workers[0].step(2)
+        last = stream.events_named("progress")[-1].id
+        workers[0].publish_step(2)
         with listen(api, *tasks, after=last) as again:
-            until(lambda: again.named("done"), len)
-            until(lambda: again.named("progress"), lambda seen: 2 in [one.data["step"] for one in seen])
+            wait_until(lambda: again.events_named("done"), len)
+            wait_until(lambda: again.events_named("progress"), lambda seen: 2 in [one.data["step"] for one in seen])
         for worker in (workers[0], workers[2]):
-            worker.succeed()
+            worker.succeed_task()
         stream.join(10)
     assert not stream.is_alive()
-    assert sorted(one.data["id"] for one in stream.named("done")) == sorted(str(task.pk) for task in tasks)
-    assert all(one.data["task"] for one in stream.named("status", "progress", "image", "done"))
+    assert sorted(one.data["id"] for one in stream.events_named("done")) == sorted(str(task.pk) for task in tasks)
+    assert all(one.data["task"] for one in stream.events_named("status", "progress", "image", "done"))
 
 
 def test_a_task_whose_row_is_deleted_ends_its_stream(api: httpx2.Client, make_task: MakeTask) -> None:
     task = make_task()
     with listen(api, task) as stream:
-        until(lambda: stream.names, len)
+        wait_until(lambda: stream.event_names, len)
         task.delete()
         stream.join(10)
     assert not stream.is_alive()
-    assert stream.names.count("status") == 1
+    assert stream.event_names.count("status") == 1
 
 
 def test_a_silent_stream_has_a_heartbeat(api: httpx2.Client, make_task: MakeTask) -> None:
     with listen(api, make_task()) as stream:
-        until(lambda: stream.seen, lambda seen: sum(one.comment is not None for one in seen) >= 2)
+        wait_until(lambda: stream.seen, lambda seen: sum(one.comment is not None for one in seen) >= 2)
 
 
 def refused(api: httpx2.Client, path: str) -> tuple[int, str, list[str]]:
@@ -282,16 +282,16 @@ def watchers() -> int:
 
 def test_when_the_last_watcher_leaves_the_server_stops_listening(api: httpx2.Client, make_task: MakeTask) -> None:
     with listen(api, make_task()), listen(api, make_task()):
-        until(watchers, lambda number: number == 1)
-    until(watchers, lambda number: number == 0)
+        wait_until(watchers, lambda number: number == 1)
+    wait_until(watchers, lambda number: number == 0)
 
 
 @pytest.fixture
 def own(db: None, tmp_path: Path) -> Iterator[tuple[httpx2.Client, Child]]:
     """Run a web server whose connections bear a name."""
-    environment = stacks.environment()
+    environment = stacks.build_environment()
     environment["DATABASE_URL"] += "?application_name=streams"
-    with stacks.serving(tmp_path, environment) as running:
+    with stacks.run_web(tmp_path, environment) as running:
         yield running
 
 
@@ -311,7 +311,7 @@ def open_streams(api: httpx2.Client, task: Task, number: int) -> list[socket.soc
     for one in sockets:
         one.sendall(f"GET /task/{task.pk}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     for one in sockets:
-        until(lambda: one.recv(65536), lambda got: b"event: status" in got)  # noqa: B023
+        wait_until(lambda: one.recv(65536), lambda got: b"event: status" in got)  # noqa: B023
     return sockets
 
 
@@ -324,7 +324,7 @@ def test_a_hundred_streams_need_no_threads_and_no_connections_and_hold_up_no_sto
         for number in (10, 90):
             for one in open_streams(api, task, number):
                 stack.callback(one.close)
-            held = until(lambda: (threads(web), database_connections()), lambda held: held[0] < 20)
+            held = wait_until(lambda: (threads(web), database_connections()), lambda held: held[0] < 20)
         assert held[1] <= 16  # the pool's
         pid = web.command
         assert pid is not None

@@ -10,7 +10,7 @@ MakeTask = Callable[..., Task]
 
 
 def places(*tasks: Task) -> dict[UUID, int]:
-    return {task_id: stands.place for task_id, stands in position.of([task.pk for task in tasks]).items()}
+    return {task_id: stands.position for task_id, stands in position.get_positions([task.pk for task in tasks]).items()}
 
 
 def test_places_follow_priority_and_age_one_by_one_and_all_at_once(make_task: MakeTask, claimed: MakeTask) -> None:
@@ -20,21 +20,21 @@ def test_places_follow_priority_and_age_one_by_one_and_all_at_once(make_task: Ma
     assert places(running, last, first, second) == expected
     assert places(last) | places(first) | places(second) == expected
     assert places(running) == places() == {}
-    assert lifecycle.claimable(worker="w") == first.pk
+    assert lifecycle.find_claimable(worker="w") == first.pk
 
 
 def test_a_pause_of_the_queue_or_of_its_model_holds_a_task_up(make_task: MakeTask) -> None:
     slow, fast = make_task(model_id="slow"), make_task(model_id="fast")
 
     def paused() -> list[bool]:
-        together = position.of([slow.pk, fast.pk])
-        alone = position.of([slow.pk]) | position.of([fast.pk])
+        together = position.get_positions([slow.pk, fast.pk])
+        alone = position.get_positions([slow.pk]) | position.get_positions([fast.pk])
         assert together == alone
-        return [together[task.pk].paused for task in (slow, fast)]
+        return [together[task.pk].is_paused for task in (slow, fast)]
 
-    pauses.pause(Pause.Scope.WORKER, "slow")
+    pauses.create_pause(Pause.Scope.WORKER, "slow")
     assert paused() == [False, False]
-    pauses.pause(Pause.Scope.MODEL, "slow")
+    pauses.create_pause(Pause.Scope.MODEL, "slow")
     assert paused() == [True, False]
-    pauses.pause(Pause.Scope.QUEUE)
+    pauses.create_pause(Pause.Scope.QUEUE)
     assert paused() == [True, True]

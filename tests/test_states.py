@@ -8,34 +8,34 @@ import pytest
 from django.db import connection
 
 from tasks_app.access import permissions
-from tasks_app.api.live.states import State, known, reading, states, waiting
+from tasks_app.api.live.states import TaskState, find_visible_ids, get_task_states, read_async, read_blocking
 from tasks_app.events import progress
 from tasks_app.models import Task
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_state_is_the_row_and_live_progress_where_that_is_ahead(make_task: Callable[..., Task]) -> None:
     running, queued, nowhere = make_task(priority=1), make_task(), uuid4()
-    worker = Worker(running)
-    found = states([running.pk, queued.pk, nowhere])
+    worker = ScriptedWorker(running)
+    found = get_task_states([running.pk, queued.pk, nowhere])
     loading = {"attempt": 1, "phase": "loading", "step": 0, "total_steps": 4, "percent": 0, "eta_seconds": None}
     assert list(found.values()) == [
-        State(task_id=running.pk, status="running", attempt=1, progress=loading),
-        State(task_id=queued.pk, status="queued", queue_position=1),
-        State(task_id=nowhere),
+        TaskState(task_id=running.pk, status="running", attempt=1, progress=loading),
+        TaskState(task_id=queued.pk, status="queued", queue_position=1),
+        TaskState(task_id=nowhere),
     ]
-    worker.step(2)
-    ahead = states([running.pk])[running.pk].progress
+    worker.publish_step(2)
+    ahead = get_task_states([running.pk])[running.pk].progress
     assert ahead is not None
     assert (ahead["phase"], ahead["step"]) == ("denoising", 2)
-    worker.beat(3)
+    worker.send_heartbeat(3)
     progress.client.delete(progress.progress_key(running.pk))
-    recorded = states([running.pk])[running.pk].progress
+    recorded = get_task_states([running.pk])[running.pk].progress
     assert recorded is not None
     assert recorded["step"] == 3
-    assert known([running.pk, nowhere], permissions.ANONYMOUS) == {running.pk}
+    assert find_visible_ids([running.pk, nowhere], permissions.ANONYMOUS) == {running.pk}
 
 
 def test_readers_hold_a_connection_only_while_they_read(make_task: Callable[..., Task]) -> None:
@@ -43,11 +43,11 @@ def test_readers_hold_a_connection_only_while_they_read(make_task: Callable[...,
 
     def read() -> bool:
         held = connection.connection is not None
-        assert known([task.pk], permissions.ANONYMOUS)
+        assert find_visible_ids([task.pk], permissions.ANONYMOUS)
         return held
 
     async def several() -> list[bool]:
-        return list(await asyncio.gather(*(reading(read) for _ in range(6))))
+        return list(await asyncio.gather(*(read_async(read) for _ in range(6))))
 
     assert not any(asyncio.run(several()))
-    assert not any(waiting(read) for _ in range(4))
+    assert not any(read_blocking(read) for _ in range(4))

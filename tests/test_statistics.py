@@ -44,20 +44,20 @@ def test_the_queue_is_what_waits_and_what_runs(make_task: MakeTask, claimed: Mak
     old = timezone.now() - timedelta(hours=1)
     make_task(created_at=old), make_task()
     ended(ago=timedelta(minutes=1))
-    assert statistics.queue() == statistics.Queue(queued=2, running=1, oldest=old)
+    assert statistics.get_queue_summary() == statistics.QueueSummary(queued=2, running=1, oldest=old)
 
 
 def test_without_tasks_there_is_nothing_that_waits(db: None) -> None:
-    assert statistics.queue() == statistics.Queue(queued=0, running=0, oldest=None)
+    assert statistics.get_queue_summary() == statistics.QueueSummary(queued=0, running=0, oldest=None)
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=lambda window: window.name)
-def test_a_window_is_cut_into_equal_pieces_up_to_now(db: None, window: statistics.Window) -> None:
+def test_a_window_is_cut_into_equal_pieces_up_to_now(db: None, window: statistics.TimeWindow) -> None:
     now = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
-    pieces = statistics.pieces(window, now)
-    assert len(pieces) * window.piece == window.length
-    assert pieces[-1].start <= now < pieces[-1].start + window.piece
-    assert {after.start - before.start for before, after in pairwise(pieces)} == {window.piece}
+    pieces = statistics.list_time_buckets(window, now)
+    assert len(pieces) * window.bucket_length == window.length
+    assert pieces[-1].start <= now < pieces[-1].start + window.bucket_length
+    assert {after.start - before.start for before, after in pairwise(pieces)} == {window.bucket_length}
 
 
 def test_what_ended_is_counted_by_outcome_in_its_piece(ended: MakeTask) -> None:
@@ -66,7 +66,7 @@ def test_what_ended_is_counted_by_outcome_in_its_piece(ended: MakeTask) -> None:
     for status in (Status.SUCCEEDED, Status.SUCCEEDED, Status.FAILED, Status.CANCELED):
         ended(ago=moment + timedelta(minutes=5), status=status)
     ended(ago=moment + timedelta(hours=3))
-    pieces = statistics.pieces(HOUR, now)
+    pieces = statistics.list_time_buckets(HOUR, now)
     assert [(piece.succeeded, piece.failed, piece.canceled) for piece in pieces if piece != pieces[-6]] == [
         (0, 0, 0)
     ] * 59
@@ -79,7 +79,7 @@ def test_latencies_are_percentiles_of_what_succeeded(ended: MakeTask) -> None:
     for run in range(1, 101):
         ended(ago=moment, wait=2 * run, run=run)
     ended(ago=moment, status=Status.FAILED, wait=10_000, run=10_000)
-    piece = statistics.pieces(HOUR, now)[-6]
+    piece = statistics.list_time_buckets(HOUR, now)[-6]
     assert (piece.run_p50, piece.run_p95, piece.wait_p50, piece.wait_p95) == (50.5, 95.05, 101, 190.1)
 
 
@@ -88,11 +88,11 @@ def test_failures_are_counted_by_code_the_most_frequent_first(ended: MakeTask) -
         ended(ago=timedelta(minutes=1), status=Status.FAILED, error_code=code)
     ended(ago=timedelta(hours=2), status=Status.FAILED)
     ended(ago=timedelta(minutes=1), status=Status.CANCELED)
-    assert list(statistics.failures(HOUR).items()) == [("timed_out", 2), ("internal", 1)]
+    assert list(statistics.count_failures(HOUR).items()) == [("timed_out", 2), ("internal", 1)]
 
 
 def test_a_window_is_read_through_its_index(db: None) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("EXPLAIN " + statistics._PIECES, {"piece": 60, "since": timezone.now()})
+        cursor.execute("EXPLAIN " + statistics._SELECT_BUCKETS, {"piece": 60, "since": timezone.now()})
         assert "task_finished" in "\n".join(row[0] for row in cursor.fetchall())

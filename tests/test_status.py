@@ -57,7 +57,7 @@ def test_an_empty_service_says_so(db: None) -> None:
 def test_the_queue_says_what_waits_how_long_and_who_paused_it(admin_user: User, make_task: Callable[..., Any]) -> None:
     make_task(created_at=Now() - timedelta(hours=2))
     make_task()
-    pauses.pause(Pause.Scope.QUEUE, by=admin_user)
+    pauses.create_pause(Pause.Scope.QUEUE, by=admin_user)
     Pause.objects.update(since=Now() - timedelta(minutes=5))
     (row,) = table("Queue")
     assert (row["QUEUED"], row["RUNNING"]) == ("2", "0")
@@ -68,12 +68,12 @@ def test_the_queue_says_what_waits_how_long_and_who_paused_it(admin_user: User, 
 
 def test_workers_and_models_are_shown_as_they_stand(make_task: Callable[..., Any]) -> None:
     for name in ("one", "a-dead-one-with-a-long-name"):
-        workers.arrive(name, age=timedelta(minutes=1), **IDENTITY)
-        workers.beat(name, engine=ENGINE, **IDENTITY)
+        workers.register_worker(name, age=timedelta(minutes=1), **IDENTITY)
+        workers.record_heartbeat(name, engine=ENGINE, **IDENTITY)
     Worker.objects.filter(name__startswith="a-dead").update(seen_at=Now() - timedelta(hours=1))
     task = make_task()
     claim_one(worker="one", lease_seconds=30)
-    pauses.pause(Pause.Scope.MODEL, "demo")
+    pauses.create_pause(Pause.Scope.MODEL, "demo")
     DiffusionModel.objects.filter(model_id="demo").update(revision="c0ffee")
     DiffusionModel.objects.exclude(model_id="demo").update(allowed=False)
     one, dead = table("Workers")
@@ -90,15 +90,15 @@ def test_workers_and_models_are_shown_as_they_stand(make_task: Callable[..., Any
 
 @pytest.mark.parametrize("title", ["Queue", "Workers", "Models"])
 def test_lines_end_without_blanks(db: None, title: str) -> None:
-    workers.arrive("one", age=timedelta(minutes=1), **IDENTITY)
+    workers.register_worker("one", age=timedelta(minutes=1), **IDENTITY)
     assert not [line for line in status()[title] if line != line.rstrip()]
 
 
 def test_a_probe_asks_for_a_living_worker_of_its_own_host(db: None) -> None:
-    workers.arrive("other", age=timedelta(minutes=1), **IDENTITY)
+    workers.register_worker("other", age=timedelta(minutes=1), **IDENTITY)
     with pytest.raises(CommandError, match="No worker lives on"):
         call_command("status", "--worker")
-    workers.arrive("mine", age=timedelta(minutes=1), **{**IDENTITY, "host": socket.gethostname()})
+    workers.register_worker("mine", age=timedelta(minutes=1), **{**IDENTITY, "host": socket.gethostname()})
     out = StringIO()
     call_command("status", "--worker", stdout=out)
     assert out.getvalue() == "mine is idle.\n"

@@ -16,9 +16,9 @@ from PIL import Image
 
 from tasks_app.contracts import Claim
 from tasks_app.engine.types import GeneratedImage
-from tasks_app.errors import StorageFailed, UnreadablePicture
+from tasks_app.errors import InvalidImageError, StorageError
 from tasks_app.images import metadata, storage
-from tests.acting import RECIPE, store
+from tests.acting import RECIPE, store_images
 
 
 def picture(number: int = 0) -> GeneratedImage:
@@ -27,7 +27,7 @@ def picture(number: int = 0) -> GeneratedImage:
 
 def test_a_picture_is_stored_as_png_with_its_facts() -> None:
     claim = Claim(task_id=uuid4(), attempt=3)
-    (stored,) = store(claim, [picture(5)])
+    (stored,) = store_images(claim, [picture(5)])
     assert stored.name == f"tasks/{claim.task_id}/3-0.png"
     with default_storage.open(stored.name) as file:
         content = file.read()
@@ -43,41 +43,41 @@ def test_a_picture_is_stored_as_png_with_its_facts() -> None:
 )
 def test_a_format_has_its_suffix_and_type(output_format: str, suffix: str, content_type: str) -> None:
     recipe = replace(RECIPE, params={**RECIPE.params, "output_format": output_format})
-    (stored,) = store(Claim(task_id=uuid4(), attempt=1), [picture()], recipe)
+    (stored,) = store_images(Claim(task_id=uuid4(), attempt=1), [picture()], recipe)
     assert (Path(stored.name).suffix, stored.content_type) == (f".{suffix}", content_type)
-    content = storage.read(stored.name)
+    content = storage.read_file(stored.name)
     with Image.open(io.BytesIO(content)) as image:
         assert image.format == output_format.upper()
-    found = metadata.read(content)
+    found = metadata.read_metadata(content)
     assert (found.params["prompt"], found.params["seed"]) == ("a house", stored.seed)
 
 
 def test_each_stored_picture_is_told_so_that_the_lease_can_be_renewed() -> None:
     told: list[int] = []
     claim = Claim(task_id=uuid4(), attempt=1)
-    storage.store(claim, [picture(), picture()], RECIPE, stored_one=lambda: told.append(1))
+    storage.store_images(claim, [picture(), picture()], RECIPE, stored_one=lambda: told.append(1))
     assert len(told) == 2
 
 
 def test_what_can_t_be_discarded_is_left() -> None:
-    (stored,) = store(Claim(task_id=uuid4(), attempt=1), [picture()])
+    (stored,) = store_images(Claim(task_id=uuid4(), attempt=1), [picture()])
     path = Path(default_storage.path(stored.name))
     path.unlink()
     (path / "in the way").mkdir(parents=True)
-    storage.discard([stored])
-    with pytest.raises(StorageFailed):
-        storage.remove([stored.name])
+    storage.discard_images([stored])
+    with pytest.raises(StorageError):
+        storage.delete_files([stored.name])
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
 def test_a_damaged_file_has_no_thumbnail(output_format: str) -> None:
     recipe = replace(RECIPE, params={**RECIPE.params, "output_format": output_format})
-    (stored,) = store(Claim(task_id=uuid4(), attempt=1), [noise()], recipe)
-    content = storage.read(stored.name)
-    assert storage.thumbnail(content)
+    (stored,) = store_images(Claim(task_id=uuid4(), attempt=1), [noise()], recipe)
+    content = storage.read_file(stored.name)
+    assert storage.build_thumbnail(content)
     for damaged in (b"", content[:20], content[: len(content) // 2], content[:-30]):
-        with pytest.raises(UnreadablePicture, match="damaged"):
-            storage.thumbnail(damaged)
+        with pytest.raises(InvalidImageError, match="damaged"):
+            storage.build_thumbnail(damaged)
 
 
 def noise() -> GeneratedImage:
@@ -89,14 +89,14 @@ def test_two_attempts_never_share_a_file() -> None:
     names = {
         image.name
         for attempt in (1, 2)
-        for image in store(Claim(task_id=task_id, attempt=attempt), [picture(), picture()])
+        for image in store_images(Claim(task_id=task_id, attempt=attempt), [picture(), picture()])
     }
     assert len(names) == 4
 
 
 def test_discarded_pictures_are_gone() -> None:
-    stored = store(Claim(task_id=uuid4(), attempt=1), [picture()])
-    storage.discard(stored)
+    stored = store_images(Claim(task_id=uuid4(), attempt=1), [picture()])
+    storage.discard_images(stored)
     assert not default_storage.exists(stored[0].name)
 
 
@@ -117,6 +117,6 @@ def test_when_the_storage_refuses_one_none_stays(settings: Any, tmp_path: Path) 
     settings.MEDIA_ROOT = tmp_path
     claim = Claim(task_id=uuid4(), attempt=1)
     broken = GeneratedImage(seed=1, image=Image.new("F", (8, 8)))  # PNG has no such mode
-    with pytest.raises(StorageFailed):
-        store(claim, [picture(), broken])
+    with pytest.raises(StorageError):
+        store_images(claim, [picture(), broken])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -4,8 +4,8 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from tasks_app.api.live.states import State
-from tasks_app.api.live.stream import Account, frame
+from tasks_app.api.live.states import TaskState
+from tasks_app.api.live.stream import TaskStreamState, encode_event
 from tasks_app.contracts import Event
 from tasks_app.models import Status
 
@@ -20,17 +20,17 @@ class Told:
     """An account, and what it told."""
 
     def __init__(self) -> None:
-        self.account = Account(TASK)
+        self.account = TaskStreamState(TASK)
         self.entry = 0
 
     def event(self, name: str, entry: int | None = None, **data: Any) -> list[tuple[str, Any, str]]:
         self.entry += 1
         number = self.entry if entry is None else entry
         id_ = "" if name == "preview" else f"1-{number}"
-        return read(self.account.of_event(Event(task_id=TASK, name=name, data=data, entry=id_)))
+        return read(self.account.on_event(Event(task_id=TASK, name=name, data=data, entry=id_)))
 
     def state(self, status: Status, attempt: int, **more: Any) -> list[tuple[str, Any, str]]:
-        return read(self.account.of_state(State(task_id=TASK, status=status, attempt=attempt, **more)))
+        return read(self.account.on_state(TaskState(task_id=TASK, status=status, attempt=attempt, **more)))
 
 
 def read(frames: list[bytes]) -> list[tuple[str, Any, str]]:
@@ -46,7 +46,7 @@ def read(frames: list[bytes]) -> list[tuple[str, Any, str]]:
 
 def test_a_frame_is_one_line_of_json() -> None:
     text = "a\nb\u2028ü"
-    told = frame("done", TASK, {"prompt": text}, entry="5-0").decode()
+    told = encode_event("done", TASK, {"prompt": text}, entry="5-0").decode()
     head, data = told.removesuffix("\n\n").split("\ndata: ")
     assert head == "id: 5-0\nevent: done"
     assert len(data.splitlines()) == 1
@@ -118,7 +118,7 @@ def test_an_end_is_told_with_its_pictures() -> None:
     told.event("status", status="running", attempt=1)
     told.event("status", status="canceled")
     task = {"id": str(TASK), "status": "succeeded", "attempt": 1, "images": [{"step": 0}, {"step": 1}]}
-    assert read(told.account.of_end(task)) == [
+    assert read(told.account.on_end(task)) == [
         ("status", "succeeded", "1-2"),
         ("image", 0, ""),
         ("image", 1, ""),

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from tasks_app.api.compat.a1111_requests import TextToImageSerializer
-from tasks_app.engine.handler import Report
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import GenerationRequest
 from tasks_app.models import Task
 from tasks_app.worker import supervisor
@@ -40,8 +40,8 @@ def test_a_task_knows_what_its_client_sent_of_what_not_every_model_heeds(
 def test_a_client_of_a1111_which_always_sends_a_guidance_does_not_insist_on_it(db: None) -> None:
     body = TextToImageSerializer(data={"prompt": "a house", "cfg_scale": 7}, context={"model": "demo"})
     assert body.is_valid()
-    submission = body.submission()
-    assert (submission.params["guidance_scale"], submission.sent) == (7, frozenset())
+    submission = body.build_submission()
+    assert (submission.params["guidance_scale"], submission.explicit_params) == (7, frozenset())
 
 
 def test_the_handler_is_told_what_was_sent(
@@ -49,9 +49,9 @@ def test_the_handler_is_told_what_was_sent(
 ) -> None:
     told: list[frozenset[str]] = []
 
-    def note(request: GenerationRequest, report: Report) -> None:
-        told.append(request.sent)
+    def note(request: GenerationRequest, report: ProgressCallback) -> None:
+        told.append(request.explicit_params)
 
     make_task(params={"prompt": behave("a note", note)}, sent=["guidance_scale"])
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     assert told == [frozenset({"guidance_scale"})]

@@ -16,20 +16,20 @@ from PIL import ExifTags, Image
 
 from tasks_app import errors, services, submissions
 from tasks_app.access import api_keys
-from tasks_app.contracts import Caller
+from tasks_app.contracts import Principal
 from tasks_app.models import DiffusionModel, Scope, Status, Task, Upload
 from tasks_app.queue import lifecycle
 from tasks_app.worker import retention
-from tests.openapi import check_answer
+from tests.openapi import check_response
 from tests.test_decoding import bare, file, noise
 
 pytestmark = pytest.mark.django_db
-NOBODY = Caller(scopes=frozenset([Scope.SUBMIT]))
+NOBODY = Principal(scopes=frozenset([Scope.SUBMIT]))
 
 
 def send(client: Client, content: bytes, kind: str = "image/png", **headers: str) -> Any:
     answer = client.post("/upload", content, content_type=kind, headers=headers)
-    check_answer("post", "/upload", answer)
+    check_response("post", "/upload", answer)
     return answer
 
 
@@ -55,7 +55,7 @@ def body(image: dict[str, Any], /, task_type: str = "image-to-image", **params: 
 
 def post(client: Client, body: dict[str, Any]) -> Any:
     answer = client.post("/task", body, content_type="application/json")
-    check_answer("post", "/task", answer)
+    check_response("post", "/task", answer)
     return answer
 
 
@@ -91,7 +91,7 @@ def test_what_the_file_is_its_bytes_say(client: Client) -> None:
 def test_what_is_kept_can_be_fetched_and_need_not_be_twice(client: Client, image: dict[str, Any]) -> None:
     path = f"/upload/{image['id']}"
     answer = client.get(path)
-    check_answer("get", "/upload/{upload_id}", answer)
+    check_response("get", "/upload/{upload_id}", answer)
     assert (answer.status_code, answer["Content-Type"]) == (200, "image/png")
     assert hashlib.sha256(answer.content).hexdigest() == image["sha256"]
     known = client.get(path, headers={"if-none-match": answer["ETag"]})
@@ -107,7 +107,7 @@ def test_what_is_gone_is_not_found(client: Client, image: dict[str, Any], gone: 
     elif gone == "its file":
         default_storage.delete(name(image))
     answer = client.get(path)
-    check_answer("get", "/upload/{upload_id}", answer)
+    check_response("get", "/upload/{upload_id}", answer)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
@@ -203,7 +203,11 @@ def test_somebody_elses_upload_is_as_one_that_is_not_there(
     user = User.objects.create_user("ada")
     granted = ([Scope.SUBMIT, Scope.READ], [Scope.SUBMIT], [Scope.SUBMIT, Scope.READ, Scope.READ_ANY], [Scope.READ])
     one, other, staff, reader = (
-        Client(headers={"authorization": f"Bearer {api_keys.create(user=user, name=str(number), scopes=scopes)[1]}"})
+        Client(
+            headers={
+                "authorization": f"Bearer {api_keys.create_api_key(user=user, name=str(number), scopes=scopes)[1]}"
+            }
+        )
         for number, scopes in enumerate(granted)
     )
     assert send(reader, file(noise())).status_code == 403
@@ -226,7 +230,7 @@ def test_somebody_elses_upload_is_as_one_that_is_not_there(
 def later(**past: float) -> None:
     """Let all uploads be so much older, and purge."""
     Upload.objects.update(created_at=Now() - timedelta(**past))
-    list(retention.purge())
+    list(retention.purge_tasks())
 
 
 def test_an_upload_that_no_task_begins_with_goes_after_its_hours(client: Client, image: dict[str, Any]) -> None:
@@ -241,13 +245,13 @@ def test_an_upload_that_no_task_begins_with_goes_after_its_hours(client: Client,
 def test_a_task_keeps_its_upload_and_a_retry_does_too(client: Client, image: dict[str, Any]) -> None:
     task = Task.objects.get(pk=post(client, body(image)).json()["id"])
     later(hours=1000)
-    services.cancel(task.pk)
-    again, _ = services.retry(Task.objects.get(pk=task.pk), key=uuid4())
-    lifecycle.delete(task.pk)
+    services.cancel_task(task.pk)
+    again, _ = services.retry_task(Task.objects.get(pk=task.pk), key=uuid4())
+    lifecycle.delete_tasks(task.pk)
     later(hours=1000)
     assert default_storage.exists(name(image))
-    services.cancel(again.pk)
-    lifecycle.delete(again.pk)
+    services.cancel_task(again.pk)
+    lifecycle.delete_tasks(again.pk)
     later(hours=1000)
     assert not default_storage.exists(name(image))
 
@@ -269,7 +273,7 @@ def test_a_storage_that_is_away_is_asked_again(
     settings.MEDIA_ROOT = there
     assert refused(client, body(image)).keys() == {"params.image"}  # given up all the same
     assert Upload.objects.get().purged_at is not None
-    list(retention.purge())
+    list(retention.purge_tasks())
     assert not Upload.objects.exists()
 
 
@@ -277,17 +281,17 @@ def test_a_task_whose_upload_goes_at_that_very_moment_is_refused(client: Client,
     submission = submissions.SubmissionSerializer(data=body(image), context={"caller": NOBODY})
     submission.is_valid(raise_exception=True)
     later(hours=25)
-    with pytest.raises(errors.InvalidParams, match="gone"):
-        services.submit(submission.submission(), caller=NOBODY)
+    with pytest.raises(errors.InvalidParamsError, match="gone"):
+        services.submit_task(submission.build_submission(), caller=NOBODY)
     assert not Task.objects.exists()
 
 
 def test_a_task_is_reproduced_with_its_upload_or_refused_in_words(client: Client, image: dict[str, Any]) -> None:
     task = Task.objects.get(pk=post(client, body(image, provider="diffusers")).json()["id"])
     task.status = Status.SUCCEEDED
-    again, _ = services.reproduce(task, caller=NOBODY)
+    again, _ = services.reproduce_task(task, caller=NOBODY)
     assert [str(upload.pk) for upload in again.uploads.all()] == [image["id"]]
     Task.objects.update(purged_at=Now())
     later(hours=25)
-    with pytest.raises(errors.InvalidParams, match="gone"):
-        services.reproduce(task, caller=NOBODY)
+    with pytest.raises(errors.InvalidParamsError, match="gone"):
+        services.reproduce_task(task, caller=NOBODY)

@@ -14,8 +14,8 @@ from tasks_app import services
 from tasks_app.models import Status, Task
 from tasks_app.queue import dispatch, workers
 from tasks_app.worker import shutdown
-from tasks_app.worker.middleware import _vital
-from tests.stack import until, worker
+from tasks_app.worker.middleware import _drain_on_crash
+from tests.stack import run_worker, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
@@ -32,12 +32,12 @@ def row(task: Task) -> Task:
 
 def submitted(make_task: MakeTask, prompt: str, steps: int) -> Task:
     task = make_task(params={"prompt": prompt, "steps": steps})
-    dispatch.wake(task.pk)
+    dispatch.send_wake_up(task.pk)
     return task
 
 
 def until_running(task: Task) -> Task:
-    return until(lambda: row(task), lambda now: now.step > 0)
+    return wait_until(lambda: row(task), lambda now: now.step > 0)
 
 
 def worker_pid(task: Task) -> int:
@@ -46,11 +46,11 @@ def worker_pid(task: Task) -> int:
 
 def until_told(folder: Path) -> None:
     """Wait until the signal has come to the worker itself, by way of Dramatiq's master."""
-    until(lambda: (folder / "worker.log").read_text(), lambda log: "Stopping worker process" in log)
+    wait_until(lambda: (folder / "worker.log").read_text(), lambda log: "Stopping worker process" in log)
 
 
 def test_sigterm_lets_a_short_task_finish_and_exits_with_0(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path) as process:
+    with run_worker(tmp_path) as process:
         task = submitted(make_task, "pace 0.1", 25)
         until_running(task)
         process.send_signal(signal.SIGTERM)
@@ -62,7 +62,7 @@ def test_sigterm_lets_a_short_task_finish_and_exits_with_0(make_task: MakeTask, 
 def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_within_two_seconds(
     make_task: MakeTask, tmp_path: Path, grace: str
 ) -> None:
-    with worker(tmp_path, DRAIN_SECONDS=grace) as one, worker(tmp_path, DRAIN_SECONDS=grace) as two:
+    with run_worker(tmp_path, DRAIN_SECONDS=grace) as one, run_worker(tmp_path, DRAIN_SECONDS=grace) as two:
         task = submitted(make_task, "pace 0.05", 100)
         master = os.getpgid(worker_pid(until_running(task)))
         draining, other = (one, two) if master == one.pid else (two, one)
@@ -72,18 +72,18 @@ def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_w
             until_told(tmp_path)
             assert row(task).status == Status.RUNNING
             draining.send_signal(signal.SIGTERM)
-        until(lambda: row(task), lambda now: now.status == Status.QUEUED or now.attempt == 2)
+        wait_until(lambda: row(task), lambda now: now.status == Status.QUEUED or now.attempt == 2)
         given_back = time.monotonic()
-        again = until(lambda: row(task), lambda now: now.attempt == 2)
+        again = wait_until(lambda: row(task), lambda now: now.attempt == 2)
         assert time.monotonic() - given_back < 2
         assert draining.wait(timeout=20) == 0
         assert (again.losses, os.getpgid(worker_pid(again))) == (0, other.pid)
-        ended = until(lambda: row(task), lambda now: now.finished_at)
+        ended = wait_until(lambda: row(task), lambda now: now.finished_at)
     assert ended.status == Status.SUCCEEDED
 
 
 def test_a_draining_worker_claims_no_more(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path) as process:
+    with run_worker(tmp_path) as process:
         # Its row tells of a step after a second at the earliest: it must still run then.
         first = submitted(make_task, "pace 0.1", 40)
         until_running(first)
@@ -96,45 +96,45 @@ def test_a_draining_worker_claims_no_more(make_task: MakeTask, tmp_path: Path) -
 
 
 def test_a_worker_whose_master_is_killed_gives_its_task_back_and_ends(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path) as process:
+    with run_worker(tmp_path) as process:
         task = submitted(make_task, "pace 0.05", 400)
         pid = worker_pid(until_running(task))
         process.kill()
-        given_back = until(lambda: row(task), lambda now: now.status == Status.QUEUED)
-        until(lambda: Path(f"/proc/{pid}").exists(), lambda exists: not exists, patience=10)
+        given_back = wait_until(lambda: row(task), lambda now: now.status == Status.QUEUED)
+        wait_until(lambda: Path(f"/proc/{pid}").exists(), lambda exists: not exists, patience=10)
     assert given_back.losses == 0
 
 
 def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_task: MakeTask, tmp_path: Path) -> None:
     variables = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_SECONDS": "0.2"}
-    with worker(tmp_path, **variables) as first:
+    with run_worker(tmp_path, **variables) as first:
         task = submitted(make_task, "pace 0.05", 400)
         until_running(task)
         # The one that goes on with it is to lose nothing, however busy the machine is.
-        with worker(tmp_path, **{**variables, "LEASE_SECONDS": "30"}):
-            until(workers.workers().count, lambda living: living == 2)
+        with run_worker(tmp_path, **{**variables, "LEASE_SECONDS": "30"}):
+            wait_until(workers.list_workers().count, lambda living: living == 2)
             assert row(task).attempt == 1
             os.killpg(first.pid, signal.SIGKILL)
             killed = time.monotonic()
-            until(lambda: row(task), lambda now: now.losses)
+            wait_until(lambda: row(task), lambda now: now.losses)
             assert time.monotonic() - killed < 2 + 10
-            until(lambda: row(task).attempt, lambda attempt: attempt == 2)
-            services.cancel(task.pk)
-            ended = until(lambda: row(task), lambda now: now.finished_at)
+            wait_until(lambda: row(task).attempt, lambda attempt: attempt == 2)
+            services.cancel_task(task.pk)
+            ended = wait_until(lambda: row(task), lambda now: now.finished_at)
     assert (ended.status, ended.attempt, ended.losses) == (Status.CANCELED, 2, 1)
 
 
 def test_a_hung_step_ends_the_worker_so_that_the_lease_can_move_the_task_on(
     make_task: MakeTask, tmp_path: Path
 ) -> None:
-    with worker(tmp_path, HANG_SECONDS="1") as process:
+    with run_worker(tmp_path, HANG_SECONDS="1") as process:
         task = submitted(make_task, "hang", 4)
-        assert process.wait(timeout=30) == shutdown.EXIT_HUNG
+        assert process.wait(timeout=30) == shutdown.EXIT_STALLED
     assert row(task).status == Status.RUNNING
 
 
 def test_a_lost_device_fails_its_task_and_ends_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path) as process:
+    with run_worker(tmp_path) as process:
         task = submitted(make_task, "lose", 4)
         assert process.wait(timeout=30) == shutdown.EXIT_DEVICE_LOST
     assert (row(task).status, row(task).error_code) == (Status.FAILED, "internal")
@@ -151,18 +151,18 @@ def test_a_thread_that_dies_of_an_error_takes_its_worker_along_and_one_that_is_t
     try:
         ended.set()
         with pytest.raises(ValueError, match="as the test"):
-            _vital(die, ended)
+            _drain_on_crash(die, ended)
         assert not told.is_set()
         ended.clear()
         with pytest.raises(ValueError, match="as the test"):
-            _vital(die, ended)
+            _drain_on_crash(die, ended)
         assert told.wait(timeout=5)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def test_when_its_child_dies_the_master_ends_too_and_says_so(make_task: MakeTask, tmp_path: Path) -> None:
-    with worker(tmp_path) as process:
+    with run_worker(tmp_path) as process:
         task = submitted(make_task, "poison", 4)
         assert process.wait(timeout=30) not in (0, None)
     assert row(task).status == Status.RUNNING

@@ -28,7 +28,7 @@ from transformers import (
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
-def tokenizer(folder: Path) -> CLIPTokenizer:
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """Make a tokenizer whose words are single letters."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(97, 123)]
@@ -38,7 +38,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=16)
 
 
-def text_config(**more: Any) -> CLIPTextConfig:
+def make_text_config(**more: Any) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=54,
         hidden_size=16,
@@ -54,7 +54,7 @@ def text_config(**more: Any) -> CLIPTextConfig:
     )
 
 
-def unet(cross_attention_dim: int, **more: Any) -> UNet2DConditionModel:
+def make_unet(cross_attention_dim: int, **more: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -70,7 +70,7 @@ def unet(cross_attention_dim: int, **more: Any) -> UNet2DConditionModel:
     )
 
 
-def vae(**more: Any) -> AutoencoderKL:
+def make_vae(**more: Any) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -86,10 +86,10 @@ def save_sd(folder: Path, **more: Any) -> Path:
     """Save a Stable Diffusion pipeline of 16×16 pixels."""
     torch.manual_seed(0)
     StableDiffusionPipeline(
-        vae=vae(),
-        text_encoder=CLIPTextModel(text_config()),
-        tokenizer=tokenizer(folder / "words"),
-        unet=unet(16),
+        vae=make_vae(),
+        text_encoder=CLIPTextModel(make_text_config()),
+        tokenizer=make_tokenizer(folder / "words"),
+        unet=make_unet(16),
         scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
@@ -101,14 +101,14 @@ def save_sd(folder: Path, **more: Any) -> Path:
 def save_sdxl(folder: Path) -> Path:
     """Save a Stable Diffusion XL pipeline of 16×16 pixels."""
     torch.manual_seed(0)
-    words = tokenizer(folder / "words")
+    words = make_tokenizer(folder / "words")
     StableDiffusionXLPipeline(
-        vae=vae(),
-        text_encoder=CLIPTextModel(text_config()),
-        text_encoder_2=CLIPTextModelWithProjection(text_config()),
+        vae=make_vae(),
+        text_encoder=CLIPTextModel(make_text_config()),
+        text_encoder_2=CLIPTextModelWithProjection(make_text_config()),
         tokenizer=words,
         tokenizer_2=words,
-        unet=unet(
+        unet=make_unet(
             32,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
@@ -124,11 +124,11 @@ def save_sdxl(folder: Path) -> Path:
 def save_flux(folder: Path) -> Path:
     """Save a FLUX pipeline; its T5 reads letters, too."""
     torch.manual_seed(0)
-    words = tokenizer(folder / "words")
+    words = make_tokenizer(folder / "words")
     FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=vae(shift_factor=0.1, scaling_factor=0.3, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=CLIPTextModel(text_config()),
+        vae=make_vae(shift_factor=0.1, scaling_factor=0.3, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=CLIPTextModel(make_text_config()),
         tokenizer=words,
         text_encoder_2=T5EncoderModel(T5Config(vocab_size=54, d_model=32, d_ff=32, d_kv=16, num_layers=1, num_heads=2)),
         tokenizer_2=words,

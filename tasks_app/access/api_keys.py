@@ -14,16 +14,16 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks_app.contracts import Caller, Limits, Webhook
+from tasks_app.contracts import Limits, Principal, Webhook
 from tasks_app.models import ApiKey, Scope, WebhookEvent
 
 # What a key may do unless somebody says otherwise.
-USUAL = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
+DEFAULT_SCOPES = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
 # Said at most so often, since it is a write.
-USE_NOTED_SECONDS = 60
+TOUCH_INTERVAL_SECONDS = 60
 
 
-def create(
+def create_api_key(
     *, user: User, name: str, scopes: Iterable[Scope], expires_in: timedelta | None = None, **limits: Any
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with the secret that nobody can read again; `limits` are fields of the row."""
@@ -33,15 +33,15 @@ def create(
     return key, str(token)
 
 
-def revoke(key: ApiKey) -> bool:
+def revoke_api_key(key: ApiKey) -> bool:
     """End a key now; False when it had ended before. Its tasks stay its own."""
     live = ApiKey.objects.filter(Q(expiry__isnull=True) | Q(expiry__gt=Now()), pk=key.pk)
     return bool(live.update(expiry=Now()))
 
 
-def note_use(key: ApiKey) -> None:
+def touch_api_key(key: ApiKey) -> None:
     """Write when the key was last used, unless that was just now."""
-    lately = timedelta(seconds=USE_NOTED_SECONDS)
+    lately = timedelta(seconds=TOUCH_INTERVAL_SECONDS)
     if key.last_used_at is not None and timezone.now() - key.last_used_at < lately:
         return
     before = Now() - lately
@@ -49,24 +49,24 @@ def note_use(key: ApiKey) -> None:
     ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())
 
 
-def caller(key: ApiKey) -> Caller:
+def get_key_principal(key: ApiKey) -> Principal:
     """Return what a key may do; what it doesn't limit itself is limited by the settings."""
-    return Caller(
+    return Principal(
         key_id=key.pk,
         scopes=frozenset(key.scopes),
         limits=Limits(
-            rate_per_minute=_first(key.rate_per_minute, settings.RATE_PER_MINUTE),
-            max_queued=_first(key.max_queued, settings.MAX_QUEUED_PER_KEY),
+            rate_per_minute=_value_or_default(key.rate_per_minute, settings.RATE_PER_MINUTE),
+            max_queued=_value_or_default(key.max_queued, settings.MAX_QUEUED_PER_KEY),
         ),
-        webhook=_webhook(key),
+        webhook=_get_webhook(key),
     )
 
 
-def _webhook(key: ApiKey) -> Webhook | None:
+def _get_webhook(key: ApiKey) -> Webhook | None:
     if not key.webhook_url:
         return None
     return Webhook(url=key.webhook_url, events=tuple(key.webhook_events or WebhookEvent.values))
 
 
-def _first(own: int | None, default: int | None) -> int | None:
+def _value_or_default(own: int | None, default: int | None) -> int | None:
     return default if own is None else own

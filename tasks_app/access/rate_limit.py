@@ -14,9 +14,9 @@ from tasks_app.events import progress
 WINDOW_SECONDS = 60
 
 
-def spend(name: str, most: int) -> float | None:
+def consume(name: str, most: int) -> float | None:
     """Count one more; return how many seconds are left to wait when that was one too many."""
-    if not progress.answers():
+    if not progress.is_redis_available():
         return None
     window, passed = divmod(time.time(), WINDOW_SECONDS)
     key = f"rate:{name}:{int(window)}"
@@ -26,6 +26,6 @@ def spend(name: str, most: int) -> float | None:
             pipeline.expire(key, 2 * WINDOW_SECONDS)
             count, _ = pipeline.execute()
     except redis.RedisError as error:
-        progress.leave_alone(error)
+        progress.trip_breaker(error)
         return None
     return WINDOW_SECONDS - passed if count > most else None

@@ -13,14 +13,14 @@ from tasks_app.models import Pause
 from tasks_app.queue import pauses
 
 
-def queue(request: HttpRequest) -> dict[str, Callable[[], dict[str, Any] | None]]:
+def queue_pause_banner(request: HttpRequest) -> dict[str, Callable[[], dict[str, Any] | None]]:
     """Return a context that looks for the pause once a template asks for it: those of other pages don't."""
-    return {"queue_pause": lambda: _queue_pause(request)}
+    return {"queue_pause": lambda: _build_banner(request)}
 
 
-def _queue_pause(request: HttpRequest) -> dict[str, Any] | None:
-    pause = pauses.of_queue()
+def _build_banner(request: HttpRequest) -> dict[str, Any] | None:
+    pause = pauses.get_queue_pause()
     if pause is None:
         return None
-    button = pausing.offer(request, Pause.Scope.QUEUE, "", paused=True)
+    button = pausing.build_button(request, Pause.Scope.QUEUE, "", paused=True)
     return {"since": pause.since, "ago": naturaltime(pause.since), "by": pause.by, "resume": button}

@@ -13,13 +13,13 @@ from django.utils.http import urlencode
 
 from tasks_app.admin import columns
 from tasks_app.admin.actions import pausing
-from tasks_app.admin.live import follow
+from tasks_app.admin.live import apply_live_progress
 from tasks_app.models import DiffusionModel, Pause, Status, Task, TaskImage, Worker
 from tasks_app.queue import pauses, statistics
 from tasks_app.queue import workers as worker_registry
-from tasks_app.queue.statistics import WINDOWS, Piece, Window
+from tasks_app.queue.statistics import WINDOWS, TimeBucket, TimeWindow
 
-NEWEST = 12
+MAX_IMAGES_SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Working:
+class WorkerRow:
     """A worker and the task that it runs, if it does."""
 
     worker: Worker
@@ -43,31 +43,31 @@ class Working:
     bar: str
 
 
-def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+def build_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the dashboard's variables to those of the admin's first page, for people who may see tasks."""
     if not any(request.user.has_perm(f"tasks_app.{verb}_task") for verb in ("view", "change")):
         return context
     names = {window.name: window for window in WINDOWS}
     window = names.get(request.GET.get("window", ""), WINDOWS[1])
-    pieces = statistics.pieces(window, timezone.now())
+    pieces = statistics.list_time_buckets(window, timezone.now())
     return context | {
         "dashboard": True,
         "title": "Dashboard",
         "window": window,
         "windows": WINDOWS,
-        "tiles": list(_tiles(window, pieces)),
-        "series": _series(pieces, window),
-        "failures": _failures(window),
-        "workers": _working(),
-        "warm": _warm(),
-        "newest": _newest(),
-        "pause": pausing.offer(request, Pause.Scope.QUEUE, "", paused=pauses.is_paused(Pause.Scope.QUEUE)),
+        "tiles": list(_build_tiles(window, pieces)),
+        "series": _build_chart_series(pieces, window),
+        "failures": _build_failure_rows(window),
+        "workers": _build_worker_rows(),
+        "warm": _build_warm_model_rows(),
+        "newest": _get_newest_images(),
+        "pause": pausing.build_button(request, Pause.Scope.QUEUE, "", paused=pauses.is_paused(Pause.Scope.QUEUE)),
     }
 
 
-def _tiles(window: Window, pieces: list[Piece]) -> Iterable[Tile]:
-    queue = statistics.queue()
-    waiting = "–" if queue.oldest is None else columns.spell(timezone.now() - queue.oldest)
+def _build_tiles(window: TimeWindow, pieces: list[TimeBucket]) -> Iterable[Tile]:
+    queue = statistics.get_queue_summary()
+    waiting = "–" if queue.oldest is None else columns.format_duration(timezone.now() - queue.oldest)
     succeeded, failed = (sum(getattr(piece, name) for piece in pieces) for name in ("succeeded", "failed"))
     rate = succeeded / (window.length.total_seconds() / 3600)
     share = 100 * failed / (succeeded + failed) if succeeded + failed else 0
@@ -80,7 +80,7 @@ def _tiles(window: Window, pieces: list[Piece]) -> Iterable[Tile]:
     yield Tile(label="Failed", value=f"{failed:,}", hint=f"{share:.1f} % in {window.name}", alarming=bool(failed))
 
 
-def _series(pieces: list[Piece], window: Window) -> dict[str, Any]:
+def _build_chart_series(pieces: list[TimeBucket], window: TimeWindow) -> dict[str, Any]:
     """Return what the charts are drawn from: a list of values for each line or stack of bars."""
     spelled = "%a %H:%M" if window.length > timedelta(days=1) else "%H:%M"
     names = ("succeeded", "failed", "canceled", "run_p50", "run_p95", "wait_p50", "wait_p95")
@@ -90,8 +90,8 @@ def _series(pieces: list[Piece], window: Window) -> dict[str, Any]:
     }
 
 
-def _failures(window: Window) -> list[dict[str, Any]]:
-    counts = statistics.failures(window)
+def _build_failure_rows(window: TimeWindow) -> list[dict[str, Any]]:
+    counts = statistics.count_failures(window)
     most = max(counts.values(), default=1)
     return [
         {
@@ -104,35 +104,36 @@ def _failures(window: Window) -> list[dict[str, Any]]:
     ]
 
 
-def _working() -> list[Working]:
-    workers = [worker for worker in worker_registry.workers() if worker.state != worker_registry.State.LEFT]
-    alive = {worker.name for worker in workers if worker.state in worker_registry.ALIVE}
+def _build_worker_rows() -> list[WorkerRow]:
+    workers = [worker for worker in worker_registry.list_workers() if worker.state != worker_registry.WorkerState.LEFT]
+    alive = {worker.name for worker in workers if worker.state in worker_registry.ALIVE_STATES}
     tasks = list(Task.objects.filter(status=Status.RUNNING, worker__in=alive))
-    follow(tasks)
+    apply_live_progress(tasks)
     by_worker = {task.worker: task for task in tasks}
-    return [_at_work(worker, worker.state, by_worker.get(worker.name)) for worker in workers]
+    return [_build_worker_row(worker, worker.state, by_worker.get(worker.name)) for worker in workers]
 
 
-def _at_work(worker: Worker, state: str, task: Task | None) -> Working:
-    return Working(
+def _build_worker_row(worker: Worker, state: str, task: Task | None) -> WorkerRow:
+    return WorkerRow(
         worker=worker,
         state=state,
         task=task,
-        prompt="" if task is None else columns.short_prompt(task),
-        bar="" if task is None else columns.progress_bar(task),
+        prompt="" if task is None else columns.render_prompt(task),
+        bar="" if task is None else columns.render_progress_bar(task),
     )
 
 
-def _warm() -> list[dict[str, Any]]:
-    warm = worker_registry.warm_on()
+def _build_warm_model_rows() -> list[dict[str, Any]]:
+    warm = worker_registry.get_workers_by_model()
     paused = set(Pause.objects.filter(scope=Pause.Scope.MODEL).values_list("target", flat=True))
     rows = list(DiffusionModel.objects.filter(allowed=True))
     rows.sort(key=lambda row: (row.model_id not in warm, row.model_id))
     return [{"row": row, "on": warm.get(row.model_id, []), "paused": row.model_id in paused} for row in rows]
 
 
-def _newest() -> list[dict[str, Any]]:
-    images = TaskImage.objects.filter(purged_at=None).select_related("task").order_by("-pk")[:NEWEST]
+def _get_newest_images() -> list[dict[str, Any]]:
+    images = TaskImage.objects.filter(purged_at=None).select_related("task").order_by("-pk")[:MAX_IMAGES_SHOWN]
     return [
-        {"image": image, "url": columns.thumbnail_url(image), "prompt": columns.prompt(image.task)} for image in images
+        {"image": image, "url": columns.thumbnail_url(image), "prompt": columns.get_prompt(image.task)}
+        for image in images
     ]

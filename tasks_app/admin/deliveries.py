@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 
 from tasks_app import services
 from tasks_app.admin import columns, log
-from tasks_app.admin.task_detail import Row
+from tasks_app.admin.task_detail import DetailRow
 from tasks_app.admin.task_list import BoundedPaginator
 from tasks_app.models import WebhookDelivery
 
@@ -26,8 +26,8 @@ else:
     DeliveryModelAdmin = ModelAdmin
 
 State = WebhookDelivery.State
-NEEDED = "tasks_app.change_webhookdelivery"
-EFFECT = (
+CHANGE_PERMISSION = "tasks_app.change_webhookdelivery"
+REDELIVER_DESCRIPTION = (
     "Its receiver is told at once, under the same id, which lets one that had it before pass it over; if that fails, "
     "it is tried again for a day."
 )
@@ -38,7 +38,15 @@ _BADGES = {State.PENDING: "warning", State.SENDING: "info", State.DELIVERED: "su
 class DeliveryAdmin(DeliveryModelAdmin):
     """Deliveries to watch and to send again; nothing else about them can be changed."""
 
-    list_display = ("delivery", "state_badge", "task_link", "receiver", "tried", "answer", "created")
+    list_display = (
+        "event_column",
+        "state_badge",
+        "task_link",
+        "receiver_column",
+        "attempts_column",
+        "response_column",
+        "created_column",
+    )
     list_display_links = None
     list_filter = ("state", "event")
     list_fullwidth = True
@@ -63,7 +71,7 @@ class DeliveryAdmin(DeliveryModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Put the deed's address before Django's own."""
-        view = self.admin_site.admin_view(self.send_again)
+        view = self.admin_site.admin_view(self.redeliver_view)
         own = path("<uuid:delivery_id>/again/", view, name="tasks_app_webhookdelivery_again")
         return [own, *super().get_urls()]
 
@@ -82,112 +90,116 @@ class DeliveryAdmin(DeliveryModelAdmin):
     ) -> HttpResponse:
         """Add what the page shows."""
         assert obj is not None, "nobody may add deliveries"
-        may = request.user.has_perm(NEEDED) and obj.state != State.SENDING
-        context |= {"badge": badge(obj), "rows": _rows(obj), "again": again_url(obj) if may else ""}
+        may = request.user.has_perm(CHANGE_PERMISSION) and obj.state != State.SENDING
+        context |= {
+            "badge": render_state_badge(obj),
+            "rows": _build_rows(obj),
+            "again": redeliver_url(obj) if may else "",
+        }
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def send_again(self, request: HttpRequest, delivery_id: UUID) -> HttpResponse:
+    def redeliver_view(self, request: HttpRequest, delivery_id: UUID) -> HttpResponse:
         """Ask on GET; do it on POST."""
-        if not request.user.has_perm(NEEDED):
+        if not request.user.has_perm(CHANGE_PERMISSION):
             raise PermissionDenied
         delivery = WebhookDelivery.objects.filter(pk=delivery_id).first()
         if delivery is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, str(delivery_id))  # type: ignore[attr-defined, no-any-return]
         if request.method != "POST":
-            return self._ask(request, delivery)
-        if services.send_again(delivery):
-            log.write(request, delivery, "Sent again.")
+            return self._render_confirmation(request, delivery)
+        if services.redeliver_webhook(delivery):
+            log.write_entry(request, delivery, "Sent again.")
             self.message_user(request, "It is sent again now.", messages.SUCCESS)
         else:
             self.message_user(request, "It is being sent at this moment.", messages.WARNING)
-        return HttpResponseRedirect(url(delivery))
+        return HttpResponseRedirect(delivery_url(delivery))
 
-    def _ask(self, request: HttpRequest, delivery: WebhookDelivery) -> HttpResponse:
+    def _render_confirmation(self, request: HttpRequest, delivery: WebhookDelivery) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"Send {delivery} again?",
-            "effect": EFFECT,
+            "effect": REDELIVER_DESCRIPTION,
             "confirm": "Send again",
-            "back": url(delivery),
+            "back": delivery_url(delivery),
         }
         return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
 
     @admin.display(description="event")
-    def delivery(self, delivery: WebhookDelivery) -> str:
+    def event_column(self, delivery: WebhookDelivery) -> str:
         """Show what is told."""
-        return format_html('<a class="text-link" href="{}">task.{}</a>', url(delivery), delivery.event)
+        return format_html('<a class="text-link" href="{}">task.{}</a>', delivery_url(delivery), delivery.event)
 
     @admin.display(description="state")
     def state_badge(self, delivery: WebhookDelivery) -> str:
         """Show the state in its color."""
-        return badge(delivery)
+        return render_state_badge(delivery)
 
     @admin.display(description="task")
     def task_link(self, delivery: WebhookDelivery) -> str:
         """Show which task."""
-        return _task(delivery, str(delivery.task_id)[:8] + "…")
+        return _render_task_link(delivery, str(delivery.task_id)[:8] + "…")
 
     @admin.display(description="receiver")
-    def receiver(self, delivery: WebhookDelivery) -> str:
+    def receiver_column(self, delivery: WebhookDelivery) -> str:
         """Show whom."""
         return format_html('<span class="steer-name" title="{0}">{0}</span>', delivery.url)
 
     @admin.display(description="attempts")
-    def tried(self, delivery: WebhookDelivery) -> str:
+    def attempts_column(self, delivery: WebhookDelivery) -> str:
         """Show how often it was tried, and when it will be again."""
         if delivery.state != State.PENDING or not delivery.attempts:
             return str(delivery.attempts)
         more = '{}<small class="steer-more" title="{next}">next {next}</small>'
-        return format_html(more, delivery.attempts, next=_next(delivery))
+        return format_html(more, delivery.attempts, next=_format_next_attempt(delivery))
 
     @admin.display(description="answer")
-    def answer(self, delivery: WebhookDelivery) -> str:
+    def response_column(self, delivery: WebhookDelivery) -> str:
         """Show what came of the last attempt."""
-        return _answer(delivery)
+        return _format_response(delivery)
 
     @admin.display(description="created")
-    def created(self, delivery: WebhookDelivery) -> str:
+    def created_column(self, delivery: WebhookDelivery) -> str:
         """Show how long ago the task ended."""
-        return columns.ago(delivery.created_at)
+        return columns.render_time_since(delivery.created_at)
 
 
-def url(delivery: WebhookDelivery) -> str:
+def delivery_url(delivery: WebhookDelivery) -> str:
     """Return the address of its page."""
     return reverse("admin:tasks_app_webhookdelivery_change", args=[delivery.pk])
 
 
-def again_url(delivery: WebhookDelivery) -> str:
+def redeliver_url(delivery: WebhookDelivery) -> str:
     """Return the address that asks about sending it again on GET and does it on POST."""
     return reverse("admin:tasks_app_webhookdelivery_again", args=[delivery.pk])
 
 
-def badge(delivery: WebhookDelivery) -> str:
+def render_state_badge(delivery: WebhookDelivery) -> str:
     """Render the state in its color."""
-    return columns.label(delivery.get_state_display(), _BADGES[State(delivery.state)])
+    return columns.render_label(delivery.get_state_display(), _BADGES[State(delivery.state)])
 
 
-def _rows(delivery: WebhookDelivery) -> list[Row]:
+def _build_rows(delivery: WebhookDelivery) -> list[DetailRow]:
     return [
-        Row(label="Id", value=delivery.pk, hint="the same in every attempt"),
-        Row(label="Task", value=_task(delivery, str(delivery.task_id))),
-        Row(label="Receiver", value=delivery.url),
-        Row(label="Attempts", value=delivery.attempts),
-        Row(label="Answer", value=_answer(delivery)),
-        Row(label="Created", value=columns.moment(delivery.created_at)),
-        Row(label="Last tried", value=columns.moment(delivery.last_at)),
-        Row(label="Next try", value=_next(delivery) if delivery.state == State.PENDING else "–"),
+        DetailRow(label="Id", value=delivery.pk, hint="the same in every attempt"),
+        DetailRow(label="Task", value=_render_task_link(delivery, str(delivery.task_id))),
+        DetailRow(label="Receiver", value=delivery.url),
+        DetailRow(label="Attempts", value=delivery.attempts),
+        DetailRow(label="Answer", value=_format_response(delivery)),
+        DetailRow(label="Created", value=columns.format_time(delivery.created_at)),
+        DetailRow(label="Last tried", value=columns.format_time(delivery.last_at)),
+        DetailRow(label="Next try", value=_format_next_attempt(delivery) if delivery.state == State.PENDING else "–"),
     ]
 
 
-def _answer(delivery: WebhookDelivery) -> str:
+def _format_response(delivery: WebhookDelivery) -> str:
     return delivery.last_error or str(delivery.last_status or "–")
 
 
-def _next(delivery: WebhookDelivery) -> str:
-    return columns.moment(delivery.next_at)
+def _format_next_attempt(delivery: WebhookDelivery) -> str:
+    return columns.format_time(delivery.next_at)
 
 
-def _task(delivery: WebhookDelivery, text: str) -> str:
+def _render_task_link(delivery: WebhookDelivery, text: str) -> str:
     address = reverse("admin:tasks_app_task_change", args=[delivery.task_id])
     return format_html('<a class="text-link" href="{}">{}</a>', address, text)

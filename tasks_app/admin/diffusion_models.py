@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tasks_app.admin import columns
 from tasks_app.admin.actions import commands, pausing
-from tasks_app.admin.actions.preloading import PERMISSION, PRELOAD, UNLOAD, PreloadingAdmin
+from tasks_app.admin.actions.preloading import COMMAND_PERMISSION, PRELOAD, UNLOAD, ModelActionsAdmin
 from tasks_app.catalog import resolve
 from tasks_app.models import DiffusionModel, Pause
 from tasks_app.queue import workers
@@ -32,13 +32,13 @@ else:
 
 
 # What a choice means that nobody made.
-_EMPTY = {
+_EMPTY_CHOICE_LABELS = {
     "dtype": "the server's setting",
     "attention_backend": "the model's own",
     "step_cache": "none",
     "quantization": "none",
 }
-_SWITCHES = {
+_SWITCH_LABELS = {
     "compile_blocks": "compiled",
     "fuse_qkv": "fused QKV",
     "channels_last": "channels last",
@@ -57,10 +57,10 @@ class CatalogForm(DiffusionModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        rules = parameters.fields()
+        rules = parameters.get_param_fields()
         # Those who may only look have no fields here.
-        for name in self.fields.keys() & set(resolve.DEFAULTS):
-            self.fields[name].help_text = _rule(rules[name])
+        for name in self.fields.keys() & set(resolve.DEFAULT_COLUMNS):
+            self.fields[name].help_text = _build_help_text(rules[name])
         if "scheduler" in self.fields:
             names = [("", "the model's own"), *((name, name) for name in rules["scheduler"].choices)]  # type: ignore[attr-defined]
             self.fields["scheduler"] = forms.ChoiceField(
@@ -73,9 +73,9 @@ class CatalogForm(DiffusionModelForm):
     def clean_model_id(self) -> str:
         """Refuse what is neither a model of MODELS_DIR nor an id on the Hub."""
         name: str = self.cleaned_data["model_id"]
-        if not resolve.is_name(name):
+        if not resolve.is_valid_model_id(name):
             raise forms.ValidationError("This is neither a model of MODELS_DIR nor an id on the Hub (owner/name).")
-        holder = resolve.holders([name], besides=self.instance.pk or 0).get(name, name)
+        holder = resolve.find_name_owners([name], besides=self.instance.pk or 0).get(name, name)
         if holder != name:
             raise forms.ValidationError(f"{holder} has this name as an alias.")
         return name
@@ -83,7 +83,7 @@ class CatalogForm(DiffusionModelForm):
     def clean_aliases(self) -> list[str]:
         """Refuse names that stand for another model."""
         names: list[str] = list(dict.fromkeys(self.cleaned_data["aliases"]))
-        taken = resolve.holders(names, besides=self.instance.pk or 0)
+        taken = resolve.find_name_owners(names, besides=self.instance.pk or 0)
         own = self.cleaned_data.get("model_id", self.instance.model_id)
         wrong = [f"{name} is the name of {holder}." for name, holder in taken.items() if holder != own]
         if own in names:
@@ -102,8 +102,8 @@ class CatalogForm(DiffusionModelForm):
     def clean(self) -> dict[str, Any]:
         """Tell at its field which default no request could have."""
         cleaned = super().clean() or self.cleaned_data
-        given = {name: cleaned[name] for name in resolve.DEFAULTS if cleaned.get(name) not in (None, "")}
-        for name, messages in parameters.wrong_defaults(given).items():
+        given = {name: cleaned[name] for name in resolve.DEFAULT_COLUMNS if cleaned.get(name) not in (None, "")}
+        for name, messages in parameters.find_default_errors(given).items():
             self.add_error(name, messages)
         return cleaned
 
@@ -115,18 +115,25 @@ class CatalogChangeList(ChangeList):
         """Fetch the page, and where its models are warm."""
         super().get_results(request)
         models: list[Any] = list(self.result_list)
-        warm = workers.warm_on()
+        warm = workers.get_workers_by_model()
         for model in models:
             model.warm_on = warm.get(model.model_id, [])
         self.result_list = models
 
 
 @admin.register(DiffusionModel)
-class CatalogAdmin(PreloadingAdmin):
+class CatalogAdmin(ModelActionsAdmin):
     """Models to allow, to set up, to load and to pause."""
 
     form = CatalogForm
-    list_display = ("name", "access", "pinned", "defaults", "loading", "warm")
+    list_display = (
+        "name_column",
+        "access_column",
+        "revision_column",
+        "defaults_column",
+        "load_options_column",
+        "warm_column",
+    )
     list_display_links = None
     list_fullwidth = True
     change_list_template = "admin/tasks_app/steering/change_list.html"
@@ -165,7 +172,7 @@ class CatalogAdmin(PreloadingAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DiffusionModel]:
         """Say of each model whether it is paused."""
-        return resolve.with_pauses(super().get_queryset(request))
+        return resolve.annotate_paused(super().get_queryset(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the page that knows what is warm."""
@@ -173,7 +180,7 @@ class CatalogAdmin(PreloadingAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add the way to pause and resume."""
-        return [*self.list_display, pausing.column(request, _described)]
+        return [*self.list_display, pausing.build_button_column(request, _get_pause_target)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: DiffusionModel | None = None) -> list[str]:
         """Keep the name of a row: its tasks, pauses and commands know it by that."""
@@ -182,14 +189,14 @@ class CatalogAdmin(PreloadingAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: DiffusionModel | None = None) -> bool:
         """Refuse for what the settings name, which would be back with the next worker: disallow it instead."""
         may = super().has_delete_permission(request, obj)
-        return may and (obj is None or resolve.by_settings(obj.model_id) is None)
+        return may and (obj is None or resolve.resolve_from_settings(obj.model_id) is None)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> forms.Field | None:
         """Say what empty choices mean, and give the aliases a line."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if field is not None and db_field.name in _EMPTY:
+        if field is not None and db_field.name in _EMPTY_CHOICE_LABELS:
             names = [(name, name) for name, _ in db_field.choices]
-            field.choices = [("", _EMPTY[db_field.name]), *names]  # type: ignore[attr-defined]
+            field.choices = [("", _EMPTY_CHOICE_LABELS[db_field.name]), *names]  # type: ignore[attr-defined]
         if field is not None and db_field.name == "aliases":
             field.widget = UnfoldAdminTextInputWidget()
         if field is not None and db_field.name in {"license_note", "negative_prompt"}:
@@ -207,11 +214,11 @@ class CatalogAdmin(PreloadingAdmin):
     ) -> HttpResponse:
         """Add what goes on with the model beside its row."""
         if obj is not None:
-            context |= _page(request, obj)
+            context |= _build_page_context(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="model")
-    def name(self, model: DiffusionModel) -> str:
+    def name_column(self, model: DiffusionModel) -> str:
         """Show its name, and by what other names requests find it."""
         address = reverse("admin:tasks_app_diffusionmodel_change", args=[model.pk])
         small = '<small class="steer-more" title="{0}">{0}</small>'
@@ -219,72 +226,74 @@ class CatalogAdmin(PreloadingAdmin):
         return format_html('<a class="text-link" href="{}">{}</a>{}', address, model.model_id, also)
 
     @admin.display(description="access")
-    def access(self, model: Any) -> str:
+    def access_column(self, model: Any) -> str:
         """Show whether requests may name it, and whether it is paused."""
-        return format_html('<span class="steer-badges">{}</span>', _access(model))
+        return format_html('<span class="steer-badges">{}</span>', _render_access(model))
 
     @admin.display(description="revision")
-    def pinned(self, model: DiffusionModel) -> str:
+    def revision_column(self, model: DiffusionModel) -> str:
         """Show the commit that it stays at."""
-        pinned = resolve.revision(model)
+        pinned = resolve.get_pinned_revision(model)
         return format_html('<span title="{}">{}</span>', pinned, pinned[:12] or "newest")
 
     @admin.display(description="defaults")
-    def defaults(self, model: DiffusionModel) -> str:
+    def defaults_column(self, model: DiffusionModel) -> str:
         """Show what a request gets that leaves things out."""
-        return ", ".join(_defaults(model)) or "–"
+        return ", ".join(_describe_defaults(model)) or "–"
 
     @admin.display(description="loading")
-    def loading(self, model: DiffusionModel) -> str:
+    def load_options_column(self, model: DiffusionModel) -> str:
         """Show how it is loaded."""
-        return ", ".join(_loading(model)) or "–"
+        return ", ".join(_describe_load_options(model)) or "–"
 
     @admin.display(description="warm on")
-    def warm(self, model: Any) -> str:
+    def warm_column(self, model: Any) -> str:
         """Show which workers hold it."""
         return format_html_join("", '<span class="steer-model">{}</span>', [(name,) for name in model.warm_on]) or "–"
 
 
-def _described(model: Any) -> tuple[Pause.Scope, str, bool]:
+def _get_pause_target(model: Any) -> tuple[Pause.Scope, str, bool]:
     return Pause.Scope.MODEL, model.model_id, model.is_paused
 
 
-def _page(request: HttpRequest, model: Any) -> dict[str, Any]:
-    warm_on = workers.warm_on().get(model.model_id, [])
+def _build_page_context(request: HttpRequest, model: Any) -> dict[str, Any]:
+    warm_on = workers.get_workers_by_model().get(model.model_id, [])
     fitting = {PRELOAD: model.allowed, UNLOAD: bool(warm_on)}
     return {
         "model": model,
-        "access": _access(model),
+        "access": _render_access(model),
         "warm_on": warm_on,
-        "button": pausing.offer(request, *_described(model)[:2], paused=model.is_paused),
-        "orders": [order for order, fits in fitting.items() if fits and request.user.has_perm(PERMISSION)],
-        "commands": commands.latest(model_id=model.model_id),
+        "button": pausing.build_button(request, *_get_pause_target(model)[:2], paused=model.is_paused),
+        "orders": [order for order, fits in fitting.items() if fits and request.user.has_perm(COMMAND_PERMISSION)],
+        "commands": commands.get_latest_commands(model_id=model.model_id),
     }
 
 
-def _access(model: Any) -> str:
-    allowed = columns.label("allowed", "success") if model.allowed else columns.label("not allowed", "default")
-    default = columns.label("default", "info") if model.is_default else ""
-    paused = columns.label("paused", "warning") if model.is_paused else ""
+def _render_access(model: Any) -> str:
+    allowed = (
+        columns.render_label("allowed", "success") if model.allowed else columns.render_label("not allowed", "default")
+    )
+    default = columns.render_label("default", "info") if model.is_default else ""
+    paused = columns.render_label("paused", "warning") if model.is_paused else ""
     return format_html("{} {} {}", allowed, default, paused)
 
 
-def _defaults(model: DiffusionModel) -> list[str]:
+def _describe_defaults(model: DiffusionModel) -> list[str]:
     found = [] if model.steps is None else [f"{model.steps} steps"]
     found += [] if model.guidance_scale is None else [f"guidance {model.guidance_scale:g}"]
     found += [] if model.width is None else [f"{model.width} × {model.height}"]
     return [*found, *filter(None, [model.scheduler])]
 
 
-def _loading(model: DiffusionModel) -> list[str]:
+def _describe_load_options(model: DiffusionModel) -> list[str]:
     found = [model.dtype] if model.dtype else []
     found += [] if model.offload == DiffusionModel.Offload.NONE else [f"{model.get_offload_display()} offloaded"]
     found += filter(None, [model.quantization, model.step_cache, model.attention_backend])
-    found += [words for name, words in _SWITCHES.items() if getattr(model, name)]
+    found += [words for name, words in _SWITCH_LABELS.items() if getattr(model, name)]
     return [*found, *([f"at most {model.max_batch} pictures"] if model.max_batch else [])]
 
 
-def _rule(field: Any) -> str:
+def _build_help_text(field: Any) -> str:
     """Say within which bounds a value stays, and what an empty one means."""
     low, high = getattr(field, "min_value", None), getattr(field, "max_value", None)
     step = getattr(field, "multiple_of", 1)

@@ -29,16 +29,19 @@ else:
     KeyModelAdmin = ModelAdmin
     ApiKeyForm = forms.ModelForm
 
-CHANGE = "tasks_app.change_apikey"
-_LIMITS = ("rate_per_minute", "max_queued", "max_running")
-_WEBHOOK = ("webhook_url", "webhook_events")
+CHANGE_PERMISSION = "tasks_app.change_apikey"
+_LIMIT_FIELDS = ("rate_per_minute", "max_queued", "max_running")
+_WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
 
 
 class KeyForm(ApiKeyForm):
     """What a key is for, and what it may do."""
 
     scopes = forms.TypedMultipleChoiceField(
-        choices=Scope.choices, coerce=Scope, widget=UnfoldAdminCheckboxSelectMultipleWidget(), initial=api_keys.USUAL
+        choices=Scope.choices,
+        coerce=Scope,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget(),
+        initial=api_keys.DEFAULT_SCOPES,
     )
     webhook_url = forms.CharField(
         required=False,
@@ -55,15 +58,15 @@ class KeyForm(ApiKeyForm):
 
     class Meta:
         model = ApiKey
-        fields = ("name", "user", "scopes", "expiry", *_LIMITS, *_WEBHOOK)
+        fields = ("name", "user", "scopes", "expiry", *_LIMIT_FIELDS, *_WEBHOOK_FIELDS)
 
     def clean_webhook_url(self) -> str:
         """Refuse what this server would never call."""
         url: str = self.cleaned_data["webhook_url"]
         try:
             if url:
-                url_policy.parse(url, payload.policy())
-        except errors.DestinationRefused as error:
+                url_policy.parse_url(url, payload.get_url_policy())
+        except errors.WebhookUrlRefusedError as error:
             raise forms.ValidationError(str(error)) from None
         return url
 
@@ -73,7 +76,7 @@ class KeyAdmin(KeyModelAdmin):
     """Keys, whose they are, and when they were last used."""
 
     form = KeyForm
-    list_display = ("name", "user", "may", "state", "used")
+    list_display = ("name", "user", "scopes_column", "state_column", "last_used_column")
     list_select_related = ("user",)
     list_fullwidth = True
     change_form_outer_before_template = "admin/tasks_app/apikey/before_form.html"
@@ -84,8 +87,8 @@ class KeyAdmin(KeyModelAdmin):
     actions = None
     fieldsets = (
         (None, {"fields": (("name", "user"), "scopes", "expiry")}),
-        ("Limits", {"fields": (_LIMITS,)}),
-        ("Webhook", {"fields": _WEBHOOK}),
+        ("Limits", {"fields": (_LIMIT_FIELDS,)}),
+        ("Webhook", {"fields": _WEBHOOK_FIELDS}),
     )
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
@@ -94,17 +97,17 @@ class KeyAdmin(KeyModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
         """Keep whose a key is; its webhook's secret is for those who may change it."""
-        return [] if obj is None else ["user", "secret"]
+        return [] if obj is None else ["user", "signing_secret"]
 
     def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         """Add the webhook's secret where it may be seen."""
-        if obj is None or not request.user.has_perm(CHANGE):
+        if obj is None or not request.user.has_perm(CHANGE_PERMISSION):
             return self.fieldsets
-        return (*self.fieldsets[:-1], ("Webhook", {"fields": (*_WEBHOOK, "secret")}))
+        return (*self.fieldsets[:-1], ("Webhook", {"fields": (*_WEBHOOK_FIELDS, "signing_secret")}))
 
     def get_urls(self) -> list[URLPattern]:
         """Put the page that revokes before Django's own addresses."""
-        view = self.admin_site.admin_view(self.revoke)
+        view = self.admin_site.admin_view(self.revoke_view)
         return [path("<int:key_id>/revoke/", view, name="tasks_app_apikey_revoke"), *super().get_urls()]
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
@@ -114,7 +117,9 @@ class KeyAdmin(KeyModelAdmin):
             return
         given = dict(form.cleaned_data)
         expiry = given.pop("expiry")
-        made, obj.token = api_keys.create(expires_in=None if expiry is None else expiry - timezone.now(), **given)
+        made, obj.token = api_keys.create_api_key(
+            expires_in=None if expiry is None else expiry - timezone.now(), **given
+        )
         obj.pk, obj.webhook_secret = made.pk, made.webhook_secret
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
@@ -134,27 +139,30 @@ class KeyAdmin(KeyModelAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Offer to revoke a key that is good."""
         key = context.get("original")
-        if key is not None and not _ended(key) and request.user.has_perm(CHANGE):
-            context |= {"revoke": reverse("admin:tasks_app_apikey_revoke", args=[key.pk]), "used": _used(key)}
+        if key is not None and not _is_expired(key) and request.user.has_perm(CHANGE_PERMISSION):
+            context |= {
+                "revoke": reverse("admin:tasks_app_apikey_revoke", args=[key.pk]),
+                "used": _format_last_used(key),
+            }
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def revoke(self, request: HttpRequest, key_id: int) -> HttpResponse:
+    def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """Ask on GET; end the key on POST."""
-        if not request.user.has_perm(CHANGE):
+        if not request.user.has_perm(CHANGE_PERMISSION):
             raise PermissionDenied
         key = ApiKey.objects.filter(pk=key_id).first()
         if key is None:
             raise Http404
         page = reverse("admin:tasks_app_apikey_change", args=[key.pk])
         if request.method != "POST":
-            return self._ask(request, key, page)
-        if moved := api_keys.revoke(key):
-            log.write(request, key, "Revoked.")
+            return self._render_confirmation(request, key, page)
+        if moved := api_keys.revoke_api_key(key):
+            log.write_entry(request, key, "Revoked.")
         said = f"{key} {'has ended' if moved else 'had ended before'}."
         self.message_user(request, said, messages.SUCCESS if moved else messages.WARNING)
         return HttpResponseRedirect(page)
 
-    def _ask(self, request: HttpRequest, key: ApiKey, page: str) -> HttpResponse:
+    def _render_confirmation(self, request: HttpRequest, key: ApiKey, page: str) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -166,31 +174,31 @@ class KeyAdmin(KeyModelAdmin):
         return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
 
     @admin.display(description="may")
-    def may(self, key: ApiKey) -> str:
+    def scopes_column(self, key: ApiKey) -> str:
         """Show its scopes."""
         return ", ".join(key.scopes)
 
     @admin.display(description="state")
-    def state(self, key: ApiKey) -> str:
+    def state_column(self, key: ApiKey) -> str:
         """Show whether it is good, and until when."""
-        if _ended(key):
-            return columns.label("ended", "default")
-        return columns.label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
+        if _is_expired(key):
+            return columns.render_label("ended", "default")
+        return columns.render_label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
 
     @admin.display(description="last used")
-    def used(self, key: ApiKey) -> str:
+    def last_used_column(self, key: ApiKey) -> str:
         """Show when it was last used."""
-        return _used(key)
+        return _format_last_used(key)
 
     @admin.display(description="webhook's secret")
-    def secret(self, key: ApiKey) -> str:
+    def signing_secret(self, key: ApiKey) -> str:
         """Show what its webhooks are signed with."""
         return key.webhook_secret
 
 
-def _ended(key: ApiKey) -> bool:
+def _is_expired(key: ApiKey) -> bool:
     return key.expiry is not None and key.expiry <= timezone.now()
 
 
-def _used(key: ApiKey) -> str:
+def _format_last_used(key: ApiKey) -> str:
     return "never used" if key.last_used_at is None else f"used {timesince(key.last_used_at)} ago"

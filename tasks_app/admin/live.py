@@ -10,10 +10,10 @@ from tasks_app.events import progress
 from tasks_app.models import Task
 
 
-def follow(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
+def apply_live_progress(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
     """Bring running tasks up to their latest step, in memory only, and return what is known beyond the row."""
     by_id = {task.pk: task for task in tasks}
-    live = progress.ahead(by_id.values())
+    live = progress.get_live_progress(by_id.values())
     for task_id, known in live.items():
         task = by_id[task_id]
         task.phase, task.step, task.total_steps = known["phase"], known["step"], known["total_steps"]

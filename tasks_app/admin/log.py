@@ -7,7 +7,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 
-def write(request: HttpRequest, subject: Model, message: str, flag: int = CHANGE) -> None:
+def write_entry(request: HttpRequest, subject: Model, message: str, flag: int = CHANGE) -> None:
     """Note what this person did; `flag` says how Django files it."""
     assert request.user.pk is not None, "only people who are logged in get here"
     LogEntry.objects.log_actions(request.user.pk, [subject], flag, change_message=message, single_object=True)

@@ -20,7 +20,7 @@ from django.utils.functional import cached_property
 from tasks_app import errors
 from tasks_app.models import DiffusionModel, Task, Worker
 
-BOUND = 10_000
+MAX_COUNTED = 10_000
 
 
 # Django's own can't be subscripted when it runs.
@@ -37,26 +37,26 @@ class BoundedPaginator(TaskPaginator):
     def count(self) -> int:
         """Return how many rows there are, or the bound."""
         rows: QuerySet[Task] = cast("QuerySet[Task]", self.object_list)
-        return rows.order_by()[:BOUND].count()
+        return rows.order_by()[:MAX_COUNTED].count()
 
 
-class NamedFilter(admin.SimpleListFilter):
+class NameFilter(admin.SimpleListFilter):
     """Filters a column by names that are known without reading the tasks; others can be asked for by address."""
 
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the names, and the one that is asked for."""
-        names = dict.fromkeys(self.names())
+        names = dict.fromkeys(self.get_names())
         if self.used_parameters.get(str(self.parameter_name)):
             names[self.used_parameters[str(self.parameter_name)]] = None
-        return [(name, self.spell(name)) for name in names]
+        return [(name, self.format_name(name)) for name in names]
 
-    def names(self) -> list[str]:
+    def get_names(self) -> list[str]:
         """Return the names to choose from."""
         raise NotImplementedError
 
-    def spell(self, name: str) -> str:
+    def format_name(self, name: str) -> str:
         """Write a name as people read it."""
         return name
 
@@ -69,39 +69,39 @@ class NamedFilter(admin.SimpleListFilter):
         return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
 
 
-class ErrorCodeFilter(NamedFilter):
+class ErrorCodeFilter(NameFilter):
     """Filters by what went wrong."""
 
     title = "error"
     parameter_name = column = "error_code"
 
-    def names(self) -> list[str]:
+    def get_names(self) -> list[str]:
         """Return every public code."""
         return sorted(errors.RETRYABLE)
 
-    def spell(self, name: str) -> str:
+    def format_name(self, name: str) -> str:
         """Write the code in words."""
         return name.replace("_", " ")
 
 
-class ModelFilter(NamedFilter):
+class ModelFilter(NameFilter):
     """Filters by model."""
 
     title = "model"
     parameter_name = column = "model_id"
 
-    def names(self) -> list[str]:
+    def get_names(self) -> list[str]:
         """Return the models that have rows."""
         return list(DiffusionModel.objects.values_list("model_id", flat=True))
 
 
-class WorkerFilter(NamedFilter):
+class WorkerFilter(NameFilter):
     """Filters by who ran it last."""
 
     title = "worker"
     parameter_name = column = "worker"
 
-    def names(self) -> list[str]:
+    def get_names(self) -> list[str]:
         """Return the workers that have rows."""
         return list(Worker.objects.values_list("name", flat=True))
 
@@ -121,7 +121,7 @@ class BeforeFilter(admin.SimpleListFilter):
         """Keep what is older than the task; without such a task, nothing."""
         if not self.value():
             return queryset
-        task_id = _uuid(str(self.value()))
+        task_id = _parse_uuid(str(self.value()))
         task = task_id and Task.objects.filter(pk=task_id).only("created_at").first()
         if not task:
             return queryset.none()
@@ -130,9 +130,9 @@ class BeforeFilter(admin.SimpleListFilter):
         return queryset.filter(Q(created_at__lte=task.created_at) & older)
 
 
-def search(tasks: QuerySet[Task], text: str) -> QuerySet[Task]:
+def search_tasks(tasks: QuerySet[Task], text: str) -> QuerySet[Task]:
     """Return the task of an id, or those whose prompt has words that begin with each of these."""
-    if task_id := _uuid(text.strip()):
+    if task_id := _parse_uuid(text.strip()):
         return tasks.filter(pk=task_id)
     words = re.findall(r"\w+", text)
     if not words:
@@ -141,7 +141,7 @@ def search(tasks: QuerySet[Task], text: str) -> QuerySet[Task]:
     return tasks.alias(words=SearchVector(KT("params__prompt"), config="simple")).filter(words=query)
 
 
-def _uuid(text: str) -> UUID | None:
+def _parse_uuid(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:

@@ -9,16 +9,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from tasks_app.admin import columns, task_detail
-from tasks_app.admin.actions.cloning import CloningAdmin
-from tasks_app.admin.live import follow
+from tasks_app.admin.actions.cloning import CloneTaskAdmin
+from tasks_app.admin.live import apply_live_progress
 from tasks_app.admin.task_list import (
-    BOUND,
+    MAX_COUNTED,
     BeforeFilter,
     BoundedPaginator,
     ErrorCodeFilter,
     ModelFilter,
     WorkerFilter,
-    search,
+    search_tasks,
 )
 from tasks_app.models import Task
 
@@ -38,27 +38,27 @@ class TaskChangeList(ChangeList):
         """Fetch the page."""
         super().get_results(request)
         tasks: list[Task] = list(self.result_list)
-        follow(tasks)
+        apply_live_progress(tasks)
         self.result_list = tasks
-        if self.result_count == BOUND and tasks:
+        if self.result_count == MAX_COUNTED and tasks:
             self.older_url = self.get_query_string({"before": str(tasks[-1].pk)}, remove=["p"])
 
 
 @admin.register(Task)
-class TaskAdmin(CloningAdmin):
+class TaskAdmin(CloneTaskAdmin):
     """Tasks to watch."""
 
     list_display = (
-        "thumbnail",
-        "prompt",
+        "thumbnail_column",
+        "prompt_column",
         "model_name",
         "status_badge",
-        "progress",
+        "progress_column",
         "worker_name",
-        "duration",
-        "created",
+        "duration_column",
+        "created_column",
     )
-    list_display_links = ("thumbnail", "prompt")
+    list_display_links = ("thumbnail_column", "prompt_column")
     list_filter = ("status", ModelFilter, WorkerFilter, "created_at", ErrorCodeFilter, BeforeFilter)
     list_fullwidth = True
     list_per_page = 100
@@ -83,7 +83,7 @@ class TaskAdmin(CloningAdmin):
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
         """Look for words of prompts, which have an index, and for ids."""
-        return (search(queryset, search_term) if search_term else queryset), False
+        return (search_tasks(queryset, search_term) if search_term else queryset), False
 
     def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> list[Any]:
         """Return none: the page has a template of its own."""
@@ -100,45 +100,45 @@ class TaskAdmin(CloningAdmin):
     ) -> HttpResponse:
         """Add what the page shows beyond the row."""
         assert obj is not None, "nobody may add tasks"
-        context |= task_detail.context(obj) | {"may_act": self.has_act_permission(request)}
+        context |= task_detail.build_context(obj) | {"may_act": self.has_act_permission(request)}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="")
-    def thumbnail(self, task: Task) -> str:
+    def thumbnail_column(self, task: Task) -> str:
         """Show the first picture."""
-        return columns.moving(task, "thumbnail", columns.thumbnail(task))
+        return columns.wrap_live_cell(task, "thumbnail", columns.render_thumbnail(task))
 
     @admin.display(description="prompt")
-    def prompt(self, task: Task) -> str:
+    def prompt_column(self, task: Task) -> str:
         """Show the beginning of the prompt."""
-        return columns.short_prompt(task)
+        return columns.render_prompt(task)
 
     @admin.display(description="model")
     def model_name(self, task: Task) -> str:
         """Show the model without its owner."""
-        return columns.model(task)
+        return columns.render_model(task)
 
     @admin.display(description="status")
     def status_badge(self, task: Task) -> str:
         """Show the status in its color."""
-        return columns.moving(task, "status", columns.badge(task))
+        return columns.wrap_live_cell(task, "status", columns.render_status_badge(task))
 
     @admin.display(description="progress")
-    def progress(self, task: Task) -> str:
+    def progress_column(self, task: Task) -> str:
         """Show steps and phase."""
-        return columns.moving(task, "progress", columns.progress_bar(task))
+        return columns.wrap_live_cell(task, "progress", columns.render_progress_bar(task))
 
     @admin.display(description="worker")
     def worker_name(self, task: Task) -> str:
         """Show who runs it."""
-        return columns.moving(task, "worker", columns.worker(task))
+        return columns.wrap_live_cell(task, "worker", columns.render_worker(task))
 
     @admin.display(description="duration")
-    def duration(self, task: Task) -> str:
+    def duration_column(self, task: Task) -> str:
         """Show how long it took, or has taken so far."""
-        return columns.moving(task, "duration", columns.spell(columns.duration(task)))
+        return columns.wrap_live_cell(task, "duration", columns.format_duration(columns.get_duration(task)))
 
     @admin.display(description="created")
-    def created(self, task: Task) -> str:
+    def created_column(self, task: Task) -> str:
         """Show how long ago it came."""
-        return columns.age(task)
+        return columns.render_created(task)

@@ -15,11 +15,11 @@ from unfold.admin import ModelAdmin
 
 from tasks_app.admin import columns
 from tasks_app.admin.actions import commands, pausing
-from tasks_app.admin.live import follow
-from tasks_app.admin.task_detail import Row
+from tasks_app.admin.live import apply_live_progress
+from tasks_app.admin.task_detail import DetailRow
 from tasks_app.models import Pause, Task, Worker
 from tasks_app.queue import workers as worker_registry
-from tasks_app.queue.workers import State
+from tasks_app.queue.workers import WorkerState
 
 # Unfold has no types; its admin and its list have the interfaces of Django's.
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ else:
     WorkerModelAdmin = ModelAdmin
 
 # How many of its latest tasks a worker's page shows.
-SHOWN = 10
+MAX_TASKS_SHOWN = 10
 GIB = 2**30
 _BADGES = {
-    State.LEFT: "default",
-    State.DEAD: "danger",
-    State.DRAINING: "warning",
-    State.PAUSED: "warning",
-    State.BUSY: "info",
-    State.IDLE: "success",
+    WorkerState.LEFT: "default",
+    WorkerState.DEAD: "danger",
+    WorkerState.DRAINING: "warning",
+    WorkerState.PAUSED: "warning",
+    WorkerState.BUSY: "info",
+    WorkerState.IDLE: "success",
 }
 
 
@@ -52,7 +52,7 @@ class WorkerChangeList(ChangeList):
         super().get_results(request)
         workers: list[Any] = list(self.result_list)
         tasks = Task.objects.in_bulk([worker.task_id for worker in workers if worker.task_id])
-        follow(tasks.values())
+        apply_live_progress(tasks.values())
         for worker in workers:
             worker.task = tasks.get(worker.task_id)
         self.result_list = workers
@@ -62,7 +62,15 @@ class WorkerChangeList(ChangeList):
 class WorkerAdmin(WorkerModelAdmin):
     """Workers to watch, to drain and to resume."""
 
-    list_display = ("worker", "state", "device_column", "memory", "warm_column", "task", "seen")
+    list_display = (
+        "worker_column",
+        "state_column",
+        "device_column",
+        "memory_column",
+        "warm_column",
+        "task_column",
+        "seen_column",
+    )
     list_display_links = None
     list_fullwidth = True
     change_list_template = "admin/tasks_app/steering/change_list.html"
@@ -84,7 +92,7 @@ class WorkerAdmin(WorkerModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
         """Return all workers with their states."""
-        return worker_registry.workers()
+        return worker_registry.list_workers()
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Put the living first: Django would give the registry's order up."""
@@ -96,7 +104,7 @@ class WorkerAdmin(WorkerModelAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add the way to pause and resume."""
-        return [*self.list_display, pausing.column(request, _described)]
+        return [*self.list_display, pausing.build_button_column(request, _get_pause_target)]
 
     def get_fieldsets(self, request: HttpRequest, obj: Worker | None = None) -> list[Any]:
         """Return none: the page has a template of its own."""
@@ -112,11 +120,11 @@ class WorkerAdmin(WorkerModelAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         """Add what the page shows."""
-        context |= _page(request, obj)
+        context |= _build_page_context(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="worker")
-    def worker(self, worker: Worker) -> str:
+    def worker_column(self, worker: Worker) -> str:
         """Show its name and where it runs."""
         address = reverse("admin:tasks_app_worker_change", args=[quote(worker.pk)])
         link = '<a class="steer-name text-link" href="{}" title="{name}">{name}</a>'
@@ -125,113 +133,113 @@ class WorkerAdmin(WorkerModelAdmin):
         return format_html(link + more, address, name=worker.name, where=where)
 
     @admin.display(description="state")
-    def state(self, worker: Any) -> str:
+    def state_column(self, worker: Any) -> str:
         """Show its state in its color."""
-        return _badge(worker.state)
+        return _render_state_badge(worker.state)
 
     @admin.display(description="device")
     def device_column(self, worker: Worker) -> str:
         """Show what it computes on."""
-        return _device(worker)
+        return _render_device(worker)
 
     @admin.display(description="memory")
-    def memory(self, worker: Any) -> str:
+    def memory_column(self, worker: Any) -> str:
         """Show how full the device is."""
-        return _memory(worker)
+        return _render_memory(worker)
 
     @admin.display(description="warm")
     def warm_column(self, worker: Any) -> str:
         """Show which models are loaded."""
-        return _warm(worker)
+        return _render_warm_models(worker)
 
     @admin.display(description="task")
-    def task(self, worker: Any) -> str:
+    def task_column(self, worker: Any) -> str:
         """Show what it runs now."""
-        return _task(worker.task)
+        return _render_task(worker.task)
 
     @admin.display(description="seen")
-    def seen(self, worker: Worker) -> str:
+    def seen_column(self, worker: Worker) -> str:
         """Show when it last wrote its row, and what version wrote it."""
         return format_html(
-            '{}<small class="steer-more">version {}</small>', columns.ago(worker.seen_at), worker.version
+            '{}<small class="steer-more">version {}</small>', columns.render_time_since(worker.seen_at), worker.version
         )
 
 
-def _described(worker: Any) -> tuple[Pause.Scope, str, bool]:
+def _get_pause_target(worker: Any) -> tuple[Pause.Scope, str, bool]:
     return Pause.Scope.WORKER, worker.name, worker.is_paused
 
 
-def _page(request: HttpRequest, worker: Any) -> dict[str, Any]:
+def _build_page_context(request: HttpRequest, worker: Any) -> dict[str, Any]:
     running = Task.objects.filter(pk=worker.task_id).first()
-    follow([running] if running else [])
-    tasks = list(Task.objects.filter(worker=worker.name).prefetch_related("images")[:SHOWN])
+    apply_live_progress([running] if running else [])
+    tasks = list(Task.objects.filter(worker=worker.name).prefetch_related("images")[:MAX_TASKS_SHOWN])
     return {
         "worker": worker,
-        "badge": _badge(worker.state),
-        "running": _task(running),
-        "memory": _memory(worker),
-        "seen": columns.ago(worker.seen_at),
-        "button": pausing.offer(request, *_described(worker)[:2], paused=worker.is_paused),
-        "rows": list(_rows(worker)),
-        "commands": commands.latest(worker=worker.pk),
-        "tasks": [_Latest(task) for task in tasks],
+        "badge": _render_state_badge(worker.state),
+        "running": _render_task(running),
+        "memory": _render_memory(worker),
+        "seen": columns.render_time_since(worker.seen_at),
+        "button": pausing.build_button(request, *_get_pause_target(worker)[:2], paused=worker.is_paused),
+        "rows": list(_build_rows(worker)),
+        "commands": commands.get_latest_commands(worker=worker.pk),
+        "tasks": [_TaskRow(task) for task in tasks],
     }
 
 
-class _Latest:
+class _TaskRow:
     """A task in a line of the worker's page."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.thumbnail, self.prompt, self.model = (
-            columns.thumbnail(task),
-            columns.short_prompt(task),
-            columns.model(task),
+            columns.render_thumbnail(task),
+            columns.render_prompt(task),
+            columns.render_model(task),
         )
         self.badge, self.duration, self.age = (
-            columns.badge(task),
-            columns.spell(columns.duration(task)),
-            columns.age(task),
+            columns.render_status_badge(task),
+            columns.format_duration(columns.get_duration(task)),
+            columns.render_created(task),
         )
 
 
-def _rows(worker: Any) -> list[Row]:
+def _build_rows(worker: Any) -> list[DetailRow]:
     return [
-        Row(label="Host", value=worker.host, hint=f"process {worker.pid}"),
-        Row(label="Device", value=worker.device, hint=worker.device_name),
-        Row(label="Warm models", value=_warm(worker)),
-        Row(label="Version", value=worker.version),
-        Row(label="Started", value=columns.moment(worker.started_at)),
-        Row(label="Seen", value=columns.moment(worker.seen_at)),
-        Row(label="Left", value=columns.moment(worker.left_at)),
+        DetailRow(label="Host", value=worker.host, hint=f"process {worker.pid}"),
+        DetailRow(label="Device", value=worker.device, hint=worker.device_name),
+        DetailRow(label="Warm models", value=_render_warm_models(worker)),
+        DetailRow(label="Version", value=worker.version),
+        DetailRow(label="Started", value=columns.format_time(worker.started_at)),
+        DetailRow(label="Seen", value=columns.format_time(worker.seen_at)),
+        DetailRow(label="Left", value=columns.format_time(worker.left_at)),
     ]
 
 
-def _badge(state: str) -> str:
-    return columns.label(state, _BADGES[State(state)])
+def _render_state_badge(state: str) -> str:
+    return columns.render_label(state, _BADGES[WorkerState(state)])
 
 
-def _device(worker: Worker) -> str:
+def _render_device(worker: Worker) -> str:
     if not worker.device:
         return format_html('<span class="task-quiet" title="{}">–</span>', "Its engine starts with its first task.")
     return format_html('{0}<small class="steer-more" title="{1}">{1}</small>', worker.device, worker.device_name)
 
 
-def _memory(worker: Any) -> str:
-    if not worker.memory_total or worker.state not in worker_registry.ALIVE:
+def _render_memory(worker: Any) -> str:
+    if not worker.memory_total or worker.state not in worker_registry.ALIVE_STATES:
         return "–"
     percent = 100 * worker.memory_used / worker.memory_total
     context = {"percent": percent, "used": worker.memory_used / GIB, "total": worker.memory_total / GIB}
     return render_to_string("admin/tasks_app/worker/memory.html", context)
 
 
-def _warm(worker: Any) -> str:
-    names = [(model["model_id"],) for model in worker.warm] if worker.state in worker_registry.ALIVE else []
+def _render_warm_models(worker: Any) -> str:
+    names = [(model["model_id"],) for model in worker.warm] if worker.state in worker_registry.ALIVE_STATES else []
     return format_html_join("", '<span class="steer-model">{}</span>', names) or "–"
 
 
-def _task(task: Task | None) -> str:
+def _render_task(task: Task | None) -> str:
     if task is None:
         return "–"
     address = reverse("admin:tasks_app_task_change", args=[task.pk])
-    return format_html('<a href="{}">{}</a>{}', address, columns.short_prompt(task), columns.progress_bar(task))
+    return format_html('<a href="{}">{}</a>{}', address, columns.render_prompt(task), columns.render_progress_bar(task))

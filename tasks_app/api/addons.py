@@ -13,25 +13,27 @@ from tasks_app.engine import addon_files
 from tasks_app.models import Scope
 
 
-class Loras(APIView):
+class LoraListView(APIView):
     """`GET /loras`."""
 
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request) -> Response:
         """List the LoRAs by name."""
-        return _listed(settings.LORAS_DIR)
+        return _list_response(settings.LORAS_DIR)
 
 
-class Embeddings(APIView):
+class EmbeddingListView(APIView):
     """`GET /embeddings`."""
 
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request) -> Response:
         """List the embeddings by name."""
-        return _listed(settings.EMBEDDINGS_DIR)
+        return _list_response(settings.EMBEDDINGS_DIR)
 
 
-def _listed(folder: Path) -> Response:
-    return Response([{"id": name, "bytes": path.stat().st_size} for name, path in addon_files.paths(folder).items()])
+def _list_response(folder: Path) -> Response:
+    return Response(
+        [{"id": name, "bytes": path.stat().st_size} for name, path in addon_files.get_addon_paths(folder).items()]
+    )

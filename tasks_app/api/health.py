@@ -14,9 +14,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from redis import RedisError
 
-from tasks_app.api.http.error_bodies import error_body
+from tasks_app.api.http.error_bodies import build_error_body
 from tasks_app.catalog import resolve
-from tasks_app.errors import ModelNotAllowed, StorageFailed
+from tasks_app.errors import ModelNotAllowedError, StorageError
 from tasks_app.events import progress
 from tasks_app.images import storage
 from tasks_app.queue import workers
@@ -24,46 +24,50 @@ from tasks_app.queue import workers
 # The storage is looked at that rarely: a probe may come every second, and to each process.
 STORAGE_SECONDS = 10
 
-View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
+AsyncView = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 
-def probe(view: View) -> View:
+def probe_endpoint(view: AsyncView) -> AsyncView:
     """Answer GET and HEAD with the view, and every other method as the API does."""
 
     @wraps(view)
     async def answer(request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             return await view(request)
-        refusal = error_body("method_not_allowed", f'Method "{request.method}" not allowed.')
+        refusal = build_error_body("method_not_allowed", f'Method "{request.method}" not allowed.')
         return JsonResponse(refusal, status=405, headers={"Allow": "GET, HEAD"})
 
     return csrf_exempt(answer)
 
 
-@probe
-async def healthz(request: HttpRequest) -> JsonResponse:
+@probe_endpoint
+async def healthz_view(request: HttpRequest) -> JsonResponse:
     """Answer that the process is up; touches nothing."""
     return JsonResponse({"status": "ok"})
 
 
-@probe
-async def readyz(request: HttpRequest) -> JsonResponse:
+@probe_endpoint
+async def readyz_view(request: HttpRequest) -> JsonResponse:
     """Answer 200 when database, Redis and storage can be used and all migrations are applied, else 503.
 
     What a server can do without is told, too: the default model, and how many workers live.
     """
-    return await sync_to_async(_readiness)()
+    return await sync_to_async(_build_readiness)()
 
 
-def _readiness() -> JsonResponse:
-    needed = {"database": _database(), "redis": _redis(), "storage": _storage(int(time.monotonic() // STORAGE_SECONDS))}
+def _build_readiness() -> JsonResponse:
+    needed = {
+        "database": _check_database(),
+        "redis": _check_redis(),
+        "storage": _check_storage(int(time.monotonic() // STORAGE_SECONDS)),
+    }
     ready = set(needed.values()) == {"ok"}
-    told = _told() if needed["database"] == "ok" else {"default_model": "not known", "workers": None}
+    told = _get_service_status() if needed["database"] == "ok" else {"default_model": "not known", "workers": None}
     body = {"status": "ok" if ready else "unavailable", **needed, **told}
     return JsonResponse(body, status=200 if ready else 503)
 
 
-def _database() -> str:
+def _check_database() -> str:
     try:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -72,7 +76,7 @@ def _database() -> str:
     return "migrations are missing" if missing else "ok"
 
 
-def _redis() -> str:
+def _check_redis() -> str:
     try:
         progress.client.ping()
     except RedisError:
@@ -81,19 +85,19 @@ def _redis() -> str:
 
 
 @lru_cache(maxsize=1)
-def _storage(moment: int) -> str:
+def _check_storage(moment: int) -> str:
     """Look once in each stretch of time."""
     try:
-        storage.probe()
-    except StorageFailed:
+        storage.check_writable()
+    except StorageError:
         return "can't be written to"
     return "ok"
 
 
-def _told() -> dict[str, Any]:
+def _get_service_status() -> dict[str, Any]:
     try:
-        resolve.resolve(None)
+        resolve.resolve_model(None)
         model = "ok"
-    except ModelNotAllowed:
+    except ModelNotAllowedError:
         model = "is not allowed"
-    return {"default_model": model, "workers": workers.workers().filter(state__in=workers.ALIVE).count()}
+    return {"default_model": model, "workers": workers.list_workers().filter(state__in=workers.ALIVE_STATES).count()}

@@ -19,15 +19,15 @@ from rest_framework.views import APIView
 
 from tasks_app import errors
 from tasks_app.access import permissions
-from tasks_app.api.http.authentication import caller
-from tasks_app.api.http.negotiation import AnyAccepted
+from tasks_app.api.http.authentication import get_principal
+from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
 from tasks_app.api.http.parsers import JPEGParser, PNGParser, WebPParser
 from tasks_app.images import storage, uploads
 from tasks_app.models import Scope, Task, TaskImage
-from tasks_app.submissions import recovered
+from tasks_app.submissions import read_image_params
 
 
-class PreconditionFailed(APIException):
+class PreconditionFailedError(APIException):
     """The picture is another than the request names."""
 
     status_code = 412
@@ -35,7 +35,7 @@ class PreconditionFailed(APIException):
     default_detail = "The picture is another than the request names."
 
 
-class Gone(APIException):
+class ImagePurgedError(APIException):
     """The picture was purged."""
 
     status_code = 410
@@ -43,17 +43,17 @@ class Gone(APIException):
     default_detail = "The picture was purged: this server keeps pictures for a limited time."
 
 
-class TaskFromImage(APIView):
+class TaskFromImageView(APIView):
     """`POST /task/from-image`."""
 
     parser_classes = (PNGParser, JPEGParser, WebPParser)
 
     def post(self, request: Request) -> Response:
         """Return the parameters that a picture's file tells, ready for `POST /task`."""
-        return Response(asdict(recovered(_content(request), caller(request))))
+        return Response(asdict(read_image_params(_get_body(request), get_principal(request))))
 
 
-class Uploads(APIView):
+class UploadView(APIView):
     """`POST /upload`."""
 
     parser_classes = (PNGParser, JPEGParser, WebPParser)
@@ -61,103 +61,105 @@ class Uploads(APIView):
 
     def post(self, request: Request) -> Response:
         """Keep a picture for tasks to begin with."""
-        return Response(asdict(uploads.add(_content(request), caller(request))), status=201)
+        return Response(asdict(uploads.add_upload(_get_body(request), get_principal(request))), status=201)
 
 
-class UploadFile(APIView):
+class UploadFileView(APIView):
     """`GET /upload/{id}`."""
 
-    content_negotiation_class = AnyAccepted
+    content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, upload_id: UUID) -> HttpResponseBase:
         """Return an upload's picture, a PNG; its bytes never change."""
-        upload = uploads.find(upload_id, caller(request))
+        upload = uploads.find_upload(upload_id, get_principal(request))
         if upload is None:
             raise NotFound
-        return _bytes(request, upload.sha256, "image/png", lambda: _file(uploads.name(upload.id)))
+        return _bytes_response(
+            request, upload.sha256, "image/png", lambda: _read_file(uploads.get_file_name(upload.id))
+        )
 
 
-class TaskImageFile(APIView):
+class TaskImageFileView(APIView):
     """`GET /task/{id}/images/{index}`."""
 
-    content_negotiation_class = AnyAccepted
+    content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture's bytes; they never change."""
-        image = _picture(request, task_id, index)
+        image = _get_image(request, task_id, index)
         if settings.S3_PRESIGNED:
-            return _unless_known(request, image.sha256, lambda etag: _signed(image))
+            return _conditional_response(request, image.sha256, lambda etag: _redirect_to_bucket(image))
         if settings.X_ACCEL_LOCATION:
             sent = {"X-Accel-Redirect": f"{settings.X_ACCEL_LOCATION}{quote(str(image.file.name))}"}
-            return _bytes(request, image.sha256, image.content_type, bytes, sent)
-        return _bytes(request, image.sha256, image.content_type, lambda: _file(str(image.file.name)))
+            return _bytes_response(request, image.sha256, image.content_type, bytes, sent)
+        return _bytes_response(request, image.sha256, image.content_type, lambda: _read_file(str(image.file.name)))
 
 
-class TaskThumbnail(APIView):
+class TaskThumbnailView(APIView):
     """`GET /task/{id}/images/{index}/thumbnail`."""
 
-    content_negotiation_class = AnyAccepted
+    content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return a picture in small, as WebP."""
-        image = _picture(request, task_id, index)
-        return _bytes(request, f"{image.sha256}-small", "image/webp", lambda: _thumbnail(image))
+        image = _get_image(request, task_id, index)
+        return _bytes_response(request, f"{image.sha256}-small", "image/webp", lambda: _read_thumbnail(image))
 
 
-def _content(request: Request) -> bytes:
+def _get_body(request: Request) -> bytes:
     # DRF takes an empty body for an empty form.
     return request.data if isinstance(request.data, bytes) else b""
 
 
-def _picture(request: Request, task_id: UUID, index: int) -> TaskImage:
-    tasks = permissions.visible(Task.objects.filter(pk=task_id), caller(request))
+def _get_image(request: Request, task_id: UUID, index: int) -> TaskImage:
+    tasks = permissions.filter_visible(Task.objects.filter(pk=task_id), get_principal(request))
     image = get_object_or_404(TaskImage, task__in=tasks, index=index)
     if image.purged_at is not None:
-        raise Gone
+        raise ImagePurgedError
     return image
 
 
-FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+IMMUTABLE_HEADERS = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def _bytes(
+def _bytes_response(
     request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
 ) -> HttpResponseBase:
     """Answer with bytes that never change under this tag."""
-    more = {**FOREVER, **(headers or {})}
-    return _unless_known(
+    more = {**IMMUTABLE_HEADERS, **(headers or {})}
+    return _conditional_response(
         request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **more})
     )
 
 
-def _unless_known(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
+def _conditional_response(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
     """Answer what belongs to this tag, unless the client has it."""
     etag = f'"{tag}"'
-    kept = HttpResponse(headers={"ETag": etag, **FOREVER})
+    kept = HttpResponse(headers={"ETag": etag, **IMMUTABLE_HEADERS})
     known = get_conditional_response(request, etag=etag, response=kept)
     if known is None or known is kept:
         return answer(etag)
     if known.status_code == 412:
-        raise PreconditionFailed
+        raise PreconditionFailedError
     return known
 
 
-def _signed(image: TaskImage) -> HttpResponseBase:
+def _redirect_to_bucket(image: TaskImage) -> HttpResponseBase:
     """Send the client to the bucket, whose answer may be kept for longer than this one."""
     lasting = f"private, max-age={settings.S3_PRESIGNED_SECONDS // 2}"
     return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
 
 
-def _file(name: str) -> bytes:
+def _read_file(name: str) -> bytes:
     try:
-        return storage.read(name)
+        return storage.read_file(name)
     except FileNotFoundError:
         raise NotFound("The picture's file is gone.") from None
 
 
-def _thumbnail(image: TaskImage) -> bytes:
-    content = _file(str(image.file.name))
+def _read_thumbnail(image: TaskImage) -> bytes:
+    content = _read_file(str(image.file.name))
     try:
-        return storage.thumbnail(content)
-    except errors.UnreadablePicture as error:
+        return storage.build_thumbnail(content)
+    except errors.InvalidImageError as error:
         raise NotFound(str(error)) from error

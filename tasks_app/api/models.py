@@ -17,24 +17,24 @@ from tasks_app.queue import workers
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
-    Row = WithAnnotations[DiffusionModel, resolve.Paused]
+    ModelRow = WithAnnotations[DiffusionModel, resolve.PausedAnnotation]
 
 
-class Models(APIView):
+class ModelListView(APIView):
     """`GET /models`."""
 
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request) -> Response:
         """List the models by name, each with what its row says and where it is loaded."""
-        rows = list(resolve.with_pauses(DiffusionModel.objects.all()))
-        default, warm_on = resolve.default_among(rows), workers.warm_on()
+        rows = list(resolve.annotate_paused(DiffusionModel.objects.all()))
+        default, warm_on = resolve.pick_default_name(rows), workers.get_workers_by_model()
         default = settings.MODEL_ALIASES.get(default, default)
-        return Response([_model(row, default, warm_on.get(row.model_id, [])) for row in rows])
+        return Response([_serialize_model(row, default, warm_on.get(row.model_id, [])) for row in rows])
 
 
-def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
-    revision = resolve.revision(row)
+def _serialize_model(row: ModelRow, default: str, warm_on: list[str]) -> dict[str, Any]:
+    revision = resolve.get_pinned_revision(row)
     return {
         "id": row.model_id,
         "aliases": row.aliases,
@@ -42,12 +42,12 @@ def _model(row: Row, default: str, warm_on: list[str]) -> dict[str, Any]:
         "allowed": resolve.is_allowed(row),
         "paused": row.is_paused,
         "revision": revision or None,
-        "defaults": dict.fromkeys(resolve.DEFAULTS) | resolve.own_defaults(row),
-        "task_types": capabilities.types(row.model_id, revision),
-        "schedulers": capabilities.schedulers(row.model_id, revision),
+        "defaults": dict.fromkeys(resolve.DEFAULT_COLUMNS) | resolve.get_request_defaults(row),
+        "task_types": capabilities.get_supported_task_types(row.model_id, revision),
+        "schedulers": capabilities.get_schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
         "max_batch": row.max_batch,
-        "loading": asdict(resolve.loading(row)),
+        "loading": asdict(resolve.load_options_of(row)),
         "license": row.license_note or None,
         "warm_on": warm_on,
     }

@@ -15,16 +15,16 @@ from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
 from tasks_app import errors
-from tasks_app.contracts import Standing
+from tasks_app.contracts import QueuePosition
 from tasks_app.events import progress
 from tasks_app.models import Status, Task, TaskImage
 from tasks_app.queue import position, rows
 
-_PICTURE = ("index", "seed", "width", "height", "content_type", "sha256", "flagged", "black")
+_IMAGE_COLUMNS = ("index", "seed", "width", "height", "content_type", "sha256", "flagged", "black")
 
-_PICTURED_ONE = f"""
-SELECT {rows.columns("task")}, (
-    SELECT COALESCE(jsonb_agg(jsonb_build_object({", ".join(f"'{name}', {name}" for name in _PICTURE)},
+_TASK_WITH_IMAGES = f"""
+SELECT {rows.select_columns("task")}, (
+    SELECT COALESCE(jsonb_agg(jsonb_build_object({", ".join(f"'{name}', {name}" for name in _IMAGE_COLUMNS)},
                                                  'purged', image.purged_at IS NOT NULL) ORDER BY index), '[]')
     FROM {TaskImage._meta.db_table} AS image WHERE image.task_id = task.id
 )
@@ -32,70 +32,72 @@ FROM {Task._meta.db_table} AS task WHERE id = %s
 """
 
 
-def pictured(tasks: QuerySet[Task]) -> QuerySet[Task]:
+def annotate_images(tasks: QuerySet[Task]) -> QuerySet[Task]:
     """Let each task bring its pictures in the same query, as its `pictures`, for `represent`."""
-    fields = {name: name for name in _PICTURE}
+    fields = {name: name for name in _IMAGE_COLUMNS}
     told = JSONObject(**fields, purged=Q(purged_at__isnull=False))
     images = TaskImage.objects.filter(task=OuterRef("pk"))
     return tasks.annotate(pictures=ArraySubquery(images.values_list(told)))
 
 
-def pictured_one(task_id: UUID) -> Task | None:
+def get_annotated_task(task_id: UUID) -> Task | None:
     """Return one task that is `pictured`; to compile that query anew takes longer than to run it."""
     with connection.cursor() as cursor:
-        cursor.execute(_PICTURED_ONE, [task_id])
+        cursor.execute(_TASK_WITH_IMAGES, [task_id])
         row = cursor.fetchone()
     if row is None:
         return None
-    (task,) = rows.tasks([row[:-1]])
+    (task,) = rows.build_tasks([row[:-1]])
     task.pictures = json.loads(row[-1])  # type: ignore[attr-defined]
     return task
 
 
-def pictures(task: Task) -> list[dict[str, Any]]:
+def get_images(task: Task) -> list[dict[str, Any]]:
     """Return the columns of the pictures of a task that is `pictured`, in order."""
     found: list[dict[str, Any]] = task.pictures  # type: ignore[attr-defined]  # an annotation
     return found
 
 
-def represent(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def serialize_tasks(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """Return the JSON of tasks that are `pictured`, or have not succeeded, with live progress and places in the queue.
 
     It takes a query if some are queued, and a question to Redis if some run.
     """
-    live = progress.ahead(tasks)
-    standings = position.of([task.pk for task in tasks if task.status == Status.QUEUED])
-    return [_task(request, task, live.get(task.pk, {}), standings.get(task.pk)) for task in tasks]
+    live = progress.get_live_progress(tasks)
+    standings = position.get_positions([task.pk for task in tasks if task.status == Status.QUEUED])
+    return [_serialize_task(request, task, live.get(task.pk, {}), standings.get(task.pk)) for task in tasks]
 
 
-def _task(request: Request, task: Task, live: Mapping[str, Any], stands: Standing | None) -> dict[str, Any]:
+def _serialize_task(
+    request: Request, task: Task, live: Mapping[str, Any], stands: QueuePosition | None
+) -> dict[str, Any]:
     url = reverse("task", args=[task.pk], request=request)
     return {
         "id": str(task.pk),
         "task_type": task.task_type,
         "status": task.status,
         "priority": task.priority,
-        "params": _params(task),
+        "params": _serialize_params(task),
         "model": {"id": task.model_id, "revision": task.revision or None},
-        "progress": _progress(task, live),
-        "queue_position": None if stands is None else stands.place,
-        "paused": stands is not None and stands.paused,
+        "progress": _serialize_progress(task, live),
+        "queue_position": None if stands is None else stands.position,
+        "paused": stands is not None and stands.is_paused,
         "attempt": task.attempt,
-        "images": _images(url, task) if task.status == Status.SUCCEEDED else [],
-        "error": _error(task),
+        "images": _serialize_images(url, task) if task.status == Status.SUCCEEDED else [],
+        "error": _serialize_error(task),
         "created_at": task.created_at,
         "started_at": task.started_at,
         "finished_at": task.finished_at,
         "timings": task.timings,
         "provenance": task.provenance,
         "retried_from": task.retried_from_id and str(task.retried_from_id),
-        "reproduction": _reproduction(task),
+        "reproduction": _serialize_reproduction(task),
         # Written below each other as in `urls.py`: looking each of them up costs more than the rest of a list.
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel", "images": f"{url}/images"},
     }
 
 
-def _params(task: Task) -> dict[str, Any]:
+def _serialize_params(task: Task) -> dict[str, Any]:
     return {
         "provider": task.provider,
         "model_id": task.requested_model_id,
@@ -104,27 +106,27 @@ def _params(task: Task) -> dict[str, Any]:
     }
 
 
-def _progress(task: Task, live: Mapping[str, Any]) -> dict[str, Any]:
-    known = {**progress.recorded(task), **live}
+def _serialize_progress(task: Task, live: Mapping[str, Any]) -> dict[str, Any]:
+    known = {**progress.progress_from_row(task), **live}
     return {name: value or None if name == "phase" else value for name, value in known.items() if name != "attempt"}
 
 
-def _images(task_url: str, task: Task) -> list[dict[str, Any]]:
-    return [_image(f"{task_url}/images/{picture['index']}", picture) for picture in pictures(task)]
+def _serialize_images(task_url: str, task: Task) -> list[dict[str, Any]]:
+    return [_serialize_image(f"{task_url}/images/{picture['index']}", picture) for picture in get_images(task)]
 
 
-def _image(url: str, picture: Mapping[str, Any]) -> dict[str, Any]:
+def _serialize_image(url: str, picture: Mapping[str, Any]) -> dict[str, Any]:
     return {"index": picture["index"], "url": url, "thumbnail_url": f"{url}/thumbnail", **picture}
 
 
-def _reproduction(task: Task) -> dict[str, Any] | None:
+def _serialize_reproduction(task: Task) -> dict[str, Any] | None:
     if task.reproduces_id is None and task.reproduction is None:
         return None
     known = task.reproduction or {"verdict": None, "images": [], "differs": {}}
     return {"of": task.reproduces_id and str(task.reproduces_id), **known}
 
 
-def _error(task: Task) -> dict[str, Any] | None:
+def _serialize_error(task: Task) -> dict[str, Any] | None:
     if not task.error_code:
         return None
     retryable = errors.RETRYABLE[task.error_code]

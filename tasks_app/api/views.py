@@ -21,18 +21,18 @@ from rest_framework.views import APIView
 from tasks_app import errors, services
 from tasks_app.access import permissions
 from tasks_app.api.http import signed_urls
-from tasks_app.api.http.authentication import caller
-from tasks_app.api.http.idempotency import once
+from tasks_app.api.http.authentication import get_principal
+from tasks_app.api.http.idempotency import parse_idempotency_key
 from tasks_app.api.live import prefer_wait
-from tasks_app.api.serializers import pictured, pictures, represent
+from tasks_app.api.serializers import annotate_images, get_images, serialize_tasks
 from tasks_app.catalog import resolve
 from tasks_app.models import Scope, Status, Task
 from tasks_app.submissions import SubmissionSerializer
 
-_NUMBER = re.compile(r"[0-9]{1,9}")
+_NUMBER_PATTERN = re.compile(r"[0-9]{1,9}")
 
 
-class TaskPages(CursorPagination):
+class TaskPagination(CursorPagination):
     """Keyset pages, the newest first."""
 
     ordering = ("-created_at", "-id")
@@ -45,7 +45,7 @@ class TaskPages(CursorPagination):
         text = request.query_params.get(self.page_size_query_param)
         if text is None:
             return self.page_size
-        if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= self.max_page_size:
+        if not _NUMBER_PATTERN.fullmatch(text) or not 1 <= int(text) <= self.max_page_size:
             raise ValidationError({"limit": [f"Must be an integer between 1 and {self.max_page_size}."]})
         return int(text)
 
@@ -65,51 +65,53 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _answer(request: Request, task: Task, **options: Any) -> Response:
-    return Response(represent(request, [task])[0], **options)
+def _task_response(request: Request, task: Task, **options: Any) -> Response:
+    return Response(serialize_tasks(request, [task])[0], **options)
 
 
-def _queued(request: Request, task: Task, new: bool) -> Response:
+def _queued_response(request: Request, task: Task, new: bool) -> Response:
     """Answer with a task that was queued now, or before by the same request; hold the answer if that is preferred."""
     headers = {"Location": reverse("task", args=[task.pk])}
     if not new:
         headers["Idempotency-Replayed"] = "true"
-        task = get_object_or_404(pictured(Task.objects.all()), pk=task.pk)
-    seconds = prefer_wait.preferred(request)
+        task = get_object_or_404(annotate_images(Task.objects.all()), pk=task.pk)
+    seconds = prefer_wait.parse_prefer_wait(request)
     if seconds is None:
-        return _answer(request, task, status=201 if new else 200, headers=headers)
+        return _task_response(request, task, status=201 if new else 200, headers=headers)
     headers["Preference-Applied"] = f"wait={seconds}"
-    answer = _answer(request, task, status=201 if new else 200, headers=headers)
-    renew = partial(_answer, request, status=answer.status_code)
-    return prefer_wait.hold(answer, prefer_wait.Wait(task_id=task.pk, seconds=seconds, renew=renew))
+    answer = _task_response(request, task, status=201 if new else 200, headers=headers)
+    renew = partial(_task_response, request, status=answer.status_code)
+    return prefer_wait.defer_response(answer, prefer_wait.Wait(task_id=task.pk, seconds=seconds, render=renew))
 
 
-def _task(request: Request, task_id: UUID) -> Task:
+def _get_visible_task(request: Request, task_id: UUID) -> Task:
     """Return a task that the caller may see; nobody learns whether there is another."""
-    tasks = permissions.visible(pictured(Task.objects.all()), caller(request))
+    tasks = permissions.filter_visible(annotate_images(Task.objects.all()), get_principal(request))
     return get_object_or_404(tasks, pk=task_id)
 
 
-class TaskList(APIView):
+class TaskListView(APIView):
     """`GET /task` and `POST /task`."""
 
     scopes = {"POST": Scope.SUBMIT}
 
     def get(self, request: Request) -> Response:
         """List tasks, the newest first; `status` and `model_id` filter."""
-        pages = TaskPages()
-        tasks = pages.paginate_queryset(self._filtered(request), request, view=self)
-        return pages.get_paginated_response(represent(request, list(tasks or [])))
+        pages = TaskPagination()
+        tasks = pages.paginate_queryset(self._filter_tasks(request), request, view=self)
+        return pages.get_paginated_response(serialize_tasks(request, list(tasks or [])))
 
     def post(self, request: Request) -> Response:
         """Queue a task; `Idempotency-Key` makes it one task however often it is sent, `Prefer: wait=N` waits for it."""
-        named = once(request, request.data)
-        serializer = SubmissionSerializer(data=request.data, context={"caller": caller(request), "meant": True})
+        named = parse_idempotency_key(request, request.data)
+        serializer = SubmissionSerializer(data=request.data, context={"caller": get_principal(request), "meant": True})
         serializer.is_valid(raise_exception=True)
-        return _queued(request, *services.submit(serializer.submission(), caller=caller(request), once=named))
+        return _queued_response(
+            request, *services.submit_task(serializer.build_submission(), caller=get_principal(request), once=named)
+        )
 
-    def _filtered(self, request: Request) -> QuerySet[Task]:
-        tasks = permissions.visible(pictured(Task.objects.all()), caller(request))
+    def _filter_tasks(self, request: Request) -> QuerySet[Task]:
+        tasks = permissions.filter_visible(annotate_images(Task.objects.all()), get_principal(request))
         if (status := request.query_params.get("status")) is not None:
             if status not in Status.values:
                 raise ValidationError({"status": [f"Must be one of {', '.join(Status.values)}."]})
@@ -117,62 +119,64 @@ class TaskList(APIView):
         if (model_id := request.query_params.get("model_id")) is not None:
             if "\0" in model_id:
                 raise ValidationError({"model_id": ["Must not contain NUL characters."]})
-            tasks = tasks.filter(model_id__in={model_id, *_resolved(model_id)})
+            tasks = tasks.filter(model_id__in={model_id, *_resolve_model_ids(model_id)})
         return tasks
 
 
-def _resolved(name: str) -> list[str]:
+def _resolve_model_ids(name: str) -> list[str]:
     try:
-        return [resolve.resolve(name).model_id]
-    except errors.ModelNotAllowed:
+        return [resolve.resolve_model(name).model_id]
+    except errors.ModelNotAllowedError:
         return []  # a model that is no longer allowed may still have tasks
 
 
-class TaskDetail(APIView):
+class TaskDetailView(APIView):
     """`GET /task/{id}`."""
 
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return a task, with live progress while it runs."""
-        return _answer(request, _task(request, task_id))
+        return _task_response(request, _get_visible_task(request, task_id))
 
 
-class TaskCancel(APIView):
+class TaskCancelView(APIView):
     """`POST /task/{id}/cancel`."""
 
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request, task_id: UUID) -> Response:
         """Cancel a task; one that has ended stays as it is."""
-        get_object_or_404(permissions.cancelable(Task.objects.only("pk"), caller(request)), pk=task_id)
-        services.cancel(task_id)
-        return _answer(request, get_object_or_404(pictured(Task.objects.all()), pk=task_id))
+        get_object_or_404(permissions.filter_cancelable(Task.objects.only("pk"), get_principal(request)), pk=task_id)
+        services.cancel_task(task_id)
+        return _task_response(request, get_object_or_404(annotate_images(Task.objects.all()), pk=task_id))
 
 
-class TaskReproduce(APIView):
+class TaskReproduceView(APIView):
     """`POST /task/{id}/reproduce`."""
 
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request, task_id: UUID) -> Response:
         """Queue a task that succeeded once more, to compare the pictures; with the headers of `POST /task`."""
-        named = once(request, {"reproduces": str(task_id)})
-        task = get_object_or_404(permissions.repeatable(Task.objects.all(), caller(request)), pk=task_id)
-        return _queued(request, *services.reproduce(task, caller=caller(request), once=named))
+        named = parse_idempotency_key(request, {"reproduces": str(task_id)})
+        task = get_object_or_404(permissions.filter_repeatable(Task.objects.all(), get_principal(request)), pk=task_id)
+        return _queued_response(request, *services.reproduce_task(task, caller=get_principal(request), once=named))
 
 
-class TaskImages(APIView):
+class TaskImagesView(APIView):
     """`GET /task/{id}/images`."""
 
     def get(self, request: Request, task_id: UUID) -> Response:
         """List a task's pictures."""
-        return Response(represent(request, [_task(request, task_id)])[0]["images"])
+        return Response(serialize_tasks(request, [_get_visible_task(request, task_id)])[0]["images"])
 
 
-class TaskLinks(APIView):
+class TaskLinksView(APIView):
     """`GET /task/{id}/links`."""
 
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return addresses that need no key for a while: for an EventSource, an `<img>` or whoever is to see it."""
-        task = _task(request, task_id)
-        images = [signed_urls.address(request, "task-image", task.pk, image["index"]) for image in pictures(task)]
-        return Response({"events": signed_urls.address(request, "task-events", task.pk), "images": images})
+        task = _get_visible_task(request, task_id)
+        images = [
+            signed_urls.build_signed_url(request, "task-image", task.pk, image["index"]) for image in get_images(task)
+        ]
+        return Response({"events": signed_urls.build_signed_url(request, "task-events", task.pk), "images": images})

@@ -1,30 +1,45 @@
 """Frozen, keyword-only dataclasses that more than one package needs."""
 
-from tasks_app.contracts.claims import NOTHING_HELD, Beat, Claim, Held, Success
-from tasks_app.contracts.events import Event, Standing, Trail
-from tasks_app.contracts.images import PictureVerdict, Recipe, Recovered, Reproduction, StoredImage, Verdict
-from tasks_app.contracts.submissions import Answer, Caller, Letter, Limits, Once, Submission, Webhook
+from tasks_app.contracts.claims import NO_MODELS, Claim, HeartbeatResult, Success, WorkerCapacity
+from tasks_app.contracts.events import Event, QueuePosition, StreamSlice
+from tasks_app.contracts.images import (
+    GenerationMetadata,
+    ImageComparison,
+    ParsedMetadata,
+    Reproduction,
+    StoredImage,
+    Verdict,
+)
+from tasks_app.contracts.submissions import (
+    DeliveryResult,
+    IdempotentRequest,
+    Limits,
+    Principal,
+    Submission,
+    Webhook,
+    WebhookRequest,
+)
 
 __all__ = [
-    "NOTHING_HELD",
-    "Answer",
-    "Beat",
-    "Caller",
+    "NO_MODELS",
     "Claim",
+    "DeliveryResult",
     "Event",
-    "Held",
-    "Letter",
+    "GenerationMetadata",
+    "HeartbeatResult",
+    "IdempotentRequest",
+    "ImageComparison",
     "Limits",
-    "Once",
-    "PictureVerdict",
-    "Recipe",
-    "Recovered",
+    "ParsedMetadata",
+    "Principal",
+    "QueuePosition",
     "Reproduction",
-    "Standing",
     "StoredImage",
+    "StreamSlice",
     "Submission",
     "Success",
-    "Trail",
     "Verdict",
     "Webhook",
+    "WebhookRequest",
+    "WorkerCapacity",
 ]

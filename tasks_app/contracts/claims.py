@@ -11,18 +11,18 @@ from tasks_app.engine.types import WarmModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class WorkerCapacity:
     """What a worker holds when it claims, and for how many seconds it has held just that.
 
     `fits` is by model how many pictures the worker makes in one call, where it learned that more are too many.
     """
 
     models: frozenset[WarmModel] = frozenset()
-    seconds: float = 0.0
-    fits: Mapping[str, int] = field(default_factory=dict)
+    unchanged_seconds: float = 0.0
+    max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-NOTHING_HELD = Held()
+NO_MODELS = WorkerCapacity()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Success:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beat:
+class HeartbeatResult:
     """What a heartbeat learned about its task."""
 
     cancel_requested: bool

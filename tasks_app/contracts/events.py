@@ -9,11 +9,11 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class QueuePosition:
     """Where a queued task stands: its place in line, from 1, and whether the queue or its model is paused."""
 
-    place: int
-    paused: bool
+    position: int
+    is_paused: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trail:
+class StreamSlice:
     """What Redis has of a task at one moment: the newest event, those since the one asked for, the latest preview."""
 
     newest: Event | None = None

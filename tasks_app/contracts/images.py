@@ -10,7 +10,7 @@ Verdict = Literal["identical", "near", "different", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class GenerationMetadata:
     """What a run's pictures were made of, as their files tell it; `params` are those that a `POST /task` takes."""
 
     task_type: str
@@ -21,7 +21,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovered:
+class ParsedMetadata:
     """What a picture's file tells of how it was made; `ignored` has no counterpart here."""
 
     source: Literal["diffusers-handler", "a1111"]
@@ -46,7 +46,7 @@ class StoredImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureVerdict:
+class ImageComparison:
     """How a picture that was made again compares with the first one: by its pixels, and by its file's bytes.
 
     `psnr` is in decibels; None where the pixels are equal, or can't be compared.
@@ -63,5 +63,5 @@ class Reproduction:
     """How a task that was run again compares: the worst verdict, and what of its provenance was and is otherwise."""
 
     verdict: Verdict
-    images: tuple[PictureVerdict, ...]
+    images: tuple[ImageComparison, ...]
     differs: Mapping[str, tuple[str | None, str | None]]

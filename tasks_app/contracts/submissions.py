@@ -33,14 +33,14 @@ class Submission:
     seed: int
     priority: int
     batch_key: str = ""
-    sent: frozenset[str] = frozenset()
+    explicit_params: frozenset[str] = frozenset()
     uploads: tuple[UUID, ...] = ()
     webhook: Webhook | None = None
     reproduces: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letter:
+class WebhookRequest:
     """What a webhook's receiver is sent."""
 
     content: bytes
@@ -48,7 +48,7 @@ class Letter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class DeliveryResult:
     """What came of a delivery: the status, if there was one, and what went wrong in words, if something did."""
 
     status: int | None = None
@@ -56,7 +56,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Once:
+class IdempotentRequest:
     """A client's name for one request, and what tells its body from another's."""
 
     name: str
@@ -73,7 +73,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caller:
+class Principal:
     """Who asks: a key, or somebody without one, and what they may."""
 
     scopes: frozenset[str]

@@ -8,7 +8,7 @@ from typing import Protocol
 from tasks_app.engine.types import EngineState, GenerationRequest, GenerationResult, LoadOptions, Progress, WarmModel
 
 
-class Report(Protocol):
+class ProgressCallback(Protocol):
     """Called by a handler at every step.
 
     Raises:
@@ -22,7 +22,7 @@ class Report(Protocol):
 class Handler(Protocol):
     """A provider's engine. All but `held` and `state` is called from one thread at a time."""
 
-    def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
+    def run(self, requests: Sequence[GenerationRequest], report: ProgressCallback) -> list[GenerationResult]:
         """Generate the pictures of some requests in one call, which differ in prompt, negative prompt and seed only.
 
         Raises:
@@ -30,28 +30,28 @@ class Handler(Protocol):
             RunStopped: passed on from `report`.
         """
 
-    def pull(self, model_id: str, revision: str, report: Report) -> str:
+    def download_model(self, model_id: str, revision: str, report: ProgressCallback) -> str:
         """Fetch a model's files ahead of time and return the revision.
 
         Raises:
             ModelUnavailable: they can't be had.
         """
 
-    def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
+    def preload_model(self, model_id: str, revision: str, options: LoadOptions) -> None:
         """Load a model ahead of the first task that wants it.
 
         Raises:
             TaskError: with the reason why it can't be loaded.
         """
 
-    def unload(self, model_id: str) -> None:
+    def unload_model(self, model_id: str) -> None:
         """Give up the memory that a model takes."""
 
-    def unload_idle(self, seconds: float) -> None:
+    def unload_idle_models(self, seconds: float) -> None:
         """Give up the memory of models that nobody has used for so long."""
 
-    def held(self) -> tuple[WarmModel, ...]:
+    def get_warm_models(self) -> tuple[WarmModel, ...]:
         """Say which models are loaded, without asking the device; may be called at any time from any thread."""
 
-    def state(self) -> EngineState:
+    def get_state(self) -> EngineState:
         """Say what the engine runs on and holds; may be called at any time from any thread."""

@@ -40,7 +40,7 @@ class LoadOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraUse:
+class RequestedLora:
     """A LoRA by its name, and how much of it is added to the model's weights; 1 is what it was trained for."""
 
     id: str
@@ -73,15 +73,15 @@ class GenerationRequest:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
-    loras: tuple[LoraUse, ...] = ()
+    loras: tuple[RequestedLora, ...] = ()
     embeddings: tuple[str, ...] = ()
-    sent: frozenset[str] = frozenset()
+    explicit_params: frozenset[str] = frozenset()
     options: LoadOptions = LoadOptions()
 
     @property
     def total_steps(self) -> int:
         """How many steps the run is expected to take."""
-        return steps_taken(self.steps, self.strength)
+        return count_run_steps(self.steps, self.strength)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class WarmModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelUse:
+class ModelUsage:
     """How often a process loaded a model, and how often it found it loaded."""
 
     model_id: str
@@ -152,11 +152,11 @@ class EngineState:
     memory_used: int
     memory_total: int
     warm: tuple[WarmModel, ...]
-    uses: tuple[ModelUse, ...] = ()
+    uses: tuple[ModelUsage, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uploaded:
+class UploadInfo:
     """A picture that a client sent. Sizes are in pixels, the sum is that of the PNG that is kept."""
 
     id: UUID
@@ -165,11 +165,11 @@ class Uploaded:
     height: int
 
 
-def steps_taken(steps: int, strength: float | None) -> int:
+def count_run_steps(steps: int, strength: float | None) -> int:
     """Return how many of a run's steps are taken: all, or the last ones when it begins with a picture."""
     return steps if strength is None else int(steps * strength)
 
 
-def percent(step: int, total_steps: int) -> int:
+def percent_done(step: int, total_steps: int) -> int:
     """Return the share of steps done, 0…100."""
     return 100 * step // total_steps if total_steps else 0

@@ -19,8 +19,8 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tasks_app.contracts import Event, Trail
-from tasks_app.engine.types import percent
+from tasks_app.contracts import Event, StreamSlice
+from tasks_app.engine.types import percent_done
 from tasks_app.models import Phase, Status, Task
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ MAX_EVENTS = 2000
 # A preview is worth something only while its task runs.
 PREVIEW_TTL_SECONDS = 600
 # While Redis doesn't answer, every call would wait for its timeout: leave it alone for so long.
-SILENCE_SECONDS = 3.0
+BREAKER_OPEN_SECONDS = 3.0
 
 # Previews are not appended: they would fill Redis, and only the latest counts.
-_PUBLISH = """
+_PUBLISH_SCRIPT = """
 local channel, event, ttl, most, preview_ttl = unpack(ARGV, 1, 5)
 for nth = 0, #KEYS / 3 - 1 do
     local stream, latest, preview = unpack(KEYS, 3 * nth + 1, 3 * nth + 3)
@@ -49,7 +49,7 @@ for nth = 0, #KEYS / 3 - 1 do
     redis.call('PUBLISH', channel, table.concat({id, entry, event, data}, '\\n'))
 end
 """
-_PHASES = ["", *Phase.values]
+_PHASE_ORDER = ["", *Phase.values]
 
 client = redis.Redis(
     connection_pool=redis.BlockingConnectionPool.from_url(
@@ -61,8 +61,8 @@ client = redis.Redis(
         retry=Retry(NoBackoff(), 0),
     )
 )
-_publish = client.register_script(_PUBLISH)
-_silent_until = 0.0
+_publish_script = client.register_script(_PUBLISH_SCRIPT)
+_breaker_open_until = 0.0
 
 
 def progress_key(task_id: UUID) -> str:
@@ -80,77 +80,77 @@ def preview_key(task_id: UUID) -> str:
     return f"task:{task_id}:preview"
 
 
-def answers() -> bool:
+def is_redis_available() -> bool:
     """Return whether Redis is to be asked; False for a while after it did not answer."""
-    return time.monotonic() >= _silent_until
+    return time.monotonic() >= _breaker_open_until
 
 
-def leave_alone(error: Exception) -> None:
+def trip_breaker(error: Exception) -> None:
     """Ask Redis nothing for a while: each question would cost its timeout, and whoever waits holds other things."""
-    global _silent_until
-    _silent_until = time.monotonic() + SILENCE_SECONDS
-    logger.warning("Redis is left alone for %s s: %s", SILENCE_SECONDS, type(error).__name__)
+    global _breaker_open_until
+    _breaker_open_until = time.monotonic() + BREAKER_OPEN_SECONDS
+    logger.warning("Redis is left alone for %s s: %s", BREAKER_OPEN_SECONDS, type(error).__name__)
 
 
-def publish(task_id: UUID, event: str, data: dict[str, Any]) -> None:
+def publish_event(task_id: UUID, event: str, data: dict[str, Any]) -> None:
     """Tell everybody who watches, and keep it: in the task's stream, as its latest progress or as its latest preview.
 
     Redis being away costs the event and nothing else.
     """
-    publish_all(event, {task_id: data})
+    publish_events(event, {task_id: data})
 
 
-def publish_all(event: str, data: Mapping[UUID, dict[str, Any]]) -> None:
+def publish_events(event: str, data: Mapping[UUID, dict[str, Any]]) -> None:
     """Tell of several tasks at once, in one call to Redis; see `publish`."""
-    if not answers() or not data:
+    if not is_redis_available() or not data:
         return
     keys = [key for task_id in data for key in (events_key(task_id), progress_key(task_id), preview_key(task_id))]
     told = [text for task_id, each in data.items() for text in (str(task_id), json.dumps(each))]
     kept: list[str | int] = [settings.PROGRESS_TTL_SECONDS, MAX_EVENTS, PREVIEW_TTL_SECONDS]
     try:
-        _publish(keys=keys, args=[CHANNEL, event, *kept, *told])
+        _publish_script(keys=keys, args=[CHANNEL, event, *kept, *told])
     except redis.RedisError as error:
-        leave_alone(error)
+        trip_breaker(error)
 
 
-def parse(message: bytes) -> Event:
+def parse_message(message: bytes) -> Event:
     """Return what was published on CHANNEL."""
     task_id, entry, name, data = message.decode().split("\n", 3)
     return Event(task_id=UUID(task_id), entry=entry, name=name, data=json.loads(data))
 
 
-def ahead(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
+def get_live_progress(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
     """Return the progress of those running tasks that Redis knows more of than their rows say.
 
     It is that of the row's own attempt and not behind the row; empty while Redis is away.
     """
     running = {task.pk: task for task in tasks if task.status == Status.RUNNING}
-    return {task_id: live for task_id, live in _latest(list(running)).items() if _is_ahead(live, running[task_id])}
+    return {task_id: live for task_id, live in _read_latest(list(running)).items() if _is_ahead(live, running[task_id])}
 
 
-def recorded(task: Task) -> dict[str, Any]:
+def progress_from_row(task: Task) -> dict[str, Any]:
     """Return the progress that a task's row has, in the shape that the live one is published in."""
     return {
         "attempt": task.attempt,
         "phase": task.phase,
         "step": task.step,
         "total_steps": task.total_steps,
-        "percent": percent(task.step, task.total_steps),
+        "percent": percent_done(task.step, task.total_steps),
         "eta_seconds": None,
     }
 
 
-def place(progress: Mapping[str, Any]) -> tuple[int, int]:
+def get_progress_rank(progress: Mapping[str, Any]) -> tuple[int, int]:
     """Return how far a progress is within its attempt; the greater, the further."""
-    return _PHASES.index(progress["phase"]), progress["step"]
+    return _PHASE_ORDER.index(progress["phase"]), progress["step"]
 
 
-def trails(task_ids: Sequence[UUID], *, after: str = "", inclusive: bool = False) -> dict[UUID, Trail]:
+def read_streams(task_ids: Sequence[UUID], *, after: str = "", inclusive: bool = False) -> dict[UUID, StreamSlice]:
     """Return what Redis has of the tasks, with the events after the entry that is named; empty while it is away.
 
     Of many events the newest are returned: each tells the whole state.
     """
-    if not answers():
+    if not is_redis_available():
         return {}
     since = after if inclusive else f"({after}"
     with client.pipeline(transaction=True) as asked:
@@ -163,31 +163,31 @@ def trails(task_ids: Sequence[UUID], *, after: str = "", inclusive: bool = False
         try:
             answered = asked.execute()
         except redis.RedisError as error:
-            leave_alone(error)
+            trip_breaker(error)
             return {}
     each = len(answered) // len(task_ids)
-    return {task_id: _trail(task_id, *answered[each * n : each * (n + 1)]) for n, task_id in enumerate(task_ids)}
+    return {task_id: _parse_stream(task_id, *answered[each * n : each * (n + 1)]) for n, task_id in enumerate(task_ids)}
 
 
-def _trail(task_id: UUID, newest: list[Any], preview: bytes | None, since: Sequence[Any] = ()) -> Trail:
+def _parse_stream(task_id: UUID, newest: list[Any], preview: bytes | None, since: Sequence[Any] = ()) -> StreamSlice:
     events = [
         Event(task_id=task_id, entry=entry.decode(), name=fields[b"event"].decode(), data=json.loads(fields[b"data"]))
         for entry, fields in [*newest, *since]
     ]
-    return Trail(
+    return StreamSlice(
         newest=events[0] if newest else None,
         since=tuple(reversed(events[len(newest) :])),
         preview=Event(task_id=task_id, name="preview", data=json.loads(preview)) if preview else None,
     )
 
 
-def _latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
-    if not ids or not answers():
+def _read_latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    if not ids or not is_redis_available():
         return {}
     try:
         values = client.mget([progress_key(task_id) for task_id in ids])
     except redis.RedisError as error:
-        leave_alone(error)
+        trip_breaker(error)
         return {}
     return {task_id: json.loads(value) for task_id, value in zip(ids, values, strict=True) if value}
 
@@ -195,4 +195,4 @@ def _latest(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
 def _is_ahead(live: dict[str, Any], task: Task) -> bool:
     if live["attempt"] != task.attempt:
         return False
-    return place(live) >= place(recorded(task))
+    return get_progress_rank(live) >= get_progress_rank(progress_from_row(task))

@@ -22,78 +22,78 @@ from tasks_app.models import TERMINAL, Status, Task
 
 logger = logging.getLogger(__name__)
 
-KEY = "metrics:ended"
+COUNTERS_KEY = "metrics:ended"
 # Upper bounds in seconds, for the waits and for the runs; what is above the last one counts in a bucket of its own.
-BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+HISTOGRAM_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 # What a count is made of, in the order that `_increments` takes it in; by the ORM it took four times as long.
-_ENDED = f"""
+_SELECT_ENDED = f"""
 SELECT status, model_id, error_code, created_at, started_at, finished_at FROM {Task._meta.db_table} WHERE id = %s
 """
 
 # One command for all of a run's counts, of which every one would have to be packed and parsed.
-_increase = progress.client.register_script("""
+_increment_script = progress.client.register_script("""
 for at = 1, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[1], ARGV[at], ARGV[at + 1]) end
 """)
 
-Counts = dict[tuple[str, ...], float]
+Counters = dict[tuple[str, ...], float]
 _Increment = tuple[tuple[str, ...], float]
 
 
-def tell(task_id: UUID, status: Status, **more: int) -> None:
+def publish_status(task_id: UUID, status: Status, **more: int) -> None:
     """Tell watchers where a task stands, or went; one that has ended is counted."""
-    progress.publish(task_id, "status", {"status": status, **more})
-    if status in TERMINAL and progress.answers():
-        _count(task_id)
+    progress.publish_event(task_id, "status", {"status": status, **more})
+    if status in TERMINAL and progress.is_redis_available():
+        _count_task(task_id)
 
 
-def tell_starts(attempts: Mapping[UUID, int]) -> None:
+def publish_running(attempts: Mapping[UUID, int]) -> None:
     """Tell watchers of tasks, by id, that these attempts of theirs run."""
     told = {task_id: {"status": Status.RUNNING, "attempt": attempt} for task_id, attempt in attempts.items()}
-    progress.publish_all("status", told)
+    progress.publish_events("status", told)
 
 
-def tell_successes(finished_at: Mapping[Task, datetime]) -> None:
+def publish_succeeded(finished_at: Mapping[Task, datetime]) -> None:
     """Tell watchers of runs that made their pictures, and count them: of claimed rows, so that nothing is read."""
     told = {task.pk: {"status": Status.SUCCEEDED, "attempt": task.attempt} for task in finished_at}
-    progress.publish_all("status", told)
-    if told and progress.answers():
+    progress.publish_events("status", told)
+    if told and progress.is_redis_available():
         runs = (
-            _increments(Status.SUCCEEDED, task.model_id, "", task.created_at, task.started_at, moment)
+            _build_increments(Status.SUCCEEDED, task.model_id, "", task.created_at, task.started_at, moment)
             for task, moment in finished_at.items()
         )
-        _add(chain.from_iterable(runs))
+        _add_increments(chain.from_iterable(runs))
 
 
-def counts() -> Counts | None:
+def read_counters() -> Counters | None:
     """Return all counts by name and labels; None while Redis is away.
 
     The names: `ended` (status, model), `failures` (code, model), and of tasks that succeeded `wait` and `run` (model,
     index of the bucket), `wait_sum` and `run_sum` (model).
     """
-    if not progress.answers():
+    if not progress.is_redis_available():
         return None
     try:
-        found = progress.client.hgetall(KEY)
+        found = progress.client.hgetall(COUNTERS_KEY)
     except RedisError as error:
-        progress.leave_alone(error)
+        progress.trip_breaker(error)
         return None
     return {tuple(json.loads(field)): float(value) for field, value in found.items()}
 
 
-def _count(task_id: UUID) -> None:
+def _count_task(task_id: UUID) -> None:
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_ENDED, [task_id])
+            cursor.execute(_SELECT_ENDED, [task_id])
             row = cursor.fetchone()
     except (OperationalError, InterfaceError) as error:
         logger.warning("Task %s: its end is not counted: %s", task_id, type(error).__name__)
         connection.close()
         return
     if row is not None:
-        _add(_increments(*row))
+        _add_increments(_build_increments(*row))
 
 
-def _increments(
+def _build_increments(
     status: str, model_id: str, code: str, created_at: datetime, started_at: datetime | None, finished_at: datetime
 ) -> Iterator[_Increment]:
     yield ("ended", status, model_id), 1
@@ -102,13 +102,13 @@ def _increments(
     if status == Status.SUCCEEDED and started_at:
         for name, span in (("wait", started_at - created_at), ("run", finished_at - started_at)):
             seconds = span.total_seconds()
-            yield (name, model_id, str(bisect_left(BUCKETS, seconds))), 1
+            yield (name, model_id, str(bisect_left(HISTOGRAM_BUCKETS, seconds))), 1
             yield (f"{name}_sum", model_id), seconds
 
 
-def _add(increments: Iterable[_Increment]) -> None:
+def _add_increments(increments: Iterable[_Increment]) -> None:
     added = [each for labels, value in increments for each in (json.dumps(labels), value)]
     try:
-        _increase(keys=[KEY], args=added)
+        _increment_script(keys=[COUNTERS_KEY], args=added)
     except RedisError as error:
-        progress.leave_alone(error)
+        progress.trip_breaker(error)

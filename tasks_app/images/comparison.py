@@ -7,40 +7,40 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageChops, ImageStat
 
-from tasks_app.contracts import PictureVerdict, Recipe, Reproduction, StoredImage, Verdict
-from tasks_app.errors import StorageFailed, UnreadablePicture
+from tasks_app.contracts import GenerationMetadata, ImageComparison, Reproduction, StoredImage, Verdict
+from tasks_app.errors import InvalidImageError, StorageError
 from tasks_app.images import storage
 from tasks_app.models import Task, TaskImage
 
 # At and above so many decibels two pictures differ by no more than rounding, as in a batch and alone.
-NEAR_DB = 40.0
-_WORST_LAST: tuple[Verdict, ...] = ("identical", "near", "unknown", "different")
+NEAR_PSNR_DB = 40.0
+_VERDICT_ORDER: tuple[Verdict, ...] = ("identical", "near", "unknown", "different")
 
 
-def compare(task: Task, images: Sequence[StoredImage], recipe: Recipe) -> Reproduction | None:
+def compare_with_original(task: Task, images: Sequence[StoredImage], recipe: GenerationMetadata) -> Reproduction | None:
     """Compare what a task made with the task that it reproduces; None where it reproduces none, or a deleted one."""
     if task.reproduces_id is None:
         return None
     first = Task.objects.filter(pk=task.reproduces_id).prefetch_related("images").first()
     if first is None:
         return None
-    compared = tuple(_compared(*pair) for pair in zip(first.images.all(), images, strict=False))
+    compared = tuple(_compare_image(*pair) for pair in zip(first.images.all(), images, strict=False))
     return Reproduction(
-        verdict=max((picture.verdict for picture in compared), key=_WORST_LAST.index),
+        verdict=max((picture.verdict for picture in compared), key=_VERDICT_ORDER.index),
         images=compared,
-        differs=differences(
+        differs=find_differences(
             {**first.provenance, "revision": first.revision}, {**recipe.provenance, "revision": recipe.revision}
         ),
     )
 
 
-def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+def find_differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
     """Return what is otherwise by name, as it was and as it is; None where that is not known."""
     names = sorted(then.keys() | now.keys())
     return {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
 
 
-def psnr(one: Image.Image, other: Image.Image) -> float:
+def compute_psnr(one: Image.Image, other: Image.Image) -> float:
     """Return the peak signal-to-noise ratio of two RGB pictures of one size in decibels; infinity for equal ones.
 
     10 log₁₀(255² / MSE), with the mean over pixels and channels: Huynh-Thu & Ghanbari, Electronics Letters 44 (2008).
@@ -50,26 +50,26 @@ def psnr(one: Image.Image, other: Image.Image) -> float:
     return 10 * math.log10(255**2 / mean) if mean else math.inf
 
 
-def judge(one: Image.Image, other: Image.Image) -> tuple[Verdict, float | None]:
+def compare_images(one: Image.Image, other: Image.Image) -> tuple[Verdict, float | None]:
     """Return what to call two RGB pictures, and their PSNR in decibels unless they are equal or of different sizes."""
     if one.size != other.size:
         return "different", None
-    decibels = psnr(one, other)
+    decibels = compute_psnr(one, other)
     if math.isinf(decibels):
         return "identical", None
-    return "near" if decibels >= NEAR_DB else "different", round(decibels, 2)
+    return "near" if decibels >= NEAR_PSNR_DB else "different", round(decibels, 2)
 
 
-def _compared(first: TaskImage, again: StoredImage) -> PictureVerdict:
+def _compare_image(first: TaskImage, again: StoredImage) -> ImageComparison:
     same_file = first.sha256 == again.sha256
-    verdict, decibels = ("identical", None) if same_file else _by_pixels(str(first.file.name), again.name)
-    return PictureVerdict(index=again.index, verdict=verdict, psnr=decibels, same_file=same_file)
+    verdict, decibels = ("identical", None) if same_file else _compare_pixels(str(first.file.name), again.name)
+    return ImageComparison(index=again.index, verdict=verdict, psnr=decibels, same_file=same_file)
 
 
-def _by_pixels(first: str, again: str) -> tuple[Verdict, float | None]:
+def _compare_pixels(first: str, again: str) -> tuple[Verdict, float | None]:
     # Both as their files have them: what a lossy format loses, it loses twice alike.
     try:
-        return judge(storage.pixels(first), storage.pixels(again))
-    except (FileNotFoundError, StorageFailed, UnreadablePicture):
+        return compare_images(storage.read_image(first), storage.read_image(again))
+    except (FileNotFoundError, StorageError, InvalidImageError):
         # It was purged. Hashes of files tell no more: these say what they were made with, too.
         return "unknown", None

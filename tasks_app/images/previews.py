@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-QUALITY = 80
+WEBP_QUALITY = 80
 
 
-def encode(image: Image) -> dict[str, Any]:
+def encode_preview(image: Image) -> dict[str, Any]:
     """Return the picture's size in pixels and its bytes as a data URL."""
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=QUALITY)
+    image.save(buffer, format="WEBP", quality=WEBP_QUALITY)
     content = base64.b64encode(buffer.getvalue()).decode()
     return {"width": image.width, "height": image.height, "src": f"data:image/webp;base64,{content}"}

@@ -23,11 +23,11 @@ from storages.backends.s3 import S3Storage
 mimetypes.add_type("image/webp", ".webp")
 
 # A server that is silent costs a call twice the sum: a web server's thread or a worker's lease can bear that.
-CONNECT_SECONDS = 2
-READ_SECONDS = 5
-ATTEMPTS = 2
+CONNECT_TIMEOUT_SECONDS = 2
+READ_TIMEOUT_SECONDS = 5
+REQUEST_ATTEMPTS = 2
 # Pictures go in one piece, in the thread that asks.
-_ONE_PIECE = TransferConfig(use_threads=False, multipart_threshold=2**30)
+_SINGLE_PART = TransferConfig(use_threads=False, multipart_threshold=2**30)
 
 
 class BucketStorage(S3Storage):  # type: ignore[misc]  # it has no types
@@ -37,16 +37,16 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # it has no types
 
     def __init__(self, **options: Any) -> None:
         config = Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
             signature_version="s3v4",
             s3={"addressing_style": "path" if options.get("endpoint_url") else "auto"},
             # Servers other than Amazon's don't all know the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        super().__init__(client_config=config, transfer_config=_ONE_PIECE, **options)
+        super().__init__(client_config=config, transfer_config=_SINGLE_PART, **options)
 
     @cached_property
     def connection(self) -> Any:
@@ -56,35 +56,35 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # it has no types
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file."""
-        with _os_errors():
+        with _translate_bucket_errors():
             found: bool = super().exists(name)
             return found
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is gone already is no error."""
-        with _os_errors():
+        with _translate_bucket_errors():
             super().delete(name)
 
     def url(self, name: str, *arguments: Any, **options: Any) -> str:
         """Return a signed URL of limited life; whether the file is there is not looked at."""
-        with _os_errors():
+        with _translate_bucket_errors():
             signed: str = super().url(name, *arguments, **options)
             return signed
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Read it by one request; django-storages' own way takes two."""
-        with _os_errors():
+        with _translate_bucket_errors():
             body = self.bucket.Object(self._normalize_name(name)).get()["Body"]
             return File(io.BytesIO(body.read()), name)
 
     def _save(self, name: str, content: File[bytes]) -> str:
-        with _os_errors():
+        with _translate_bucket_errors():
             saved: str = super()._save(name, content)
             return saved
 
 
 @contextmanager
-def _os_errors() -> Iterator[None]:
+def _translate_bucket_errors() -> Iterator[None]:
     try:
         yield
     except ClientError as error:

@@ -18,15 +18,15 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 from PIL import Image
 
-from tasks_app.contracts import Claim, Recipe, StoredImage
+from tasks_app.contracts import Claim, GenerationMetadata, StoredImage
 from tasks_app.engine.types import GeneratedImage, OutputFormat
-from tasks_app.errors import StorageFailed, UnreadablePicture
+from tasks_app.errors import InvalidImageError, StorageError
 from tasks_app.images import decoding, metadata
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES: Mapping[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-THUMBNAIL = 256
+FILE_SUFFIXES: Mapping[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+MAX_THUMBNAIL_SIDE = 256
 
 
 class DurableStorage(FileSystemStorage):
@@ -45,11 +45,11 @@ class DurableStorage(FileSystemStorage):
         except OSError:
             draft.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        _fsync_folder(path.parent)
         return name
 
 
-def _flush(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Make a rename in the folder outlast a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -58,8 +58,8 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def store(
-    claim: Claim, images: Sequence[GeneratedImage], recipe: Recipe, *, stored_one: Callable[[], object]
+def store_images(
+    claim: Claim, images: Sequence[GeneratedImage], recipe: GenerationMetadata, *, stored_one: Callable[[], object]
 ) -> list[StoredImage]:
     """Write a run's pictures as files that tell how they were made; calls `stored_one` after each.
 
@@ -69,15 +69,15 @@ def store(
     stored: list[StoredImage] = []
     try:
         for index, image in enumerate(images):
-            stored.append(_store(claim, index, image, recipe))
+            stored.append(_store_image(claim, index, image, recipe))
             stored_one()
     except OSError as error:
-        discard(stored)
-        raise StorageFailed("The pictures could not be stored.") from error
+        discard_images(stored)
+        raise StorageError("The pictures could not be stored.") from error
     return stored
 
 
-def write(name: str, content: bytes) -> None:
+def write_file(name: str, content: bytes) -> None:
     """Write a file under a name that no other has.
 
     Raises:
@@ -86,10 +86,10 @@ def write(name: str, content: bytes) -> None:
     try:
         default_storage.save(name, ContentFile(content))
     except OSError as error:
-        raise StorageFailed("The picture could not be stored.") from error
+        raise StorageError("The picture could not be stored.") from error
 
 
-def read(name: str) -> bytes:
+def read_file(name: str) -> bytes:
     """Return a stored file.
 
     Raises:
@@ -102,10 +102,10 @@ def read(name: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StorageFailed("The storage does not answer.") from error
+        raise StorageError("The storage does not answer.") from error
 
 
-def origin() -> str:
+def get_redirect_origin() -> str:
     """Return the origin that clients are sent to for pictures, empty when there is none but our own."""
     if not settings.S3_PRESIGNED:
         return ""
@@ -113,20 +113,20 @@ def origin() -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def thumbnail(content: bytes) -> bytes:
+def build_thumbnail(content: bytes) -> bytes:
     """Return a stored picture as WebP, at most THUMBNAIL pixels wide and high.
 
     Raises:
         UnreadablePicture: the file is damaged.
     """
     buffer = io.BytesIO()
-    with _readable(), Image.open(io.BytesIO(content)) as image:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
+    with _translate_decoding_errors(), Image.open(io.BytesIO(content)) as image:
+        image.thumbnail((MAX_THUMBNAIL_SIDE, MAX_THUMBNAIL_SIDE))
         image.save(buffer, format="WEBP", quality=85)
     return buffer.getvalue()
 
 
-def pixels(name: str) -> Image.Image:
+def read_image(name: str) -> Image.Image:
     """Return a stored picture, decoded, in RGB.
 
     Raises:
@@ -134,20 +134,20 @@ def pixels(name: str) -> Image.Image:
         StorageFailed: the storage does not give it.
         UnreadablePicture: the file is damaged.
     """
-    content = read(name)
-    with _readable(), Image.open(io.BytesIO(content)) as image:
+    content = read_file(name)
+    with _translate_decoding_errors(), Image.open(io.BytesIO(content)) as image:
         return image.convert("RGB")
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _translate_decoding_errors() -> Iterator[None]:
     try:
         yield
-    except decoding.DAMAGED as error:
-        raise UnreadablePicture("The picture's file is damaged.") from error
+    except decoding.DECODING_ERRORS as error:
+        raise InvalidImageError("The picture's file is damaged.") from error
 
 
-def remove(names: Iterable[str]) -> None:
+def delete_files(names: Iterable[str]) -> None:
     """Remove the files of a task that is to be forgotten; one that is gone already is no error.
 
     Raises:
@@ -157,10 +157,10 @@ def remove(names: Iterable[str]) -> None:
         for name in names:
             default_storage.delete(name)
     except OSError as error:
-        raise StorageFailed("A picture's file could not be removed.") from error
+        raise StorageError("A picture's file could not be removed.") from error
 
 
-def probe() -> None:
+def check_writable() -> None:
     """Write and remove a small file, to see whether pictures could be stored.
 
     Raises:
@@ -169,22 +169,22 @@ def probe() -> None:
     try:
         default_storage.delete(default_storage.save(f"probe-{uuid4().hex}", ContentFile(b"probe")))
     except OSError as error:
-        raise StorageFailed("The storage can't be written to.") from error
+        raise StorageError("The storage can't be written to.") from error
 
 
-def discard(images: Iterable[StoredImage]) -> None:
+def discard_images(images: Iterable[StoredImage]) -> None:
     """Remove the files of a run whose result does not count; what the storage refuses stays, and no row names it."""
     try:
-        remove(image.name for image in images)
-    except StorageFailed as error:
+        delete_files(image.name for image in images)
+    except StorageError as error:
         logger.warning("Files of a run that does not count are left: %s", error)
 
 
-def _store(claim: Claim, index: int, image: GeneratedImage, recipe: Recipe) -> StoredImage:
+def _store_image(claim: Claim, index: int, image: GeneratedImage, recipe: GenerationMetadata) -> StoredImage:
     # Tasks from before there was a choice don't name it.
     output_format: OutputFormat = recipe.params.get("output_format", "png")
-    content = metadata.encode(image.image, output_format, recipe, seed=image.seed)
-    name = f"tasks/{claim.task_id}/{claim.attempt}-{index}.{SUFFIXES[output_format]}"
+    content = metadata.encode_image(image.image, output_format, recipe, seed=image.seed)
+    name = f"tasks/{claim.task_id}/{claim.attempt}-{index}.{FILE_SUFFIXES[output_format]}"
     return StoredImage(
         index=index,
         name=default_storage.save(name, ContentFile(content)),

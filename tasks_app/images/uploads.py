@@ -16,51 +16,51 @@ from django.db.models.functions import Now
 from PIL import Image
 
 from tasks_app.access import permissions
-from tasks_app.contracts import Caller
-from tasks_app.engine.types import Uploaded
-from tasks_app.errors import InvalidParams, StorageFailed, UnreadablePicture
+from tasks_app.contracts import Principal
+from tasks_app.engine.types import UploadInfo
+from tasks_app.errors import InvalidImageError, InvalidParamsError, StorageError
 from tasks_app.images import decoding, storage
 from tasks_app.models import Task, Upload
 
 logger = logging.getLogger(__name__)
 
-GONE = "The uploaded picture is gone: this server keeps uploads for a limited time. Upload it again."
-BATCH = 100
+UPLOAD_EXPIRED = "The uploaded picture is gone: this server keeps uploads for a limited time. Upload it again."
+BATCH_SIZE = 100
 
 
-def add(content: bytes, caller: Caller) -> Uploaded:
+def add_upload(content: bytes, caller: Principal) -> UploadInfo:
     """Keep a picture for the caller's tasks, as a PNG that has nothing but its pixels.
 
     Raises:
         UnreadablePicture: it is none that this server takes.
         StorageFailed: the storage refused.
     """
-    image = decoding.decode(content, max_pixels=settings.MAX_PIXELS)
+    image = decoding.decode_image(content, max_pixels=settings.MAX_PIXELS)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     kept = buffer.getvalue()
-    told = Uploaded(id=uuid4(), sha256=hashlib.sha256(kept).hexdigest(), width=image.width, height=image.height)
+    told = UploadInfo(id=uuid4(), sha256=hashlib.sha256(kept).hexdigest(), width=image.width, height=image.height)
     # The row first: a file that no row names would stay for good.
     upload = Upload.objects.create(
         id=told.id, key_id=caller.key_id, sha256=told.sha256, width=told.width, height=told.height
     )
     try:
-        storage.write(name(told.id), kept)
-    except StorageFailed:
+        storage.write_file(get_file_name(told.id), kept)
+    except StorageError:
         upload.delete()
         raise
     return told
 
 
-def find(upload_id: UUID, caller: Caller) -> Uploaded | None:
+def find_upload(upload_id: UUID, caller: Principal) -> UploadInfo | None:
     """Return an upload that the caller's tasks may begin with; nobody learns whether there is another."""
-    found = permissions.usable(Upload.objects.filter(pk=upload_id, purged_at__isnull=True), caller).first()
+    found = permissions.filter_usable(Upload.objects.filter(pk=upload_id, purged_at__isnull=True), caller).first()
     if found is None:
         return None
-    return Uploaded(id=found.id, sha256=found.sha256, width=found.width, height=found.height)
+    return UploadInfo(id=found.id, sha256=found.sha256, width=found.width, height=found.height)
 
 
-def held(upload_ids: Sequence[UUID]) -> list[Upload]:
+def lock_uploads(upload_ids: Sequence[UUID]) -> list[Upload]:
     """Return the uploads' rows; none is given up before the transaction's end, by which a task refers to them.
 
     Raises:
@@ -70,11 +70,11 @@ def held(upload_ids: Sequence[UUID]) -> list[Upload]:
     kept = Upload.objects.filter(pk__in=upload_ids, purged_at__isnull=True).order_by("pk")
     locked = list(kept.select_for_update(no_key=True))
     if len(locked) < len(set(upload_ids)):
-        raise InvalidParams(GONE)
+        raise InvalidParamsError(UPLOAD_EXPIRED)
     return locked
 
 
-def read(upload_id: UUID) -> Image.Image:
+def read_upload(upload_id: UUID) -> Image.Image:
     """Return an upload's picture, RGB.
 
     Raises:
@@ -82,35 +82,37 @@ def read(upload_id: UUID) -> Image.Image:
         StorageFailed: the storage does not give it.
     """
     try:
-        return storage.pixels(name(upload_id))
-    except (FileNotFoundError, UnreadablePicture):
-        raise InvalidParams(GONE) from None
+        return storage.read_image(get_file_name(upload_id))
+    except (FileNotFoundError, InvalidImageError):
+        raise InvalidParamsError(UPLOAD_EXPIRED) from None
 
 
-def purge() -> int:
+def purge_uploads() -> int:
     """Remove the uploads older than UPLOAD_HOURS that no task refers to but purged ones; return how many."""
-    while _give_up():
+    while _mark_expired():
         continue
-    return sum(_is_removed(upload) for upload in Upload.objects.filter(purged_at__isnull=False).order_by("purged_at"))
+    return sum(
+        _delete_upload(upload) for upload in Upload.objects.filter(purged_at__isnull=False).order_by("purged_at")
+    )
 
 
-def _give_up() -> int:
+def _mark_expired() -> int:
     with transaction.atomic():
         # Locked first and looked at again then: a task that came to refer to one meanwhile is seen by the second look.
-        locked = _due().select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH]
-        return _due().filter(pk__in=list(locked)).update(purged_at=Now())
+        locked = _filter_expired().select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH_SIZE]
+        return _filter_expired().filter(pk__in=list(locked)).update(purged_at=Now())
 
 
-def _due() -> QuerySet[Upload]:
+def _filter_expired() -> QuerySet[Upload]:
     referring = Task.uploads.through.objects.filter(upload=OuterRef("pk"), task__purged_at__isnull=True)
     old = Upload.objects.filter(created_at__lt=Now() - timedelta(hours=settings.UPLOAD_HOURS))
     return old.filter(~Exists(referring), purged_at__isnull=True)
 
 
-def _is_removed(upload: Upload) -> bool:
+def _delete_upload(upload: Upload) -> bool:
     try:
-        storage.remove([name(upload.pk)])
-    except StorageFailed as error:
+        storage.delete_files([get_file_name(upload.pk)])
+    except StorageError as error:
         logger.warning("Upload %s: not removed, tried again later: %s", upload.pk, error)
         return False
     upload.delete()
@@ -118,6 +120,6 @@ def _is_removed(upload: Upload) -> bool:
     return True
 
 
-def name(upload_id: UUID) -> str:
+def get_file_name(upload_id: UUID) -> str:
     """Return what the file of an upload is called in the storage."""
     return f"inputs/{upload_id}.png"

@@ -16,28 +16,28 @@ import httpx2
 from django.core.management.base import CommandError
 from tqdm import tqdm
 
-from tasks_app.engine.types import percent
+from tasks_app.engine.types import percent_done
 from tasks_app.task_types.registry import TEXT_TO_IMAGE
 
-PAUSE_SECONDS = 1.0
+POLL_SECONDS = 1.0
 # So long a server may be away, as while it is restarted, before following a task is given up.
-PATIENCE_SECONDS = 60.0
+UNREACHABLE_TIMEOUT_SECONDS = 60.0
 # No stream is silent for longer than its heartbeat.
 STREAM_TIMEOUT = httpx2.Timeout(10, read=20)
-BAR = "{desc:>12} {bar} {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
-WIDEST = 100
+BAR_FORMAT = "{desc:>12} {bar} {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+MAX_BAR_WIDTH = 100
 
 Json = dict[str, Any]
-Told = tuple[str, Json]
+StreamEvent = tuple[str, Json]
 
 
-def authorization(key: str | None) -> dict[str, str]:
+def build_auth_headers(key: str | None) -> dict[str, str]:
     """Return the headers that a key is sent in."""
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 @contextmanager
-def every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
+def run_every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
     """Do something again and again, in a thread, until the block ends."""
     ended = threading.Event()
 
@@ -56,7 +56,7 @@ def every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
             thread.join()
 
 
-class NoAnswer(CommandError):
+class ServerUnreachableError(CommandError):
     """No server answers at this address."""
 
 
@@ -68,7 +68,7 @@ class Server:
         self.api = api
         self._options = options or {}
 
-    def upload(self, path: Path) -> str:
+    def upload_image(self, path: Path) -> str:
         """Send a picture's file for a task to begin with, and return the upload's id.
 
         Raises:
@@ -80,101 +80,105 @@ class Server:
             raise CommandError(f"{path}: {error.strerror}.") from None
         try:
             # Of which kind it is, the server sees by its bytes.
-            return str(self._ask("POST", "/upload", content=content, headers={"Content-Type": "image/png"})["id"])
-        except NoAnswer:
+            return str(
+                self._send_request("POST", "/upload", content=content, headers={"Content-Type": "image/png"})["id"]
+            )
+        except ServerUnreachableError:
             raise
         except CommandError as refused:
             raise CommandError(f"{path}: {refused}") from None
 
-    def post(self, params: Json, *, task_type: str = TEXT_TO_IMAGE.name, priority: int = 0) -> Json:
+    def submit_task(self, params: Json, *, task_type: str = TEXT_TO_IMAGE.name, priority: int = 0) -> Json:
         """Queue a task and return it.
 
         Raises:
             CommandError: the server refuses it, field by field; or none answers.
         """
         body = {"task_type": task_type, "priority": priority, "params": params}
-        return self._ask("POST", "/task", json=body)
+        return self._send_request("POST", "/task", json=body)
 
-    def get(self, task_id: str) -> Json:
+    def get_task(self, task_id: str) -> Json:
         """Return a task.
 
         Raises:
             CommandError: there is no such task, or no server answers.
         """
-        return self._ask("GET", f"/task/{task_id}")
+        return self._send_request("GET", f"/task/{task_id}")
 
-    def follow(self, task: Json) -> Json:
+    def follow_task(self, task: Json) -> Json:
         """Show a task on a bar until it has ended, and return it; without a terminal nothing is shown.
 
         Raises:
             CommandError: it did not succeed, or no server answers any more.
         """
-        width = min(WIDEST, shutil.get_terminal_size().columns)
+        width = min(MAX_BAR_WIDTH, shutil.get_terminal_size().columns)
         with (
-            tqdm(total=task["progress"]["total_steps"], disable=None, bar_format=BAR, ncols=width) as bar,
-            every(1, bar.refresh),
+            tqdm(total=task["progress"]["total_steps"], disable=None, bar_format=BAR_FORMAT, ncols=width) as bar,
+            run_every(1, bar.refresh),
         ):
-            for name, data in _Following(self, task["id"]).told():
-                _show(bar, name, data)
+            for name, data in _TaskFollower(self, task["id"]).iter_events():
+                _update_bar(bar, name, data)
                 task = data if name == "done" else task
         if task["status"] != "succeeded":
             raise CommandError(f"The task {task['status']}: {task['error']['message']}")
         return task
 
-    def save(self, image: Json, path: Path) -> None:
+    def save_image(self, image: Json, path: Path) -> None:
         """Write one of a task's pictures to a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         answer = self.api.get(image["url"], follow_redirects=True)
         path.write_bytes(answer.raise_for_status().content)
 
-    def _ask(self, method: str, path: str, **options: Any) -> Json:
+    def _send_request(self, method: str, path: str, **options: Any) -> Json:
         try:
             answer = self.api.request(method, path, **options)
         except httpx2.TransportError:
-            raise NoAnswer(f"No server answers at {self.api.base_url}; `manage.py quickstart` starts one.") from None
+            raise ServerUnreachableError(
+                f"No server answers at {self.api.base_url}; `manage.py quickstart` starts one."
+            ) from None
         if answer.status_code >= 500:
-            raise NoAnswer(f"The server at {self.api.base_url} answers with {answer.status_code}.")
+            raise ServerUnreachableError(f"The server at {self.api.base_url} answers with {answer.status_code}.")
         if answer.is_error:
-            raise CommandError(self._refusal(answer))
+            raise CommandError(self._format_error(answer))
         task: Json = answer.json()
         return task
 
-    def _refusal(self, answer: httpx2.Response) -> str:
+    def _format_error(self, answer: httpx2.Response) -> str:
         if answer.headers.get("Content-Type") != "application/json":
             return f"What answers at {self.api.base_url} is another service."
         error = answer.json()["error"]
-        fields = [f"{self._named(one['path'])}: {one['message']}" for one in error.get("fields", [])]
+        fields = [f"{self._option_of(one['path'])}: {one['message']}" for one in error.get("fields", [])]
         return "\n".join(fields) or str(error["message"])
 
-    def _named(self, path: str) -> str:
+    def _option_of(self, path: str) -> str:
         """Return what people call this path, or the list or object that it leads into."""
         return self._options.get(".".join(path.split(".")[:2]), path)
 
 
-class _Following:
+class _TaskFollower:
     """What happens to one task: from its stream, and by asking wherever that breaks or can't be had."""
 
     def __init__(self, server: Server, task_id: str) -> None:
         self._server = server
         self._task_id = task_id
-        self._streams = True
+        self._can_stream = True
         self._last_id = ""
         self._answered_at = time.monotonic()
 
-    def told(self) -> Iterator[Told]:
+    def iter_events(self) -> Iterator[StreamEvent]:
         """Yield events as a stream has them; `done` is the last one."""
         while True:
-            for name, data in itertools.chain(self._streamed(), self._asked()):
+            for name, data in itertools.chain(self._stream_events(), self._poll_task()):
                 self._answered_at = time.monotonic()
                 yield name, data
                 if name == "done":
                     return
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(POLL_SECONDS)
 
-    def _streamed(self) -> Iterator[Told]:
+    def _stream_events(self) -> Iterator[StreamEvent]:
         """Yield what a stream tells until it breaks; if it tells nothing, as behind some proxies, no other is tried."""
         told = False
-        if not self._streams:
+        if not self._can_stream:
             return
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
         try:
@@ -188,13 +192,13 @@ class _Following:
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             return  # it may be restarting
         except httpx2.TransportError:
-            self._streams = told
+            self._can_stream = told
 
-    def _asked(self) -> Iterator[Told]:
+    def _poll_task(self) -> Iterator[StreamEvent]:
         try:
-            task = self._server.get(self._task_id)
-        except NoAnswer:
-            if time.monotonic() - self._answered_at > PATIENCE_SECONDS:
+            task = self._server.get_task(self._task_id)
+        except ServerUnreachableError:
+            if time.monotonic() - self._answered_at > UNREACHABLE_TIMEOUT_SECONDS:
                 raise
             return
         yield "status", task
@@ -204,7 +208,7 @@ class _Following:
             yield "done", task
 
 
-def _show(bar: Any, name: str, data: Json) -> None:
+def _update_bar(bar: Any, name: str, data: Json) -> None:
     """Bring the bar to what an event says."""
     match name:
         case "status" if data.get("queue_position"):
@@ -212,7 +216,7 @@ def _show(bar: Any, name: str, data: Json) -> None:
         case "status":
             bar.set_description_str(data["status"], refresh=False)
         case "progress":
-            bar.set_description_str(_phase(data), refresh=False)
+            bar.set_description_str(_format_phase(data), refresh=False)
             bar.total, bar.n = data["total_steps"], data["step"]
             eta = data["eta_seconds"]
             bar.set_postfix_str("" if eta is None else f"{eta:.0f} s left", refresh=False)
@@ -223,6 +227,6 @@ def _show(bar: Any, name: str, data: Json) -> None:
     bar.refresh()
 
 
-def _phase(data: Json) -> str:
+def _format_phase(data: Json) -> str:
     total = data.get("bytes_total")
-    return f"{data['phase']} {percent(data['bytes_done'], total)} %" if total else str(data["phase"])
+    return f"{data['phase']} {percent_done(data['bytes_done'], total)} %" if total else str(data["phase"])

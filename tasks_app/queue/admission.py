@@ -12,21 +12,21 @@ from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 
-from tasks_app.contracts import Caller, Once
-from tasks_app.errors import KeyReused, LimitExceeded
+from tasks_app.contracts import IdempotentRequest, Principal
+from tasks_app.errors import IdempotencyKeyReusedError, QuotaExceededError
 from tasks_app.models import ApiKey, IdempotencyKey, Status, Task
 
 QUEUED_TASKS = "queued_tasks"
 # How soon it is worth another try: nobody knows when a place is free.
 RETRY_AFTER_SECONDS = 5
 
-_KEEP = f"""
+_INSERT_KEY = f"""
 INSERT INTO {IdempotencyKey._meta.db_table} (key_id, name, body_sha256, task_id) VALUES (%s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
 
 
-def first(once: Once, caller: Caller, task_id: UUID) -> Task | None:
+def register_request(once: IdempotentRequest, caller: Principal, task_id: UUID) -> Task | None:
     """Return the task that the same request made before; None when this one, with this id, is the first.
 
     Raises:
@@ -34,23 +34,23 @@ def first(once: Once, caller: Caller, task_id: UUID) -> Task | None:
     """
     known = None
     while known is None:
-        if _is_first(once, caller, task_id):
+        if _insert_key(once, caller, task_id):
             return None
         names = IdempotencyKey.objects.select_related("task")
         known = names.filter(key_id=caller.key_id, name=once.name).first()  # None: it was forgotten between the two
     if known.body_sha256 != once.body_sha256:
-        raise KeyReused(str(KeyReused.__doc__))
+        raise IdempotencyKeyReusedError(str(IdempotencyKeyReusedError.__doc__))
     return known.task
 
 
-def _is_first(once: Once, caller: Caller, task_id: UUID) -> bool:
+def _insert_key(once: IdempotentRequest, caller: Principal, task_id: UUID) -> bool:
     """Keep the name, unless it is kept; wait for whoever does so at this moment until that one's task is there."""
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP, [caller.key_id, once.name, once.body_sha256, task_id])
+        cursor.execute(_INSERT_KEY, [caller.key_id, once.name, once.body_sha256, task_id])
         return bool(cursor.rowcount)
 
 
-def make_room(caller: Caller) -> None:
+def check_queue_quota(caller: Principal) -> None:
     """Let one more of the caller's tasks wait.
 
     Raises:
@@ -63,9 +63,9 @@ def make_room(caller: Caller) -> None:
     ApiKey.objects.select_for_update(no_key=True).only("pk").get(pk=caller.key_id)
     waiting = Task.objects.filter(key_id=caller.key_id, status=Status.QUEUED).order_by()
     if waiting[:most].count() >= most:
-        raise LimitExceeded(QUEUED_TASKS, most, retry_after=RETRY_AFTER_SECONDS)
+        raise QuotaExceededError(QUEUED_TASKS, most, retry_after=RETRY_AFTER_SECONDS)
 
 
-def forget() -> None:
+def purge_expired_keys() -> None:
     """Let names be used anew after IDEMPOTENCY_HOURS."""
     IdempotencyKey.objects.filter(created_at__lt=Now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)).delete()

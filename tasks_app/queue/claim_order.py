@@ -20,7 +20,7 @@ from typing import Any
 
 from django.conf import settings
 
-from tasks_app.contracts import Held
+from tasks_app.contracts import WorkerCapacity
 from tasks_app.models import ApiKey, DiffusionModel, Pause, Task
 
 _TABLE = Task._meta.db_table
@@ -28,18 +28,21 @@ NOW = "statement_timestamp()"
 # Written as in the indexes `task_lane` and `task_served`; no key has the id 0.
 _OWNER = "COALESCE(key_id, 0)"
 _LANE = f"{_OWNER}, model_id, revision"
-_IN_LANE = "priority DESC, created_at, id"
-_WAITING = f"status = 'queued' AND (deadline IS NULL OR deadline > {NOW})"
-_HEAD = f"SELECT id, {_OWNER} AS owner, model_id, revision, priority, created_at FROM {_TABLE} WHERE {_WAITING}"
+_LANE_ORDER = "priority DESC, created_at, id"
+_IS_CLAIMABLE = f"status = 'queued' AND (deadline IS NULL OR deadline > {NOW})"
+_SELECT_HEAD = (
+    f"SELECT id, {_OWNER} AS owner, model_id, revision, priority, created_at FROM {_TABLE} WHERE {_IS_CLAIMABLE}"
+)
 
 # What opens each statement that looks for tasks: CTEs of which the last is `line`, the lanes that the worker may take
 # from by their `place`. The parameters are those of `parameters`.
-LINE = f"""
+CLAIM_ORDER = f"""
 WITH RECURSIVE lane AS (
-    ({_HEAD} ORDER BY {_LANE}, {_IN_LANE} LIMIT 1)
+    ({_SELECT_HEAD} ORDER BY {_LANE}, {_LANE_ORDER} LIMIT 1)
     UNION ALL
     SELECT next.* FROM lane CROSS JOIN LATERAL (
-        {_HEAD} AND ({_LANE}) > (lane.owner, lane.model_id, lane.revision) ORDER BY {_LANE}, {_IN_LANE} LIMIT 1
+        {_SELECT_HEAD} AND ({_LANE}) > (lane.owner, lane.model_id, lane.revision)
+        ORDER BY {_LANE}, {_LANE_ORDER} LIMIT 1
     ) AS next
 ), busy AS MATERIALIZED (
     SELECT {_OWNER} AS owner, count(*) AS tasks FROM {_TABLE} WHERE status = 'running' GROUP BY 1
@@ -75,11 +78,11 @@ WITH RECURSIVE lane AS (
 
 
 # More than one call takes are looked at, since other workers may be about to take the same.
-_LOOK = 4
+_LOOKAHEAD = 4
 
 # CTEs that stand after `LINE` and a CTE `best` of one task's id. `company` has the ids, locked, of those that are to
 # run with it, where `taken` ones run already.
-COMPANY = f"""
+BATCH_MATES = f"""
 room AS MATERIALIZED (
     SELECT task.id, task.batch_key, task.model_id, task.revision, COALESCE(task.key_id, 0) AS owner, GREATEST(0, LEAST(
         COALESCE(model.max_batch, %(max_batch)s), fit.pictures
@@ -92,10 +95,11 @@ room AS MATERIALIZED (
 ), near AS MATERIALIZED (
     SELECT mate.id, row_number() OVER (ORDER BY mate.priority DESC, mate.turn, line.place) AS nth
     FROM room JOIN line ON (line.model_id, line.revision) = (room.model_id, room.revision) CROSS JOIN LATERAL (
-        SELECT id, priority, row_number() OVER (ORDER BY {_IN_LANE}) AS turn FROM {_TABLE}
-        WHERE {_WAITING} AND batch_key <> '' AND batch_key = room.batch_key AND {_OWNER} = line.owner AND id <> room.id
-        ORDER BY {_IN_LANE}
-        LIMIT GREATEST(0, LEAST({_LOOK} * room.places, line.spare - (line.owner = room.owner)::integer))
+        SELECT id, priority, row_number() OVER (ORDER BY {_LANE_ORDER}) AS turn FROM {_TABLE}
+        WHERE {_IS_CLAIMABLE} AND batch_key <> '' AND batch_key = room.batch_key
+            AND {_OWNER} = line.owner AND id <> room.id
+        ORDER BY {_LANE_ORDER}
+        LIMIT GREATEST(0, LEAST({_LOOKAHEAD} * room.places, line.spare - (line.owner = room.owner)::integer))
     ) AS mate
 ), company AS MATERIALIZED (
     SELECT task.id FROM near JOIN {_TABLE} AS task ON task.id = near.id
@@ -104,17 +108,17 @@ room AS MATERIALIZED (
 """
 
 
-def is_full(tasks: Sequence[Task], held: Held) -> bool:
+def is_batch_full(tasks: Sequence[Task], held: WorkerCapacity) -> bool:
     """Return whether no more go into the call of these tasks, as `COMPANY` counts it."""
     first = tasks[0]
     if not first.batch_key:
         return True
     row = DiffusionModel.objects.filter(model_id=first.model_id).values_list("max_batch", flat=True).first()
     most = row or settings.MAX_BATCH
-    return bool(min(most, held.fits.get(first.model_id, most)) // first.params["num_images"] <= len(tasks))
+    return bool(min(most, held.max_batch_sizes.get(first.model_id, most)) // first.params["num_images"] <= len(tasks))
 
 
-def best(limit: str, condition: str = "true") -> str:
+def build_lock_query(limit: str, condition: str = "true") -> str:
     """Return the query, to stand after `LINE`, that locks the first so many tasks of the line and gives their ids.
 
     A lane whose head another worker has locked gives its next; of lanes that stand behind, nothing is locked.
@@ -122,23 +126,23 @@ def best(limit: str, condition: str = "true") -> str:
     return f"""
         SELECT free.id FROM (SELECT * FROM line ORDER BY place) AS line CROSS JOIN LATERAL (
             SELECT id FROM {_TABLE}
-            WHERE {_WAITING} AND ({_LANE}) = (line.owner, line.model_id, line.revision) AND {condition}
-            ORDER BY {_IN_LANE} LIMIT {limit} FOR UPDATE SKIP LOCKED
+            WHERE {_IS_CLAIMABLE} AND ({_LANE}) = (line.owner, line.model_id, line.revision) AND {condition}
+            ORDER BY {_LANE_ORDER} LIMIT {limit} FOR UPDATE SKIP LOCKED
         ) AS free
         ORDER BY line.place LIMIT {limit}
     """
 
 
-def parameters(worker: str, held: Held) -> dict[str, Any]:
+def build_parameters(worker: str, held: WorkerCapacity) -> dict[str, Any]:
     """Return the parameters of `LINE` for a worker; one without a name is any that is not paused."""
     return {
         "worker": worker,
         "max_running": settings.MAX_RUNNING_PER_KEY,
         "models": [model.model_id for model in held.models],
         "revisions": [model.revision for model in held.models],
-        "fit_models": list(held.fits),
-        "fit_pictures": list(held.fits.values()),
+        "fit_models": list(held.max_batch_sizes),
+        "fit_pictures": list(held.max_batch_sizes.values()),
         "max_batch": settings.MAX_BATCH,
-        "held_seconds": held.seconds,
+        "held_seconds": held.unchanged_seconds,
         "patience": settings.WARM_PREFERENCE_SECONDS,
     }

@@ -25,44 +25,46 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from tasks_app import errors
-from tasks_app.contracts import NOTHING_HELD, Beat, Claim, Held, Success
+from tasks_app.contracts import NO_MODELS, Claim, HeartbeatResult, Success, WorkerCapacity
 from tasks_app.engine.types import Progress
 from tasks_app.models import TERMINAL, ApiKey, Status, Task, TaskAttempt
 from tasks_app.queue import claim_order, rows
 from tasks_app.queue import sql as sql_statements
 
 
-def claim(*, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
+def claim_batch(*, worker: str, lease_seconds: float, held: WorkerCapacity = NO_MODELS) -> list[Task]:
     """Give this worker, which holds these models, its best queued task, and after it those to run in the same call.
 
     Empty when nothing is claimable.
     """
-    return _take(sql_statements.CLAIM, worker, held, lease_seconds=lease_seconds, taken=1)
+    return _run_claim(sql_statements.CLAIM_BATCH, worker, held, lease_seconds=lease_seconds, taken=1)
 
 
-def join(tasks: Sequence[Task], *, worker: str, lease_seconds: float, held: Held = NOTHING_HELD) -> list[Task]:
+def claim_more(
+    tasks: Sequence[Task], *, worker: str, lease_seconds: float, held: WorkerCapacity = NO_MODELS
+) -> list[Task]:
     """Give the worker more of what can run in the same call as the tasks that it has claimed, if something can."""
     beside = {"beside": tasks[0].pk, "taken": len(tasks), "lease_seconds": lease_seconds}
-    return _take(sql_statements.JOIN, worker, held, **beside)
+    return _run_claim(sql_statements.CLAIM_MORE, worker, held, **beside)
 
 
-def heartbeat(claims: Sequence[Claim], progress: Progress, *, lease_seconds: float) -> dict[UUID, Beat]:
+def renew_leases(claims: Sequence[Claim], progress: Progress, *, lease_seconds: float) -> dict[UUID, HeartbeatResult]:
     """Record the progress of a call, prolong its leases and look for cancels at once; lost claims are left out."""
     ids, attempts = [claim.task_id for claim in claims], [claim.attempt for claim in claims]
     row = [progress.phase, progress.step, progress.total_steps, lease_seconds, ids, attempts]
     return {
-        task_id: Beat(cancel_requested=cancel_requested, overdue=overdue)
-        for task_id, cancel_requested, overdue in _returning(sql_statements.HEARTBEAT, row)
+        task_id: HeartbeatResult(cancel_requested=cancel_requested, overdue=overdue)
+        for task_id, cancel_requested, overdue in _fetch_rows(sql_statements.RENEW_LEASES, row)
     }
 
 
-def succeed(made: Sequence[Success]) -> dict[UUID, datetime]:
+def mark_succeeded(made: Sequence[Success]) -> dict[UUID, datetime]:
     """End tasks with their pictures, and return when by task; without those whose claim is lost or that are to cancel.
 
     Repeating the call after a commit whose answer was lost says the same again.
     """
     ended: dict[UUID, datetime] = dict(
-        _returning(sql_statements.SUCCEED, [json.dumps([_document(one) for one in made])])
+        _fetch_rows(sql_statements.MARK_SUCCEEDED, [json.dumps([_build_document(one) for one in made])])
     )
     if missing := {(one.claim.task_id, one.claim.attempt) for one in made if one.claim.task_id not in ended}:
         before = Task.objects.filter(pk__in=[task_id for task_id, _ in missing], status=Status.SUCCEEDED)
@@ -72,7 +74,7 @@ def succeed(made: Sequence[Success]) -> dict[UUID, datetime]:
     return ended
 
 
-def _document(made: Success) -> dict[str, Any]:
+def _build_document(made: Success) -> dict[str, Any]:
     return {
         **asdict(made.claim),
         "task_id": str(made.claim.task_id),
@@ -85,17 +87,23 @@ def _document(made: Success) -> dict[str, Any]:
     }
 
 
-def fail(claim: Claim, *, code: str, message: str, traceback: str = "") -> bool:
+def mark_failed(claim: Claim, *, code: str, message: str, traceback: str = "") -> bool:
     """End a running task with an error."""
-    return _end(_held(claim), Status.FAILED, error_code=code, error_message=message, error_traceback=traceback)
+    return _end_tasks(
+        _filter_claimed(claim), Status.FAILED, error_code=code, error_message=message, error_traceback=traceback
+    )
 
 
 def confirm_cancel(claim: Claim) -> bool:
     """End a running task that somebody asked to cancel."""
-    return _end(_held(claim).filter(cancel_requested_at__isnull=False), Status.CANCELED, **_canceled("while it ran"))
+    return _end_tasks(
+        _filter_claimed(claim).filter(cancel_requested_at__isnull=False),
+        Status.CANCELED,
+        **_build_cancel_fields("while it ran"),
+    )
 
 
-def release(claim: Claim, *, alone: bool = False) -> Status | None:
+def release_task(claim: Claim, *, alone: bool = False) -> Status | None:
     """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted.
 
     `alone` keeps it from running with others from then on. One that somebody asked to cancel is canceled instead; None
@@ -112,20 +120,22 @@ def release(claim: Claim, *, alone: bool = False) -> Status | None:
     if alone:
         back["batch_key"] = ""
     with transaction.atomic():
-        wanted = _held(claim).filter(cancel_requested_at__isnull=True)
+        wanted = _filter_claimed(claim).filter(cancel_requested_at__isnull=True)
         if not wanted.update(status=Status.QUEUED, **back):
             return Status.CANCELED if confirm_cancel(claim) else None
-        _close(TaskAttempt.objects.filter(task=claim.task_id, number=claim.attempt), TaskAttempt.Outcome.RELEASED)
+        _close_attempts(
+            TaskAttempt.objects.filter(task=claim.task_id, number=claim.attempt), TaskAttempt.Outcome.RELEASED
+        )
         return Status.QUEUED
 
 
-def cancel(task_id: UUID) -> Status | None:
+def cancel_task(task_id: UUID) -> Status | None:
     """End a queued task, or ask the worker of a running one to; return the status, None when it had ended before."""
     with transaction.atomic():
         # The lock keeps it from being claimed or released between the two updates.
         tasks = Task.objects.filter(pk=task_id)
         tasks.select_for_update().first()
-        if _end(tasks.filter(status=Status.QUEUED), Status.CANCELED, **_canceled("before it ran")):
+        if _end_tasks(tasks.filter(status=Status.QUEUED), Status.CANCELED, **_build_cancel_fields("before it ran")):
             return Status.CANCELED
         asked = Coalesce(F("cancel_requested_at"), Now())
         if tasks.filter(status=Status.RUNNING).update(cancel_requested_at=asked, updated_at=Now()):
@@ -135,61 +145,64 @@ def cancel(task_id: UUID) -> Status | None:
 
 def expire_leases() -> list[tuple[UUID, Status]]:
     """Take every task whose worker went silent away from it; return where each one went."""
-    messages = [str(errors.WorkerLost.__doc__), str(errors.Canceled.__doc__)]
-    return [(task_id, Status(status)) for task_id, status in _returning(sql_statements.EXPIRE, messages)]
+    messages = [str(errors.WorkerLostError.__doc__), str(errors.TaskCanceledError.__doc__)]
+    return [(task_id, Status(status)) for task_id, status in _fetch_rows(sql_statements.EXPIRE_LEASES, messages)]
 
 
-def time_out() -> list[UUID]:
+def fail_overdue() -> list[UUID]:
     """Fail every task whose deadline passed; a worker that runs one learns it from its next heartbeat."""
     overdue = Task.objects.exclude(status__in=TERMINAL).filter(deadline__lt=Now())
     return [
         task_id
         for task_id in overdue.values_list("pk", flat=True)
-        if _end(
+        if _end_tasks(
             overdue.filter(pk=task_id),
             Status.FAILED,
-            error_code=errors.TimedOut.code,
-            error_message=str(errors.TimedOut.__doc__),
+            error_code=errors.TaskTimeoutError.code,
+            error_message=str(errors.TaskTimeoutError.__doc__),
         )
     ]
 
 
-def reprioritize(task_id: UUID, priority: int) -> bool:
+def change_priority(task_id: UUID, priority: int) -> bool:
     """Move a queued task to another place in the queue; False when it is queued no more."""
     return bool(Task.objects.filter(pk=task_id, status=Status.QUEUED).update(priority=priority, updated_at=Now()))
 
 
-def delete(*task_ids: UUID) -> bool:
+def delete_tasks(*task_ids: UUID) -> bool:
     """Remove the rows of those of the tasks that have ended; False when none has."""
     gone, _ = Task.objects.filter(pk__in=task_ids, status__in=TERMINAL).delete()
     return bool(gone)
 
 
-def claimable(*, worker: str = "") -> UUID | None:
+def find_claimable(*, worker: str = "") -> UUID | None:
     """Return a task that this worker could be given; without a name, any worker that is not paused."""
-    found = _returning(sql_statements.CLAIMABLE, claim_order.parameters(worker, NOTHING_HELD))
+    found = _fetch_rows(sql_statements.FIND_CLAIMABLE, claim_order.build_parameters(worker, NO_MODELS))
     return found[0][0] if found else None
 
 
-def wake(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
+def mark_woken(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
     """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
     waited = {"after_seconds": after_seconds, "limit": limit}
-    return [row[0] for row in _returning(sql_statements.WAKE, claim_order.parameters(worker, NOTHING_HELD) | waited)]
+    return [
+        row[0]
+        for row in _fetch_rows(sql_statements.MARK_WOKEN, claim_order.build_parameters(worker, NO_MODELS) | waited)
+    ]
 
 
-def _take(statement: str, worker: str, held: Held, **more: Any) -> list[Task]:
-    parameters = claim_order.parameters(worker, held) | more
+def _run_claim(statement: str, worker: str, held: WorkerCapacity, **more: Any) -> list[Task]:
+    parameters = claim_order.build_parameters(worker, held) | more
     while True:
         with transaction.atomic():
-            tasks = rows.tasks(_returning(statement, parameters))
+            tasks = rows.build_tasks(_fetch_rows(statement, parameters))
             # In one order, so that two that claim for the same keys don't wait for each other.
-            if not any(_too_many(key_id) for key_id in sorted({task.key_id for task in tasks if task.key_id})):
+            if not any(_exceeds_key_limit(key_id) for key_id in sorted({task.key_id for task in tasks if task.key_id})):
                 return tasks
             # Another worker took one of the same key at the same moment; the next try sees that.
             transaction.set_rollback(True)
 
 
-def _too_many(key_id: int) -> bool:
+def _exceeds_key_limit(key_id: int) -> bool:
     """Return whether this claim takes a key over what it may have running; locks the key until the claim's end."""
     # Whoever claims for the same key waits here, and counts once this transaction is over.
     key = ApiKey.objects.select_for_update(no_key=True).only("max_running").filter(pk=key_id).first()
@@ -197,30 +210,30 @@ def _too_many(key_id: int) -> bool:
     return most is not None and Task.objects.filter(key_id=key_id, status=Status.RUNNING).count() > most
 
 
-def _held(claim: Claim) -> QuerySet[Task]:
+def _filter_claimed(claim: Claim) -> QuerySet[Task]:
     return Task.objects.filter(pk=claim.task_id, attempt=claim.attempt, status=Status.RUNNING)
 
 
-def _end(tasks: QuerySet[Task], status: Status, **fields: Any) -> bool:
+def _end_tasks(tasks: QuerySet[Task], status: Status, **fields: Any) -> bool:
     """End those of the tasks that the filters let through, and the attempt that one of them is in."""
     ended = {"phase": "", "lease_until": None, "finished_at": Now(), "updated_at": Now()}
     with transaction.atomic():
         attempts = list(tasks.select_for_update().filter(status=Status.RUNNING).values_list("pk", "attempt"))
         moved = bool(tasks.update(status=status, **ended, **fields))
         for task_id, number in attempts:
-            _close(TaskAttempt.objects.filter(task=task_id, number=number), TaskAttempt.Outcome(status))
+            _close_attempts(TaskAttempt.objects.filter(task=task_id, number=number), TaskAttempt.Outcome(status))
         return moved
 
 
-def _close(attempts: QuerySet[TaskAttempt], outcome: TaskAttempt.Outcome) -> None:
+def _close_attempts(attempts: QuerySet[TaskAttempt], outcome: TaskAttempt.Outcome) -> None:
     attempts.filter(ended_at__isnull=True).update(outcome=outcome, ended_at=Now())
 
 
-def _canceled(when: str) -> dict[str, str]:
-    return {"error_code": errors.Canceled.code, "error_message": f"The task was canceled {when}."}
+def _build_cancel_fields(when: str) -> dict[str, str]:
+    return {"error_code": errors.TaskCanceledError.code, "error_message": f"The task was canceled {when}."}
 
 
-def _returning(sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+def _fetch_rows(sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())

@@ -7,13 +7,13 @@ from django.contrib.auth.models import User
 from tasks_app.models import Pause, Status, Task
 
 
-def pause(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bool:
+def create_pause(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bool:
     """Let nothing of the kind be claimed any more; False when that was so before. What runs goes on."""
     _, created = Pause.objects.get_or_create(scope=scope, target=target, defaults={"by": by})
     return created
 
 
-def resume(scope: Pause.Scope, target: str = "") -> bool:
+def delete_pause(scope: Pause.Scope, target: str = "") -> bool:
     """Take a pause away; False when there was none."""
     gone, _ = Pause.objects.filter(scope=scope, target=target).delete()
     return bool(gone)
@@ -24,16 +24,16 @@ def is_paused(scope: Pause.Scope, target: str = "") -> bool:
     return Pause.objects.filter(scope=scope, target=target).exists()
 
 
-def holds(task: Task, active: set[tuple[str, str]]) -> bool:
+def is_task_paused(task: Task, active: set[tuple[str, str]]) -> bool:
     """Return whether a queued task waits for a pause among these to end."""
     return task.status == Status.QUEUED and bool(active & {(Pause.Scope.QUEUE, ""), (Pause.Scope.MODEL, task.model_id)})
 
 
-def active() -> set[tuple[str, str]]:
+def list_active_pauses() -> set[tuple[str, str]]:
     """Return scope and target of every pause."""
     return set(Pause.objects.values_list("scope", "target"))
 
 
-def of_queue() -> Pause | None:
+def get_queue_pause() -> Pause | None:
     """Return the pause of the whole queue, with who began it."""
     return Pause.objects.select_related("by").filter(scope=Pause.Scope.QUEUE).first()

@@ -13,21 +13,21 @@ from django.db import connection
 from tasks_app.models import Task
 
 _FIELDS = Task._meta.concrete_fields
-_NAMES = [field.attname for field in _FIELDS]
+_ATTNAMES = [field.attname for field in _FIELDS]
 _CONVERTERS = [getattr(field, "from_db_value", None) for field in _FIELDS]
 
 
-def columns(table: str) -> str:
+def select_columns(table: str) -> str:
     """Return the list of columns for a SELECT from this table, or from what goes by that name in the statement."""
     return ", ".join(f"{table}.{field.column}" for field in _FIELDS)
 
 
-def tasks(rows: Iterable[Sequence[Any]]) -> list[Task]:
+def build_tasks(rows: Iterable[Sequence[Any]]) -> list[Task]:
     """Return the tasks whose columns these are."""
-    return [Task.from_db(connection.alias, _NAMES, _converted(row)) for row in rows]
+    return [Task.from_db(connection.alias, _ATTNAMES, _convert_row(row)) for row in rows]
 
 
-def _converted(row: Sequence[Any]) -> list[Any]:
+def _convert_row(row: Sequence[Any]) -> list[Any]:
     return [
         value if convert is None else convert(value, None, connection)
         for value, convert in zip(row, _CONVERTERS, strict=True)

@@ -12,7 +12,7 @@ _IMAGES = TaskImage._meta.db_table
 _NOW = claim_order.NOW
 _BY_AGE = "claimed.priority DESC, claimed.created_at, claimed.id"
 
-_TAKE = f"""
+_UPDATE_CHOSEN = f"""
 , claimed AS (
     UPDATE {_TABLE} AS task
     SET status = 'running', phase = 'loading', step = 0, attempt = attempt + 1, worker = %(worker)s,
@@ -23,26 +23,27 @@ _TAKE = f"""
 ), begun AS (
     INSERT INTO {_ATTEMPTS} (task_id, number, worker, outcome) SELECT id, attempt, worker, '' FROM claimed
 )
-SELECT {rows.columns("claimed")} FROM claimed JOIN chosen ON chosen.id = claimed.id ORDER BY chosen.nth, {_BY_AGE}
+SELECT {rows.select_columns("claimed")} FROM claimed JOIN chosen ON chosen.id = claimed.id
+ORDER BY chosen.nth, {_BY_AGE}
 """
 
-CLAIM = f"""
-{claim_order.LINE}, best AS MATERIALIZED (
-    {claim_order.best("1")}
-), {claim_order.COMPANY}, chosen AS (
+CLAIM_BATCH = f"""
+{claim_order.CLAIM_ORDER}, best AS MATERIALIZED (
+    {claim_order.build_lock_query("1")}
+), {claim_order.BATCH_MATES}, chosen AS (
     SELECT id, 0 AS nth FROM best UNION ALL SELECT id, 1 FROM company
-){_TAKE}
+){_UPDATE_CHOSEN}
 """
 
-JOIN = f"""
-{claim_order.LINE}, best AS MATERIALIZED (
+CLAIM_MORE = f"""
+{claim_order.CLAIM_ORDER}, best AS MATERIALIZED (
     SELECT id FROM {_TABLE} WHERE id = %(beside)s
-), {claim_order.COMPANY}, chosen AS (
+), {claim_order.BATCH_MATES}, chosen AS (
     SELECT id, 1 AS nth FROM company
-){_TAKE}
+){_UPDATE_CHOSEN}
 """
 
-HEARTBEAT = f"""
+RENEW_LEASES = f"""
 UPDATE {_TABLE} AS task
 SET phase = %s, step = %s, total_steps = %s, lease_until = {_NOW} + make_interval(secs => %s), updated_at = {_NOW}
 FROM unnest(%s::uuid[], %s::integer[]) AS claim (id, attempt)
@@ -52,7 +53,7 @@ RETURNING task.id, cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, 
 
 # A task that somebody wants canceled is not put back into the queue. One that is put back runs alone from then on: if
 # the worker died of it, others must not.
-EXPIRE = f"""
+EXPIRE_LEASES = f"""
 WITH gone AS MATERIALIZED (
     SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
                     WHEN losses + 1 >= max_attempts THEN 'failed' ELSE 'queued' END AS next
@@ -66,8 +67,8 @@ WITH gone AS MATERIALIZED (
         worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
         started_at = CASE gone.next WHEN 'queued' THEN NULL ELSE started_at END,
         finished_at = CASE gone.next WHEN 'queued' THEN NULL ELSE {_NOW} END,
-        error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLost.code}'
-                                    WHEN 'canceled' THEN '{errors.Canceled.code}' ELSE '' END,
+        error_code = CASE gone.next WHEN 'failed' THEN '{errors.WorkerLostError.code}'
+                                    WHEN 'canceled' THEN '{errors.TaskCanceledError.code}' ELSE '' END,
         error_message = CASE gone.next WHEN 'failed' THEN %s WHEN 'canceled' THEN %s ELSE '' END
     FROM gone
     WHERE task.id = gone.id AND task.status = 'running'
@@ -80,8 +81,8 @@ SELECT id, status FROM moved
 """
 
 # Every run ends so, while the next one computes: the ORM took six statements for each, and ten times as long.
-_PICTURE = "index, content_type, seed, width, height, sha256, flagged, black"
-SUCCEED = f"""
+_IMAGE_COLUMNS = "index, content_type, seed, width, height, sha256, flagged, black"
+MARK_SUCCEEDED = f"""
 WITH made AS (
     SELECT * FROM jsonb_to_recordset(%s::jsonb) AS made (
         task_id uuid, attempt integer, revision text, timings jsonb, size jsonb, provenance jsonb, reproduction jsonb,
@@ -100,20 +101,20 @@ WITH made AS (
     UPDATE {_ATTEMPTS} AS attempt SET outcome = 'succeeded', ended_at = {_NOW}
     FROM moved WHERE attempt.task_id = moved.id AND attempt.number = moved.attempt
 ), pictured AS (
-    INSERT INTO {_IMAGES} (task_id, attempt, file, {_PICTURE})
-    SELECT moved.id, moved.attempt, picture.file, {_PICTURE}
+    INSERT INTO {_IMAGES} (task_id, attempt, file, {_IMAGE_COLUMNS})
+    SELECT moved.id, moved.attempt, picture.file, {_IMAGE_COLUMNS}
     FROM moved JOIN made ON made.task_id = moved.id,
         jsonb_populate_recordset(NULL::{_IMAGES}, made.pictures) AS picture
 )
 SELECT id, finished_at FROM moved
 """
 
-CLAIMABLE = f"{claim_order.LINE} SELECT id FROM line ORDER BY place LIMIT 1"
+FIND_CLAIMABLE = f"{claim_order.CLAIM_ORDER} SELECT id FROM line ORDER BY place LIMIT 1"
 
 _WAITED = f"COALESCE(woken_at, created_at) <= {_NOW} - make_interval(secs => %(after_seconds)s)"
-WAKE = f"""
-{claim_order.LINE}, best AS MATERIALIZED (
-    {claim_order.best("%(limit)s", _WAITED)}
+MARK_WOKEN = f"""
+{claim_order.CLAIM_ORDER}, best AS MATERIALIZED (
+    {claim_order.build_lock_query("%(limit)s", _WAITED)}
 )
 UPDATE {_TABLE} AS task SET woken_at = {_NOW} FROM best WHERE task.id = best.id RETURNING task.id
 """

@@ -17,7 +17,7 @@ from tasks_app.models import TERMINAL, Status, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queue:
+class QueueSummary:
     """What waits and what runs; `oldest` came first of those that wait."""
 
     queued: int
@@ -26,7 +26,7 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Depth:
+class PriorityDepth:
     """How many tasks of a priority wait, and for how many seconds the oldest of them."""
 
     priority: int
@@ -35,16 +35,16 @@ class Depth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class TimeWindow:
     """A stretch of time up to now, cut into equal pieces."""
 
     name: str
     length: timedelta
-    piece: timedelta
+    bucket_length: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class TimeBucket:
     """What ended in a piece of a window. Seconds are medians and 95th percentiles of the tasks that succeeded.
 
     `run` is from the last claim to the end, `wait` from the submission to that claim; None where nothing succeeded.
@@ -61,84 +61,85 @@ class Piece:
 
 
 WINDOWS = (
-    Window(name="1h", length=timedelta(hours=1), piece=timedelta(minutes=1)),
-    Window(name="24h", length=timedelta(hours=24), piece=timedelta(minutes=30)),
-    Window(name="7d", length=timedelta(days=7), piece=timedelta(hours=3)),
+    TimeWindow(name="1h", length=timedelta(hours=1), bucket_length=timedelta(minutes=1)),
+    TimeWindow(name="24h", length=timedelta(hours=24), bucket_length=timedelta(minutes=30)),
+    TimeWindow(name="7d", length=timedelta(days=7), bucket_length=timedelta(hours=3)),
 )
 
 _TABLE = Task._meta.db_table
-_DEPTHS = f"""
+_SELECT_DEPTHS = f"""
 SELECT priority, count(*), EXTRACT(epoch FROM statement_timestamp() - min(created_at))
 FROM {_TABLE} WHERE status = 'queued' GROUP BY priority
 """
 _ENDED = ", ".join(f"'{status}'" for status in TERMINAL)
-_RUN = "EXTRACT(epoch FROM finished_at - started_at)"
-_WAIT = "EXTRACT(epoch FROM started_at - created_at)"
+_RUN_SECONDS = "EXTRACT(epoch FROM finished_at - started_at)"
+_WAIT_SECONDS = "EXTRACT(epoch FROM started_at - created_at)"
 
 
-def _percentile(share: float, seconds: str) -> str:
+def _percentile_sql(share: float, seconds: str) -> str:
     return f"percentile_cont({share}) WITHIN GROUP (ORDER BY {seconds}) FILTER (WHERE status = 'succeeded')"
 
 
-_PIECES = f"""
+_SELECT_BUCKETS = f"""
 SELECT date_bin(make_interval(secs => %(piece)s), finished_at, 'epoch'),
        count(*) FILTER (WHERE status = 'succeeded'),
        count(*) FILTER (WHERE status = 'failed'),
        count(*) FILTER (WHERE status = 'canceled'),
-       {_percentile(0.5, _RUN)}, {_percentile(0.95, _RUN)}, {_percentile(0.5, _WAIT)}, {_percentile(0.95, _WAIT)}
+       {_percentile_sql(0.5, _RUN_SECONDS)}, {_percentile_sql(0.95, _RUN_SECONDS)},
+       {_percentile_sql(0.5, _WAIT_SECONDS)}, {_percentile_sql(0.95, _WAIT_SECONDS)}
 FROM {_TABLE}
 WHERE status IN ({_ENDED}) AND finished_at >= %(since)s
 GROUP BY 1
 """
 
 
-def queue() -> Queue:
+def get_queue_summary() -> QueueSummary:
     """Return what waits and what runs now."""
     queued = Task.objects.filter(status=Status.QUEUED).aggregate(count=Count("*"), oldest=Min("created_at"))
-    return Queue(queued=queued["count"], running=running(), oldest=queued["oldest"])
+    return QueueSummary(queued=queued["count"], running=count_running(), oldest=queued["oldest"])
 
 
-def running() -> int:
+def count_running() -> int:
     """Return how many tasks run now."""
     return Task.objects.filter(status=Status.RUNNING).count()
 
 
-def depths() -> list[Depth]:
+def list_priority_depths() -> list[PriorityDepth]:
     """Return what waits now, by priority."""
     with connection.cursor() as cursor:
-        cursor.execute(_DEPTHS)
+        cursor.execute(_SELECT_DEPTHS)
         return [
-            Depth(priority=priority, queued=queued, oldest_seconds=float(seconds))
+            PriorityDepth(priority=priority, queued=queued, oldest_seconds=float(seconds))
             for priority, queued, seconds in cursor.fetchall()
         ]
 
 
-def pieces(window: Window, now: datetime) -> list[Piece]:
+def list_time_buckets(window: TimeWindow, now: datetime) -> list[TimeBucket]:
     """Return every piece of the window, the oldest first; the last one is not over yet."""
-    starts = list(_starts(window, now))
+    starts = list(_bucket_starts(window, now))
     with connection.cursor() as cursor:
-        cursor.execute(_PIECES, {"piece": window.piece.total_seconds(), "since": starts[0]})
+        cursor.execute(_SELECT_BUCKETS, {"piece": window.bucket_length.total_seconds(), "since": starts[0]})
         found = {row[0]: row for row in cursor.fetchall()}
-    return [_piece(*found[start]) if start in found else Piece(start=start) for start in starts]
+    return [_build_bucket(*found[start]) if start in found else TimeBucket(start=start) for start in starts]
 
 
-def failures(window: Window) -> dict[str, int]:
+def count_failures(window: TimeWindow) -> dict[str, int]:
     """Return how many tasks failed in the window, by code, the most frequent first."""
     failed = Task.objects.filter(status=Status.FAILED, finished_at__gte=Now() - window.length)
     counts = failed.order_by().values_list("error_code").annotate(count=Count("*"))
     return dict(sorted(counts, key=lambda row: -row[1]))
 
 
-def _starts(window: Window, now: datetime) -> Iterator[datetime]:
+def _bucket_starts(window: TimeWindow, now: datetime) -> Iterator[datetime]:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    last = epoch + (now - epoch) // window.piece * window.piece
-    count = window.length // window.piece
-    return (last - (count - 1 - index) * window.piece for index in range(count))
+    last = epoch + (now - epoch) // window.bucket_length * window.bucket_length
+    count = window.length // window.bucket_length
+    return (last - (count - 1 - index) * window.bucket_length for index in range(count))
 
 
-def _piece(start: datetime, succeeded: int, failed: int, canceled: int, *seconds: float | None) -> Piece:
+def _build_bucket(start: datetime, succeeded: int, failed: int, canceled: int, *seconds: float | None) -> TimeBucket:
     run_p50, run_p95, wait_p50, wait_p95 = (None if value is None else round(float(value), 3) for value in seconds)
-    return Piece(
+    return TimeBucket(
         start=start,
         succeeded=succeeded,
         failed=failed,

@@ -13,13 +13,13 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from rest_framework import serializers
 
-from tasks_app.engine.types import Uploaded
+from tasks_app.engine.types import UploadInfo
 from tasks_app.task_types.registry import TEXT_TO_IMAGE, TaskType
 
-FindUpload = Callable[[UUID], Uploaded | None]
+FindUpload = Callable[[UUID], UploadInfo | None]
 
 
-def serializer(
+def build_serializer(
     entry: TaskType,
     data: Any,
     *,
@@ -46,35 +46,35 @@ def serializer(
     return found
 
 
-def schedulers(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> list[str]:
+def get_schedulers(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> list[str]:
     """Return the schedulers that the model in a folder takes; none where it can't be told."""
-    found: list[str] = import_string(entry.params).schedulers(folder)
+    found: list[str] = import_string(entry.params).get_schedulers(folder)
     return found
 
 
-def is_for(folder: Path, entry: TaskType) -> bool | None:
+def supports_model(folder: Path, entry: TaskType) -> bool | None:
     """Return whether the model in a folder can be asked for tasks of a type; None where it can't be told."""
-    found: bool | None = import_string(entry.params).is_for(folder)
+    found: bool | None = import_string(entry.params).supports_model(folder)
     return found
 
 
-def area(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> int | None:
+def get_native_pixels(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> int | None:
     """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
-    found: int | None = import_string(entry.params).area(folder)
+    found: int | None = import_string(entry.params).get_native_pixels(folder)
     return found
 
 
-def refusable(entry: TaskType) -> frozenset[str]:
+def get_optional_support(entry: TaskType) -> frozenset[str]:
     """Return the names of the parameters that not every model heeds."""
-    return frozenset(import_string(entry.params).refusable)
+    return frozenset(import_string(entry.params).optional_support)
 
 
-def uploads(entry: TaskType, params: Mapping[str, Any]) -> dict[str, UUID]:
+def get_upload_ids(entry: TaskType, params: Mapping[str, Any]) -> dict[str, UUID]:
     """Return the uploads that validated parameters name, by the parameters' names."""
-    return {name: UUID(params[name]) for name in import_string(entry.params).inputs}
+    return {name: UUID(params[name]) for name in import_string(entry.params).upload_params}
 
 
-def batch_key(
+def build_batch_key(
     entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any], *, sent: Iterable[str] = ()
 ) -> str:
     """Return what requests have in common that one call can draw, as 32 hexadecimal digits.
@@ -83,7 +83,7 @@ def batch_key(
     counts, since a pipeline does without one what it doesn't do with an empty one. `sent` counts, since it is refused
     of all or of none. Empty where nothing may differ: such requests run alone.
     """
-    individual = import_string(entry.params).individual
+    individual = import_string(entry.params).per_image_params
     if not individual:
         return ""
     common = {name: value for name, value in params.items() if name not in individual}
@@ -91,16 +91,16 @@ def batch_key(
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def wrong_defaults(values: Mapping[str, Any]) -> dict[str, list[str]]:
+def find_default_errors(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return by name what is wrong with values that shall stand in for parameters of a request."""
-    checked = _serializer({"prompt": "any", **values})
+    checked = _build_default_serializer({"prompt": "any", **values})
     return {} if checked.is_valid() else {name: [str(why) for why in found] for name, found in checked.errors.items()}
 
 
-def fields(entry: TaskType = TEXT_TO_IMAGE) -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
+def get_param_fields(entry: TaskType = TEXT_TO_IMAGE) -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
     """Return the fields of the parameters, for their bounds, choices and defaults."""
-    return _serializer({}, entry).fields
+    return _build_default_serializer({}, entry).fields
 
 
-def _serializer(data: Mapping[str, Any], entry: TaskType = TEXT_TO_IMAGE) -> serializers.Serializer[Any]:
-    return serializer(entry, data, defaults={}, max_images=settings.MAX_IMAGES)
+def _build_default_serializer(data: Mapping[str, Any], entry: TaskType = TEXT_TO_IMAGE) -> serializers.Serializer[Any]:
+    return build_serializer(entry, data, defaults={}, max_images=settings.MAX_IMAGES)

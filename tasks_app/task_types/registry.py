@@ -33,12 +33,12 @@ INPAINTING = replace(TEXT_TO_IMAGE, name="inpainting", params="tasks_app.engine.
 _registry: dict[tuple[str, str], TaskType] = {}
 
 
-def register(task_type: TaskType) -> None:
+def register_task_type(task_type: TaskType) -> None:
     """Add a task type; other Django apps call this in their `ready()`."""
     _registry[task_type.name, task_type.provider] = task_type
 
 
-def get(name: str, provider: str) -> TaskType:
+def get_task_type(name: str, provider: str) -> TaskType:
     """Return the entry of that name and provider.
 
     Raises:
@@ -47,10 +47,10 @@ def get(name: str, provider: str) -> TaskType:
     return _registry[name, provider]
 
 
-def registered() -> list[TaskType]:
+def get_task_types() -> list[TaskType]:
     """Return all entries."""
     return list(_registry.values())
 
 
 for _task_type in (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINTING):
-    register(_task_type)
+    register_task_type(_task_type)

@@ -55,57 +55,63 @@ class Form:
     numbers: dict[str, NumberInput]
 
 
-PRIORITY = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, default=0)
+PRIORITY_INPUT = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=HIGHEST_PRIORITY, step=1, default=0)
 
 
-def form() -> Form:
+def build_form() -> Form:
     """Return the form as this server's limits and models make it."""
-    fields = parameters.fields()
-    numbers = [_number(field) for field in fields.values() if isinstance(field, StrictIntegerField | StrictFloatField)]
+    fields = parameters.get_param_fields()
+    numbers = [
+        _build_number_input(field)
+        for field in fields.values()
+        if isinstance(field, StrictIntegerField | StrictFloatField)
+    ]
     prompt = fields["prompt"]
     assert isinstance(prompt, serializers.CharField)
     return Form(
-        models=_models(),
-        schedulers=_choices(fields["scheduler"]),
-        loras=list(addon_files.paths(settings.LORAS_DIR)),
-        lora_weight=_number(_lora_weight(fields["loras"])),
-        embeddings=list(addon_files.paths(settings.EMBEDDINGS_DIR)),
-        formats=_choices(fields["output_format"]),
+        models=_build_model_options(),
+        schedulers=_get_choices(fields["scheduler"]),
+        loras=list(addon_files.get_addon_paths(settings.LORAS_DIR)),
+        lora_weight=_build_number_input(_get_lora_weight_field(fields["loras"])),
+        embeddings=list(addon_files.get_addon_paths(settings.EMBEDDINGS_DIR)),
+        formats=_get_choices(fields["output_format"]),
         max_prompt=prompt.max_length,
         max_pixels=settings.MAX_PIXELS,
-        numbers={number.name: number for number in [*numbers, _number(_strength()), PRIORITY]},
+        numbers={
+            number.name: number for number in [*numbers, _build_number_input(_get_strength_field()), PRIORITY_INPUT]
+        },
     )
 
 
-def _models() -> list[ModelOption]:
-    default, named = resolve.menu()
-    return [_option(name, model, chosen=name == default) for name, model in named.items()]
+def _build_model_options() -> list[ModelOption]:
+    default, named = resolve.get_model_choices()
+    return [_build_model_option(name, model, chosen=name == default) for name, model in named.items()]
 
 
-def _option(name: str, model: ResolvedModel | None, *, chosen: bool) -> ModelOption:
+def _build_model_option(name: str, model: ResolvedModel | None, *, chosen: bool) -> ModelOption:
     if model is None:
         return ModelOption(name=name, chosen=chosen)
     told = {
         "defaults": model.defaults,
-        "schedulers": capabilities.schedulers(model.model_id, model.revision),
-        "types": capabilities.types(model.model_id, model.revision),
-        "area": capabilities.area(model.model_id, model.revision),
+        "schedulers": capabilities.get_schedulers(model.model_id, model.revision),
+        "types": capabilities.get_supported_task_types(model.model_id, model.revision),
+        "area": capabilities.get_native_pixels(model.model_id, model.revision),
     }
     return ModelOption(name=name, chosen=chosen, **{key: json.dumps(value) for key, value in told.items()})
 
 
-def _choices(field: object) -> list[str]:
+def _get_choices(field: object) -> list[str]:
     assert isinstance(field, StrictChoiceField)
     return field.choices
 
 
-def _strength() -> StrictFloatField:
-    strength = parameters.fields(IMAGE_TO_IMAGE)["strength"]
+def _get_strength_field() -> StrictFloatField:
+    strength = parameters.get_param_fields(IMAGE_TO_IMAGE)["strength"]
     assert isinstance(strength, StrictFloatField)
     return strength
 
 
-def _lora_weight(loras: object) -> StrictFloatField:
+def _get_lora_weight_field(loras: object) -> StrictFloatField:
     assert isinstance(loras, serializers.ListField)
     assert isinstance(loras.child, serializers.Serializer)
     weight = loras.child.fields["weight"]
@@ -113,16 +119,16 @@ def _lora_weight(loras: object) -> StrictFloatField:
     return weight
 
 
-def _number(field: StrictIntegerField | StrictFloatField) -> NumberInput:
+def _build_number_input(field: StrictIntegerField | StrictFloatField) -> NumberInput:
     return NumberInput(
         name=str(field.field_name),
         minimum=field.min_value,
         maximum=field.max_value,
-        step=field.multiple_of if isinstance(field, StrictIntegerField) else _step(field.max_value),
+        step=field.multiple_of if isinstance(field, StrictIntegerField) else _get_slider_step(field.max_value),
         default=field.default,
     )
 
 
-def _step(maximum: float) -> float:
+def _get_slider_step(maximum: float) -> float:
     """Return how far a slider of so long a way goes at once."""
     return 0.5 if maximum > 1 else 0.05

@@ -4,4 +4,4 @@ from django.urls import path
 
 from tasks_app.ui import views
 
-urlpatterns = [path("", views.page, name="page")]
+urlpatterns = [path("", views.index_page, name="page")]

@@ -10,38 +10,40 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from tasks_app.access import permissions
-from tasks_app.contracts import Caller
+from tasks_app.contracts import Principal
 from tasks_app.images import storage
 from tasks_app.models import Scope, Status, Task
-from tasks_app.ui.form import form
+from tasks_app.ui.form import build_form
 
 # How many finished tasks come with the page; the script asks the API for more.
-NEWEST = 24
+MAX_TASKS_SHOWN = 24
 
 
 @require_safe
-def page(request: HttpRequest) -> HttpResponse:
+def index_page(request: HttpRequest) -> HttpResponse:
     """Answer the page with the newest pictures; where the API wants a key, to those who sign in."""
-    caller = permissions.visitor(request.user)
+    caller = permissions.get_user_principal(request.user)
     if Scope.READ not in caller.scopes:
         return redirect_to_login(request.path, reverse("admin:login"))
-    answer = render(request, "web/page.html", {"form": form(), "tasks": _newest(caller), "newest": NEWEST})
-    answer["Content-Security-Policy"] = _policy()
+    answer = render(
+        request, "web/page.html", {"form": build_form(), "tasks": _get_newest_tasks(caller), "newest": MAX_TASKS_SHOWN}
+    )
+    answer["Content-Security-Policy"] = _build_content_policy()
     answer["Cache-Control"] = "no-cache"
     return answer
 
 
-def _newest(caller: Caller) -> QuerySet[Task]:
-    tasks = permissions.visible(Task.objects.all(), caller)
-    return tasks.filter(status=Status.SUCCEEDED).prefetch_related("images")[:NEWEST]
+def _get_newest_tasks(caller: Principal) -> QuerySet[Task]:
+    tasks = permissions.filter_visible(Task.objects.all(), caller)
+    return tasks.filter(status=Status.SUCCEEDED).prefetch_related("images")[:MAX_TASKS_SHOWN]
 
 
-def _policy() -> str:
+def _build_content_policy() -> str:
     """Allow nothing from elsewhere but a bucket's pictures, no script or style inside the page; previews are data."""
     return "; ".join(
         [
             "default-src 'self'",
-            f"img-src 'self' data: {storage.origin()}".rstrip(),
+            f"img-src 'self' data: {storage.get_redirect_origin()}".rstrip(),
             "object-src 'none'",
             "base-uri 'none'",
             "form-action 'none'",

@@ -13,58 +13,58 @@ from typing import Any
 
 import httpcore2
 
-from tasks_app.contracts import Answer
-from tasks_app.errors import DestinationRefused
+from tasks_app.contracts import DeliveryResult
+from tasks_app.errors import WebhookUrlRefusedError
 from tasks_app.webhooks import url_policy
-from tasks_app.webhooks.url_policy import Address, Destination, Policy, Resolver
+from tasks_app.webhooks.url_policy import Address, Destination, Resolver, UrlPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How many seconds a connection or an answer may take, and everything together."""
 
     step: float = 5
     total: float = 10
 
 
-def post(
+def post_webhook(
     url: str,
     content: bytes,
     headers: Mapping[str, str],
     *,
-    policy: Policy,
-    resolve: Resolver = url_policy.system,
+    policy: UrlPolicy,
+    resolve: Resolver = url_policy.resolve_by_system,
     tls: ssl.SSLContext | None = None,
-    patience: Patience | None = None,
-) -> Answer:
+    patience: Timeouts | None = None,
+) -> DeliveryResult:
     """Send the content, and say what came of it; an answer without an error is one of 2xx."""
-    patience = patience or Patience()
+    patience = patience or Timeouts()
     deadline = time.monotonic() + patience.total
     try:
-        destination = url_policy.parse(url, policy)
-        line = _Line(url_policy.addresses(destination, policy, resolve), deadline)
-        status = _ask(destination, line, content, headers, tls, patience)
-    except DestinationRefused as error:
-        return Answer(error=f"Not sent. {error}")
+        destination = url_policy.parse_url(url, policy)
+        line = _PinnedBackend(url_policy.resolve_addresses(destination, policy, resolve), deadline)
+        status = _send_request(destination, line, content, headers, tls, patience)
+    except WebhookUrlRefusedError as error:
+        return DeliveryResult(error=f"Not sent. {error}")
     except httpcore2.TimeoutException:
-        return Answer(error="The receiver did not answer in time.")
+        return DeliveryResult(error="The receiver did not answer in time.")
     except httpcore2.ConnectError as error:
-        return Answer(error=_unreachable(error))
+        return DeliveryResult(error=_describe_connect_error(error))
     except (httpcore2.NetworkError, httpcore2.ProtocolError):
-        return Answer(error="The connection to the receiver broke.")
+        return DeliveryResult(error="The connection to the receiver broke.")
     if 200 <= status < 300:
-        return Answer(status=status)
+        return DeliveryResult(status=status)
     why = " Redirects are not followed." if 300 <= status < 400 else ""
-    return Answer(status=status, error=f"The receiver answered {status}.{why}")
+    return DeliveryResult(status=status, error=f"The receiver answered {status}.{why}")
 
 
-def _ask(
+def _send_request(
     destination: Destination,
-    line: _Line,
+    line: _PinnedBackend,
     content: bytes,
     headers: Mapping[str, str],
     tls: ssl.SSLContext | None,
-    patience: Patience,
+    patience: Timeouts,
 ) -> int:
     url = httpcore2.URL(
         scheme=destination.scheme, host=destination.host, port=destination.port, target=destination.target
@@ -78,7 +78,7 @@ def _ask(
         return answer.status
 
 
-def _unreachable(error: httpcore2.ConnectError) -> str:
+def _describe_connect_error(error: httpcore2.ConnectError) -> str:
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "The receiver's certificate is not valid."
     if isinstance(error.__context__, ssl.SSLError):
@@ -86,7 +86,7 @@ def _unreachable(error: httpcore2.ConnectError) -> str:
     return "The receiver could not be reached."
 
 
-class _Line(httpcore2.NetworkBackend):
+class _PinnedBackend(httpcore2.NetworkBackend):
     """Connects to the given addresses, whatever name it is asked for: a second look-up could find others."""
 
     def __init__(self, addresses: Sequence[Address], deadline: float) -> None:
@@ -105,17 +105,17 @@ class _Line(httpcore2.NetworkBackend):
         *others, last = self._addresses
         for address in others:
             try:
-                return self._connect(address, port, timeout)
+                return self._connect_address(address, port, timeout)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
-        return self._connect(last, port, timeout)
+        return self._connect_address(last, port, timeout)
 
-    def _connect(self, address: Address, port: int, timeout: float | None) -> httpcore2.NetworkStream:
-        stream = self._system.connect_tcp(str(address), port, timeout=_left(self._deadline, timeout))
-        return _Bounded(stream, self._deadline)
+    def _connect_address(self, address: Address, port: int, timeout: float | None) -> httpcore2.NetworkStream:
+        stream = self._system.connect_tcp(str(address), port, timeout=_remaining_seconds(self._deadline, timeout))
+        return _DeadlineStream(stream, self._deadline)
 
 
-class _Bounded(httpcore2.NetworkStream):
+class _DeadlineStream(httpcore2.NetworkStream):
     """A stream that ends at a moment, however steadily something trickles in."""
 
     def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
@@ -123,11 +123,11 @@ class _Bounded(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what is there."""
-        return self._stream.read(max_bytes, _left(self._deadline, timeout))
+        return self._stream.read(max_bytes, _remaining_seconds(self._deadline, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write everything."""
-        self._stream.write(buffer, _left(self._deadline, timeout))
+        self._stream.write(buffer, _remaining_seconds(self._deadline, timeout))
 
     def close(self) -> None:
         """Close it."""
@@ -137,15 +137,15 @@ class _Bounded(httpcore2.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
         """Return the stream inside TLS."""
-        inner = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline, timeout))
-        return _Bounded(inner, self._deadline)
+        inner = self._stream.start_tls(ssl_context, server_hostname, _remaining_seconds(self._deadline, timeout))
+        return _DeadlineStream(inner, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         """Return what the stream knows."""
         return self._stream.get_extra_info(info)
 
 
-def _left(deadline: float, timeout: float | None) -> float:
+def _remaining_seconds(deadline: float, timeout: float | None) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise httpcore2.ReadTimeout("The time is over.")

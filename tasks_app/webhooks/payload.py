@@ -11,53 +11,55 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.urls import reverse
 
 from tasks_app import errors
-from tasks_app.contracts import Letter
+from tasks_app.contracts import WebhookRequest
 from tasks_app.models import Task, TaskImage, WebhookDelivery
 from tasks_app.webhooks import signatures
-from tasks_app.webhooks.url_policy import Policy
+from tasks_app.webhooks.url_policy import UrlPolicy
 
 
-def policy() -> Policy:
+def get_url_policy() -> UrlPolicy:
     """Return where this server's webhooks may go."""
-    return Policy(http=settings.WEBHOOK_ALLOW_HTTP, networks=tuple(settings.WEBHOOK_PRIVATE_NETWORKS))
+    return UrlPolicy(allow_http=settings.WEBHOOK_ALLOW_HTTP, private_networks=tuple(settings.WEBHOOK_PRIVATE_NETWORKS))
 
 
-def letter(delivery: WebhookDelivery) -> Letter | None:
+def build_webhook_request(delivery: WebhookDelivery) -> WebhookRequest | None:
     """Return what is to be sent now; None when the task or the secret is gone."""
     tasks = Task.objects.select_related("key").prefetch_related("images")
     task = tasks.filter(pk=delivery.task_id).first()
     secret = task and (task.key.webhook_secret if task.key else settings.WEBHOOK_SECRET)
     if not task or not secret:
         return None
-    body = {"type": f"task.{delivery.event}", "timestamp": task.finished_at, "data": _data(task)}
+    body = {"type": f"task.{delivery.event}", "timestamp": task.finished_at, "data": _build_data(task)}
     content = json.dumps(body, cls=DjangoJSONEncoder).encode()
-    signed = signatures.headers(secret, str(delivery.pk), int(time.time()), content)
-    return Letter(content=content, headers={"Content-Type": "application/json", "User-Agent": _AGENT, **signed})
+    signed = signatures.build_signature_headers(secret, str(delivery.pk), int(time.time()), content)
+    return WebhookRequest(
+        content=content, headers={"Content-Type": "application/json", "User-Agent": _USER_AGENT, **signed}
+    )
 
 
-_AGENT = f"DiffusersHandler/{settings.VERSION}"
+_USER_AGENT = f"DiffusersHandler/{settings.VERSION}"
 
 
-def _data(task: Task) -> dict[str, Any]:
+def _build_data(task: Task) -> dict[str, Any]:
     return {
         "id": str(task.pk),
         "task_type": task.task_type,
         "status": task.status,
         "model": {"id": task.model_id, "revision": task.revision or None},
-        "images": [_image(image) for image in task.images.all()],
-        "error": _error(task),
+        "images": [_serialize_image(image) for image in task.images.all()],
+        "error": _serialize_error(task),
         "created_at": task.created_at,
         "started_at": task.started_at,
         "finished_at": task.finished_at,
         "retried_from": task.retried_from_id and str(task.retried_from_id),
-        "urls": {"self": _url("task", task.pk), "images": _url("task-images", task.pk)},
+        "urls": {"self": _build_url("task", task.pk), "images": _build_url("task-images", task.pk)},
     }
 
 
-def _image(image: TaskImage) -> dict[str, Any]:
+def _serialize_image(image: TaskImage) -> dict[str, Any]:
     return {
         "index": image.index,
-        "url": _url("task-image", image.task_id, image.index),
+        "url": _build_url("task-image", image.task_id, image.index),
         "seed": image.seed,
         "width": image.width,
         "height": image.height,
@@ -66,7 +68,7 @@ def _image(image: TaskImage) -> dict[str, Any]:
     }
 
 
-def _error(task: Task) -> dict[str, Any] | None:
+def _serialize_error(task: Task) -> dict[str, Any] | None:
     if not task.error_code:
         return None
     return {
@@ -76,5 +78,5 @@ def _error(task: Task) -> dict[str, Any] | None:
     }
 
 
-def _url(name: str, *of: Any) -> str:
+def _build_url(name: str, *of: Any) -> str:
     return settings.PUBLIC_URL + reverse(name, args=of)

@@ -7,7 +7,7 @@ import threading
 
 from django.db import DatabaseError, InterfaceError, connection
 
-from tasks_app.contracts import Answer
+from tasks_app.contracts import DeliveryResult
 from tasks_app.models import WebhookDelivery
 from tasks_app.webhooks import deliveries, http, payload
 
@@ -15,38 +15,38 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 # How many receivers one worker waits for at the same time.
-PARALLEL = 8
-UNSIGNED = Answer(error="Not sent. The secret that it is signed with is gone.")
+MAX_PARALLEL = 8
+SECRET_MISSING = DeliveryResult(error="Not sent. The secret that it is signed with is gone.")
 
 
 def run_forever(stop: threading.Event) -> None:
     """Deliver what is due until told to stop; what is under way then is left to the next worker if it doesn't end."""
-    free = threading.BoundedSemaphore(PARALLEL)
+    free = threading.BoundedSemaphore(MAX_PARALLEL)
     while not stop.is_set():
         if not free.acquire(timeout=POLL_SECONDS):
             continue
-        if delivery := _due():
-            threading.Thread(target=_carry, args=[delivery, free], daemon=True).start()
+        if delivery := _claim_due_delivery():
+            threading.Thread(target=_send_and_release, args=[delivery, free], daemon=True).start()
         else:
             free.release()
             stop.wait(POLL_SECONDS)
 
 
-def deliver(delivery: WebhookDelivery) -> None:
+def send_delivery(delivery: WebhookDelivery) -> None:
     """Send it and write what came of it."""
-    letter = payload.letter(delivery)
+    letter = payload.build_webhook_request(delivery)
     connection.close()  # a receiver may take its time
-    answer = letter and http.post(delivery.url, letter.content, letter.headers, policy=payload.policy())
-    answer = answer or UNSIGNED
+    answer = letter and http.post_webhook(delivery.url, letter.content, letter.headers, policy=payload.get_url_policy())
+    answer = answer or SECRET_MISSING
     if answer.error:
         logger.warning("Delivery %s, attempt %s: %s", delivery.pk, delivery.attempts, answer.error)
-    deliveries.settle(delivery, answer)
+    deliveries.record_result(delivery, answer)
 
 
-def _due() -> WebhookDelivery | None:
+def _claim_due_delivery() -> WebhookDelivery | None:
     try:
-        deliveries.enqueue()
-        return deliveries.take()
+        deliveries.enqueue_deliveries()
+        return deliveries.claim_delivery()
     except (DatabaseError, InterfaceError) as error:
         logger.warning("No deliveries: %s", type(error).__name__)
         return None
@@ -54,9 +54,9 @@ def _due() -> WebhookDelivery | None:
         connection.close()
 
 
-def _carry(delivery: WebhookDelivery, free: threading.BoundedSemaphore) -> None:
+def _send_and_release(delivery: WebhookDelivery, free: threading.BoundedSemaphore) -> None:
     try:
-        deliver(delivery)
+        send_delivery(delivery)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("Delivery %s is repeated: %s", delivery.pk, type(error).__name__)
     finally:

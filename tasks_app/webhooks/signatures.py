@@ -9,7 +9,7 @@ import hmac
 _PREFIX = "whsec_"
 
 
-def headers(secret: str, identifier: str, timestamp: int, content: bytes) -> dict[str, str]:
+def build_signature_headers(secret: str, identifier: str, timestamp: int, content: bytes) -> dict[str, str]:
     """Return the headers that prove where the content comes from; the timestamp is in seconds since 1970."""
     key = base64.b64decode(secret.removeprefix(_PREFIX))
     digest = hmac.digest(key, f"{identifier}.{timestamp}.".encode() + content, hashlib.sha256)

@@ -13,29 +13,29 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 import httpx2
 
-from tasks_app.errors import DestinationRefused
+from tasks_app.errors import WebhookUrlRefusedError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 # Takes a name and a port; says every address, in the order in which they are to be tried.
 Resolver = Callable[[str, int], Sequence[str]]
 
-MAX_LENGTH = 2000
+MAX_URL_LENGTH = 2000
 _PORTS = {"https": 443, "http": 80}
-_NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
 # What C libraries read as an IPv4 address: its last part is a decimal, octal or hexadecimal number.
-_NUMERIC = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
-_UNICAST_6 = IPv6Network("2000::/3")
+_NUMERIC_HOST = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
+_GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
 # Beside what Python knows: prefixes that carry an IPv4 address inside (Teredo, 6to4 and its relays), documentation.
-_NEVER = tuple(map(ip_network, ("2001::/23", "2002::/16", "3fff::/20", "192.88.99.0/24")))
+_BLOCKED_NETWORKS = tuple(map(ip_network, ("2001::/23", "2002::/16", "3fff::/20", "192.88.99.0/24")))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class UrlPolicy:
     """What a server allows: plain HTTP, and networks that are no public ones."""
 
-    http: bool = False
-    networks: tuple[Network, ...] = ()
+    allow_http: bool = False
+    private_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,30 +54,30 @@ class Destination:
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def parse(url: str, policy: Policy) -> Destination:
+def parse_url(url: str, policy: UrlPolicy) -> Destination:
     """Take a URL apart, and refuse what is wrong with it whatever its name resolves to.
 
     Raises:
         DestinationRefused: with a reason for people.
     """
-    if len(url) > MAX_LENGTH:
-        raise DestinationRefused(f"Must have at most {MAX_LENGTH} characters.")
+    if len(url) > MAX_URL_LENGTH:
+        raise WebhookUrlRefusedError(f"Must have at most {MAX_URL_LENGTH} characters.")
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL:
-        raise DestinationRefused("Must be a valid URL.") from None
-    if parts.scheme not in (schemes := ("https", "http") if policy.http else ("https",)):
-        raise DestinationRefused(f"Must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+        raise WebhookUrlRefusedError("Must be a valid URL.") from None
+    if parts.scheme not in (schemes := ("https", "http") if policy.allow_http else ("https",)):
+        raise WebhookUrlRefusedError(f"Must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
     if parts.userinfo:
-        raise DestinationRefused("Must not have a user name or a password.")
+        raise WebhookUrlRefusedError("Must not have a user name or a password.")
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     if not 0 < port < 2**16:
-        raise DestinationRefused("Must have a port between 1 and 65535.")
-    host = _host(parts.raw_host.decode(), policy)
+        raise WebhookUrlRefusedError("Must have a port between 1 and 65535.")
+    host = _validate_host(parts.raw_host.decode(), policy)
     return Destination(scheme=parts.scheme, host=host, port=port, target=parts.raw_path.decode())
 
 
-def addresses(destination: Destination, policy: Policy, resolve: Resolver) -> list[Address]:
+def resolve_addresses(destination: Destination, policy: UrlPolicy, resolve: Resolver) -> list[Address]:
     """Resolve the destination's name, once, and return what to connect to.
 
     Raises:
@@ -88,39 +88,39 @@ def addresses(destination: Destination, policy: Policy, resolve: Resolver) -> li
     except (OSError, ValueError):  # unknown; or an address with a zone, which is none that others could reach
         found = []
     if not found:
-        raise DestinationRefused("The host's name could not be resolved.")
-    if not all(allowed(address, policy.networks) for address in found):
-        raise DestinationRefused("The host's name leads to an address that is not public.")
+        raise WebhookUrlRefusedError("The host's name could not be resolved.")
+    if not all(is_allowed_address(address, policy.private_networks) for address in found):
+        raise WebhookUrlRefusedError("The host's name leads to an address that is not public.")
     return found
 
 
-def allowed(address: Address, networks: Iterable[Network] = ()) -> bool:
+def is_allowed_address(address: Address, networks: Iterable[Network] = ()) -> bool:
     """Return whether an address is public, or in one of the networks."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     if any(address in network for network in networks):
         return True
-    if not address.is_global or address.is_multicast or any(address in net for net in _NEVER):
+    if not address.is_global or address.is_multicast or any(address in net for net in _BLOCKED_NETWORKS):
         return False
-    return isinstance(address, IPv4Address) or (address in _UNICAST_6 and address.scope_id is None)
+    return isinstance(address, IPv4Address) or (address in _GLOBAL_UNICAST_V6 and address.scope_id is None)
 
 
-def system(host: str, port: int) -> list[str]:
+def resolve_by_system(host: str, port: int) -> list[str]:
     """Resolve as the operating system does."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
-def _host(host: str, policy: Policy) -> str:
+def _validate_host(host: str, policy: UrlPolicy) -> str:
     """Return the host, without the dot that ends an absolute name."""
     host = host.removesuffix(".")
-    if ":" not in host and not _NAME.fullmatch(host):
-        raise DestinationRefused("Must have a valid host.")
-    if ":" in host or _NUMERIC.fullmatch(host):
+    if ":" not in host and not _HOST_NAME.fullmatch(host):
+        raise WebhookUrlRefusedError("Must have a valid host.")
+    if ":" in host or _NUMERIC_HOST.fullmatch(host):
         try:
             address = ip_address(host)
         except ValueError:
-            raise DestinationRefused("Must have a valid host.") from None
-        if not allowed(address, policy.networks):
-            raise DestinationRefused("Must not lead to an address that is not public.")
+            raise WebhookUrlRefusedError("Must have a valid host.") from None
+        if not is_allowed_address(address, policy.private_networks):
+            raise WebhookUrlRefusedError("Must not lead to an address that is not public.")
     return host

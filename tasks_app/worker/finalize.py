@@ -18,117 +18,131 @@ from structlog.contextvars import bound_contextvars
 from tasks_app import errors
 from tasks_app.contracts import Success
 from tasks_app.engine.types import GenerationResult, Progress
-from tasks_app.fields import printable
+from tasks_app.fields import escape_surrogates
 from tasks_app.images import comparison, storage
 from tasks_app.models import Status
 from tasks_app.queue import lifecycle
-from tasks_app.worker.batch import Batch, Run, Stop, publish_end, publish_progress, publish_successes, recipe
+from tasks_app.worker.batch import (
+    ActiveRun,
+    Batch,
+    StopReason,
+    build_metadata,
+    publish_end,
+    publish_progress,
+    publish_successes,
+)
 
 logger = logging.getLogger(__name__)
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
-TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+DATABASE_ERRORS = (OperationalError, InterfaceError)
+HUB_TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def beat(batch: Batch) -> None:
+def send_heartbeat(batch: Batch) -> None:
     """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
-    going = batch.going
-    batch.next_beat = time.monotonic() + settings.HEARTBEAT_SECONDS
+    going = batch.active_runs
+    batch.next_heartbeat_at = time.monotonic() + settings.HEARTBEAT_SECONDS
     try:
-        beats = lifecycle.heartbeat([run.claim for run in going], batch.latest, lease_seconds=settings.LEASE_SECONDS)
-    except DATABASE_AWAY as error:
+        beats = lifecycle.renew_leases(
+            [run.claim for run in going], batch.latest_progress, lease_seconds=settings.LEASE_SECONDS
+        )
+    except DATABASE_ERRORS as error:
         # The lease outlasts a short outage; a longer one is settled by the fence.
         logger.warning("No heartbeat: %s", type(error).__name__)
         connection.close()
-        batch.database_answers = False
+        batch.is_database_available = False
         return
-    batch.database_answers = True
+    batch.is_database_available = True
     for run in going:
         beat = beats.get(run.claim.task_id)
         if beat is None:
-            run.stop(Stop.FENCED)
+            run.request_stop(StopReason.LEASE_LOST)
         elif beat.cancel_requested:
-            run.stop(Stop.CANCELED)
+            run.request_stop(StopReason.CANCELED)
         elif beat.overdue:
-            run.stop(Stop.TIMED_OUT)
+            run.request_stop(StopReason.TIMED_OUT)
 
 
-def save(batch: Batch, results: list[GenerationResult]) -> None:
+def save_results(batch: Batch, results: list[GenerationResult]) -> None:
     """Store the pictures of each run that goes on, and end those together: none waits for another's statement."""
-    total = batch.latest.total_steps
-    batch.latest = Progress(phase="saving", step=total, total_steps=total)
+    total = batch.latest_progress.total_steps
+    batch.latest_progress = Progress(phase="saving", step=total, total_steps=total)
     publish_progress(batch)
-    _beat_in_time(batch)
+    _send_heartbeat_if_due(batch)
     stored = {
         run: success
         for run, result in zip(batch.runs, results, strict=True)
-        if not run.settled and (success := _stored(batch, run, result))
+        if not run.is_finished and (success := _store_images(batch, run, result))
     }
-    ended = persist(lambda: lifecycle.succeed(list(stored.values()))) if stored else {}
+    ended = retry_on_db_outage(lambda: lifecycle.mark_succeeded(list(stored.values()))) if stored else {}
     for run, success in stored.items():
-        _conclude(run, partial(_succeeded, run, success, ended.get(run.claim.task_id)))
+        _finish_run(run, partial(_end_succeeded, run, success, ended.get(run.claim.task_id)))
     publish_successes([run for run in stored if run.finished_at])
 
 
-def end_stopped(batch: Batch) -> None:
+def end_stopped_runs(batch: Batch) -> None:
     """End those of the runs that were asked to."""
     for run in batch.runs:
-        if run.stop_reason is not None and not run.settled:
-            _conclude(run, partial(_stopped, run))
+        if run.stop_reason is not None and not run.is_finished:
+            _finish_run(run, partial(_end_stopped, run))
 
 
-def fail(run: Run, error: BaseException) -> None:
+def fail_run(run: ActiveRun, error: BaseException) -> None:
     """End a run that failed by itself."""
-    _conclude(run, partial(_failed, run, error))
+    _finish_run(run, partial(_end_failed, run, error))
 
 
-def give_back(batch: Batch, error: BaseException) -> None:
+def release_batch(batch: Batch, error: BaseException) -> None:
     """Give what failed in company back to the queue, since nobody knows which of the tasks it was.
 
     After too little memory fewer go together, after anything else each goes alone.
     """
-    logger.warning("%s tasks failed together: %s", len(batch.runs), type(error).__name__, exc_info=_emptied(error))
-    alone = not isinstance(error, errors.OutOfMemory)
-    for run in batch.going:
-        _conclude(run, partial(_released, run, alone=alone))
-    end_stopped(batch)
+    logger.warning(
+        "%s tasks failed together: %s", len(batch.runs), type(error).__name__, exc_info=_drop_frame_refs(error)
+    )
+    alone = not isinstance(error, errors.OutOfMemoryError)
+    for run in batch.active_runs:
+        _finish_run(run, partial(_release_run, run, alone=alone))
+    end_stopped_runs(batch)
 
 
-def persist(write: Callable[[], Answer]) -> Answer:
+def retry_on_db_outage(write: Callable[[], Result]) -> Result:
     """Repeat a write until the database has answered it."""
     while True:
         try:
             return write()
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
             connection.close()
             # Within the time that sweepers leave the living to renew their leases after an outage.
             time.sleep(settings.HEARTBEAT_SECONDS)
 
 
-def _conclude(run: Run, end: Callable[[], Status | None]) -> None:
+def _finish_run(run: ActiveRun, end: Callable[[], Status | None]) -> None:
     """End a run, once, and tell where its task went; of those that succeeded it is told together."""
     with bound_contextvars(task=str(run.claim.task_id), attempt=run.claim.attempt):
         outcome = end()
-        run.settled = True
+        run.is_finished = True
         logger.info("Task %s: attempt %s %s.", run.claim.task_id, run.claim.attempt, outcome or "lost its claim")
         if outcome and outcome != Status.SUCCEEDED:
             publish_end(run, outcome)
 
 
-def _stored(batch: Batch, run: Run, result: GenerationResult) -> Success | None:
+def _store_images(batch: Batch, run: ActiveRun, result: GenerationResult) -> Success | None:
     """Store a run's pictures; None when it is to end otherwise, or can't be stored, and has ended with that."""
     if run.stop_reason:
-        _conclude(run, partial(_stopped, run))
+        _finish_run(run, partial(_end_stopped, run))
         return None
     started = time.monotonic()
-    made_of = recipe(run.task, result)
+    made_of = build_metadata(run.task, result)
     try:
-        images = storage.store(run.claim, result.images, made_of, stored_one=partial(_beat_in_time, batch))
-    except errors.StorageFailed as error:
-        fail(run, error)
+        images = storage.store_images(
+            run.claim, result.images, made_of, stored_one=partial(_send_heartbeat_if_due, batch)
+        )
+    except errors.StorageError as error:
+        fail_run(run, error)
         return None
     timings = {**result.timings, "saving": round(time.monotonic() - started, 3)}
     return Success(
@@ -138,51 +152,51 @@ def _stored(batch: Batch, run: Run, result: GenerationResult) -> Success | None:
         timings=timings,
         size={"width": images[0].width, "height": images[0].height},
         provenance=made_of.provenance,
-        reproduction=persist(lambda: comparison.compare(run.task, images, made_of)),
+        reproduction=retry_on_db_outage(lambda: comparison.compare_with_original(run.task, images, made_of)),
     )
 
 
-def _succeeded(run: Run, success: Success, finished_at: datetime | None) -> Status | None:
+def _end_succeeded(run: ActiveRun, success: Success, finished_at: datetime | None) -> Status | None:
     run.finished_at = finished_at
     if finished_at:
         return Status.SUCCEEDED
-    storage.discard(success.images)
-    return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
+    storage.discard_images(success.images)
+    return Status.CANCELED if retry_on_db_outage(lambda: lifecycle.confirm_cancel(run.claim)) else None
 
 
-def _beat_in_time(batch: Batch) -> None:
-    if time.monotonic() >= batch.next_beat:
-        beat(batch)
+def _send_heartbeat_if_due(batch: Batch) -> None:
+    if time.monotonic() >= batch.next_heartbeat_at:
+        send_heartbeat(batch)
 
 
-def _stopped(run: Run) -> Status | None:
+def _end_stopped(run: ActiveRun) -> Status | None:
     match run.stop_reason:
-        case Stop.CANCELED:
-            return Status.CANCELED if persist(lambda: lifecycle.confirm_cancel(run.claim)) else None
-        case Stop.TIMED_OUT:
-            return _failed(run, errors.TimedOut(str(errors.TimedOut.__doc__)))
-        case Stop.DRAINED:
-            return _released(run)
+        case StopReason.CANCELED:
+            return Status.CANCELED if retry_on_db_outage(lambda: lifecycle.confirm_cancel(run.claim)) else None
+        case StopReason.TIMED_OUT:
+            return _end_failed(run, errors.TaskTimeoutError(str(errors.TaskTimeoutError.__doc__)))
+        case StopReason.SHUTDOWN:
+            return _release_run(run)
         case _:
             return None
 
 
-def _released(run: Run, *, alone: bool = False) -> Status | None:
-    return persist(lambda: lifecycle.release(run.claim, alone=alone))
+def _release_run(run: ActiveRun, *, alone: bool = False) -> Status | None:
+    return retry_on_db_outage(lambda: lifecycle.release_task(run.claim, alone=alone))
 
 
-def _failed(run: Run, error: BaseException) -> Status | None:
+def _end_failed(run: ActiveRun, error: BaseException) -> Status | None:
     expected = isinstance(error, errors.TaskError)
-    code = error.code if isinstance(error, errors.TaskError) else errors.Internal.code
+    code = error.code if isinstance(error, errors.TaskError) else errors.InternalError.code
     message = str(error) if expected else f"The run failed with an unexpected {type(error).__name__}."
-    message, trace = _storable(message), _storable("".join(traceback.format_exception(error)))
-    level, shown = (logging.WARNING, None) if expected else (logging.ERROR, _emptied(error))
+    message, trace = _sanitize_text(message), _sanitize_text("".join(traceback.format_exception(error)))
+    level, shown = (logging.WARNING, None) if expected else (logging.ERROR, _drop_frame_refs(error))
     logger.log(level, "Task %s: %s: %s", run.claim.task_id, code, message, exc_info=shown)
-    moved = persist(lambda: lifecycle.fail(run.claim, code=code, message=message, traceback=trace))
+    moved = retry_on_db_outage(lambda: lifecycle.mark_failed(run.claim, code=code, message=message, traceback=trace))
     return Status.FAILED if moved else None
 
 
-def _emptied(error: BaseException) -> BaseException:
+def _drop_frame_refs(error: BaseException) -> BaseException:
     """Free what the error's frames hold, tensors too: whoever collects errors from the log may keep this one."""
     link: BaseException | None = error
     while link is not None:
@@ -191,6 +205,6 @@ def _emptied(error: BaseException) -> BaseException:
     return error
 
 
-def _storable(text: str) -> str:
+def _sanitize_text(text: str) -> str:
     """Return the text without what PostgreSQL refuses, and without tokens of the Hub."""
-    return TOKEN.sub("hf_…", printable(text).replace("\0", "\\0"))
+    return HUB_TOKEN_PATTERN.sub("hf_…", escape_surrogates(text).replace("\0", "\\0"))

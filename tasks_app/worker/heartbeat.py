@@ -25,11 +25,11 @@ from tasks_app.worker import engines, shutdown, supervisor, warm_models
 logger = logging.getLogger(__name__)
 
 # Several beats fit into a lease, so that one that fails makes nobody look dead.
-BEAT_SECONDS = min(2.0, settings.LEASE_SECONDS / 4)
+HEARTBEAT_INTERVAL_SECONDS = min(2.0, settings.LEASE_SECONDS / 4)
 _IDENTITY: dict[str, Any] = {"host": socket.gethostname(), "version": settings.VERSION}
 
 
-class Tap(Protocol):
+class Consumer(Protocol):
     """What tickets come through: Dramatiq's consumers."""
 
     def pause(self) -> None:
@@ -39,15 +39,15 @@ class Tap(Protocol):
         """Let them through again."""
 
 
-class Presence:
+class WorkerHeartbeat:
     """The process as its row shows it."""
 
-    def __init__(self, taps: list[Tap], ended: threading.Event) -> None:
+    def __init__(self, taps: list[Consumer], ended: threading.Event) -> None:
         """Take what tickets come through; from when `ended` is set it stays closed, and no command is taken."""
-        self._taps = taps
-        self._ended = ended
+        self._consumers = taps
+        self._shutdown_event = ended
         self._paused = False
-        self._at_work: tuple[WorkerCommand, Future[None]] | None = None
+        self._running_command: tuple[WorkerCommand, Future[None]] | None = None
         self._unloading: Future[None] | None = None
 
     def run_forever(self, gone: threading.Event) -> None:
@@ -56,103 +56,105 @@ class Presence:
         while not gone.is_set():
             try:
                 if not arrived:
-                    workers.arrive(supervisor.WORKER, pid=os.getpid(), age=_age(), **_IDENTITY)
-                    resolve.sync()
-                    _warm_up()
+                    workers.register_worker(
+                        supervisor.WORKER_NAME, pid=os.getpid(), age=_get_process_age(), **_IDENTITY
+                    )
+                    resolve.sync_rows()
+                    _preload_warm_models()
                     arrived = True
-                self.beat()
-                if not self._ended.is_set():
-                    self.obey()
+                self.update_row()
+                if not self._shutdown_event.is_set():
+                    self.apply_commands()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("No beat of the worker: %s", type(error).__name__)
             finally:
                 connection.close()
-            gone.wait(BEAT_SECONDS)
+            gone.wait(HEARTBEAT_INTERVAL_SECONDS)
 
-    def beat(self) -> None:
+    def update_row(self) -> None:
         """Write what this process is and holds."""
-        engine = next((handler.state() for handler in engines.started()), None)
-        workers.beat(supervisor.WORKER, pid=os.getpid(), engine=engine, **_IDENTITY)
+        engine = next((handler.get_state() for handler in engines.get_loaded_handlers()), None)
+        workers.record_heartbeat(supervisor.WORKER_NAME, pid=os.getpid(), engine=engine, **_IDENTITY)
 
-    def obey(self) -> None:
+    def apply_commands(self) -> None:
         """Open or close the taps as the pauses say, go on with the commands, and give up what nobody uses."""
-        paused = pauses.is_paused(Pause.Scope.WORKER, supervisor.WORKER)
+        paused = pauses.is_paused(Pause.Scope.WORKER, supervisor.WORKER_NAME)
         if paused != self._paused:
-            self._turn_taps(paused)
+            self._set_consumers_paused(paused)
             self._paused = paused
         if paused:
             # For others: the pause came after this worker had fetched tickets.
-            dispatch.pass_on()
-        self._settle()
-        self._unload_idle()
-        if self._at_work is None and (command := workers.take(supervisor.WORKER)):
-            self._at_work = command, supervisor.beside_tasks(lambda: _carry_out(command))
+            dispatch.notify_workers()
+        self._complete_command()
+        self._unload_idle_models()
+        if self._running_command is None and (command := workers.pop_command(supervisor.WORKER_NAME)):
+            self._running_command = command, supervisor.run_in_inference_thread(lambda: _run_command(command))
 
-    def _turn_taps(self, paused: bool) -> None:
-        for tap in self._taps:
+    def _set_consumers_paused(self, paused: bool) -> None:
+        for tap in self._consumers:
             tap.pause() if paused else tap.resume()
-            if self._ended.is_set():
+            if self._shutdown_event.is_set():
                 tap.pause()  # the process was told to end, and closed it, just before it was opened here
 
-    def _settle(self) -> None:
-        if self._at_work is None or not self._at_work[1].done():
+    def _complete_command(self) -> None:
+        if self._running_command is None or not self._running_command[1].done():
             return
-        command, future = self._at_work
+        command, future = self._running_command
         error = future.exception()
-        workers.settle(command, error=_reason(error))
-        self._at_work = None
-        _end_if_lost(error)
+        workers.complete_command(command, error=_describe_error(error))
+        self._running_command = None
+        _exit_if_device_lost(error)
 
-    def _unload_idle(self) -> None:
+    def _unload_idle_models(self) -> None:
         seconds = settings.IDLE_UNLOAD_SECONDS
         if seconds is not None and (self._unloading is None or self._unloading.done()):
-            self._unloading = supervisor.beside_tasks(partial(warm_models.unload_idle, seconds))
+            self._unloading = supervisor.run_in_inference_thread(partial(warm_models.unload_idle_models, seconds))
 
 
-def leave() -> None:
+def deregister_worker() -> None:
     """Write that this process ended on purpose, if the database can be reached."""
     try:
-        workers.leave(supervisor.WORKER)
+        workers.deregister_worker(supervisor.WORKER_NAME)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("The worker's row stays: %s", type(error).__name__)
     finally:
         connection.close()
 
 
-def _age() -> timedelta:
+def _get_process_age() -> timedelta:
     return timedelta(seconds=time.time() - psutil.Process().create_time())
 
 
-def _carry_out(command: WorkerCommand) -> None:
+def _run_command(command: WorkerCommand) -> None:
     if command.kind == WorkerCommand.Kind.UNLOAD:
-        warm_models.unload(command.model_id)
+        warm_models.unload_model(command.model_id)
     else:
-        warm_models.load(command.model_id)
+        warm_models.load_model(command.model_id)
 
 
-def _warm_up() -> None:
+def _preload_warm_models() -> None:
     """Load the models that the settings want warm, before the first task if that comes later."""
     for model_id in settings.WARM_MODELS:
-        future = supervisor.beside_tasks(partial(warm_models.load, model_id))
-        future.add_done_callback(partial(_tell, model_id))
+        future = supervisor.run_in_inference_thread(partial(warm_models.load_model, model_id))
+        future.add_done_callback(partial(_log_preload, model_id))
 
 
-def _tell(model_id: str, loaded: Future[None]) -> None:
+def _log_preload(model_id: str, loaded: Future[None]) -> None:
     error = loaded.exception()
     if error is None:
         logger.info("The model %s is loaded.", model_id)
         return
-    logger.warning("WARM_MODELS: %s was not loaded: %s", model_id, _reason(error))
-    _end_if_lost(error)
+    logger.warning("WARM_MODELS: %s was not loaded: %s", model_id, _describe_error(error))
+    _exit_if_device_lost(error)
 
 
-def _end_if_lost(error: BaseException | None) -> None:
-    if isinstance(error, errors.DeviceLost):
+def _exit_if_device_lost(error: BaseException | None) -> None:
+    if isinstance(error, errors.DeviceLostError):
         # Else the next task would be the one to find out, and fail.
-        shutdown.end_process(shutdown.EXIT_DEVICE_LOST, "The device is lost.")
+        shutdown.exit_now(shutdown.EXIT_DEVICE_LOST, "The device is lost.")
 
 
-def _reason(error: BaseException | None) -> str:
+def _describe_error(error: BaseException | None) -> str:
     if error is None:
         return ""
     if isinstance(error, errors.TaskError):

@@ -21,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tasks_app.errors import StorageFailed
+from tasks_app.errors import StorageError
 from tasks_app.images import storage, uploads
 from tasks_app.models import Status, Task, TaskImage, WebhookDelivery
 from tasks_app.queue import lifecycle
@@ -29,41 +29,42 @@ from tasks_app.queue import lifecycle
 logger = logging.getLogger(__name__)
 
 # Any constant that no other program uses on this database; not the sweeper's, which must not wait for a storage.
-ADVISORY_LOCK = 0x6469_6667
-BATCH = 100
+ADVISORY_LOCK_ID = 0x6469_6667
+BATCH_SIZE = 100
 
 # When a task ended and its id: the index has them in this order.
-Place = tuple[datetime, UUID]
-FIRST: Place = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+PurgeCursor = tuple[datetime, UUID]
+CURSOR_START: PurgeCursor = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
-AGO = "SELECT statement_timestamp() - make_interval(secs => %s)"
-_KEPT = f"SELECT finished_at, id FROM {Task._meta.db_table} WHERE status = %s AND purged_at IS NULL"
-SURPLUS = f"{_KEPT} ORDER BY finished_at DESC, id DESC OFFSET %s LIMIT 1"
-DUE = (
-    f"{_KEPT} AND (finished_at, id) > (%s, %s) AND (finished_at, id) <= (%s, %s) ORDER BY finished_at, id LIMIT {BATCH}"
-)
+AGE_CUTOFF = "SELECT statement_timestamp() - make_interval(secs => %s)"
+_SELECT_UNPURGED = f"SELECT finished_at, id FROM {Task._meta.db_table} WHERE status = %s AND purged_at IS NULL"
+COUNT_CUTOFF = f"{_SELECT_UNPURGED} ORDER BY finished_at DESC, id DESC OFFSET %s LIMIT 1"
+SELECT_DUE = f"""
+{_SELECT_UNPURGED} AND (finished_at, id) > (%s, %s) AND (finished_at, id) <= (%s, %s)
+ORDER BY finished_at, id LIMIT {BATCH_SIZE}
+"""
 
 
-def purge() -> Generator[tuple[UUID, Status]]:
+def purge_tasks() -> Generator[tuple[UUID, Status]]:
     """Purge what the settings no longer keep, uploads last, and yield each task with the status it has, or had.
 
     Of several who do so at the same moment one does it.
     """
-    with _alone() as alone:
+    with _try_lock() as alone:
         for name in settings.RETENTION if alone else ():
             status = Status(name)
-            for batch in _due(status):
-                purged = filter(_is_cleared, batch) if status == Status.SUCCEEDED else _deleted(batch)
+            for batch in _iter_due_batches(status):
+                purged = filter(_purge_images, batch) if status == Status.SUCCEEDED else _delete_tasks(batch)
                 yield from ((task_id, status) for task_id in purged)
         if alone:
-            uploads.purge()
+            uploads.purge_uploads()
 
 
 def run_forever(stop: threading.Event) -> None:
     """Purge at every interval until told to stop: a worker's own thread."""
     while True:
         try:
-            _purge_until(stop)
+            _purge_until_stopped(stop)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("Nothing purged: %s", type(error).__name__)
         finally:
@@ -72,48 +73,48 @@ def run_forever(stop: threading.Event) -> None:
             return
 
 
-def _purge_until(stop: threading.Event) -> None:
-    with closing(purge()) as purged:
+def _purge_until_stopped(stop: threading.Event) -> None:
+    with closing(purge_tasks()) as purged:
         for task_id, status in purged:
             logger.info("Task %s: purged, %s.", task_id, status, extra={"task": str(task_id)})
             if stop.is_set():
                 return
 
 
-def _due(status: Status) -> Iterator[list[UUID]]:
+def _iter_due_batches(status: Status) -> Iterator[list[UUID]]:
     """Yield batches of what is no longer kept, the oldest first; what stays after all is passed over."""
-    last, at = _last_due(status), FIRST
-    while last is not None and (batch := _rows(DUE, [status, *at, *last])):
+    last, at = _find_cutoff(status), CURSOR_START
+    while last is not None and (batch := _fetch_rows(SELECT_DUE, [status, *at, *last])):
         yield [task_id for _, task_id in batch]
         at = batch[-1]
 
 
-def _last_due(status: Status) -> Place | None:
+def _find_cutoff(status: Status) -> PurgeCursor | None:
     """Return the newest task that is not kept, by whichever rule keeps less."""
     rules = settings.RETENTION[status]
-    places: list[Place] = []
+    places: list[PurgeCursor] = []
     if rules["age_days"] is not None:
-        ((ago,),) = _rows(AGO, [rules["age_days"] * 24 * 3600])
+        ((ago,),) = _fetch_rows(AGE_CUTOFF, [rules["age_days"] * 24 * 3600])
         places.append((ago, UUID(int=0)))
     if rules["count"] is not None:
-        places += _rows(SURPLUS, [status, rules["count"]])
+        places += _fetch_rows(COUNT_CUTOFF, [status, rules["count"]])
     return max(places, default=None)
 
 
-def _deleted(task_ids: Sequence[UUID]) -> list[UUID]:
+def _delete_tasks(task_ids: Sequence[UUID]) -> list[UUID]:
     """Delete those of the tasks that no webhook is still to tell of, which goes with its row; return them."""
     waits = [WebhookDelivery.State.PENDING, WebhookDelivery.State.SENDING]
     to_be_told = Task.objects.filter(Q(webhook_due=True) | Q(deliveries__state__in=waits), pk__in=task_ids)
     gone = set(task_ids) - set(to_be_told.values_list("pk", flat=True))
-    lifecycle.delete(*gone)
+    lifecycle.delete_tasks(*gone)
     return [task_id for task_id in task_ids if task_id in gone]
 
 
-def _is_cleared(task_id: UUID) -> bool:
+def _purge_images(task_id: UUID) -> bool:
     images = TaskImage.objects.filter(task=task_id)
     try:
-        storage.remove(list(images.values_list("file", flat=True)))
-    except StorageFailed as error:
+        storage.delete_files(list(images.values_list("file", flat=True)))
+    except StorageError as error:
         logger.warning("Task %s: not purged, tried again later: %s", task_id, error, extra={"task": str(task_id)})
         return False
     with transaction.atomic():
@@ -121,20 +122,20 @@ def _is_cleared(task_id: UUID) -> bool:
         return bool(Task.objects.filter(pk=task_id).update(purged_at=Now()))
 
 
-def _rows(sql: str, parameters: Sequence[Any]) -> list[Any]:
+def _fetch_rows(sql: str, parameters: Sequence[Any]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
+def _try_lock() -> Iterator[bool]:
     """Hold the lock for longer than a transaction: the storage may take its time, a transaction must not."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK_ID])
         (alone,) = cursor.fetchone()
         try:
             yield alone
         finally:
             if alone:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK_ID])

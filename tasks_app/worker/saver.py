@@ -11,41 +11,41 @@ from django.db import connection
 from tasks_app.engine.types import GenerationResult
 from tasks_app.worker import finalize
 from tasks_app.worker.batch import Batch
-from tasks_app.worker.threads import SerialThread
+from tasks_app.worker.threads import SingleThreadExecutor
 
 logger = logging.getLogger(__name__)
 
-_thread = SerialThread("saving")
-_last: Future[None] | None = None
+_saver_thread = SingleThreadExecutor("saving")
+_last_save: Future[None] | None = None
 
 
-def hand_over(batch: Batch, results: list[GenerationResult]) -> None:
+def submit_results(batch: Batch, results: list[GenerationResult]) -> None:
     """Have it save these, once what it was given before is saved: no more than two calls' pictures are held."""
-    global _last
-    while _last is not None and wait([_last], timeout=settings.HEARTBEAT_SECONDS).not_done:
-        finalize.beat(batch)
-    _last = _thread.submit(lambda: _save(batch, results))
-    _last.add_done_callback(_tell)
+    global _last_save
+    while _last_save is not None and wait([_last_save], timeout=settings.HEARTBEAT_SECONDS).not_done:
+        finalize.send_heartbeat(batch)
+    _last_save = _saver_thread.submit(lambda: _save_results(batch, results))
+    _last_save.add_done_callback(_log_failure)
 
 
-def is_behind() -> bool:
+def has_pending() -> bool:
     """Return whether something that was handed over is not saved yet."""
-    return _last is not None and not _last.done()
+    return _last_save is not None and not _last_save.done()
 
 
-def finish() -> None:
+def flush_pending() -> None:
     """Wait until what was handed over is saved."""
-    if _last is not None:
-        wait([_last])
+    if _last_save is not None:
+        wait([_last_save])
 
 
-def _save(batch: Batch, results: list[GenerationResult]) -> None:
+def _save_results(batch: Batch, results: list[GenerationResult]) -> None:
     try:
-        finalize.save(batch, results)
+        finalize.save_results(batch, results)
     finally:
         connection.close()
 
 
-def _tell(saved: Future[None]) -> None:
+def _log_failure(saved: Future[None]) -> None:
     if error := saved.exception():
         logger.error("What a run made was not saved.", exc_info=error)

@@ -11,25 +11,25 @@ logger = logging.getLogger(__name__)
 
 # What a worker ends with when only a new process can help; its supervisor starts one.
 EXIT_DEVICE_LOST = 70
-EXIT_HUNG = 75
+EXIT_STALLED = 75
 
 # Set once no more is to be claimed, and once there is no more time for what runs.
-asked = threading.Event()
-hurried = threading.Event()
+requested = threading.Event()
+deadline_passed = threading.Event()
 
 
-def drain(grace_seconds: float) -> None:
+def request_shutdown(grace_seconds: float) -> None:
     """Claim no more; a task that runs longer than the grace is given back. Asked a second time: no more grace."""
-    if asked.is_set() or not grace_seconds:
-        hurried.set()
+    if requested.is_set() or not grace_seconds:
+        deadline_passed.set()
     else:
-        timer = threading.Timer(grace_seconds, hurried.set)
+        timer = threading.Timer(grace_seconds, deadline_passed.set)
         timer.daemon = True
         timer.start()
-    asked.set()
+    requested.set()
 
 
-def end_process(status: int, reason: str) -> NoReturn:
+def exit_now(status: int, reason: str) -> NoReturn:
     """End at once: the inference thread can't be stopped, and a claim that is still held ends with its lease."""
     logger.critical("%s The worker ends with %s.", reason, status)
     os._exit(status)

@@ -17,38 +17,38 @@ from tasks_app.worker import supervisor
 logger = logging.getLogger(__name__)
 
 # Any constant that no other program uses on this database.
-ADVISORY_LOCK = 0x6469_6666
+ADVISORY_LOCK_ID = 0x6469_6666
 
 
-def sweep() -> list[tuple[UUID, Status]]:
+def sweep_tasks() -> list[tuple[UUID, Status]]:
     """Move on what silent workers and deadlines left behind, and return it.
 
     Of several sweepers at the same moment one does it.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ADVISORY_LOCK_ID])
             (alone,) = cursor.fetchone()
         if not alone:
             return []
         moved = lifecycle.expire_leases()
-        moved += [(task_id, Status.FAILED) for task_id in lifecycle.time_out()]
+        moved += [(task_id, Status.FAILED) for task_id in lifecycle.fail_overdue()]
     for task_id, status in moved:
         logger.warning("Task %s: swept, now %s.", task_id, status, extra={"task": str(task_id)})
-        status_events.tell(task_id, status)
+        status_events.publish_status(task_id, status)
         if status == Status.QUEUED:
-            dispatch.wake(task_id)
+            dispatch.send_wake_up(task_id)
     return moved
 
 
-def wake_for_lost_tickets(*, after_seconds: float) -> None:
+def resend_lost_wake_ups(*, after_seconds: float) -> None:
     """Send one ticket when a task waits for so long though this worker is idle.
 
     Every idle worker does so for another task, so that together they send as many as can be used.
     """
-    if not supervisor.busy():
-        for task_id in lifecycle.wake(worker=supervisor.WORKER, after_seconds=after_seconds, limit=1):
-            dispatch.wake(task_id)
+    if not supervisor.is_busy():
+        for task_id in lifecycle.mark_woken(worker=supervisor.WORKER_NAME, after_seconds=after_seconds, limit=1):
+            dispatch.send_wake_up(task_id)
 
 
 def run_forever(stop: threading.Event) -> None:
@@ -61,10 +61,10 @@ def run_forever(stop: threading.Event) -> None:
             if away:
                 # Leases ran out while nobody could renew them: let the living do it first.
                 stop.wait(2 * settings.HEARTBEAT_SECONDS)
-            sweep()
-            wake_for_lost_tickets(after_seconds=after_seconds)
-            workers.forget()
-            admission.forget()
+            sweep_tasks()
+            resend_lost_wake_ups(after_seconds=after_seconds)
+            workers.prune_workers()
+            admission.purge_expired_keys()
             after_seconds, away = settings.WAKE_SECONDS, False
         except (DatabaseError, InterfaceError) as error:
             away = True

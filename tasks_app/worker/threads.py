@@ -10,10 +10,10 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class SerialThread:
+class SingleThreadExecutor:
     """A thread that makes its calls one after the other.
 
     Unlike an executor's it is a daemon: a call that never returns can't hold up the end of the process.
@@ -22,28 +22,28 @@ class SerialThread:
     def __init__(self, name: str) -> None:
         """Start the thread with the first call."""
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._starting = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._start_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run_calls, name=name, daemon=True)
 
-    def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
+    def submit(self, call: Callable[[], Result]) -> Future[Result]:
         """Queue a call and return its future, which can be canceled until the call begins.
 
         It runs in a copy of the caller's context: what it logs belongs to the same task.
         """
-        with self._starting:
+        with self._start_lock:
             if not self._thread.is_alive():
                 self._thread.start()
-        future: Future[Answer] = Future()
+        future: Future[Result] = Future()
         self._calls.put((future, partial(contextvars.copy_context().run, call)))
         return future
 
-    def _work(self) -> None:
+    def _run_calls(self) -> None:
         while True:
             # All of a call is in that frame: a waiting thread keeps neither pictures nor pipelines alive.
-            _carry_out(*self._calls.get())
+            _execute_call(*self._calls.get())
 
 
-def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
+def _execute_call(future: Future[Any], call: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:

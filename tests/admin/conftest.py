@@ -51,7 +51,7 @@ def failed(claimed: MakeTask) -> MakeTask:
 
     def make(*, message: str = "It broke.", traceback: str = "Traceback …", **fields: object) -> Task:
         task = claimed(**fields)
-        assert lifecycle.fail(claim_of(task), code="internal", message=message, traceback=traceback)
+        assert lifecycle.mark_failed(claim_of(task), code="internal", message=message, traceback=traceback)
         task.refresh_from_db()
         return task
 
@@ -67,7 +67,7 @@ def one_of_each(
     def make() -> dict[str, Task]:
         tasks = {"succeeded": succeeded(), "failed": failed(), "running": claimed()}
         tasks["canceled"], tasks["queued"] = make_task(), make_task()
-        lifecycle.cancel(tasks["canceled"].pk)
+        lifecycle.cancel_task(tasks["canceled"].pk)
         return tasks
 
     return make
@@ -79,8 +79,8 @@ def alive(db: None) -> Callable[..., Worker]:
 
     def arrive(name: str, engine: EngineState | None = None) -> Worker:
         identity: dict[str, Any] = {"host": "here", "pid": 1, "version": "1"}
-        workers.arrive(name, age=timedelta(minutes=1), **identity)
-        workers.beat(name, engine=engine, **identity)
+        workers.register_worker(name, age=timedelta(minutes=1), **identity)
+        workers.record_heartbeat(name, engine=engine, **identity)
         return Worker.objects.get(pk=name)
 
     return arrive

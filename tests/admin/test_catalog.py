@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tasks_app import actors
-from tasks_app.engine.handler import Report
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import EngineState, GenerationRequest, LoadOptions, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Task, Worker, WorkerCommand
 from tasks_app.queue import pauses, workers
@@ -216,7 +216,7 @@ def test_the_next_run_is_loaded_as_the_row_says(
 ) -> None:
     asked: list[GenerationRequest] = []
 
-    def remember(request: GenerationRequest, report: Report) -> None:
+    def remember(request: GenerationRequest, report: ProgressCallback) -> None:
         asked.append(request)
 
     behave("a fox", remember)
@@ -235,7 +235,7 @@ def test_the_list_shows_how_each_model_is_set_up_and_where_it_is_warm(
 ) -> None:
     settings.ALLOWED_MODELS = [f"{ALIASED}@451aaaabbbbcccc"]
     alive("gpu-7", HOLDING)
-    pauses.pause(Pause.Scope.MODEL, "demo")
+    pauses.create_pause(Pause.Scope.MODEL, "demo")
     DiffusionModel.objects.filter(model_id="demo").update(
         steps=25,
         guidance_scale=4,
@@ -290,7 +290,7 @@ def test_the_confirmation_lists_the_living_workers_that_it_is_for(admin_client: 
         alive(name)
     alive("holding", HOLDING)
     Worker.objects.filter(name="silent").update(seen_at=Now() - timedelta(hours=1))
-    workers.leave("left")
+    workers.deregister_worker("left")
     for kind, expected in (("preload", {"cold"}), ("unload", {"holding"})):
         page = body(admin_client, url(kind))
         assert {name for name in ("cold", "silent", "left", "holding") if f'value="{name}"' in page} == expected
@@ -325,7 +325,7 @@ def test_a_confirmed_order_leaves_commands_and_counts_who_is_gone(
 
 def test_an_order_for_workers_that_are_all_gone_leaves_nothing(admin_client: Client, alive: Alive) -> None:
     alive("left")
-    workers.leave("left")
+    workers.deregister_worker("left")
     said = messages(admin_client, url("preload"), {"workers": ["left"]})
     assert said == ["0 asked to preload demo, 1 can't be reached any more."]
     assert not LogEntry.objects.exists()
@@ -342,12 +342,12 @@ def test_the_page_offers_what_fits_and_tells_what_came_of_it(admin_client: Clien
     offers = ("preload", "unload")
     alive("host:1")
     assert [kind for kind in offers if url(kind) in body(admin_client, page_of(demo()))] == ["preload"]
-    workers.beat("host:1", host="here", pid=1, version="1", engine=HOLDING)
+    workers.record_heartbeat("host:1", host="here", pid=1, version="1", engine=HOLDING)
     assert [kind for kind in offers if url(kind) in body(admin_client, page_of(demo()))] == ["preload", "unload"]
     DiffusionModel.objects.filter(model_id="demo").update(allowed=False)
     assert [kind for kind in offers if url(kind) in body(admin_client, page_of(demo()))] == ["unload"]
-    (command,) = workers.order(WorkerCommand.Kind.UNLOAD, "demo", ["host:1"])
-    workers.settle(command, error="It is <broken>.")
+    (command,) = workers.enqueue_commands(WorkerCommand.Kind.UNLOAD, "demo", ["host:1"])
+    workers.complete_command(command, error="It is <broken>.")
     page = body(admin_client, page_of(demo()))
     for text in ("It is &lt;broken&gt;.", f"{WORKERS}host_3A1/change/", f"{PAUSES}pause/?scope=model&amp;target=demo"):
         assert text in page

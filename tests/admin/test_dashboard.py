@@ -26,7 +26,7 @@ def worker(db: None) -> Callable[..., str]:
     def make(name: str, *, warm: str = "", silent_seconds: float = 0) -> str:
         models = (WarmModel(model_id=warm, revision="local"),) if warm else ()
         engine = EngineState(device="cpu", device_name="CPU", memory_used=1, memory_total=2, warm=models)
-        workers.beat(name, host="host", pid=1, version="0", engine=engine)
+        workers.record_heartbeat(name, host="host", pid=1, version="0", engine=engine)
         seen = timezone.now() - timezone.timedelta(seconds=silent_seconds)  # type: ignore[attr-defined]
         Worker.objects.filter(name=name).update(seen_at=seen)
         return name

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tasks_app.contracts import Answer
+from tasks_app.contracts import DeliveryResult
 from tasks_app.models import TERMINAL, WebhookDelivery
 from tasks_app.queue import lifecycle
 from tasks_app.webhooks import deliveries
@@ -28,8 +28,8 @@ def delivery(make_task: MakeTask) -> Callable[..., WebhookDelivery]:
 
     def make(**values: Any) -> WebhookDelivery:
         task = make_task(webhook_url=URL, webhook_events=list(TERMINAL), webhook_due=True)
-        lifecycle.cancel(task.pk)
-        deliveries.enqueue()
+        lifecycle.cancel_task(task.pk)
+        deliveries.enqueue_deliveries()
         WebhookDelivery.objects.filter(task=task).update(**values)
         return WebhookDelivery.objects.get(task=task)
 
@@ -78,7 +78,9 @@ def test_a_deliverys_page_and_its_tasks_page_show_how_it_stands(
     admin_client: Client, delivery: Callable[..., WebhookDelivery]
 ) -> None:
     found = delivery()
-    deliveries.settle(deliveries.take() or found, Answer(error="The receiver did not answer in time."))
+    deliveries.record_result(
+        deliveries.claim_delivery() or found, DeliveryResult(error="The receiver did not answer in time.")
+    )
     for page in (page_of(found), url_of(found.task)):
         text = body(admin_client, page)
         assert "https://hooks.example/?&lt;b&gt;" in text
@@ -93,9 +95,9 @@ def test_a_get_asks_and_a_post_sends_again_and_is_logged(
     found = delivery(state=state, attempts=3, next_at=Now() + timedelta(hours=8))
     assert again(found) in body(admin_client, page_of(found))
     assert "again?" in body(admin_client, again(found))
-    assert deliveries.take() is None
+    assert deliveries.claim_delivery() is None
     assert messages(admin_client, again(found), {}) == ["It is sent again now."]
-    taken = deliveries.take()
+    taken = deliveries.claim_delivery()
     assert taken is not None
     assert (taken.pk, taken.attempts) == (found.pk, 1)
     entry = LogEntry.objects.get()
@@ -107,7 +109,7 @@ def test_what_is_being_sent_is_not_sent_beside_it(
     admin_client: Client, delivery: Callable[..., WebhookDelivery]
 ) -> None:
     found = delivery()
-    deliveries.take()
+    deliveries.claim_delivery()
     assert again(found) not in body(admin_client, page_of(found))
     assert messages(admin_client, again(found), {}) == ["It is being sent at this moment."]
     assert not LogEntry.objects.exists()
@@ -115,7 +117,7 @@ def test_what_is_being_sent_is_not_sent_beside_it(
 
 def test_one_that_went_with_its_task_leads_back(admin_client: Client, delivery: Callable[..., WebhookDelivery]) -> None:
     found = delivery()
-    lifecycle.delete(found.task_id)
+    lifecycle.delete_tasks(found.task_id)
     assert admin_client.post(again(found)).status_code == 302
     assert not LogEntry.objects.exists()
 

@@ -28,7 +28,7 @@ def form(owner: User, **changes: Any) -> dict[str, Any]:
 
 
 def make(owner: User) -> ApiKey:
-    key, _ = api_keys.create(user=owner, name="bot", scopes=[Scope.READ])
+    key, _ = api_keys.create_api_key(user=owner, name="bot", scopes=[Scope.READ])
     return key
 
 

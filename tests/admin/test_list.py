@@ -64,7 +64,7 @@ def test_a_long_prompt_is_shortened_in_the_list_and_whole_in_its_title(
 def test_a_running_task_is_as_far_as_redis_knows(admin_client: Client, claimed: MakeTask) -> None:
     task = claimed(params={"steps": 30})
     live = {"attempt": 1, "phase": "denoising", "step": 12, "total_steps": 30, "eta_seconds": 9.0}
-    progress.publish(task.pk, "progress", live)
+    progress.publish_event(task.pk, "progress", live)
     for url in (LIST, url_of(task)):
         page = body(admin_client, url)
         assert "12/30" in page
@@ -75,7 +75,7 @@ def test_a_running_task_is_as_far_as_redis_knows(admin_client: Client, claimed: 
 def test_progress_of_an_earlier_attempt_is_not_shown(admin_client: Client, claimed: MakeTask) -> None:
     task = claimed(params={"steps": 30})
     live = {"attempt": 0, "phase": "denoising", "step": 12, "total_steps": 30, "eta_seconds": 9.0}
-    progress.publish(task.pk, "progress", live)
+    progress.publish_event(task.pk, "progress", live)
     page = body(admin_client, LIST)
     assert "0/30" in page
     assert "12/30" not in page
@@ -140,7 +140,7 @@ def test_the_count_and_the_pages_end_at_a_bound_and_older_tasks_are_a_link_away(
     admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (task_list, admin_tasks):
-        monkeypatch.setattr(module, "BOUND", 3)
+        monkeypatch.setattr(module, "MAX_COUNTED", 3)
     now = timezone.now()
     newest_first = [make_task(created_at=now - timedelta(minutes=number // 2)) for number in range(5)]
     newest_first.sort(key=lambda task: (task.created_at, task.pk), reverse=True)

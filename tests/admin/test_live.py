@@ -15,7 +15,7 @@ from tasks_app.models import Pause
 from tests import stack as stacks
 from tests.admin.pages import LIST
 from tests.browser import OpenPage, chromium, open_page  # noqa: F401 - fixtures
-from tests.stack import Child, Stack, until
+from tests.stack import Child, Stack, wait_until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 PATIENCE_MS = 60_000
@@ -27,17 +27,17 @@ LONG = 150
 def worker(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """Run a worker for all tests of this module, with a provider whose steps take as long as its prompt says."""
     with django_db_blocker.unblock():
-        environment = stacks.environment(DJANGO_SETTINGS_MODULE="tests.settings")
+        environment = stacks.build_environment(DJANGO_SETTINGS_MODULE="tests.settings")
     log = tmp_path_factory.mktemp("logs") / "worker.log"
-    with stacks.part(log, environment, "manage.py", "rundramatiq") as running:
+    with stacks.run_process(log, environment, "manage.py", "rundramatiq") as running:
         yield running
 
 
 @pytest.fixture
 def stack(transactional_db: None, worker: Child, tmp_path: Path) -> Iterator[Stack]:
     """Run a web server for one test: it remembers ids of content types, which are others after each test."""
-    environment = stacks.environment(DJANGO_SETTINGS_MODULE="tests.settings")
-    with stacks.serving(tmp_path, environment) as (api, web):
+    environment = stacks.build_environment(DJANGO_SETTINGS_MODULE="tests.settings")
+    with stacks.run_web(tmp_path, environment) as (api, web):
         yield Stack(api=api, web=web, worker=worker, logs=tmp_path)
 
 
@@ -66,7 +66,7 @@ def log_in(page: Page, name: str, path: str) -> None:
 
 def pace(stack: Stack, seconds: float, steps: int, **more: Any) -> dict[str, Any]:
     """Queue a task of the fake provider."""
-    return stack.post(f"pace {seconds}", provider="fake", steps=steps, **more)
+    return stack.submit_task(f"pace {seconds}", provider="fake", steps=steps, **more)
 
 
 def steps_of(place: Locator) -> int:
@@ -87,7 +87,7 @@ def test_the_list_shows_new_tasks_moving_bars_and_outcomes_without_a_reload(
     task = pace(stack, 0.2, 100)
     expect(cell(page, "status", task)).to_have_text(re.compile("running", re.I), timeout=PATIENCE_MS)
     for last in (0, 30, 60):
-        until(lambda: steps_of(cell(page, "progress", task)), lambda step, last=last: last < step < 100)
+        wait_until(lambda: steps_of(cell(page, "progress", task)), lambda step, last=last: last < step < 100)
     expect(cell(page, "status", task)).to_have_text(re.compile("succeeded", re.I), timeout=PATIENCE_MS)
     expect(cell(page, "thumbnail", task).locator("img")).to_be_visible()
     assert page.evaluate("window.sameDocument")
@@ -101,7 +101,7 @@ def test_a_hundred_rows_move_over_one_connection(stack: Stack, visit: Callable[[
     page.on("request", lambda request: streams.append(request.url) if "/events" in request.url else None)
     page.reload()
     expect(page.locator("[data-live]")).to_have_count(100)
-    until(lambda: steps_of(cell(page, "progress", first)), lambda step: step > 2)
+    wait_until(lambda: steps_of(cell(page, "progress", first)), lambda step: step > 2)
     assert len(streams) == 1
     assert all(task["id"] in streams[0] for task in [first, *tasks])
     stack.api.post(f"/task/{first['id']}/cancel")
@@ -126,7 +126,7 @@ def test_what_is_chosen_stays_chosen_while_rows_change(stack: Stack, visit: Call
 
 def test_the_page_of_a_task_follows_it_to_its_picture(stack: Stack, visit: Callable[[str], Page]) -> None:
     # Long enough for a preview, and for that to be seen, on a fast machine, too.
-    task = stack.post("a beach", steps=150, seed=3, num_images=4)
+    task = stack.submit_task("a beach", steps=150, seed=3, num_images=4)
     page = visit(f"{LIST}{task['id']}/change/")
     preview = page.locator("#task-preview img")
     expect(preview).to_be_visible(timeout=PATIENCE_MS)
@@ -144,11 +144,11 @@ def test_a_running_task_is_canceled_from_its_page(stack: Stack, visit: Callable[
     page.get_by_role("link", name="Cancel …").click()
     page.get_by_role("button", name="Yes, cancel").click()
     expect(page.locator("#task-page")).to_contain_text("canceled while it ran", timeout=PATIENCE_MS)
-    assert stack.get(task)["status"] == "canceled"
+    assert stack.get_task(task)["status"] == "canceled"
 
 
 def test_a_task_is_cloned_with_edits(stack: Stack, visit: Callable[[str], Page]) -> None:
-    task = stack.finish(pace(stack, 0, 3, seed=5))
+    task = stack.wait_for_task(pace(stack, 0, 3, seed=5))
     page = visit(f"{LIST}{task['id']}/change/")
     page.get_by_role("link", name="Clone with edits …").click()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("pace 0")
@@ -172,7 +172,7 @@ def test_a_viewer_sees_it_move_and_cannot_act(stack: Stack, open_page: OpenPage)
     watched.expected.append("403")
     page = watched.page
     log_in(page, "viewer", f"{LIST}{task['id']}/change/")
-    until(lambda: steps_of(page.locator("#task-page")), lambda step: step > 3)
+    wait_until(lambda: steps_of(page.locator("#task-page")), lambda step: step > 3)
     for act in ("Cancel", "Retry", "Clone", "Delete", "Priority"):
         expect(page.get_by_role("link", name=re.compile(act))).to_have_count(0)
     for address in ("cancel/", "clone/"):
@@ -181,7 +181,7 @@ def test_a_viewer_sees_it_move_and_cannot_act(stack: Stack, open_page: OpenPage)
         assert answer.status == 403
     page.goto(LIST)
     expect(page.locator("input.action-select")).to_have_count(0)
-    assert stack.get(task)["status"] == "running"
+    assert stack.get_task(task)["status"] == "running"
     stack.api.post(f"/task/{task['id']}/cancel")
 
 
@@ -191,8 +191,8 @@ def test_a_pause_appears_on_an_open_list_and_goes_again(stack: Stack, visit: Cal
     page = visit(LIST)
     banner = page.locator("#queue-banner")
     expect(banner).not_to_contain_text("paused")
-    services.pause(Pause.Scope.QUEUE)
+    services.pause_claims(Pause.Scope.QUEUE)
     expect(banner).to_contain_text("The queue is paused", timeout=PATIENCE_MS)
-    services.resume(Pause.Scope.QUEUE)
+    services.resume_claims(Pause.Scope.QUEUE)
     expect(banner).not_to_contain_text("paused", timeout=PATIENCE_MS)
     stack.api.post(f"/task/{busy['id']}/cancel")

@@ -12,8 +12,8 @@ from tasks_app.models import Pause, Status, Task
 from tasks_app.queue import workers
 from tests import stack as stacks
 from tests.admin.pages import LIST, PAUSES, WORKERS
-from tests.browser import OpenPage, chromium, open_page, violations  # noqa: F401 - fixtures
-from tests.stack import Stack, until
+from tests.browser import OpenPage, chromium, find_axe_violations, open_page  # noqa: F401 - fixtures
+from tests.stack import Stack, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAME, PASSWORD = "ops", "only for this test"
@@ -25,8 +25,8 @@ SOON_MS = 15_000
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run the parts with a worker that has a name."""
     with django_db_blocker.unblock():
-        environment = stacks.environment(WORKER_NAME="gpu-a")
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment(WORKER_NAME="gpu-a")
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
@@ -34,7 +34,9 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 def page(stack: Stack, transactional_db: None, open_page: OpenPage) -> Page:  # noqa: F811
     """Return a page of the admin whose user has logged in as people do."""
     # Each test's end empties the tables, and the worker's next beat brings its row back.
-    until(lambda: workers.workers().first(), lambda worker: worker and worker.state == workers.State.IDLE)
+    wait_until(
+        lambda: workers.list_workers().first(), lambda worker: worker and worker.state == workers.WorkerState.IDLE
+    )
     User.objects.create_superuser(NAME, "ops@example.com", PASSWORD)
     opened: Page = open_page(str(stack.api.base_url), viewport={"width": 1280, "height": 320}).page
     opened.goto(f"/admin/login/?next={WORKERS}")
@@ -54,7 +56,7 @@ def test_a_worker_is_seen_at_work_drained_and_resumed_without_a_reload(page: Pag
     page.mouse.wheel(0, 200)
     scrolled = page.evaluate("scrollY")
     says(page, "idle")
-    long = stack.post("a house at sunset", steps=150, num_images=8)
+    long = stack.submit_task("a house at sunset", steps=150, num_images=8)
     says(page, "busy")
     says(page, "a house at sunset")
     assert page.evaluate("[window.sameDocument, scrollY]") == [True, scrolled]
@@ -63,16 +65,16 @@ def test_a_worker_is_seen_at_work_drained_and_resumed_without_a_reload(page: Pag
     page.wait_for_url(f"**{WORKERS}")
     page.evaluate("window.sameDocument = true")
     says(page, "draining")
-    waiting = stack.post("a tree", steps=1)
+    waiting = stack.submit_task("a tree", steps=1)
     stack.api.post(f"/task/{long['id']}/cancel").raise_for_status()
     says(page, "paused")
-    assert stack.get(waiting)["status"] == Status.QUEUED
+    assert stack.get_task(waiting)["status"] == Status.QUEUED
     assert page.evaluate("window.sameDocument") is True
     page.click("a.steer-name")
     page.click("#worker-page >> text=Resume …")
     page.click("text=Yes, resume")
     says(page, "idle")
-    assert stack.finish(waiting)["status"] == Status.SUCCEEDED
+    assert stack.wait_for_task(waiting)["status"] == Status.SUCCEEDED
     says(page, "a tree")
 
 
@@ -88,16 +90,16 @@ def test_the_queue_is_paused_and_resumed_from_wherever_one_is(page: Page, stack:
     page.goto(PAUSES)
     page.click("text=Pause the queue …")
     page.click("text=Yes, pause")
-    task = stack.post("a tree", steps=1)
+    task = stack.submit_task("a tree", steps=1)
     page.goto(LIST)
     said = re.compile(r"The queue is paused, since .+, by ops\.")
     expect(page.locator("#queue-banner")).to_contain_text(said, timeout=SOON_MS)
-    assert stack.get(task)["paused"] is True
+    assert stack.get_task(task)["paused"] is True
     page.click("#queue-banner >> text=Resume")
     page.wait_for_url(f"**{LIST}")
     expect(page.locator("#queue-banner")).to_be_empty()
     assert not Pause.objects.exists()
-    assert stack.finish(task)["status"] == Status.SUCCEEDED
+    assert stack.wait_for_task(task)["status"] == Status.SUCCEEDED
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -109,5 +111,7 @@ def test_nothing_is_in_the_way_of_anybody(page: Page, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
     for address in (WORKERS, f"{WORKERS}gpu-a/change/", f"{LIST}{task.pk}/reprioritize/"):
         page.goto(address)
-        found = [violation for violation in violations(page) if "steer-" in violation or "queue-banner" in violation]
+        found = [
+            violation for violation in find_axe_violations(page) if "steer-" in violation or "queue-banner" in violation
+        ]
         assert found == []

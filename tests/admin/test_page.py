@@ -125,9 +125,9 @@ def test_the_history_says_who_did_what(admin_client: Client, make_task: MakeTask
 
 def test_the_page_tells_when_status_and_phase_changed(admin_client: Client, claimed: MakeTask) -> None:
     task = claimed()
-    progress.publish(task.pk, "status", {"status": "running", "attempt": 1})
+    progress.publish_event(task.pk, "status", {"status": "running", "attempt": 1})
     for phase, step in (("loading", 0), ("denoising", 0), ("denoising", 1), ("denoising", 2), ("decoding", 4)):
-        progress.publish(task.pk, "progress", {"attempt": 1, "phase": phase, "step": step, "total_steps": 4})
+        progress.publish_event(task.pk, "progress", {"attempt": 1, "phase": phase, "step": step, "total_steps": 4})
     events = body(admin_client, url_of(task)).split("<h2>Events</h2>")[1].split("</ol>")[0]
     told = re.findall(r"<time[^>]*>\d\d:\d\d:\d\d\.\d+</time><span>([^<]*)</span>", events)
     assert told == ["running, attempt 1", "loading", "denoising", "decoding"]
@@ -138,7 +138,7 @@ def test_the_latest_preview_of_a_running_task_is_shown(admin_client: Client, cla
     assert 'id="task-preview" hidden' in body(admin_client, url_of(task))
     for step in (2, 4):
         data = {"attempt": 1, "step": step, "total_steps": 9, "width": 8, "height": 4, "src": f"data:image/webp,{step}"}
-        progress.publish(task.pk, "preview", data)
+        progress.publish_event(task.pk, "preview", data)
     page = body(admin_client, url_of(task))
     assert 'src="data:image/webp,4"' in page
     assert "step 4 of 9" in page
@@ -146,7 +146,7 @@ def test_the_latest_preview_of_a_running_task_is_shown(admin_client: Client, cla
 
 def test_without_redis_the_page_shows_what_the_rows_say(admin_client: Client, claimed: MakeTask) -> None:
     task = claimed()
-    progress.leave_alone(TimeoutError())
+    progress.trip_breaker(TimeoutError())
     page = body(admin_client, url_of(task))
     assert "<h2>Events</h2>" not in page
     assert "a-worker:1" in page
@@ -155,5 +155,5 @@ def test_without_redis_the_page_shows_what_the_rows_say(admin_client: Client, cl
 def test_a_queued_task_says_that_it_is_paused(admin_client: Client, make_task: MakeTask) -> None:
     task = make_task()
     assert "<span>paused</span>" not in body(admin_client, url_of(task))
-    pauses.pause(Pause.Scope.MODEL, task.model_id)
+    pauses.create_pause(Pause.Scope.MODEL, task.model_id)
     assert "<span>paused</span>" in body(admin_client, url_of(task))

@@ -73,7 +73,7 @@ def test_what_is_not_there_cannot_be_paused(admin_client: Client, query: str, st
 
 
 def test_the_pause_of_something_that_is_gone_can_be_ended(admin_client: Client) -> None:
-    pauses.pause(MODEL, "old/gone")
+    pauses.create_pause(MODEL, "old/gone")
     page = body(admin_client, PAUSES)
     assert "old/gone" in page
     assert messages(admin_client, url("resume", MODEL, "old/gone"), {}) == ["The model old/gone goes on."]
@@ -97,7 +97,7 @@ def test_every_page_says_that_the_queue_is_paused_and_offers_to_resume_it(
         *(MODELS, f"{MODELS}{model.pk}/change/", f"{MODELS}add/", "/admin/auth/user/", "/admin/password_change/"),
     ]
     assert not [page for page in pages if "The queue is paused" in body(admin_client, page)]
-    pauses.pause(QUEUE, by=admin_user)
+    pauses.create_pause(QUEUE, by=admin_user)
     for page in pages:
         text = body(admin_client, page)
         assert "The queue is paused" in text, page
@@ -115,13 +115,13 @@ def test_whoever_may_only_look_sees_what_is_paused_and_can_neither_pause_nor_res
         assert not [page for page in pages if f"{PAUSES}{turn}/" in page]
         assert client.get(url(turn, scope, target)).status_code == 403
         assert client.post(url(turn, scope, target)).status_code == 403
-        pauses.pause(scope, target)
+        pauses.create_pause(scope, target)
     assert "paused" in body(client, PAUSES).lower()
     assert pauses.is_paused(scope, target)
 
 
 def test_pauses_are_neither_added_nor_changed_nor_deleted_by_djangos_forms(admin_client: Client) -> None:
-    pauses.pause(QUEUE)
+    pauses.create_pause(QUEUE)
     pk = Pause.objects.get().pk
     assert admin_client.get(f"{PAUSES}add/").status_code == 403
     assert admin_client.post(f"{PAUSES}{pk}/change/", {"scope": "queue"}).status_code == 403
@@ -138,7 +138,7 @@ def test_a_post_without_a_csrf_token_is_refused(admin_user: User) -> None:
 
 def test_a_task_says_that_it_is_held(client: Client, make_task: Callable[..., Task]) -> None:
     task = make_task()
-    pauses.pause(MODEL, "demo")
+    pauses.create_pause(MODEL, "demo")
     assert client.get(f"/task/{task.pk}").json()["paused"] is True
-    pauses.resume(MODEL, "demo")
+    pauses.delete_pause(MODEL, "demo")
     assert client.get(f"/task/{task.pk}").json()["paused"] is False

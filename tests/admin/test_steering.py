@@ -110,7 +110,7 @@ def test_a_task_that_has_not_ended_is_not_retried(admin_client: Client, claimed:
 
 
 def test_a_confirmed_reproduction_is_one_task_of_the_same_key(admin_client: Client, succeeded: MakeTask) -> None:
-    key, _ = api_keys.create(user=User.objects.get(), name="key", scopes=api_keys.USUAL)
+    key, _ = api_keys.create_api_key(user=User.objects.get(), name="key", scopes=api_keys.DEFAULT_SCOPES)
     task, form = succeeded(batch_key="0" * 32, key=key), given("reproduce")
     first, second = (admin_client.post(deed_url(task, "reproduce"), form) for _ in range(2))
     new = Task.objects.get(reproduces=task)

@@ -31,12 +31,12 @@ def test_the_list_shows_every_worker_in_its_state_the_living_first(
     for name in ("a-dead", "b-left", "busy", "draining", "idle", "paused"):
         alive(name)
     Worker.objects.filter(name="a-dead").update(seen_at=Now() - timedelta(hours=1))
-    workers.leave("b-left")
+    workers.deregister_worker("b-left")
     for name in ("busy", "draining"):
         make_task()
         assert claim_one(worker=name, lease_seconds=30)
     for name in ("draining", "paused"):
-        pauses.pause(Pause.Scope.WORKER, name)
+        pauses.create_pause(Pause.Scope.WORKER, name)
     page = body(admin_client, WORKERS)
     for name in ("a-dead", "b-left", "busy", "draining", "idle", "paused"):
         assert f"\n{name.rpartition('-')[2]}\n" in row(page, name)
@@ -106,9 +106,9 @@ def test_the_page_of_a_worker_shows_its_tasks_and_commands(
     ended = make_task()
     task = claim_one(worker="host:17", lease_seconds=30)
     assert task == ended
-    assert lifecycle.fail(claim_of(task), code="internal", message="")
-    (command,) = workers.order(WorkerCommand.Kind.PRELOAD, "demo", ["host:17"])
-    workers.settle(command, error="It is <broken>.")
+    assert lifecycle.mark_failed(claim_of(task), code="internal", message="")
+    (command,) = workers.enqueue_commands(WorkerCommand.Kind.PRELOAD, "demo", ["host:17"])
+    workers.complete_command(command, error="It is <broken>.")
     page = body(admin_client, f"{WORKERS}host_3A17/change/")
     for text in (url_of(ended), "Preload demo", "It is &lt;broken&gt;.", "failed"):
         assert text in page
@@ -118,7 +118,7 @@ def test_a_page_and_a_list_offer_to_pause_or_to_resume(admin_client: Client, ali
     alive("gpu")
     for paused, turn in ((False, "pause"), (True, "resume")):
         if paused:
-            pauses.pause(Pause.Scope.WORKER, "gpu")
+            pauses.create_pause(Pause.Scope.WORKER, "gpu")
         for page in (WORKERS, f"{WORKERS}gpu/change/"):
             offers = re.findall(rf"{PAUSES}(\w+)/\?scope=worker&amp;target=gpu", body(admin_client, page))
             assert offers == [turn]

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tasks_app.access import api_keys
 from tasks_app.models import ApiKey, Scope, Task
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.conftest import PARAMS
 
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house"}}
@@ -31,7 +31,7 @@ def key(db: None) -> Callable[..., tuple[ApiKey, str]]:
     def make(*scopes: str, **fields: Any) -> tuple[ApiKey, str]:
         user, _ = User.objects.get_or_create(username="ada")
         name = f"key {ApiKey.objects.count()}"
-        return api_keys.create(user=user, name=name, scopes=[Scope(scope) for scope in scopes], **fields)
+        return api_keys.create_api_key(user=user, name=name, scopes=[Scope(scope) for scope in scopes], **fields)
 
     return make
 
@@ -100,7 +100,7 @@ def test_expired_revoked_and_inactive_keys_are_refused_and_kept(key: Any) -> Non
     assert code(bearer(token).get("/task")) == (401, "unauthorized")
     ApiKey.objects.update(expiry=None)
     assert bearer(token).get("/task").status_code == 200
-    assert api_keys.revoke(row)
+    assert api_keys.revoke_api_key(row)
     assert code(bearer(token).get("/task")) == (401, "unauthorized")
     ApiKey.objects.update(expiry=None)
     User.objects.update(is_active=False)
@@ -110,7 +110,7 @@ def test_expired_revoked_and_inactive_keys_are_refused_and_kept(key: Any) -> Non
 
 def test_one_expired_key_costs_its_owners_others_nothing(key: Any) -> None:
     (old, _), (_, token) = key("read"), key("read")
-    assert api_keys.revoke(old)
+    assert api_keys.revoke_api_key(old)
     assert bearer(token).get("/task").status_code == 200
     assert ApiKey.objects.count() == 2
 
@@ -236,7 +236,7 @@ def test_the_page_is_for_those_who_sign_in(db: None) -> None:
 def finished(key: Any, make_task: MakeTask) -> tuple[Task, Client]:
     row, token = key("read")
     task = make_task(key_id=row.pk, params={**PARAMS})
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     return task, bearer(token)
 
 

@@ -12,11 +12,11 @@ from django.test import Client
 
 from tasks_app.access import api_keys
 from tasks_app.catalog import resolve
-from tasks_app.engine.diffusers.schedulers import accepted_in
+from tasks_app.engine.diffusers.schedulers import read_compatible_schedulers
 from tasks_app.engine.types import EngineState, LoadOptions, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Scope
 from tasks_app.queue import pauses, workers
-from tests.openapi import check_answer
+from tests.openapi import check_response
 from tests.test_modelfiles import cached
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +25,7 @@ SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 @pytest.fixture(autouse=True)
 def _rows() -> None:
-    resolve.sync()
+    resolve.sync_rows()
 
 
 def edit(model_id: str, **values: Any) -> None:
@@ -35,7 +35,7 @@ def edit(model_id: str, **values: Any) -> None:
 def listed(client: Client) -> dict[str, Any]:
     answer = client.get("/models")
     assert answer.status_code == 200
-    check_answer("get", "/models", answer)
+    check_response("get", "/models", answer)
     return {model["id"]: model for model in answer.json()}
 
 
@@ -59,7 +59,7 @@ def test_models_are_listed_as_their_rows_say(client: Client, settings: Any) -> N
             "negative_prompt": None,
         },
         "task_types": ["text-to-image", "image-to-image"],
-        "schedulers": accepted_in(settings.MODELS_DIR / "demo"),
+        "schedulers": read_compatible_schedulers(settings.MODELS_DIR / "demo"),
         "max_images": 2,
         "max_batch": 2,
         "loading": asdict(LoadOptions(dtype="bfloat16", offload="model")),
@@ -81,10 +81,10 @@ def test_what_requests_may_not_name_is_listed_as_such(client: Client, settings: 
 
 
 def test_a_pause_and_the_workers_that_hold_a_model_are_told(client: Client) -> None:
-    pauses.pause(Pause.Scope.MODEL, "demo")
+    pauses.create_pause(Pause.Scope.MODEL, "demo")
     warm = (WarmModel(model_id="demo", revision="local"),)
     engine = EngineState(device="cpu", device_name="", memory_used=1, memory_total=2, warm=warm)
-    workers.beat("a-worker", host="here", pid=1, version="1", engine=engine)
+    workers.record_heartbeat("a-worker", host="here", pid=1, version="1", engine=engine)
     demo = listed(client)["demo"]
     assert (demo["paused"], demo["warm_on"]) == (True, ["a-worker"])
     assert not listed(client)[SD]["paused"]
@@ -100,7 +100,7 @@ def test_the_schedulers_that_a_model_takes_are_told_and_held_to_as_soon_as_it_is
 ) -> None:
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {"hub_cache": tmp_path}}
     settings.ALLOWED_MODELS = ["somebody/tiny"]
-    resolve.sync()
+    resolve.sync_rows()
     body = {"task_type": "text-to-image", "params": {"prompt": "a fox", "model_id": "somebody/tiny"}}
 
     def post(scheduler: str) -> int:
@@ -114,7 +114,7 @@ def test_the_schedulers_that_a_model_takes_are_told_and_held_to_as_soon_as_it_is
     own = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
     (snapshot / "scheduler" / "scheduler_config.json").write_text(json.dumps(own))
     takes = listed(client)["somebody/tiny"]["schedulers"]
-    assert takes == accepted_in(snapshot)
+    assert takes == read_compatible_schedulers(snapshot)
     assert [post(name) for name in (takes[0], "euler")] == [201, 400]
     edit("somebody/tiny", revision="b" * 40)
     assert listed(client)["somebody/tiny"]["schedulers"] is None
@@ -124,7 +124,7 @@ def test_a_file_of_weights_without_a_base_is_listed_all_the_same(client: Client,
     settings.MODELS_DIR = tmp_path
     (tmp_path / "one.safetensors").touch()
     (tmp_path / "one.json").write_text("{}")
-    resolve.sync()
+    resolve.sync_rows()
     assert listed(client)["one"]["schedulers"] is None
 
 
@@ -139,7 +139,7 @@ def test_many_models_cost_as_many_queries_as_one(client: Client, django_assert_n
 @pytest.mark.parametrize(("scope", "status"), [(Scope.MODELS, 200), (Scope.READ, 403)])
 def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, status: int) -> None:
     settings.API_AUTH = "required"
-    _, token = api_keys.create(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
+    _, token = api_keys.create_api_key(user=User.objects.create_user("ada"), name="a client", scopes=[scope])
     answer = Client(headers={"authorization": f"Bearer {token}"}).get("/models/")
     assert answer.status_code == status
-    check_answer("get", "/models", answer)
+    check_response("get", "/models", answer)

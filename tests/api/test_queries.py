@@ -51,8 +51,8 @@ def key(db: None) -> Callable[..., dict[str, str]]:
 
     def make(**limits: Any) -> dict[str, str]:
         user = User.objects.create_user("owner")
-        row, token = api_keys.create(user=user, name="key", scopes=api_keys.USUAL, **limits)
-        api_keys.note_use(row)
+        row, token = api_keys.create_api_key(user=user, name="key", scopes=api_keys.DEFAULT_SCOPES, **limits)
+        api_keys.touch_api_key(row)
         return {"Authorization": f"Bearer {token}"}
 
     return make

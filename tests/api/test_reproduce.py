@@ -10,7 +10,7 @@ from django.test import Client
 from tasks_app.access import api_keys
 from tasks_app.models import DiffusionModel, Scope, Task
 from tasks_app.worker import supervisor
-from tests.openapi import check_answer
+from tests.openapi import check_response
 
 MakeTask = Callable[..., Task]
 
@@ -21,7 +21,7 @@ def done(make_task: MakeTask) -> MakeTask:
 
     def make(**fields: Any) -> Task:
         task = make_task(**fields)
-        assert supervisor.run_next()
+        assert supervisor.run_once()
         return task
 
     return make
@@ -30,13 +30,13 @@ def done(make_task: MakeTask) -> MakeTask:
 def key(*scopes: Scope, **limits: Any) -> tuple[int, dict[str, str]]:
     """Make a key, and return its id and its header."""
     user = User.objects.create_user(f"owner-{User.objects.count()}")
-    row, token = api_keys.create(user=user, name="key", scopes=list(scopes), **limits)
+    row, token = api_keys.create_api_key(user=user, name="key", scopes=list(scopes), **limits)
     return row.pk, {"Authorization": f"Bearer {token}"}
 
 
 def reproduce(client: Client, task: Task, **headers: str) -> Any:
     answer = client.post(f"/task/{task.pk}/reproduce", headers=headers)
-    check_answer("post", "/task/{task_id}/reproduce", answer)
+    check_response("post", "/task/{task_id}/reproduce", answer)
     return answer
 
 
@@ -46,9 +46,9 @@ def test_the_new_task_tells_the_verdict_when_it_has_ended(client: Client, done: 
     new = answer.json()
     assert (answer.status_code, answer["Location"]) == (201, f"/task/{new['id']}")
     assert new["reproduction"] == {"of": str(first.pk), "verdict": None, "images": [], "differs": {}}
-    assert supervisor.run_next()
+    assert supervisor.run_once()
     told = client.get(f"/task/{new['id']}")
-    check_answer("get", "/task/{task_id}", told)
+    check_response("get", "/task/{task_id}", told)
     image = {"index": 0, "verdict": "identical", "psnr": None, "same_file": True}
     of = {"of": str(first.pk), "verdict": "identical", "images": [image], "differs": {}}
     assert told.json()["reproduction"] == of

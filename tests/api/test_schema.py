@@ -28,8 +28,8 @@ from tasks_app.submissions import SubmissionSerializer
 from tasks_app.task_types import parameters
 from tasks_app.task_types.registry import TEXT_TO_IMAGE
 from tests import stack
-from tests.acting import Worker
-from tests.openapi import check_answer, problems, schema, url_names
+from tests.acting import ScriptedWorker
+from tests.openapi import check_response, find_problems, find_url_names, get_schema
 from tests.test_settings import example
 
 MakeTask = Callable[..., Task]
@@ -43,19 +43,19 @@ def test_the_committed_schema_is_the_one_that_the_code_makes(tmp_path: Path) -> 
     made = tmp_path / "openapi.yaml"
     command = ["manage.py", *RENEW.split()[3:-1], str(made)]
     defaults = {name: value for name, value in example().items() if value and name != "VAR_DIR"}
-    variables = stack.environment(**defaults, DJANGO_SETTINGS_MODULE="project.settings")
+    variables = stack.build_environment(**defaults, DJANGO_SETTINGS_MODULE="project.settings")
     done = subprocess.run([sys.executable, *command], cwd=BASE_DIR, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert made.read_text() == (BASE_DIR / "docs" / "openapi.yaml").read_text(), f"It is another now: {RENEW}"
 
 
 def test_the_schema_is_valid() -> None:
-    validate(schema())
+    validate(get_schema())
 
 
 def test_every_url_has_its_operations_and_every_operation_its_url() -> None:
     described = {_view(name).url_name for name in OPERATIONS}
-    assert described | OUTSIDE == url_names(urls.urlpatterns)
+    assert described | OUTSIDE == find_url_names(urls.urlpatterns)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -78,7 +78,7 @@ def test_the_schema_needs_no_key_and_is_had_as_json_and_yaml(client: Client, set
 
 
 def test_a_refused_client_of_the_schema_is_told_so_in_json(client: Client) -> None:
-    check_answer("get", "/schema", client.get("/schema", headers={"accept": "text/html"}))
+    check_response("get", "/schema", client.get("/schema", headers={"accept": "text/html"}))
 
 
 @pytest.mark.parametrize(("auth", "open_to_all"), [("required", False), ("optional", True)])
@@ -104,7 +104,7 @@ WEBHOOKS += [{}, {"events": ["failed"]}, {"url": "https://example.com", "more": 
 
 
 def _params() -> Iterator[dict[str, Any]]:
-    for name in [*parameters.fields(), "unknown"]:
+    for name in [*parameters.get_param_fields(), "unknown"]:
         yield from ({"prompt": "x", name: value} for value in VALUES)
     yield from ({"prompt": "x", "loras": value} for value in LORAS)
     yield from ({"prompt": "x", "embeddings": value} for value in EMBEDDINGS)
@@ -119,9 +119,9 @@ def test_parameters_fit_the_schema_when_they_are_taken(settings: Any, tmp_path: 
     part = {"$ref": "#/components/schemas/TextToImageParams"}
     found = {True: 0, False: 0}
     for body in _params():
-        serializer = parameters.serializer(TEXT_TO_IMAGE, body, defaults={}, max_images=8)
+        serializer = parameters.build_serializer(TEXT_TO_IMAGE, body, defaults={}, max_images=8)
         taken = serializer.is_valid()
-        assert taken == (not problems(part, body, closed=False)), body
+        assert taken == (not find_problems(part, body, closed=False)), body
         found[taken] += 1
     assert min(found.values()) > 50
 
@@ -134,21 +134,21 @@ def test_a_submission_fits_the_schema_when_it_is_taken(db: None, settings: Any) 
     bodies += [{**BODY, "webhook": value} for value in [*VALUES, *WEBHOOKS]]
     for body in bodies:
         serializer = SubmissionSerializer(data=body)
-        assert serializer.is_valid() == (not problems(part, body, closed=False)), (body, serializer.errors)
+        assert serializer.is_valid() == (not find_problems(part, body, closed=False)), (body, serializer.errors)
 
 
 def test_the_examples_fit() -> None:
     for name, operation in OPERATIONS.items():
         for answer in operation.answers.values():
             parts = answer.content.values() if answer.example is not None else ()
-            assert not [wrong for part in parts for wrong in problems(part, answer.example)], name
+            assert not [wrong for part in parts for wrong in find_problems(part, answer.example)], name
         method, path = name.lower().split()
-        body = schema()["paths"][path][method].get("requestBody", {"content": {}})["content"]
+        body = get_schema()["paths"][path][method].get("requestBody", {"content": {}})["content"]
         for sent in operation.examples.values():
-            assert not problems(body["application/json"]["schema"], sent, closed=False), name
-    for response in schema()["components"]["responses"].values():
+            assert not find_problems(body["application/json"]["schema"], sent, closed=False), name
+    for response in get_schema()["components"]["responses"].values():
         (content,) = response["content"].values()
-        assert not problems(content["schema"], content["example"]), response
+        assert not find_problems(content["schema"], content["example"]), response
 
 
 # --- What is answered ----------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_the_examples_fit() -> None:
 
 def check_task(client: Client, task: Task) -> dict[str, Any]:
     answer = client.get(f"/task/{task.pk}")
-    check_answer("get", "/task/{task_id}", answer)
+    check_response("get", "/task/{task_id}", answer)
     found: dict[str, Any] = answer.json()
     return found
 
@@ -164,27 +164,27 @@ def check_task(client: Client, task: Task) -> dict[str, Any]:
 def test_tasks_in_every_state_are_as_described(client: Client, make_task: MakeTask) -> None:
     queued = make_task()
     assert check_task(client, queued)["status"] == "queued"
-    worker = Worker(queued)
-    worker.step(2)
+    worker = ScriptedWorker(queued)
+    worker.publish_step(2)
     assert check_task(client, queued)["progress"]["phase"] == "denoising"
-    worker.succeed()
+    worker.succeed_task()
     assert len(check_task(client, queued)["images"]) == 1
     failing = make_task()
-    claim = Worker(failing).claim
-    assert lifecycle.fail(claim, code="out_of_memory", message="The device is full.", traceback="")
+    claim = ScriptedWorker(failing).claim
+    assert lifecycle.mark_failed(claim, code="out_of_memory", message="The device is full.", traceback="")
     assert check_task(client, failing)["error"]["code"] == "out_of_memory"
     canceled = make_task()
-    check_answer("post", "/task/{task_id}/cancel", client.post(f"/task/{canceled.pk}/cancel"))
+    check_response("post", "/task/{task_id}/cancel", client.post(f"/task/{canceled.pk}/cancel"))
     assert check_task(client, canceled)["status"] == "canceled"
-    retried, _ = services.retry(canceled, key=uuid4())
+    retried, _ = services.retry_task(canceled, key=uuid4())
     assert check_task(client, retried)["retried_from"] == str(canceled.pk)
 
 
 def test_what_leads_to_pictures_is_as_described(client: Client, make_task: MakeTask) -> None:
     task = make_task()
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     for path in ("/task/{task_id}/images", "/task/{task_id}/links"):
-        check_answer("get", path, client.get(path.format(task_id=task.pk)))
+        check_response("get", path, client.get(path.format(task_id=task.pk)))
     for path in ("/task/{task_id}/images/{index}", "/task/{task_id}/images/{index}/thumbnail"):
         address = path.format(task_id=task.pk, index=0)
         answer = client.get(address)
@@ -192,36 +192,36 @@ def test_what_leads_to_pictures_is_as_described(client: Client, make_task: MakeT
         other = client.get(address, headers={"if-match": '"other"'})
         assert (answer.status_code, known.status_code, other.status_code) == (200, 304, 412)
         for one in (answer, known, other):
-            check_answer("get", path, one)
+            check_response("get", path, one)
 
 
 def test_pictures_that_were_purged_or_tell_nothing_are_refused_as_described(
     client: Client, make_task: MakeTask
 ) -> None:
     task = make_task()
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     told = client.get(f"/task/{task.pk}/images/0").content
     TaskImage.objects.update(purged_at=Now())
     gone = client.get(f"/task/{task.pk}/images/0")
-    check_answer("get", "/task/{task_id}/images/{index}", gone)
+    check_response("get", "/task/{task_id}/images/{index}", gone)
     assert check_task(client, task)["images"][0]["purged"]
     sent = [(told, "image/png"), (b"", "image/webp"), (told, "image/gif")]
     answers = [client.post("/task/from-image", content, content_type=kind) for content, kind in sent]
     assert [gone.status_code, *(answer.status_code for answer in answers)] == [410, 200, 400, 415]
     for answer in answers:
-        check_answer("post", "/task/from-image", answer)
+        check_response("post", "/task/from-image", answer)
 
 
 def test_pages_are_as_described(client: Client, make_task: MakeTask) -> None:
     for _ in range(3):
         make_task()
     first = client.get("/task?limit=2")
-    check_answer("get", "/task", first)
-    check_answer("get", "/task", client.get(first.json()["next"]))
+    check_response("get", "/task", first)
+    check_response("get", "/task", client.get(first.json()["next"]))
     for query in ("limit=0", "limit=101", "limit=x", "limit=", "status=", "status=x", "cursor=x"):
         answer = client.get(f"/task?{query}")
         assert answer.status_code == (404 if "cursor" in query else 400), query
-        check_answer("get", "/task", answer)
+        check_response("get", "/task", answer)
 
 
 def test_posts_are_as_described(client: Client, db: None) -> None:
@@ -234,15 +234,15 @@ def test_posts_are_as_described(client: Client, db: None) -> None:
     answers.append(client.post("/task", BODY, content_type="application/json", headers={"accept": "text/html"}))
     assert [answer.status_code for answer in answers] == [201, 200, 422, 400, 415, 413, 406]
     for answer in answers:
-        check_answer("post", "/task", answer)
+        check_response("post", "/task", answer)
 
 
 def test_refusals_of_keys_are_as_described(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "WINDOW_SECONDS", 10**6)  # the minute may turn between two requests
     settings.API_AUTH = "required"
     user = User.objects.create_user("ada")
-    _, reader = api_keys.create(user=user, name="reader", scopes=[Scope.READ], rate_per_minute=1)
-    _, writer = api_keys.create(user=user, name="writer", scopes=[Scope.SUBMIT], max_queued=0)
+    _, reader = api_keys.create_api_key(user=user, name="reader", scopes=[Scope.READ], rate_per_minute=1)
+    _, writer = api_keys.create_api_key(user=user, name="writer", scopes=[Scope.SUBMIT], max_queued=0)
     bearer = {"content_type": "application/json", "headers": {"authorization": f"Bearer {writer}"}}
     reading = Client(headers={"authorization": f"Bearer {reader}"})
     answers = [
@@ -253,23 +253,23 @@ def test_refusals_of_keys_are_as_described(db: None, settings: Any, monkeypatch:
     ]
     assert [answer.status_code for answer in answers] == [401, 403, 200, 429]
     for answer in answers:
-        check_answer("get", "/task", answer)
+        check_response("get", "/task", answer)
     full = Client().post("/task", BODY, **bearer)
     assert full.status_code == 429
-    check_answer("post", "/task", full)
+    check_response("post", "/task", full)
 
 
 def test_refusals_of_facades_are_as_described(client: Client, db: None) -> None:
     missing = client.post("/sdapi/v1/options", "", content_type="application/json")
     unknown = client.get("/v1/models/nobody")
     assert (missing.status_code, unknown.status_code) == (422, 404)
-    check_answer("post", "/sdapi/v1/options", missing)
-    check_answer("get", "/v1/models/{name}", unknown)
+    check_response("post", "/sdapi/v1/options", missing)
+    check_response("get", "/v1/models/{name}", unknown)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_are_as_described(client: Client, db: None, path: str) -> None:
-    check_answer("get", path, client.get(path))
+    check_response("get", path, client.get(path))
 
 
 @pytest.mark.parametrize(
@@ -284,4 +284,4 @@ def test_probes_are_as_described(client: Client, db: None, path: str) -> None:
     ],
 )
 def test_what_is_not_as_described_is_noticed(part: str, value: Any) -> None:
-    assert problems({"$ref": f"#/components/schemas/{part}"}, value)
+    assert find_problems({"$ref": f"#/components/schemas/{part}"}, value)

@@ -1,6 +1,6 @@
 """Errors in the shape of the API that is spoken."""
 
-from tasks_app.api.http.error_bodies import error_body, shaped
+from tasks_app.api.http.error_bodies import adapt_error_body, build_error_body
 
 FIELDS = [
     {"path": "override_settings.model", "code": "invalid", "message": "Must be a string."},
@@ -9,29 +9,31 @@ FIELDS = [
 
 
 def test_ours_stays_as_it_is() -> None:
-    body = error_body("invalid_params", "Wrong.", fields=FIELDS)
-    assert shaped("/task", 400, body) is body
+    body = build_error_body("invalid_params", "Wrong.", fields=FIELDS)
+    assert adapt_error_body("/task", 400, body) is body
 
 
 def test_openai_has_one_field_a_type_and_codes_of_its_own() -> None:
-    wrong = shaped("/v1/images/generations", 400, error_body("model_not_allowed", "Wrong.", fields=FIELDS))
+    wrong = adapt_error_body(
+        "/v1/images/generations", 400, build_error_body("model_not_allowed", "Wrong.", fields=FIELDS)
+    )
     assert wrong["error"] == {
         "message": "Wrong.",
         "type": "invalid_request_error",
         "param": "override_settings.model",
         "code": "model_not_found",
     }
-    many = shaped("/v1/models", 429, error_body("limit_exceeded", "Too many."))["error"]
+    many = adapt_error_body("/v1/models", 429, build_error_body("limit_exceeded", "Too many."))["error"]
     assert (many["type"], many["param"], many["code"]) == ("rate_limit_error", None, "rate_limit_exceeded")
-    failed = shaped("/v1/models", 503, error_body("unavailable", "Away."))["error"]
+    failed = adapt_error_body("/v1/models", 503, build_error_body("unavailable", "Away."))["error"]
     assert (failed["type"], failed["code"]) == ("server_error", "unavailable")
 
 
 def test_a1111_has_fastapi_s_details_or_a_sentence() -> None:
-    told = shaped("/sdapi/v1/txt2img", 422, error_body("invalid_params", "Wrong.", fields=FIELDS))
+    told = adapt_error_body("/sdapi/v1/txt2img", 422, build_error_body("invalid_params", "Wrong.", fields=FIELDS))
     assert told["detail"] == [
         {"loc": ["body", "override_settings", "model"], "msg": "Must be a string.", "type": "invalid"},
         {"loc": ["body"], "msg": "Must be an object.", "type": "invalid"},
     ]
     assert (told["error"], told["errors"], told["body"]) == ("invalid_params", "Wrong.", "")
-    assert shaped("/sdapi/v1/x", 404, error_body("not_found", "Nothing."))["detail"] == "Nothing."
+    assert adapt_error_body("/sdapi/v1/x", 404, build_error_body("not_found", "Nothing."))["detail"] == "Nothing."

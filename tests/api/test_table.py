@@ -19,7 +19,7 @@ from tasks_app.api import urls
 from tasks_app.api.openapi.table import OPERATIONS
 from tasks_app.models import Scope
 from tests import stack as stacks
-from tests.openapi import check_answer, check_event, url_names
+from tests.openapi import check_event, check_response, find_url_names
 from tests.stack import Stack
 
 ROW = re.compile(r"^\| `([A-Z]+) (/\S*)` \| `(.+)` \| (\d{3}) \| .+ \|$", re.MULTILINE)
@@ -80,8 +80,8 @@ def kept(base: Path) -> Kept:
 @pytest.fixture(scope="module")
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with django_db_blocker.unblock():
-        environment = stacks.environment(API_AUTH="required")
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment(API_AUTH="required")
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
@@ -92,7 +92,7 @@ def described(path: str) -> str:
 
 def test_every_url_has_a_row() -> None:
     names = {resolve(row.path.format(id=uuid4(), index=0, name="demo", what="upscalers")).url_name for row in rows()}
-    assert names == url_names(urls.urlpatterns)
+    assert names == find_url_names(urls.urlpatterns)
 
 
 def test_every_operation_has_a_row() -> None:
@@ -101,7 +101,7 @@ def test_every_operation_has_a_row() -> None:
 
 def test_every_command_is_answered_as_its_row_says(stack: Stack, transactional_db: None, tmp_path: Path) -> None:
     user = User.objects.create_user("reader")
-    _, token = api_keys.create(user=user, name="docs", scopes=[Scope.READ, Scope.SUBMIT, Scope.MODELS])
+    _, token = api_keys.create_api_key(user=user, name="docs", scopes=[Scope.READ, Scope.SUBMIT, Scope.MODELS])
     table = rows()
     answers = run(table, tmp_path, URL=str(stack.api.base_url), KEY=token)
     told = {f"{row.method} {row.path}": answer.status_code for row, answer in zip(table, answers, strict=True)}
@@ -121,4 +121,4 @@ def check(row: Row, answer: Kept) -> None:
         for name, data in events:
             check_event(name, json.loads(data))
     elif f"{row.method} {path}" in OPERATIONS and answer.body:
-        check_answer(row.method, path, answer)
+        check_response(row.method, path, answer)

@@ -17,7 +17,7 @@ from tasks_app.api.live import prefer_wait
 from tasks_app.models import Task
 from tasks_app.queue import lifecycle
 from tests import stack
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.chaos.processes import Child
 
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house"}}
@@ -27,7 +27,10 @@ HELD = 24
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with django_db_blocker.unblock(), stack.serving(tmp_path_factory.mktemp("web"), stack.environment()) as served:
+    with (
+        django_db_blocker.unblock(),
+        stack.run_web(tmp_path_factory.mktemp("web"), stack.build_environment()) as served,
+    ):
         yield served
 
 
@@ -47,7 +50,7 @@ def asking(api: httpx2.Client) -> Iterator[Callable[..., Future[httpx2.Response]
 
 
 def queued(number: int = 1) -> list[Task]:
-    return stack.until(lambda: list(Task.objects.filter(status="queued")), lambda tasks: len(tasks) == number)
+    return stack.wait_until(lambda: list(Task.objects.filter(status="queued")), lambda tasks: len(tasks) == number)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +71,14 @@ def queued(number: int = 1) -> list[Task]:
 def test_a_preference_is_read_as_its_standard_writes_it(header: str, seconds: int | None) -> None:
     plain = HttpRequest()
     plain.META["HTTP_PREFER"] = header
-    assert prefer_wait.preferred(Request(plain)) == seconds
+    assert prefer_wait.parse_prefer_wait(Request(plain)) == seconds
 
 
 def test_an_answer_is_held_until_its_task_has_ended(asking: Any) -> None:
     held = asking(20)
     (task,) = queued()
     assert not held.done()
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     answer = held.result()
     assert answer.status_code == 201
     assert answer.headers["Preference-Applied"] == "wait=20"
@@ -88,7 +91,7 @@ def test_an_answer_is_held_until_its_task_has_ended(asking: Any) -> None:
 def test_an_end_that_redis_did_not_tell_is_seen_all_the_same(asking: Any) -> None:
     held = asking(20)
     (task,) = queued()
-    Worker(task, quietly=True).succeed(quietly=True)
+    ScriptedWorker(task, quietly=True).succeed_task(quietly=True)
     assert held.result().json()["status"] == "succeeded"
 
 
@@ -109,7 +112,7 @@ def test_a_wait_that_is_over_answers_with_the_task_as_it_is(api: httpx2.Client) 
 def test_a_task_that_ended_before_is_not_waited_for(api: httpx2.Client) -> None:
     name = {"Idempotency-Key": "one"}
     task_id = ask(api, 0, **name).json()["id"]
-    lifecycle.cancel(task_id)
+    lifecycle.cancel_task(task_id)
     began = time.monotonic()
     again = ask(api, 20, **name)
     assert time.monotonic() - began < 10
@@ -125,12 +128,12 @@ def test_held_answers_take_neither_threads_nor_database_connections(
     held = [asking(20) for _ in range(HELD)]
     tasks = queued(HELD + 1)
     # Requests that were busy a moment ago may still be giving their threads back.
-    stack.until(process.num_threads, lambda threads: threads <= before + 2)
+    stack.wait_until(process.num_threads, lambda threads: threads <= before + 2)
     # More than the pool has connections: were each kept, nobody else would get one.
     assert api.get("/task").status_code == 200
     assert not any(answer.done() for answer in held)
     for task in tasks:
-        lifecycle.cancel(task.pk)
+        lifecycle.cancel_task(task.pk)
     assert {answer.result().json()["status"] for answer in held} == {"canceled"}
 
 

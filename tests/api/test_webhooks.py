@@ -126,7 +126,7 @@ def key(db: None) -> Callable[..., tuple[ApiKey, str]]:
 
     def make(**fields: Any) -> tuple[ApiKey, str]:
         owner, _ = User.objects.get_or_create(username="owner")
-        return api_keys.create(user=owner, name=str(uuid4()), scopes=[Scope.READ, Scope.SUBMIT], **fields)
+        return api_keys.create_api_key(user=owner, name=str(uuid4()), scopes=[Scope.READ, Scope.SUBMIT], **fields)
 
     return make
 
@@ -152,8 +152,8 @@ def test_a_task_without_a_webhook_has_its_keys(
     _, token = key(webhook_url="https://hooks.example/key", webhook_events=["failed"])
     task = post(client, own, token=token).json()
     assert told(task) == expected
-    services.cancel(task["id"])
-    again, _ = services.retry(Task.objects.get(pk=task["id"]), key=uuid4())
+    services.cancel_task(task["id"])
+    again, _ = services.retry_task(Task.objects.get(pk=task["id"]), key=uuid4())
     assert told({"id": again.pk}) == expected
 
 

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from tests.chaos.proxy import Proxy, Rule
 from tests.chaos.world import World
-from tests.stack import until
+from tests.stack import wait_until
 
-VICTIM_PATIENCE_SECONDS = 30.0
+VICTIM_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(kw_only=True)
-class Strike:
+class InjectedFault:
     """One fault that happened. With a task and an attempt it was aimed at that claim."""
 
     kind: str
@@ -26,22 +26,22 @@ class Strike:
     note: str = ""
 
 
-def victim(world: World) -> dict[str, Any]:
+def find_victim(world: World) -> dict[str, Any]:
     """Wait for a run with a good part of its steps before it, of a task that has lost no worker yet."""
 
     def look() -> list[dict[str, Any]]:
-        rows = world.postgres.rows(
+        rows = world.postgres.fetch_rows(
             "SELECT * FROM tasks_app_task WHERE status = 'running' AND losses = 0 AND cancel_requested_at IS NULL"
             " AND params->>'prompt' LIKE 'pace%%' AND step > 0 AND step * 2 <= total_steps ORDER BY random()"
         )
-        return [row for row in rows if str(row["id"]) not in world.doomed and _claims(world, row)]
+        return [row for row in rows if str(row["id"]) not in world.doomed and _is_holder_up(world, row)]
 
-    return until(look, bool, patience=VICTIM_PATIENCE_SECONDS)[0]
+    return wait_until(look, bool, patience=VICTIM_TIMEOUT_SECONDS)[0]
 
 
-def _claims(world: World, row: dict[str, Any]) -> bool:
+def _is_holder_up(world: World, row: dict[str, Any]) -> bool:
     with suppress(LookupError):
-        return world.workers.of(pid_of(row)).down is None
+        return world.workers.find_by_pid(pid_of(row)).down is None
     return False
 
 
@@ -50,16 +50,16 @@ def pid_of(row: dict[str, Any]) -> int:
     return int(row["worker"].rpartition(":")[2])
 
 
-def still_held(world: World, row: dict[str, Any]) -> bool:
+def is_still_held(world: World, row: dict[str, Any]) -> bool:
     """Return whether the same run holds the row."""
-    now = world.row(row["id"])
+    now = world.get_row(row["id"])
     return (now["status"], now["attempt"]) == ("running", row["attempt"])
 
 
 @contextmanager
-def armed(proxy: Proxy, rule: Rule) -> Iterator[Rule]:
+def arm_rule(proxy: Proxy, rule: Rule) -> Iterator[Rule]:
     """Keep a rule armed for as long as the block lasts, or until it has happened."""
     try:
-        yield proxy.arm(rule)
+        yield proxy.add_rule(rule)
     finally:
-        proxy.disarm(rule)
+        proxy.remove_rule(rule)

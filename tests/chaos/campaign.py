@@ -5,15 +5,15 @@ import threading
 import time
 from dataclasses import dataclass
 
-from tests.chaos.aim import Strike
-from tests.chaos.evidence import gather, orphans
+from tests.chaos.aim import InjectedFault
+from tests.chaos.evidence import count_orphans, gather_evidence
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import Evidence
 from tests.chaos.load import Load, Mix
-from tests.chaos.world import Base, service
+from tests.chaos.world import ChaosServers, run_service
 
-SETTLE_PATIENCE_SECONDS = 120.0
-LOAD_PATIENCE_SECONDS = 300.0
+END_TIMEOUT_SECONDS = 120.0
+LOAD_TIMEOUT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,34 +32,34 @@ class Outcome:
 
     plan: Plan
     evidence: Evidence
-    asked: dict[str, str]
+    cancel_requests: dict[str, str]
     seconds: float
     slowest_post: float
     orphans: int
 
 
-def carry_out(base: Base, plan: Plan) -> Outcome:
+def run_plan(base: ChaosServers, plan: Plan) -> Outcome:
     """Run a plan to its end."""
     started = time.monotonic()
     chance = random.Random(plan.seed)
     kinds = [kind for kind, times in plan.faults.items() for _ in range(times)]
     chance.shuffle(kinds)
-    with service(base) as world:
+    with run_service(base) as world:
         load = Load(world=world, chance=random.Random(plan.seed + 1), mix=plan.mix)
         load.start()
-        strikes: list[Strike] = []
+        strikes: list[InjectedFault] = []
         for kind in kinds:
             strikes.append(FAULTS[kind](world, chance))
             threading.Event().wait(chance.uniform(*plan.pause))
-        load.finish(LOAD_PATIENCE_SECONDS)
+        load.finish_posting(LOAD_TIMEOUT_SECONDS)
         # One that does not end is what the invariants tell.
-        world.until_ended(SETTLE_PATIENCE_SECONDS)
-        left = orphans(world)
-        evidence = gather(world, strikes)
+        world.wait_until_ended(END_TIMEOUT_SECONDS)
+        left = count_orphans(world)
+        evidence = gather_evidence(world, strikes)
     return Outcome(
         plan=plan,
         evidence=evidence,
-        asked=load.asked,
+        cancel_requests=load.cancel_requests,
         seconds=time.monotonic() - started,
         slowest_post=load.slowest_post,
         orphans=left,

@@ -5,33 +5,33 @@ import json
 from typing import Any
 
 from tests.chaos import journal
-from tests.chaos.aim import Strike
+from tests.chaos.aim import InjectedFault
 from tests.chaos.invariants import Evidence, Violation
-from tests.chaos.processes import members
-from tests.chaos.world import World, end
-from tests.stack import until
+from tests.chaos.processes import session_processes
+from tests.chaos.world import World, stop_service
+from tests.stack import wait_until
 
 CONNECTIONS = """
 SELECT application_name, state, query FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
 LOCKS = "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'"
-LEAVE_PATIENCE_SECONDS = 10.0
+LEAVE_TIMEOUT_SECONDS = 10.0
 
 
-def gather(world: World, strikes: list[Strike]) -> Evidence:
+def gather_evidence(world: World, strikes: list[InjectedFault]) -> Evidence:
     """Look at everything, stopping the service on the way."""
-    rows = world.postgres.rows("SELECT * FROM tasks_app_task ORDER BY created_at")
-    images = world.postgres.rows("SELECT * FROM tasks_app_taskimage ORDER BY task_id, index")
-    served = [violation for row in rows for violation in _served(world, row, images)]
-    streams = _streams(world)
-    leftovers = _stop(world)
+    rows = world.postgres.fetch_rows("SELECT * FROM tasks_app_task ORDER BY created_at")
+    images = world.postgres.fetch_rows("SELECT * FROM tasks_app_taskimage ORDER BY task_id, index")
+    served = [violation for row in rows for violation in _check_served_images(world, row, images)]
+    streams = _read_streams(world)
+    leftovers = _stop_and_check(world)
     return Evidence(
         world=world,
         strikes=strikes,
-        log=journal.read(world.postgres),
+        log=journal.read_entries(world.postgres),
         rows=rows,
-        attempts=world.postgres.rows("SELECT * FROM tasks_app_taskattempt"),
+        attempts=world.postgres.fetch_rows("SELECT * FROM tasks_app_taskattempt"),
         images=images,
         served=served,
         streams=streams,
@@ -39,7 +39,7 @@ def gather(world: World, strikes: list[Strike]) -> Evidence:
     )
 
 
-def _served(world: World, row: dict[str, Any], images: list[dict[str, Any]]) -> list[Violation]:
+def _check_served_images(world: World, row: dict[str, Any], images: list[dict[str, Any]]) -> list[Violation]:
     """Fetch a task's pictures, and one beyond them."""
     mine = [image for image in images if image["task_id"] == row["id"]]
     found = []
@@ -55,7 +55,7 @@ def _served(world: World, row: dict[str, Any], images: list[dict[str, Any]]) -> 
     return found
 
 
-def _streams(world: World) -> dict[str, list[dict[str, Any]]]:
+def _read_streams(world: World) -> dict[str, list[dict[str, Any]]]:
     """Return the progress events that Redis still has."""
     client: Any = world.base.redis.client
     found = {}
@@ -66,27 +66,27 @@ def _streams(world: World) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def orphans(world: World) -> int:
+def count_orphans(world: World) -> int:
     """Return how many files lie in the storage that no row names: of runs that were killed while they saved."""
     media = world.base.directory / "media"
-    named = {row["file"] for row in world.postgres.rows("SELECT file FROM tasks_app_taskimage")}
+    named = {row["file"] for row in world.postgres.fetch_rows("SELECT file FROM tasks_app_taskimage")}
     return sum(path.is_file() and str(path.relative_to(media)) not in named for path in media.rglob("*"))
 
 
-def _stop(world: World) -> list[str]:
+def _stop_and_check(world: World) -> list[str]:
     """End the service, and tell what is left of it."""
-    statuses = end(world)
+    statuses = stop_service(world)
     found = [f"a worker ended with {status} after SIGTERM" for status in statuses if status]
-    sessions = [life.child.session for life in world.workers.lives()] + [world.web.session]
-    found += [f"process {one}" for session in sessions for one in members(session)]
+    sessions = [life.child.session for life in world.workers.all_processes()] + [world.web.session]
+    found += [f"process {one}" for session in sessions for one in session_processes(session)]
     for what, sql in (("connection", CONNECTIONS), ("advisory lock", LOCKS)):
-        found += [f"{what} {row}" for row in _until_none(world, sql)]
+        found += [f"{what} {row}" for row in _wait_until_empty(world, sql)]
     return found
 
 
-def _until_none(world: World, sql: Any) -> list[dict[str, Any]]:
+def _wait_until_empty(world: World, sql: Any) -> list[dict[str, Any]]:
     """Return the rows that are still there after a while: PostgreSQL needs a moment to notice an end."""
     try:
-        return until(lambda: world.postgres.rows(sql), lambda rows: not rows, patience=LEAVE_PATIENCE_SECONDS)
+        return wait_until(lambda: world.postgres.fetch_rows(sql), lambda rows: not rows, patience=LEAVE_TIMEOUT_SECONDS)
     except AssertionError:
-        return world.postgres.rows(sql)
+        return world.postgres.fetch_rows(sql)

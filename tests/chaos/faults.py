@@ -8,25 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tests.chaos.aim import Strike, armed, pid_of, still_held, victim
-from tests.chaos.processes import members, send
+from tests.chaos.aim import InjectedFault, arm_rule, find_victim, is_still_held, pid_of
+from tests.chaos.processes import send_signal, session_processes
 from tests.chaos.proxy import Proxy, Rule
-from tests.chaos.workers import Life
+from tests.chaos.workers import WorkerProcess
 from tests.chaos.world import World
-from tests.stack import until
+from tests.stack import wait_until
 
 KILLS_APART_SECONDS = 6.0
-FREEZE_PATIENCE_SECONDS = 30.0
+FREEZE_TIMEOUT_SECONDS = 30.0
 REDIS_FROZEN_SECONDS = 4.0
 REDIS_AWAY_SECONDS = 1.0
-REPLY_PATIENCE_SECONDS = 20.0
+REPLY_TIMEOUT_SECONDS = 20.0
 
 
-Fault = Callable[[World, random.Random], Strike]
+Fault = Callable[[World, random.Random], InjectedFault]
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(kind: str) -> Callable[[Fault], Fault]:
+def register_fault(kind: str) -> Callable[[Fault], Fault]:
     """Register a fault under its kind."""
 
     def register(function: Fault) -> Fault:
@@ -36,214 +36,216 @@ def fault(kind: str) -> Callable[[Fault], Fault]:
     return register
 
 
-def _aimed(kind: str, row: dict[str, Any], **more: Any) -> Strike:
-    return Strike(kind=kind, at=time.time(), task=row["id"], attempt=row["attempt"], **more)
+def _build_fault(kind: str, row: dict[str, Any], **more: Any) -> InjectedFault:
+    return InjectedFault(kind=kind, at=time.time(), task=row["id"], attempt=row["attempt"], **more)
 
 
-def _kill(life: Life, *, everything: bool) -> None:
+def _kill_worker(life: WorkerProcess, *, everything: bool) -> None:
     """Kill the process that claims, or all of the worker at once."""
-    targets = [one.pid for one in members(life.child.session) if one.pid != life.child.session]
+    targets = [one.pid for one in session_processes(life.child.session) if one.pid != life.child.session]
     for pid in targets if everything else [life.pid]:
         if pid is not None:
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
 
 
 def _keep_kills_apart(world: World) -> None:
     """Wait until the last kill is long enough ago: else the next one hits a worker that boots."""
-    last = max((life.down or 0 for life in world.workers.lives()), default=0.0)
+    last = max((life.down or 0 for life in world.workers.all_processes()), default=0.0)
     threading.Event().wait(max(0.0, last + KILLS_APART_SECONDS - time.time()))
 
 
-@fault("kill -9 of a claim's holder")
-def kill_holder(world: World, chance: random.Random) -> Strike:
+@register_fault("kill -9 of a claim's holder")
+def kill_holder(world: World, chance: random.Random) -> InjectedFault:
     _keep_kills_apart(world)
-    row = victim(world)
-    strike = _aimed("kill -9 of a claim's holder", row, loses_claim=True)
-    _kill(world.workers.of(pid_of(row)), everything=chance.random() < 0.5)
-    strike.hit = still_held(world, row)
+    row = find_victim(world)
+    strike = _build_fault("kill -9 of a claim's holder", row, loses_claim=True)
+    _kill_worker(world.workers.find_by_pid(pid_of(row)), everything=chance.random() < 0.5)
+    strike.hit = is_still_held(world, row)
     return strike
 
 
-@fault("kill -9 of a holder's master")
-def kill_master(world: World, chance: random.Random) -> Strike:
+@register_fault("kill -9 of a holder's master")
+def kill_master(world: World, chance: random.Random) -> InjectedFault:
     _keep_kills_apart(world)
-    row = victim(world)
-    strike = _aimed("kill -9 of a holder's master", row)
-    if (master := world.workers.of(pid_of(row)).master) is not None:
-        send(master, signal.SIGKILL)
-    strike.hit = still_held(world, row)
+    row = find_victim(world)
+    strike = _build_fault("kill -9 of a holder's master", row)
+    if (master := world.workers.find_by_pid(pid_of(row)).master) is not None:
+        send_signal(master, signal.SIGKILL)
+    strike.hit = is_still_held(world, row)
     return strike
 
 
-def _lock_taken(sender: str) -> Rule:
+def _build_lock_rule(sender: str) -> Rule:
     """Return a rule that holds back the news that a sweeper has the advisory lock."""
     request, taken = b"pg_try_advisory_xact_lock", b"\0\0\0\1t"
     return Rule(requests=(request,), sender=sender, hold=True, reply=lambda reply: taken in reply)
 
 
-@fault("kill -9 of the sweeper in its sweep")
-def kill_sweeper(world: World, chance: random.Random) -> Strike:
+@register_fault("kill -9 of the sweeper in its sweep")
+def kill_sweeper(world: World, chance: random.Random) -> InjectedFault:
     """Kill the process whose sweep has the advisory lock at this moment."""
     _keep_kills_apart(world)
-    world.workers.until_up()
-    strike = Strike(kind="kill -9 of the sweeper in its sweep", at=time.time())
-    with armed(world.base.to_postgres, _lock_taken("w")) as rule:
-        if rule.fired.wait(REPLY_PATIENCE_SECONDS):
-            held = world.postgres.rows("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    world.workers.wait_until_up()
+    strike = InjectedFault(kind="kill -9 of the sweeper in its sweep", at=time.time())
+    with arm_rule(world.base.to_postgres, _build_lock_rule("w")) as rule:
+        if rule.fired.wait(REPLY_TIMEOUT_SECONDS):
+            held = world.postgres.fetch_rows("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
             strike.at = time.time()
-            _kill(world.workers.named(rule.victim), everything=True)
+            _kill_worker(world.workers.find_by_name(rule.victim), everything=True)
             strike.hit = bool(held)
     return strike
 
 
 @contextmanager
-def frozen_sweeper(world: World) -> Iterator[Life]:
+def freeze_sweeper(world: World) -> Iterator[WorkerProcess]:
     """Stop an idle worker while its sweep has the advisory lock; it counts as one that could sweep."""
-    holder = world.workers.of(pid_of(victim(world)))
-    idle = next(slot.life for slot in world.workers.slots if slot.life is not holder)
+    holder = world.workers.find_by_pid(pid_of(find_victim(world)))
+    idle = next(slot.current for slot in world.workers.slots if slot.current is not holder)
     assert idle.pid is not None
-    with armed(world.base.to_postgres, _lock_taken(idle.name)) as rule:
-        assert rule.fired.wait(REPLY_PATIENCE_SECONDS)
-        send(idle.pid, signal.SIGSTOP)
+    with arm_rule(world.base.to_postgres, _build_lock_rule(idle.name)) as rule:
+        assert rule.fired.wait(REPLY_TIMEOUT_SECONDS)
+        send_signal(idle.pid, signal.SIGSTOP)
     try:
         yield idle
     finally:
-        send(idle.pid, signal.SIGCONT)
+        send_signal(idle.pid, signal.SIGCONT)
 
 
-@fault("rolling SIGTERM")
-def roll(world: World, chance: random.Random) -> Strike:
+@register_fault("rolling SIGTERM")
+def roll_workers(world: World, chance: random.Random) -> InjectedFault:
     """Restart one worker after the other, the first one in the middle of a run."""
-    row = victim(world)
-    strike = _aimed("rolling SIGTERM", row)
-    first = world.workers.of(pid_of(row))
-    others = [slot.life for slot in world.workers.slots if slot.life is not first]
+    row = find_victim(world)
+    strike = _build_fault("rolling SIGTERM", row)
+    first = world.workers.find_by_pid(pid_of(row))
+    others = [slot.current for slot in world.workers.slots if slot.current is not first]
     for life in [first, *others]:
-        strike.hit |= _terminate(world, life)
-        world.workers.until_up(besides=life)
+        strike.hit |= _terminate_worker(world, life)
+        world.workers.wait_until_up(besides=life)
     return strike
 
 
-def _terminate(world: World, life: Life) -> bool:
+def _terminate_worker(world: World, life: WorkerProcess) -> bool:
     """Have a worker end as a supervisor would, if it is up; return whether it did."""
     if life.down is not None:
         return False
-    status = world.workers.terminate(life)
+    status = world.workers.terminate_process(life)
     world.statuses.append((life.name, status))
     return status == 0
 
 
-@fault("freeze beyond the lease")
-def freeze(world: World, chance: random.Random) -> Strike:
+@register_fault("freeze beyond the lease")
+def freeze_holder(world: World, chance: random.Random) -> InjectedFault:
     """Stop a process in the middle of its run until another one runs the task, then let it go on."""
-    world.workers.until_up()
-    row = victim(world)
-    strike = _aimed("freeze beyond the lease", row, loses_claim=True)
-    life, pid = world.workers.of(pid_of(row)), pid_of(row)
-    send(pid, signal.SIGSTOP)
+    world.workers.wait_until_up()
+    row = find_victim(world)
+    strike = _build_fault("freeze beyond the lease", row, loses_claim=True)
+    life, pid = world.workers.find_by_pid(pid_of(row)), pid_of(row)
+    send_signal(pid, signal.SIGSTOP)
     try:
-        if not still_held(world, row):
+        if not is_still_held(world, row):
             strike.loses_claim, strike.note = False, "the run had ended"
             return strike
         with suppress(AssertionError):
-            now = until(
-                lambda: world.row(row["id"]),
+            now = wait_until(
+                lambda: world.get_row(row["id"]),
                 lambda now: now["attempt"] > row["attempt"] or now["status"] not in ("queued", "running"),
-                patience=FREEZE_PATIENCE_SECONDS,
+                patience=FREEZE_TIMEOUT_SECONDS,
             )
             strike.hit = now["attempt"] > row["attempt"] and now["status"] == "running"
             strike.note = f"{time.time() - strike.at:.1f} s"
     finally:
         life.frozen.append((strike.at, time.time()))
-        send(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
     return strike
 
 
-@fault("Redis killed, nothing kept")
-def kill_redis(world: World, chance: random.Random) -> Strike:
-    strike = Strike(kind="Redis killed, nothing kept", at=time.time(), hit=True)
-    world.base.redis.end(signal.SIGKILL)
+@register_fault("Redis killed, nothing kept")
+def kill_redis(world: World, chance: random.Random) -> InjectedFault:
+    strike = InjectedFault(kind="Redis killed, nothing kept", at=time.time(), hit=True)
+    world.base.redis.stop_by_signal(signal.SIGKILL)
     threading.Event().wait(REDIS_AWAY_SECONDS)
     world.base.redis.start()
     return strike
 
 
-@fault("FLUSHALL")
-def flush_redis(world: World, chance: random.Random) -> Strike:
+@register_fault("FLUSHALL")
+def flush_redis(world: World, chance: random.Random) -> InjectedFault:
     hit = bool(world.base.redis.client.dbsize())
     world.base.redis.client.flushall()
-    return Strike(kind="FLUSHALL", at=time.time(), hit=hit)
+    return InjectedFault(kind="FLUSHALL", at=time.time(), hit=hit)
 
 
-@fault("Redis frozen 4 s")
-def freeze_redis(world: World, chance: random.Random) -> Strike:
-    strike = Strike(kind="Redis frozen 4 s", at=time.time())
-    world.base.redis.send(signal.SIGSTOP)
+@register_fault("Redis frozen 4 s")
+def freeze_redis(world: World, chance: random.Random) -> InjectedFault:
+    strike = InjectedFault(kind="Redis frozen 4 s", at=time.time())
+    world.base.redis.send_signal(signal.SIGSTOP)
     try:
         posted = time.monotonic()
-        strike.hit = world.post("pace 0.02 while Redis is frozen", steps=10) is not None
+        strike.hit = world.submit_task("pace 0.02 while Redis is frozen", steps=10) is not None
         strike.note = f"POST {time.monotonic() - posted:.1f} s"
         threading.Event().wait(max(0.0, posted + REDIS_FROZEN_SECONDS - time.monotonic()))
     finally:
-        world.base.redis.send(signal.SIGCONT)
+        world.base.redis.send_signal(signal.SIGCONT)
     return strike
 
 
-def _restart(world: World, kind: str, number: signal.Signals) -> Strike:
-    row = victim(world)
-    strike = _aimed(kind, row, hit=True)
+def _restart_postgres(world: World, kind: str, number: signal.Signals) -> InjectedFault:
+    row = find_victim(world)
+    strike = _build_fault(kind, row, hit=True)
     world.postgres.restart(number)
     strike.note = f"away {time.time() - strike.at:.1f} s"
     return strike
 
 
-@fault("PostgreSQL immediate restart")
-def restart_immediately(world: World, chance: random.Random) -> Strike:
-    return _restart(world, "PostgreSQL immediate restart", signal.SIGQUIT)
+@register_fault("PostgreSQL immediate restart")
+def restart_postgres_immediately(world: World, chance: random.Random) -> InjectedFault:
+    return _restart_postgres(world, "PostgreSQL immediate restart", signal.SIGQUIT)
 
 
-@fault("PostgreSQL fast restart")
-def restart_fast(world: World, chance: random.Random) -> Strike:
-    return _restart(world, "PostgreSQL fast restart", signal.SIGINT)
+@register_fault("PostgreSQL fast restart")
+def restart_postgres_fast(world: World, chance: random.Random) -> InjectedFault:
+    return _restart_postgres(world, "PostgreSQL fast restart", signal.SIGINT)
 
 
-def _lose_reply(proxy: Proxy, kind: str, rule: Rule, provoke: Callable[[], object] = lambda: None) -> Strike:
-    strike = Strike(kind=kind, at=time.time())
-    with armed(proxy, rule):
+def _lose_reply(proxy: Proxy, kind: str, rule: Rule, provoke: Callable[[], object] = lambda: None) -> InjectedFault:
+    strike = InjectedFault(kind=kind, at=time.time())
+    with arm_rule(proxy, rule):
         provoke()
-        strike.hit = rule.fired.wait(REPLY_PATIENCE_SECONDS)
+        strike.hit = rule.fired.wait(REPLY_TIMEOUT_SECONDS)
     strike.at, strike.note = time.time(), rule.victim
     return strike
 
 
-@fault("reply lost: enqueue")
-def lose_enqueue(world: World, chance: random.Random) -> Strike:
+@register_fault("reply lost: enqueue")
+def lose_enqueue(world: World, chance: random.Random) -> InjectedFault:
     rule = Rule(requests=(b"\r\nenqueue\r\n",), reply=lambda reply: not reply.startswith(b"-"))
-    return _lose_reply(world.base.to_redis, "reply lost: enqueue", rule, lambda: world.post("pace 0.02 x", steps=5))
+    return _lose_reply(
+        world.base.to_redis, "reply lost: enqueue", rule, lambda: world.submit_task("pace 0.02 x", steps=5)
+    )
 
 
-@fault("reply lost: fetch")
-def lose_fetch(world: World, chance: random.Random) -> Strike:
+@register_fault("reply lost: fetch")
+def lose_fetch(world: World, chance: random.Random) -> InjectedFault:
     """Lose what a worker fetches that has just started: one that is at work fetches nothing."""
     rule = Rule(requests=(b"\r\nfetch\r\n",), reply=lambda reply: reply[:1] == b"*" and reply != b"*0\r\n")
-    world.workers.until_up()  # before, a signal would just kill it
-    one = world.workers.slots[0].life
-    return _lose_reply(world.base.to_redis, "reply lost: fetch", rule, lambda: _terminate(world, one))
+    world.workers.wait_until_up()  # before, a signal would just kill it
+    one = world.workers.slots[0].current
+    return _lose_reply(world.base.to_redis, "reply lost: fetch", rule, lambda: _terminate_worker(world, one))
 
 
-@fault("reply lost: commit of a result")
-def lose_commit(world: World, chance: random.Random) -> Strike:
+@register_fault("reply lost: commit of a result")
+def lose_commit(world: World, chance: random.Random) -> InjectedFault:
     rule = Rule(requests=(b"INSERT INTO tasks_app_taskimage",), sender="w")
     return _lose_reply(world.base.to_postgres, "reply lost: commit of a result", rule)
 
 
-@fault("reply lost: claim")
-def lose_claim(world: World, chance: random.Random) -> Strike:
+@register_fault("reply lost: claim")
+def lose_claim(world: World, chance: random.Random) -> InjectedFault:
     """Lose a claim's reply: a row that runs, and nobody who knows it."""
     rule = Rule(requests=(b"RETURNING task.*", b"COMMIT\0"), sender="w")
     armed_at = time.time()
     strike = _lose_reply(world.base.to_postgres, "reply lost: claim", rule)
-    claims = world.postgres.rows(
+    claims = world.postgres.fetch_rows(
         "SELECT task, attempt, at FROM chaos_log WHERE writer = %s AND attempt > old_attempt"
         " AND at > to_timestamp(%s) ORDER BY seq DESC LIMIT 1",
         [rule.victim, armed_at],
@@ -256,10 +258,10 @@ def lose_claim(world: World, chance: random.Random) -> Strike:
     return strike
 
 
-@fault("reply lost: insert of a task")
-def lose_insert(world: World, chance: random.Random) -> Strike:
+@register_fault("reply lost: insert of a task")
+def lose_insert(world: World, chance: random.Random) -> InjectedFault:
     """Lose the insert's reply: a task whose id nobody was told."""
     rule = Rule(requests=(b'INSERT INTO "tasks_app_task" ',), sender="web")
     return _lose_reply(
-        world.base.to_postgres, "reply lost: insert of a task", rule, lambda: world.post("pace 0.02 y", steps=5)
+        world.base.to_postgres, "reply lost: insert of a task", rule, lambda: world.submit_task("pace 0.02 y", steps=5)
     )

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from tests.chaos.aim import Strike
+from tests.chaos.aim import InjectedFault
 from tests.chaos.journal import Entry
 from tests.chaos.world import World
 
@@ -29,7 +29,7 @@ class Evidence:
     """All that is known after a run. `leftovers` are what should have ended with the service, in words."""
 
     world: World
-    strikes: list[Strike]
+    strikes: list[InjectedFault]
     log: list[Entry]
     rows: list[dict[str, Any]]
     attempts: list[dict[str, Any]]
@@ -42,7 +42,7 @@ class Evidence:
 Check = Callable[[Evidence], Iterator[Violation]]
 
 
-def by_task(log: list[Entry]) -> dict[UUID, list[Entry]]:
+def group_by_task(log: list[Entry]) -> dict[UUID, list[Entry]]:
     """Return each task's entries, in their order."""
     ordered = sorted(log, key=lambda entry: (entry.task.int, entry.seq))
     return {task: list(entries) for task, entries in groupby(ordered, key=lambda entry: entry.task)}
@@ -74,31 +74,31 @@ def nothing_is_claimed_twice(found: Evidence) -> Iterator[Violation]:
 
 def only_the_holder_writes(found: Evidence) -> Iterator[Violation]:
     """Progress and outcome of a run are written by the process that claimed it."""
-    for task, entries in by_task(found.log).items():
+    for task, entries in group_by_task(found.log).items():
         holder, before = "", (0, 0)
         for entry in entries:
             if entry.is_claim:
                 holder = entry.writer
-            elif entry.writer != holder and (entry.status == "succeeded" or _moved(entry, before)):
+            elif entry.writer != holder and (entry.status == "succeeded" or _has_moved(entry, before)):
                 text = f"{entry.writer} wrote {entry.status} step {entry.step} into {holder}'s run"
                 yield Violation(kind="foreign write", task=task, text=f"{text}, attempt {entry.attempt}")
-            before = _place(entry)
+            before = _progress_rank(entry)
 
 
-def _place(entry: Entry) -> tuple[int, int]:
+def _progress_rank(entry: Entry) -> tuple[int, int]:
     return PHASES.index(entry.phase), entry.step
 
 
-def _moved(entry: Entry, before: tuple[int, int]) -> bool:
-    return entry.status == "running" and _place(entry) != before
+def _has_moved(entry: Entry, before: tuple[int, int]) -> bool:
+    return entry.status == "running" and _progress_rank(entry) != before
 
 
 def progress_only_rises(found: Evidence) -> Iterator[Violation]:
     """Within an attempt neither the row nor the event stream ever goes back."""
-    for task, entries in by_task(found.log).items():
+    for task, entries in group_by_task(found.log).items():
         running = [entry for entry in entries if entry.status == "running"]
         for attempt, steps in groupby(running, key=lambda entry: entry.attempt):
-            places = [_place(entry) for entry in steps]
+            places = [_progress_rank(entry) for entry in steps]
             if places != sorted(places):
                 yield Violation(kind="progress", task=task, text=f"attempt {attempt} of the row: {places}")
     for name, events in found.streams.items():
@@ -132,7 +132,7 @@ def only_poison_runs_out_of_attempts(found: Evidence) -> Iterator[Violation]:
             yield Violation(kind="given up", task=row["id"], text=f"poison ended as {row['status']}")
 
 
-def attempts_tell_the_same(found: Evidence) -> Iterator[Violation]:
+def attempts_match_rows(found: Evidence) -> Iterator[Violation]:
     """Each row's attempts are numbered without gaps, ended, and add up to its losses and its end."""
     kept: dict[UUID, list[dict[str, Any]]] = {}
     for attempt in found.attempts:
@@ -151,7 +151,7 @@ def attempts_tell_the_same(found: Evidence) -> Iterator[Violation]:
             )
 
 
-def pictures_are_whole(found: Evidence) -> Iterator[Violation]:
+def images_are_complete(found: Evidence) -> Iterator[Violation]:
     """A task that succeeded has exactly its pictures, of its last attempt; any other has none."""
     kept: dict[UUID, list[dict[str, Any]]] = {}
     for image in found.images:
@@ -169,41 +169,44 @@ def pictures_are_whole(found: Evidence) -> Iterator[Violation]:
 
 def recovery_is_quick(found: Evidence) -> Iterator[Violation]:
     """A claim that is lost is in the queue again within the lease and 5 s, the time without any worker not counted."""
-    entries = by_task(found.log)
+    entries = group_by_task(found.log)
     for strike in found.strikes:
         if not (strike.hit and strike.loses_claim and strike.task):
             continue
-        seconds = recovery(strike, entries.get(strike.task, []))
+        seconds = recovery_seconds(strike, entries.get(strike.task, []))
         if seconds is None:
             yield Violation(kind="recovery", task=strike.task, text=f"{strike.kind}: never taken from its worker")
-        elif seconds - absence(found.world, strike, seconds) > found.world.lease + RECOVERY_SECONDS:
+        elif (
+            seconds - seconds_without_worker(found.world, strike, seconds)
+            > found.world.lease_seconds + RECOVERY_SECONDS
+        ):
             yield Violation(kind="recovery", task=strike.task, text=f"{strike.kind}: {seconds:.1f} s")
 
 
-def recovery(strike: Strike, entries: list[Entry]) -> float | None:
+def recovery_seconds(strike: InjectedFault, entries: list[Entry]) -> float | None:
     """Return how long after the strike the claim was taken away."""
     ends = [entry for entry in entries if entry.old_attempt == strike.attempt and entry.ends_attempt]
     # An end that was on its way when the strike fell comes at once.
     return max(0.0, ends[0].at.timestamp() - strike.at) if ends else None
 
 
-def absence(world: World, strike: Strike, seconds: float) -> float:
+def seconds_without_worker(world: World, strike: InjectedFault, seconds: float) -> float:
     """Return for how long of a recovery no worker was up to sweep."""
-    return world.workers.without_sweeper(strike.at, strike.at + seconds)
+    return world.workers.seconds_without_sweeper(strike.at, strike.at + seconds)
 
 
 def nothing_is_left(found: Evidence) -> Iterator[Violation]:
     """No process, connection or lock outlives the service, and workers that were told to end did so with 0."""
     for text in found.leftovers:
         yield Violation(kind="leftover", task=None, text=text)
-    poisoned = _died_of_poison(found)
+    poisoned = _find_poisoned_pids(found)
     for name, status in found.world.statuses:
         # Poison may do its harm at the very moment of the signal.
-        if status != 0 and found.world.workers.named(name).pid not in poisoned:
+        if status != 0 and found.world.workers.find_by_name(name).pid not in poisoned:
             yield Violation(kind="exit status", task=None, text=f"{name} ended with {status} after SIGTERM")
 
 
-def _died_of_poison(found: Evidence) -> set[int]:
+def _find_poisoned_pids(found: Evidence) -> set[int]:
     """Return the processes that lost an attempt at poison."""
     poison = {row["id"] for row in found.rows if row["params"]["prompt"] == "poison"}
     lost = (one for one in found.attempts if one["task_id"] in poison and one["outcome"] == "lost")
@@ -223,14 +226,14 @@ CHECKS: tuple[Check, ...] = (
     progress_only_rises,
     ends_are_final,
     only_poison_runs_out_of_attempts,
-    attempts_tell_the_same,
-    pictures_are_whole,
+    attempts_match_rows,
+    images_are_complete,
     recovery_is_quick,
     nothing_is_left,
     answers_are_no_500,
 )
 
 
-def violations(found: Evidence) -> list[Violation]:
+def find_violations(found: Evidence) -> list[Violation]:
     """Return every promise that was not kept."""
     return [violation for check in CHECKS for violation in check(found)]

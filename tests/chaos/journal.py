@@ -57,11 +57,11 @@ class Entry:
         return self.old_status == "running" and self.status != "running"
 
 
-def install(postgres: Postgres) -> None:
+def install_trigger(postgres: Postgres) -> None:
     """Let PostgreSQL write the journal from here on."""
-    postgres.rows(TRIGGER)
+    postgres.fetch_rows(TRIGGER)
 
 
-def read(postgres: Postgres) -> list[Entry]:
+def read_entries(postgres: Postgres) -> list[Entry]:
     """Return the journal in the order in which it was written."""
-    return [Entry(**row) for row in postgres.rows("SELECT * FROM chaos_log ORDER BY seq")]
+    return [Entry(**row) for row in postgres.fetch_rows("SELECT * FROM chaos_log ORDER BY seq")]

@@ -30,7 +30,9 @@ class Load:
     world: World
     chance: random.Random
     mix: Mix
-    asked: dict[str, str] = field(default_factory=dict)  # task -> whether it was queued or running when canceled
+    cancel_requests: dict[str, str] = field(
+        default_factory=dict
+    )  # task -> whether it was queued or running when canceled
     slowest_post: float = 0.0
 
     def __post_init__(self) -> None:
@@ -39,13 +41,13 @@ class Load:
         self._enough = threading.Event()
         self._to_cancel: set[str] = set()
         self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="load", daemon=True)
+        self._thread = threading.Thread(target=self._post_tasks, name="load", daemon=True)
 
     def start(self) -> None:
         """Begin to post."""
         self._thread.start()
 
-    def finish(self, patience: float) -> None:
+    def finish_posting(self, patience: float) -> None:
         """Post what is missing and stop."""
         self._enough.set()
         self._thread.join(patience)
@@ -53,35 +55,35 @@ class Load:
         if self.failure is not None:
             raise self.failure
 
-    def _work(self) -> None:
+    def _post_tasks(self) -> None:
         try:
             posted = 0
             while posted < self.mix.tasks or not self._enough.is_set():
-                if self.world.counts().get("queued", 0) < BACKLOG:
-                    posted += self._post(posted)
+                if self.world.count_by_status().get("queued", 0) < BACKLOG:
+                    posted += self._post_task(posted)
                 self._cancel_running()
                 self._enough.wait(0 if self._enough.is_set() else TICK_SECONDS)
         except BaseException as error:  # noqa: BLE001 - told by `finish`
             self.failure = error
 
-    def _post(self, number: int) -> bool:
-        prompt, steps = self._prompt(number)
+    def _post_task(self, number: int) -> bool:
+        prompt, steps = self._choose_prompt(number)
         images = 2 if self.chance.random() < self.mix.several_images else 1
         fate = self.chance.random()
         before = time.monotonic()
-        task = self.world.post(prompt, steps=steps, num_images=images)
+        task = self.world.submit_task(prompt, steps=steps, num_images=images)
         self.slowest_post = max(self.slowest_post, time.monotonic() - before)
         if task is None:
             return False
         if fate < self.mix.canceled_queued + self.mix.canceled_running:
             self.world.doomed.add(task)
             if fate < self.mix.canceled_queued:
-                self._cancel(task, "queued")
+                self._cancel_task(task, "queued")
             else:
                 self._to_cancel.add(task)
         return True
 
-    def _prompt(self, number: int) -> tuple[str, int]:
+    def _choose_prompt(self, number: int) -> tuple[str, int]:
         if number in self._poison_at:
             return "poison", 5
         kind = self.chance.random()
@@ -96,14 +98,14 @@ class Load:
     def _cancel_running(self) -> None:
         if not self._to_cancel:
             return
-        rows = self.world.postgres.rows(
+        rows = self.world.postgres.fetch_rows(
             "SELECT id FROM tasks_app_task WHERE status = 'running' AND step > 0 AND id = ANY(%s::uuid[])",
             [list(self._to_cancel)],
         )
         for row in rows:
             self._to_cancel.discard(str(row["id"]))
-            self._cancel(str(row["id"]), "running")
+            self._cancel_task(str(row["id"]), "running")
 
-    def _cancel(self, task: str, when: str) -> None:
-        if self.world.cancel(task):
-            self.asked[task] = when
+    def _cancel_task(self, task: str, when: str) -> None:
+        if self.world.cancel_task(task):
+            self.cancel_requests[task] = when

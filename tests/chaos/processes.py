@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from project.keeper import Kept
+from project.keeper import WatchedProcess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Process:
     session: int
 
 
-class Child(Kept):
+class Child(WatchedProcess):
     """A command in a session of its own, so that whatever it leaves behind can be told."""
 
     @property
@@ -30,10 +30,10 @@ class Child(Kept):
     @property
     def command(self) -> int | None:
         """Return the command's own process id, None before it started and after it ended."""
-        return next((one.pid for one in members(self.session) if one.parent == self.session), None)
+        return next((one.pid for one in session_processes(self.session) if one.parent == self.session), None)
 
 
-def look(pid: int) -> Process | None:
+def read_process(pid: int) -> Process | None:
     """Return a process, None when it is gone or only waits for its parent to notice."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
@@ -45,13 +45,13 @@ def look(pid: int) -> Process | None:
     return Process(pid=pid, state=state, parent=int(parent), session=int(session))
 
 
-def members(session: int) -> list[Process]:
+def session_processes(session: int) -> list[Process]:
     """Return the processes of a session."""
-    everything = [look(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()]
+    everything = [read_process(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()]
     return [one for one in everything if one and one.session == session]
 
 
-def send(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: signal.Signals) -> None:
     """Send a signal; a process that is gone needs none."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)

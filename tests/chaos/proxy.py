@@ -15,7 +15,7 @@ from pathlib import Path
 
 CHUNK = 1 << 16
 # The name that a PostgreSQL client gives itself, from PGAPPNAME.
-NAMED = re.compile(rb"application_name\0([^\0]+)\0")
+APPLICATION_NAME = re.compile(rb"application_name\0([^\0]+)\0")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -39,9 +39,9 @@ class Connection:
         self.pending: Rule | None = None
         self._seen: dict[Rule, int] = {}
 
-    def sent(self, data: bytes, rules: list[Rule]) -> None:
+    def on_request(self, data: bytes, rules: list[Rule]) -> None:
         """Take what the client sends."""
-        if found := NAMED.search(data):
+        if found := APPLICATION_NAME.search(data):
             self.name = found.group(1).decode()
         self.pending = None
         for rule in rules:
@@ -68,34 +68,34 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="proxy", daemon=True)
         self._thread.start()
         assert self._ready.wait(10)
 
-    def arm(self, rule: Rule) -> Rule:
+    def add_rule(self, rule: Rule) -> Rule:
         """Let the rule happen to the next connection that it fits; once."""
         self._rules = [*self._rules, rule]
         return rule
 
-    def disarm(self, rule: Rule) -> None:
+    def remove_rule(self, rule: Rule) -> None:
         """Forget a rule."""
         self._rules = [one for one in self._rules if one is not rule]
         rule.released.set()
 
-    def cut(self) -> None:
+    def cut_connections(self) -> None:
         """Cut every connection that is open, and let others come."""
-        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._abort_connections(), self._loop).result(10)
 
     def close(self) -> None:
         """Cut every connection and stop listening."""
         for rule in self._rules:
-            self.disarm(rule)
+            self.remove_rule(rule)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
-    def _run(self) -> None:
+    def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve_client, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()
@@ -106,21 +106,21 @@ class Proxy:
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
-    async def _cut(self) -> None:
+    async def _abort_connections(self) -> None:
         for end in self._open:
             end.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            up_reader, up_writer = await self._connect()
+            up_reader, up_writer = await self._connect_target()
         except OSError:
             writer.close()
             return
         one = Connection()
         self._open |= {writer, up_writer}
         pumps = [
-            asyncio.ensure_future(self._requests(one, reader, up_writer)),
-            asyncio.ensure_future(self._replies(one, up_reader, writer)),
+            asyncio.ensure_future(self._forward_requests(one, reader, up_writer)),
+            asyncio.ensure_future(self._forward_replies(one, up_reader, writer)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -131,21 +131,25 @@ class Proxy:
                 end.close()
                 self._open.discard(end)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self.target, int):
             return await asyncio.open_connection("127.0.0.1", self.target)
         return await asyncio.open_unix_connection(self.target)
 
-    async def _requests(self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_requests(
+        self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
-                one.sent(data, self._rules)
+                one.on_request(data, self._rules)
                 if self._watched in data:
                     self.first_seen.setdefault(one.name, time.time())
                 writer.write(data)
                 await writer.drain()
 
-    async def _replies(self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_replies(
+        self, one: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 rule, one.pending = one.pending, None

@@ -9,17 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.processes import Child, look, members, send
-from tests.stack import ROOT, until
+from tests.chaos.processes import Child, read_process, send_signal, session_processes
+from tests.stack import ROOT, wait_until
 
 RESTART_DELAY_SECONDS = 0.1
-START_PATIENCE_SECONDS = 60.0
-STOP_PATIENCE_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 30.0
 TICK_SECONDS = 0.05
 
 
 @dataclass(kw_only=True)
-class Life:
+class WorkerProcess:
     """One process of a worker's slot, from its start to its end; times are those of the wall clock."""
 
     name: str
@@ -36,7 +36,7 @@ class Life:
         """Return the process id of Dramatiq's master."""
         return self.child.command
 
-    def sweeping(self, start: float, end: float) -> list[tuple[float, float]]:
+    def get_sweeping_spans(self, start: float, end: float) -> list[tuple[float, float]]:
         """Return the spans of a time in which this process could sweep."""
         if self.up is None:
             return []
@@ -55,20 +55,20 @@ class Slot:
         self.name = name
         self.env = env
         self.log = log
-        self.lives: list[Life] = []
+        self.processes: list[WorkerProcess] = []
 
     @property
-    def life(self) -> Life:
+    def current(self) -> WorkerProcess:
         """Return the present process, or the last one."""
-        return self.lives[-1]
+        return self.processes[-1]
 
-    def start(self) -> None:
+    def start_next(self) -> None:
         """Start the next process."""
-        name = f"{self.name}.{len(self.lives) + 1}"
+        name = f"{self.name}.{len(self.processes) + 1}"
         env = {**self.env, "PGAPPNAME": name}
         with self.log.open("ab") as log:
             child = Child([sys.executable, "manage.py", "rundramatiq"], env=env, cwd=ROOT, output=log, grace=20)
-        self.lives.append(Life(name=name, child=child, started=time.time()))
+        self.processes.append(WorkerProcess(name=name, child=child, started=time.time()))
 
 
 class Workers:
@@ -78,93 +78,95 @@ class Workers:
         self.slots = [Slot(f"w{number + 1}", env, logs / f"worker-{number + 1}.log") for number in range(count)]
         self._first_sweeps = first_sweeps
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._supervise_slots, name="supervisor", daemon=True)
 
-    def start(self) -> None:
+    def start_all(self) -> None:
         """Start all workers and keep them running."""
         for slot in self.slots:
-            slot.start()
+            slot.start_next()
         self._thread.start()
 
-    def lives(self) -> list[Life]:
+    def all_processes(self) -> list[WorkerProcess]:
         """Return every process that there was."""
-        return [life for slot in self.slots for life in slot.lives]
+        return [life for slot in self.slots for life in slot.processes]
 
-    def until_up(self, *, besides: Life | None = None) -> None:
+    def wait_until_up(self, *, besides: WorkerProcess | None = None) -> None:
         """Wait until all workers sweep, a given process not counted."""
-        until(
-            lambda: [slot.life for slot in self.slots],
+        wait_until(
+            lambda: [slot.current for slot in self.slots],
             lambda lives: all(life.up and not life.down and life is not besides for life in lives),
-            patience=START_PATIENCE_SECONDS,
+            patience=START_TIMEOUT_SECONDS,
         )
 
-    def of(self, pid: int) -> Life:
+    def find_by_pid(self, pid: int) -> WorkerProcess:
         """Return the process that has this id."""
-        process = look(pid)
-        for life in reversed(self.lives()):
+        process = read_process(pid)
+        for life in reversed(self.all_processes()):
             if life.pid == pid or (process and process.session == life.child.session):
                 return life
         raise LookupError(pid)
 
-    def named(self, name: str) -> Life:
+    def find_by_name(self, name: str) -> WorkerProcess:
         """Return the process that gave itself this name."""
-        return next(life for life in self.lives() if life.name == name)
+        return next(life for life in self.all_processes() if life.name == name)
 
-    def without_sweeper(self, start: float, end: float) -> float:
+    def seconds_without_sweeper(self, start: float, end: float) -> float:
         """Return for how many seconds of a time no process could sweep."""
         covered, reached = 0.0, start
-        for since, until_ in sorted(span for life in self.lives() for span in life.sweeping(start, end)):
+        for since, until_ in sorted(
+            span for life in self.all_processes() for span in life.get_sweeping_spans(start, end)
+        ):
             covered += max(0.0, until_ - max(since, reached))
             reached = max(reached, until_)
         return end - start - covered
 
-    def terminate(self, life: Life) -> int:
+    def terminate_process(self, life: WorkerProcess) -> int:
         """Stop one process as systemd would, and return its exit status; the next one is started."""
         # It sweeps no more from then on.
         life.down = life.down or time.time()
         if (master := life.master) is not None:
-            send(master, signal.SIGTERM)
-        until(lambda: life.status, lambda status: status is not None, patience=STOP_PATIENCE_SECONDS)
+            send_signal(master, signal.SIGTERM)
+        wait_until(lambda: life.status, lambda status: status is not None, patience=STOP_TIMEOUT_SECONDS)
         assert life.status is not None
         return life.status
 
-    def stop(self) -> list[int]:
+    def stop_all(self) -> list[int]:
         """End the supervision and all workers; return their exit statuses."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(10)
-        for life in self._present():
+        for life in self._current_processes():
             if life.pid:
-                send(life.pid, signal.SIGCONT)
-            life.child.ask_to_stop()
-        return [life.child.stop() for life in self._present()]
+                send_signal(life.pid, signal.SIGCONT)
+            life.child.request_stop()
+        return [life.child.stop() for life in self._current_processes()]
 
-    def kill(self) -> None:
+    def kill_all(self) -> None:
         """Kill whatever is left of every worker that there was."""
-        for life in self.lives():
-            for process in members(life.child.session):
-                send(process.pid, signal.SIGKILL)
+        for life in self.all_processes():
+            for process in session_processes(life.child.session):
+                send_signal(process.pid, signal.SIGKILL)
             with suppress(OSError):
                 life.child.stop()
 
-    def _present(self) -> list[Life]:
-        return [slot.life for slot in self.slots if slot.lives]
+    def _current_processes(self) -> list[WorkerProcess]:
+        return [slot.current for slot in self.slots if slot.processes]
 
-    def _supervise(self) -> None:
+    def _supervise_slots(self) -> None:
         while not self._stop.wait(TICK_SECONDS):
             for slot in self.slots:
-                life = slot.life
-                self._notice(life)
+                life = slot.current
+                self._update_state(life)
                 if (status := life.child.poll()) is not None:
                     life.down, life.status = life.down or time.time(), status
                     if not self._stop.wait(RESTART_DELAY_SECONDS):
-                        slot.start()
+                        slot.start_next()
 
-    def _notice(self, life: Life) -> None:
+    def _update_state(self, life: WorkerProcess) -> None:
         """Learn when the process that claims is up, and when it is gone."""
         if life.up is None and (up := self._first_sweeps.get(life.name)):
             master = life.master
-            life.pid = next((one.pid for one in members(life.child.session) if one.parent == master), None)
+            life.pid = next((one.pid for one in session_processes(life.child.session) if one.parent == master), None)
             life.up = up if life.pid else None
-        if life.up and not life.down and life.pid and look(life.pid) is None:
+        if life.up and not life.down and life.pid and read_process(life.pid) is None:
             life.down = time.time()

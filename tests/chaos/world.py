@@ -14,13 +14,13 @@ from typing import Any
 
 import httpx2
 
-from project.embedded import DATABASE
+from project.embedded import DATABASE_NAME
 from tests.chaos import journal
-from tests.chaos.processes import Child, send
+from tests.chaos.processes import Child, send_signal
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Postgres, Redis
 from tests.chaos.workers import Workers
-from tests.stack import ROOT, free_port, until
+from tests.stack import ROOT, free_port, wait_until
 
 # What the sweeper sends first: a process that does is up.
 SWEEP = b"pg_try_advisory_xact_lock"
@@ -35,7 +35,7 @@ FAST = {
 
 
 @dataclass(kw_only=True)
-class Base:
+class ChaosServers:
     """The servers, which outlive a world and may serve several, one after the other."""
 
     directory: Path
@@ -45,12 +45,12 @@ class Base:
     to_postgres: Proxy
     to_redis: Proxy
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def build_environment(self, **more: str) -> dict[str, str]:
         """Return what makes a process one of this suite's."""
         return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.to_postgres.port}/{DATABASE}",
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.to_postgres.port}/{DATABASE_NAME}",
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "SECRET_KEY": "tests",
             "VAR_DIR": str(self.directory / "var"),
@@ -63,9 +63,9 @@ class Base:
             **more,
         }
 
-    def empty(self) -> None:
+    def clear_data(self) -> None:
         """Forget all tasks."""
-        self.postgres.rows("TRUNCATE tasks_app_task, chaos_log RESTART IDENTITY CASCADE")
+        self.postgres.fetch_rows("TRUNCATE tasks_app_task, chaos_log RESTART IDENTITY CASCADE")
         self.redis.client.flushall()
         shutil.rmtree(self.directory / "media", ignore_errors=True)
 
@@ -74,7 +74,7 @@ class Base:
 class World:
     """The running service, and what the suite knows of it."""
 
-    base: Base
+    base: ChaosServers
     env: dict[str, str]
     web: Child
     api: httpx2.Client
@@ -93,20 +93,20 @@ class World:
         return self.base.postgres
 
     @property
-    def lease(self) -> float:
+    def lease_seconds(self) -> float:
         """Return how long a claim lasts without a heartbeat, in seconds."""
         return float(self.env["LEASE_SECONDS"])
 
-    def post(self, prompt: str, *, provider: str = "fake", **params: Any) -> str | None:
+    def submit_task(self, prompt: str, *, provider: str = "fake", **params: Any) -> str | None:
         """Queue a task; return its id, None when the answer was another than 201 or none at all."""
         body = {"provider": provider, "model_id": "demo", "prompt": prompt, "guidance_scale": 4, **params}
         try:
             answer = self.api.post("/task", json={"task_type": "text-to-image", "params": body})
         except httpx2.TransportError as error:
-            self._refuse(type(error).__name__)
+            self._count_refusal(type(error).__name__)
             return None
         if answer.status_code != 201:
-            self._refuse(str(answer.status_code))
+            self._count_refusal(str(answer.status_code))
             return None
         task: str = answer.json()["id"]
         self.answered.add(task)
@@ -114,7 +114,7 @@ class World:
             self.poisoned.add(task)
         return task
 
-    def cancel(self, task: str) -> bool:
+    def cancel_task(self, task: str) -> bool:
         """Cancel a task; return whether the service said yes."""
         try:
             answer = self.api.post(f"/task/{task}/cancel")
@@ -124,29 +124,31 @@ class World:
             self.canceled.add(task)
         return answer.status_code == 200
 
-    def row(self, task: str) -> dict[str, Any]:
+    def get_row(self, task: str) -> dict[str, Any]:
         """Return a row as it is now."""
-        return self.postgres.rows("SELECT * FROM tasks_app_task WHERE id = %s", [task])[0]
+        return self.postgres.fetch_rows("SELECT * FROM tasks_app_task WHERE id = %s", [task])[0]
 
-    def counts(self) -> dict[str, int]:
+    def count_by_status(self) -> dict[str, int]:
         """Return how many rows there are of each status."""
-        found = self.postgres.rows("SELECT status, count(*) AS number FROM tasks_app_task GROUP BY status")
+        found = self.postgres.fetch_rows("SELECT status, count(*) AS number FROM tasks_app_task GROUP BY status")
         return {row["status"]: row["number"] for row in found}
 
-    def until_ended(self, patience: float) -> bool:
+    def wait_until_ended(self, patience: float) -> bool:
         """Wait until no task is queued or running; False when that takes too long."""
         try:
-            until(self.counts, lambda counts: not counts.keys() & {"queued", "running"}, patience=patience)
+            wait_until(
+                self.count_by_status, lambda counts: not counts.keys() & {"queued", "running"}, patience=patience
+            )
         except AssertionError:
             return False
         return True
 
-    def _refuse(self, how: str) -> None:
+    def _count_refusal(self, how: str) -> None:
         self.refused[how] = self.refused.get(how, 0) + 1
 
 
 @contextmanager
-def servers(logs: Path) -> Iterator[Base]:
+def run_servers(logs: Path) -> Iterator[ChaosServers]:
     """Run PostgreSQL with the service's tables and the journal, and Redis."""
     directory = Path(tempfile.mkdtemp(prefix="dh-chaos-", dir="/tmp"))
     directory.chmod(0o755)  # PostgreSQL runs as another user when this is root
@@ -162,7 +164,7 @@ def servers(logs: Path) -> Iterator[Base]:
         stack.callback(to_postgres.close)
         to_redis = Proxy(redis.socket)
         stack.callback(to_redis.close)
-        base = Base(
+        base = ChaosServers(
             directory=directory,
             logs=logs,
             postgres=postgres,
@@ -171,43 +173,43 @@ def servers(logs: Path) -> Iterator[Base]:
             to_redis=to_redis,
         )
         migrate = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
-        subprocess.run(migrate, cwd=ROOT, env=base.environment(), check=True, timeout=120)
-        journal.install(postgres)
+        subprocess.run(migrate, cwd=ROOT, env=base.build_environment(), check=True, timeout=120)
+        journal.install_trigger(postgres)
         yield base
 
 
 @contextmanager
-def service(base: Base, **variables: str) -> Iterator[World]:
+def run_service(base: ChaosServers, **variables: str) -> Iterator[World]:
     """Run a web server and two workers on the servers, emptied; nothing of them is left afterwards."""
-    base.empty()
+    base.clear_data()
     base.to_postgres.first_seen.clear()
-    env = base.environment(**variables)
+    env = base.build_environment(**variables)
     port = free_port()
     with ExitStack() as stack:
         workers = Workers(env, base.logs, base.to_postgres.first_seen)
-        stack.callback(workers.kill)
-        workers.start()
+        stack.callback(workers.kill_all)
+        workers.start_all()
         arguments = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}"]
         arguments += ["--lifespan=off", "--timeout-graceful-shutdown=5", "--no-access-log"]
         with (base.logs / "web.log").open("ab") as log:
             web = Child([sys.executable, *arguments], env={**env, "PGAPPNAME": "web"}, cwd=ROOT, output=log)
         stack.callback(web.stop)
         api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
-        until(lambda: _ready(api), bool)
-        workers.until_up()
+        wait_until(lambda: _is_ready(api), bool)
+        workers.wait_until_up()
         yield World(base=base, env=env, web=web, api=api, workers=workers)
 
 
-def end(world: World) -> list[int]:
+def stop_service(world: World) -> list[int]:
     """Stop the workers and the web server as their supervisor would; return the workers' exit statuses."""
-    statuses = world.workers.stop()
+    statuses = world.workers.stop_all()
     if (pid := world.web.command) is not None:
-        send(pid, signal.SIGTERM)
+        send_signal(pid, signal.SIGTERM)
     world.web.stop()
     return statuses
 
 
-def _ready(api: httpx2.Client) -> bool:
+def _is_ready(api: httpx2.Client) -> bool:
     try:
         return api.get("/readyz").status_code == 200
     except httpx2.TransportError:

@@ -15,8 +15,8 @@ from tests import stack as stacks
 def url(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a running web server."""
     with django_db_blocker.unblock():
-        environment = stacks.environment()
-    with stacks.serving(tmp_path_factory.mktemp("logs"), environment) as (api, _):
+        environment = stacks.build_environment()
+    with stacks.run_web(tmp_path_factory.mktemp("logs"), environment) as (api, _):
         yield str(api.base_url)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks_app.models import Task
 from tasks_app.queue import lifecycle
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.chaos.proxy import Proxy
 from tests.client.conftest import port_of
 
@@ -54,8 +54,8 @@ def test_a_prompt_is_submitted_followed_and_saved(url: str, make_task: MakeTask,
             names = []
             async for event in client.stream(task):
                 if not names:
-                    worker = await aside(Worker, row)
-                    await aside(worker.succeed)
+                    worker = await aside(ScriptedWorker, row)
+                    await aside(worker.succeed_task)
                 names.append(event.name)
             assert [listed.id async for listed in client.list(status="succeeded")] == [task.id]
             return names, await client.download(task, tmp_path)
@@ -69,8 +69,8 @@ def test_a_prompt_is_submitted_followed_and_saved(url: str, make_task: MakeTask,
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, make_task: MakeTask) -> None:
     proxy = Proxy(port_of(url))
     row = make_task()
-    worker = Worker(row)
-    worker.step(1)
+    worker = ScriptedWorker(row)
+    worker.publish_step(1)
 
     async def run() -> list[Event]:
         told: list[Event] = []
@@ -78,10 +78,10 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, make_task: Ma
             async for event in client.stream(str(row.pk)):
                 told.append(event)
                 if event.progress and event.progress.step == 1:
-                    await asyncio.to_thread(proxy.cut)
-                    worker.step(2)
-                    worker.step(3)
-                    await aside(worker.succeed)
+                    await asyncio.to_thread(proxy.cut_connections)
+                    worker.publish_step(2)
+                    worker.publish_step(3)
+                    await aside(worker.succeed_task)
         return told
 
     with closing(proxy):
@@ -92,7 +92,7 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, make_task: Ma
 
 def test_what_goes_wrong_is_told_as_without_asyncio(url: str, make_task: MakeTask) -> None:
     failed, waiting = make_task(), make_task()
-    lifecycle.fail(Worker(failed).claim, code="internal", message="It broke.")
+    lifecycle.mark_failed(ScriptedWorker(failed).claim, code="internal", message="It broke.")
 
     async def run() -> None:
         async with AsyncClient(url) as client:

@@ -2,7 +2,7 @@
 
 import pytest
 from diffusers_handler_client import ApiError, Client, Unreachable
-from diffusers_handler_client.patience import LONGEST_PAUSE, Attempts
+from diffusers_handler_client.patience import MAX_DELAY, RetryPolicy
 
 from tests.client.scripted import LOST, TASK, scripted, told
 from tests.stack import free_port
@@ -50,12 +50,12 @@ def test_where_nobody_listens_the_address_is_told() -> None:
 
 
 def test_pauses_double_up_to_a_bound_and_are_as_long_as_asked_for() -> None:
-    attempts = Attempts(retries=8)
-    pauses = [attempts.pause_after(Unreachable("gone")) for _ in range(8)]
+    attempts = RetryPolicy(retries=8)
+    pauses = [attempts.delay_after(Unreachable("gone")) for _ in range(8)]
     for pause, full in zip(pauses, [0.25, 0.5, 1, 2, 4, 8, 8, 8], strict=True):
         assert full / 2 <= pause <= full
     asked = ApiError("Away.", code="unavailable", status=503, retry_after=5)
-    assert Attempts(retries=1).pause_after(asked) == 5
-    too_long = ApiError("Away.", code="unavailable", status=503, retry_after=LONGEST_PAUSE + 1)
+    assert RetryPolicy(retries=1).delay_after(asked) == 5
+    too_long = ApiError("Away.", code="unavailable", status=503, retry_after=MAX_DELAY + 1)
     with pytest.raises(ApiError, match="Away"):
-        Attempts(retries=1).pause_after(too_long)
+        RetryPolicy(retries=1).delay_after(too_long)

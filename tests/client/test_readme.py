@@ -24,8 +24,8 @@ SHORT, OTHERS = EXAMPLE.findall((ROOT / "README.md").read_text())
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run the parts for all tests of this module."""
     with django_db_blocker.unblock():
-        environment = stacks.environment(DEFAULT_MODEL_ID="demo")  # as in the quickstart
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment(DEFAULT_MODEL_ID="demo")  # as in the quickstart
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 

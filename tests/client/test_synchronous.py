@@ -17,10 +17,10 @@ from PIL import Image
 from tasks_app.access import api_keys
 from tasks_app.models import Scope, Task
 from tasks_app.queue import lifecycle
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.chaos.proxy import Proxy, Rule
 from tests.client.conftest import port_of, row
-from tests.stack import until
+from tests.stack import wait_until
 
 MakeTask = Callable[..., Task]
 pytestmark = [pytest.mark.timeout(60), pytest.mark.django_db(transaction=True)]
@@ -45,7 +45,7 @@ def heard(client: Client, task: str) -> Iterator["queue.Queue[Event | None]"]:
 
 def next_step(events: "queue.Queue[Event | None]", step: int) -> None:
     """Wait for a step."""
-    until(
+    wait_until(
         lambda: events.get(timeout=20),
         lambda event: event is not None and event.progress is not None and event.progress.step == step,
     )
@@ -105,7 +105,7 @@ def test_a_picture_is_uploaded_and_begun_with(client: Client, tmp_path: Path) ->
 def test_a_submission_whose_answer_got_lost_is_one_task(url: str, db: None) -> None:
     proxy = Proxy(port_of(url))
     # Head and body may come one after the other: the answer is to the body.
-    lost = proxy.arm(Rule(requests=(b"POST /task", b"prompt")))
+    lost = proxy.add_rule(Rule(requests=(b"POST /task", b"prompt")))
     with closing(proxy), Client(f"http://127.0.0.1:{proxy.port}") as client:
         task = client.submit("a house", model="demo")
     assert lost.fired.is_set()
@@ -123,13 +123,13 @@ def test_another_submission_under_the_same_key_is_refused(client: Client) -> Non
 def test_with_wait_the_answer_is_the_end(client: Client) -> None:
     with ThreadPoolExecutor(1) as pool:
         waited = pool.submit(client.submit, "a house", model="demo", wait=30)
-        Worker(until(Task.objects.first, bool)).succeed()
+        ScriptedWorker(wait_until(Task.objects.first, bool)).succeed_task()
         assert waited.result(20).succeeded
 
 
 def test_a_key_sees_its_own_tasks_and_a_wrong_one_is_refused(url: str, make_task: MakeTask, admin_user: User) -> None:
     other = make_task()
-    _, token = api_keys.create(user=admin_user, name="tests", scopes=[Scope.READ, Scope.SUBMIT])
+    _, token = api_keys.create_api_key(user=admin_user, name="tests", scopes=[Scope.READ, Scope.SUBMIT])
     with Client(url, token) as client:
         task = client.submit("a house", model="demo")
         assert [listed.id for listed in client.list()] == [task.id]
@@ -162,7 +162,7 @@ def test_what_succeeded_is_reproduced_and_nothing_else(client: Client, make_task
     with pytest.raises(ApiError) as refusal:
         client.reproduce(str(task.pk))
     assert (refusal.value.status, refusal.value.code) == (409, "not_reproducible")
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     again = client.reproduce(client.get(str(task.pk)))
     assert row(again).reproduces == task
     assert again.reproduction == {"of": str(task.pk), "verdict": None, "images": [], "differs": {}}
@@ -179,11 +179,11 @@ def test_pages_are_read_as_far_as_they_are_wanted(client: Client, make_task: Mak
 def test_a_stream_tells_everything_to_the_end(client: Client, make_task: MakeTask) -> None:
     task = make_task(params={"num_images": 2})
     with heard(client, str(task.pk)) as events:
-        worker = Worker(task)
-        worker.step(1)
+        worker = ScriptedWorker(task)
+        worker.publish_step(1)
         next_step(events, 1)
-        worker.preview(1)
-        worker.succeed()
+        worker.publish_preview(1)
+        worker.succeed_task()
         told = rest(events)
     assert [event.name for event in told] == ["preview", "status", "image", "image", "done"]
     assert {event.task_id for event in told} == {str(task.pk)}
@@ -194,18 +194,18 @@ def test_a_stream_tells_everything_to_the_end(client: Client, make_task: MakeTas
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(url: str, client: Client, make_task: MakeTask) -> None:
     proxy = Proxy(port_of(url))
     task = make_task()
-    worker = Worker(task)
-    worker.step(1)
+    worker = ScriptedWorker(task)
+    worker.publish_step(1)
     with (
         closing(proxy),
         Client(f"http://127.0.0.1:{proxy.port}") as broken,
         heard(broken, str(task.pk)) as events,
     ):
         next_step(events, 1)
-        proxy.cut()
-        worker.step(2)
-        worker.step(3)
-        worker.succeed()
+        proxy.cut_connections()
+        worker.publish_step(2)
+        worker.publish_step(3)
+        worker.succeed_task()
         told = rest(events)
     steps = [event.progress.step for event in told if event.progress]
     assert (steps, told[-1].name) == ([2, 3], "done")
@@ -224,7 +224,7 @@ def test_a_stream_ends_when_the_service_does_not_come_back(url: str, make_task: 
 
 def test_pictures_are_saved_under_the_tasks_id(client: Client, make_task: MakeTask, tmp_path: Path) -> None:
     task = make_task(params={"num_images": 2})
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     paths = client.download(str(task.pk), tmp_path / "new")
     assert paths == tuple(tmp_path / "new" / f"{task.pk}-{index}.png" for index in range(2))
     for index, path in enumerate(paths):
@@ -245,7 +245,7 @@ def test_a_canceled_task_is_no_success(client: Client, tmp_path: Path) -> None:
 
 def test_a_task_that_failed_says_why(client: Client, make_task: MakeTask) -> None:
     task = make_task()
-    lifecycle.fail(Worker(task).claim, code="out_of_memory", message="Too large.")
+    lifecycle.mark_failed(ScriptedWorker(task).claim, code="out_of_memory", message="Too large.")
     with pytest.raises(TaskFailed, match="Too large") as failed:
         client.wait(str(task.pk))
     assert (failed.value.code, failed.value.retryable) == ("out_of_memory", True)
@@ -258,5 +258,5 @@ def test_waiting_ends_with_the_time_and_the_task_goes_on(client: Client, make_ta
     with pytest.raises(WaitTimeout) as late:
         client.wait(str(task.pk), timeout=0.3)
     assert late.value.task.status == "queued"
-    Worker(task).succeed()
+    ScriptedWorker(task).succeed_task()
     assert client.wait(str(task.pk), timeout=10).succeeded

@@ -18,8 +18,8 @@ OWN = (Scope.READ, Scope.SUBMIT, Scope.MODELS)
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Run the parts, with the demo model for whoever names none."""
     with django_db_blocker.unblock():
-        environment = stacks.environment(DEFAULT_MODEL_ID="demo")
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment(DEFAULT_MODEL_ID="demo")
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
@@ -27,8 +27,8 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 def guarded(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a web server that wants keys and waits for nothing, and return its address; there may be a worker."""
     with django_db_blocker.unblock():
-        environment = stacks.environment(API_AUTH="required", DEFAULT_MODEL_ID="demo", FACADE_WAIT_SECONDS="0")
-    with stacks.serving(tmp_path_factory.mktemp("guarded"), environment) as (api, _):
+        environment = stacks.build_environment(API_AUTH="required", DEFAULT_MODEL_ID="demo", FACADE_WAIT_SECONDS="0")
+    with stacks.run_web(tmp_path_factory.mktemp("guarded"), environment) as (api, _):
         yield str(api.base_url).rstrip("/")
 
 
@@ -38,6 +38,6 @@ def make_key(transactional_db: None) -> Callable[..., str]:
 
     def make(name: str = "a client", scopes: tuple[Scope, ...] = OWN, **limits: Any) -> str:
         user, _ = User.objects.get_or_create(username="owner")
-        return api_keys.create(user=user, name=name, scopes=scopes, **limits)[1]
+        return api_keys.create_api_key(user=user, name=name, scopes=scopes, **limits)[1]
 
     return make

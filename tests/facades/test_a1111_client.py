@@ -15,7 +15,7 @@ from webuiapi import WebUIApi
 
 from tasks_app import services
 from tasks_app.models import Pause, Scope, Task
-from tests.stack import Stack, until
+from tests.stack import Stack, wait_until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 MakeKey = Callable[..., str]
@@ -94,7 +94,7 @@ def test_progress_and_preview_are_seen_and_the_interrupt_reaches_only_one_s_own(
 ) -> None:
     mine, other = client(stack.api.base_url, make_key("mine")), client(stack.api.base_url, make_key("other"))
     asked = Asked(lambda: mine.txt2img(**{**SMALL, "steps": 150, "batch_size": 8}))
-    seen = until(mine.get_progress, lambda now: now["state"]["sampling_step"] >= 3 and now["current_image"])
+    seen = wait_until(mine.get_progress, lambda now: now["state"]["sampling_step"] >= 3 and now["current_image"])
     assert 0 < seen["progress"] < 1
     assert (seen["state"]["job_count"], seen["state"]["sampling_steps"]) == (1, 150)
     with Image.open(io.BytesIO(base64.b64decode(seen["current_image"]))) as preview:
@@ -176,7 +176,7 @@ def test_what_can_t_be_done_is_refused_in_words(api: WebUIApi, body: dict[str, A
 
 
 def test_fields_that_nobody_knows_may_ask_for_nothing(guarded: str, make_key: MakeKey) -> None:
-    services.pause(Pause.Scope.QUEUE)  # the other server's worker would take it
+    services.pause_claims(Pause.Scope.QUEUE)  # the other server's worker would take it
     with httpx2.Client(base_url=guarded, auth=("anything", make_key())) as raw:
         idle = {"ControlNet": {"args": [{"enabled": False, "module": "canny"}]}, "ADetailer": {"args": [False]}}
         late = raw.post("/sdapi/v1/txt2img", json={**SMALL, "alwayson_scripts": idle, "new_thing": False})

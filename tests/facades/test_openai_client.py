@@ -14,7 +14,7 @@ from PIL import Image
 
 from tasks_app import services
 from tasks_app.models import Pause, Scope, Task, TaskImage
-from tests.stack import Stack, until
+from tests.stack import Stack, wait_until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 MakeKey = Callable[..., str]
@@ -137,20 +137,20 @@ def test_a_task_that_fails_is_an_error_with_its_words(api: OpenAI) -> None:
 
 
 def test_a_client_that_goes_away_leaves_its_task_running(api: OpenAI) -> None:
-    services.pause(Pause.Scope.QUEUE)  # or it might be over before the client goes
+    services.pause_claims(Pause.Scope.QUEUE)  # or it might be over before the client goes
     with pytest.raises(openai.APITimeoutError):
         api.images.generate(prompt="a beach", extra_body={"steps": 2}, timeout=2)
-    until(Task.objects.first, bool)
+    wait_until(Task.objects.first, bool)
     assert Task.objects.get().status == "queued"
-    services.resume(Pause.Scope.QUEUE)
-    until(lambda: Task.objects.get().status, lambda status: status == "succeeded")
+    services.resume_claims(Pause.Scope.QUEUE)
+    wait_until(lambda: Task.objects.get().status, lambda status: status == "succeeded")
 
 
 def test_a_task_that_is_deleted_meanwhile_is_told(api: OpenAI) -> None:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(api.images.generate, prompt="a beach", n=8, extra_body={"steps": 150})
         # Not between its claim and the row of its attempt.
-        until(lambda: Task.objects.filter(status="running", step__gt=0).exists(), bool)
+        wait_until(lambda: Task.objects.filter(status="running", step__gt=0).exists(), bool)
         Task.objects.all().delete()
         with pytest.raises(openai.InternalServerError) as refusal:
             asked.result()
@@ -170,7 +170,7 @@ def test_without_a_key_or_its_scope_nothing_is_made(guarded: str, make_key: Make
 
 
 def test_what_takes_too_long_goes_on_and_is_not_sent_again(guarded: str, make_key: MakeKey) -> None:
-    services.pause(Pause.Scope.QUEUE)  # the other server's worker would take it
+    services.pause_claims(Pause.Scope.QUEUE)  # the other server's worker would take it
     patient = client(guarded, make_key()).with_options(max_retries=2)
     with pytest.raises(openai.InternalServerError, match="it goes on") as refusal:
         patient.images.generate(prompt="a beach")

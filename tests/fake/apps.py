@@ -9,7 +9,7 @@ class FakeConfig(AppConfig):
     name = "tests.fake"
 
     def ready(self) -> None:
-        registry.register(
+        registry.register_task_type(
             registry.TaskType(
                 name="text-to-image",
                 provider="fake",
@@ -20,4 +20,4 @@ class FakeConfig(AppConfig):
         if mutation := os.environ.get("CHAOS_MUTATION"):
             from tests.fake import mutations
 
-            mutations.apply(mutation)
+            mutations.apply_mutation(mutation)

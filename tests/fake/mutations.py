@@ -17,36 +17,36 @@ def no_sweeper() -> None:
 
 def no_fencing() -> None:
     """Let every claim stand for the row's present attempt, whoever began it."""
-    for name in ("heartbeat", "succeed", "fail", "confirm_cancel", "release"):
-        setattr(lifecycle, name, _unfenced(getattr(lifecycle, name)))
+    for name in ("renew_leases", "mark_succeeded", "mark_failed", "confirm_cancel", "release_task"):
+        setattr(lifecycle, name, _remove_fence(getattr(lifecycle, name)))
 
 
-def _unfenced(write: Callable[..., Any]) -> Callable[..., Any]:
+def _remove_fence(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
     def written(claim: Claim | Sequence[Claim | Success], *arguments: Any, **options: Any) -> Any:
-        present = _present(claim) if isinstance(claim, Claim) else [_present(one) for one in claim]
+        present = _current_claim(claim) if isinstance(claim, Claim) else [_current_claim(one) for one in claim]
         return write(present, *arguments, **options)
 
     return written
 
 
-def _present(held: Claim | Success) -> Claim | Success:
+def _current_claim(held: Claim | Success) -> Claim | Success:
     if isinstance(held, Success):
-        return replace(held, claim=_present(held.claim))
+        return replace(held, claim=_current_claim(held.claim))
     attempt = Task.objects.values_list("attempt", flat=True).get(pk=held.task_id)
     return Claim(task_id=held.task_id, attempt=attempt)
 
 
 def no_status_guard() -> None:
     """Let a claim take a row that another worker runs."""
-    guarded = sql.CLAIM
-    sql.CLAIM = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
-    assert guarded != sql.CLAIM, "the claim has no such condition any more"
+    guarded = sql.CLAIM_BATCH
+    sql.CLAIM_BATCH = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
+    assert guarded != sql.CLAIM_BATCH, "the claim has no such condition any more"
 
 
 MUTATIONS = {function.__name__: function for function in (no_sweeper, no_fencing, no_status_guard)}
 
 
-def apply(name: str) -> None:
+def apply_mutation(name: str) -> None:
     """Break the service in this process."""
     MUTATIONS[name]()

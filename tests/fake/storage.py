@@ -5,13 +5,13 @@ from typing import Any
 
 from tasks_app.images.storage import DurableStorage
 
-free = threading.Event()
-free.set()
-asked = threading.Event()
+may_save = threading.Event()
+may_save.set()
+save_started = threading.Event()
 
 
-class Waiting(DurableStorage):
+class BlockingStorage(DurableStorage):
     def _save(self, name: str, content: Any) -> str:
-        asked.set()
-        assert free.wait(timeout=30)
+        save_started.set()
+        assert may_save.wait(timeout=30)
         return super()._save(name, content)

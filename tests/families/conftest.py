@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tests.families.builders import BUILDERS, build
 
 
@@ -28,4 +28,4 @@ def handler(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Return a handler that takes a preview at every step."""
     hub = tmp_path_factory.mktemp("hub")
     yield DiffusersHandler(models_dir=models, hub_cache=hub, device="cpu", offline=True, preview_every=1)
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()

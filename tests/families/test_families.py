@@ -10,10 +10,10 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from tasks_app.engine.diffusers import memory
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted_in
-from tasks_app.engine.types import GenerationRequest, GenerationResult, LoraUse, Progress
-from tasks_app.errors import InvalidParams, RunStopped
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, read_compatible_schedulers
+from tasks_app.engine.types import GenerationRequest, GenerationResult, Progress, RequestedLora
+from tasks_app.errors import GenerationAbortedError, InvalidParamsError
 from tests import loras
 from tests.families import documented
 from tests.families.builders import BUILDERS
@@ -59,7 +59,7 @@ def test_every_family_that_works_has_a_model_here_and_the_other_way_round() -> N
 
 def test_it_is_loaded_as_its_own_pipeline(handler: DiffusersHandler, family: str, told: Family) -> None:
     run(handler, request(family))
-    with PIPELINES.lease(key(family), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key(family), pytest.fail, capacity=1) as pipeline:
         assert type(pipeline).__name__ == told.pipeline
 
 
@@ -83,9 +83,9 @@ def test_it_stops_at_a_step_and_the_next_run_is_as_if_nothing_had_been(handler: 
     def stop(progress: Progress) -> None:
         seen.append(progress.step)
         if progress.step == 1:
-            raise RunStopped
+            raise GenerationAbortedError
 
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request(family)], stop)
     assert max(seen) == 1
     assert draw(handler, family) == expected
@@ -98,9 +98,9 @@ def test_a_prior_can_be_stopped_at_its_steps(handler: DiffusersHandler, family: 
     def stop_in_the_midst(progress: Progress) -> None:
         told.append(progress)
         if len(told) == 10:
-            raise RunStopped
+            raise GenerationAbortedError
 
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request(family)], stop_in_the_midst)
     assert {report.step for report in told} == {0}
 
@@ -139,14 +139,14 @@ def test_it_takes_loras_where_it_is_said_to_and_draws_as_before_without(
     handler: DiffusersHandler, family: str, told: Family, models: Path
 ) -> None:
     base = draw(handler, family)
-    chosen = {"loras": (LoraUse(id=family, weight=1.0),)}
-    with PIPELINES.lease(key(family), pytest.fail, capacity=1) as pipeline:
+    chosen = {"loras": (RequestedLora(id=family, weight=1.0),)}
+    with PIPELINE_CACHE.lease(key(family), pytest.fail, capacity=1) as pipeline:
         parts = [name for name in ("unet", "transformer") if getattr(pipeline, name, None) is not None]
-        loras.save(models / "loras", family, loras.weights(pipeline, *parts))
+        loras.save_lora(models / "loras", family, loras.make_weights(pipeline, *parts))
     if told.loras == "yes":
         assert draw(handler, family, **chosen) != base
     else:
-        with pytest.raises(InvalidParams, match="loras"):
+        with pytest.raises(InvalidParamsError, match="loras"):
             draw(handler, family, **chosen)
     assert draw(handler, family) == base
 
@@ -158,28 +158,28 @@ def test_sizes_are_as_asked_for_up_to_its_multiple(handler: DiffusersHandler, fa
         assert draw(handler, family, width=SIDE + 8, height=SIDE).size == (SIDE + 8, SIDE)
         return
     for wrong, sides in ({"width"}, (SIDE + 8, SIDE)), ({"height", "width"}, (SIDE + 8, SIDE - 8)):
-        with pytest.raises(InvalidParams, match=f"^{' and '.join(sorted(wrong))}: .* {multiple}"):
+        with pytest.raises(InvalidParamsError, match=f"^{' and '.join(sorted(wrong))}: .* {multiple}"):
             draw(handler, family, width=sides[0], height=sides[1])
 
 
 def test_a_negative_prompt_counts_where_it_is_said_to_and_is_refused_elsewhere(
     handler: DiffusersHandler, family: str, told: Family
 ) -> None:
-    low, high = ({"guidance_scale": scale, "sent": frozenset({"negative_prompt"})} for scale in (0.5, 4.0))
+    low, high = ({"guidance_scale": scale, "explicit_params": frozenset({"negative_prompt"})} for scale in (0.5, 4.0))
     takes = {"refused": [], "above 0": [low, high], "above 1": [high]}[told.negative]
     for given in (low, high):
         if given in takes:
             assert draw(handler, family, negative_prompt="rain", **given) != draw(handler, family, **given)
         else:
-            with pytest.raises(InvalidParams, match="negative_prompt"):
+            with pytest.raises(InvalidParamsError, match="negative_prompt"):
                 draw(handler, family, negative_prompt="rain", **given)
 
 
 def test_only_a_guidance_that_was_sent_is_refused(handler: DiffusersHandler, family: str, told: Family) -> None:
     assert draw(handler, family)
-    insisting = request(family, sent=frozenset({"guidance_scale"}))
+    insisting = request(family, explicit_params=frozenset({"guidance_scale"}))
     if told.guidance == "none":
-        with pytest.raises(InvalidParams, match="guidance_scale"):
+        with pytest.raises(InvalidParamsError, match="guidance_scale"):
             run(handler, insisting)
     else:
         assert run(handler, insisting)
@@ -194,7 +194,7 @@ def test_it_draws_with_each_scheduler_that_it_takes_and_the_next_run_has_its_own
     handler: DiffusersHandler, family: str, models: Path
 ) -> None:
     own = draw(handler, family, steps=3)
-    takes = accepted_in(models / family)
+    takes = read_compatible_schedulers(models / family)
     pictures = [draw(handler, family, steps=3, scheduler=name) for name in takes]
     assert all(picture.getbbox() for picture in pictures)  # none is black
     assert len({picture.tobytes() for picture in pictures}) > len(takes) / 2
@@ -202,18 +202,18 @@ def test_it_draws_with_each_scheduler_that_it_takes_and_the_next_run_has_its_own
 
 
 def test_it_refuses_all_other_schedulers_in_words(handler: DiffusersHandler, family: str, models: Path) -> None:
-    takes = accepted_in(models / family)
+    takes = read_compatible_schedulers(models / family)
     others = SCHEDULERS.keys() - set(takes)
     assert takes
     assert others
     for name in others:
-        with pytest.raises(InvalidParams, match=f"scheduler {name}[.].*takes: {', '.join(takes)}"):
+        with pytest.raises(InvalidParamsError, match=f"scheduler {name}[.].*takes: {', '.join(takes)}"):
             draw(handler, family, scheduler=name)
 
 
 def test_its_schedulers_are_those_that_are_documented(family: str, told: Family, models: Path) -> None:
     named = documented.schedulers().get(told.schedulers) or set(told.schedulers.split("`")[::2])
-    assert set(accepted_in(models / family)) == named
+    assert set(read_compatible_schedulers(models / family)) == named
 
 
 def test_every_scheduler_is_documented() -> None:
@@ -231,11 +231,11 @@ def test_its_own_defaults_are_those_that_are_documented(told: Family) -> None:
 
 def test_its_memory_knobs_are_those_that_are_documented(handler: DiffusersHandler, family: str, told: Family) -> None:
     expected = draw(handler, family)
-    with PIPELINES.lease(key(family), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key(family), pytest.fail, capacity=1) as pipeline:
         vae = getattr(pipeline, "vae", None)
         knobs = ["offload"] if pipeline.model_cpu_offload_seq else []
         knobs += [name for name in ("slicing", "tiling") if hasattr(vae, f"enable_{name}")]
         assert told.memory == ", ".join(knobs)
-        with memory.thrift(pipeline):
+        with memory.low_memory(pipeline):
             pass
     assert draw(handler, family) == expected

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from project.settings import BASE_DIR
-from tasks_app.engine.diffusers.capabilities import can_begin
+from tasks_app.engine.diffusers.capabilities import supports_image_input
 from tasks_app.engine.diffusers.handler import DiffusersHandler
 from tasks_app.engine.types import GeneratedImage, Progress
-from tasks_app.errors import InvalidParams
+from tasks_app.errors import InvalidParamsError
 from tests.families.builders import BUILDERS
 from tests.families.test_families import ALIKE, psnr
 from tests.handlers.test_derived import SIDE, mask, picture, request
@@ -42,9 +42,9 @@ def test_it_can_as_the_docs_say_or_says_that_it_can_not(
 ) -> None:
     if (kind, family) in UNTRIED:
         pytest.skip("diffusers has no such tiny pipeline")
-    assert can_begin(models / family, masked=kind == "inpainting") is (family in CAN[kind])
+    assert supports_image_input(models / family, masked=kind == "inpainting") is (family in CAN[kind])
     if family not in CAN[kind]:
-        with pytest.raises(InvalidParams):
+        with pytest.raises(InvalidParamsError):
             draw(handler, family, **KINDS[kind])
         return
     reports: list[Progress] = []

@@ -16,10 +16,10 @@ from tests.fuzz.values import (
     TEXTS,
     bad_integer,
     bad_text,
-    encode,
+    encode_json,
     good_text,
     names,
-    wrong,
+    wrong_values,
 )
 
 MODELS = ["demo", "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/x"]
@@ -54,18 +54,18 @@ no_side = st.one_of(
     st.sampled_from([10**9, 40000]),
 )
 no_scale = st.one_of(
-    wrong(NO_NUMBERS, HUGE, [-1, -0.1, 50.1, 51, -5e-324, 1e308, "@@1e999@@", 50.00000000000001]),
+    wrong_values(NO_NUMBERS, HUGE, [-1, -0.1, 50.1, 51, -5e-324, 1e308, "@@1e999@@", 50.00000000000001]),
     st.floats(max_value=-5e-324, allow_infinity=False),
     st.floats(min_value=50.00000000000001, allow_infinity=False),
 )
 no_model = st.one_of(
-    wrong(OTHER_MODELS, PLACES, ADDRESSES, NO_STRINGS, SURROGATES, NULS, TEXTS), bad_text(255, blank=False)
+    wrong_values(OTHER_MODELS, PLACES, ADDRESSES, NO_STRINGS, SURROGATES, NULS, TEXTS), bad_text(255, blank=False)
 )
 BAD: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
-    ("task_type",): wrong(NO_STRINGS, SURROGATES, NULS, TEXTS, [DELETE, "", "image-to-video", "Text-to-image"]),
+    ("task_type",): wrong_values(NO_STRINGS, SURROGATES, NULS, TEXTS, [DELETE, "", "image-to-video", "Text-to-image"]),
     ("priority",): bad_integer(-10, 10),
-    ("params",): wrong(NO_OBJECTS, [DELETE]),
-    ("params", "provider"): wrong(NO_STRINGS, SURROGATES, NULS, TEXTS, ["", "comfy", "Diffusers", "fake"]),
+    ("params",): wrong_values(NO_OBJECTS, [DELETE]),
+    ("params", "provider"): wrong_values(NO_STRINGS, SURROGATES, NULS, TEXTS, ["", "comfy", "Diffusers", "fake"]),
     ("params", "model_id"): no_model,
     ("params", "prompt"): st.one_of(st.just(DELETE), bad_text(4000, blank=False)),
     ("params", "negative_prompt"): bad_text(4000, blank=True),
@@ -75,14 +75,14 @@ BAD: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("params", "width"): no_side,
     ("params", "height"): no_side,
     ("params", "num_images"): bad_integer(1, 8),
-    ("params", "loras"): wrong([None, True, 5, "x", {}, {"id": "x"}, [{}] * 9]),
-    ("params", "embeddings"): wrong([None, True, 5, "x", {}, ["x"] * 9]),
+    ("params", "loras"): wrong_values([None, True, 5, "x", {}, {"id": "x"}, [{}] * 9]),
+    ("params", "embeddings"): wrong_values([None, True, 5, "x", {}, ["x"] * 9]),
 }
 KNOWN = {"task_type", "priority", "webhook", "params", "prompt", "width", "height", "loras", "embeddings", *PARAMS}
 
 
 @st.composite
-def valid(draw: st.DrawFn) -> dict[str, Any]:
+def valid_bodies(draw: st.DrawFn) -> dict[str, Any]:
     """Return a body that is taken."""
     params = {"prompt": draw(good_text)}
     params |= {name: draw(PARAMS[name]) for name in draw(st.sets(st.sampled_from(sorted(PARAMS))))}
@@ -96,16 +96,16 @@ def valid(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def accepted(draw: st.DrawFn) -> Case:
+def accepted_cases(draw: st.DrawFn) -> Case:
     """Return a request that makes a task."""
-    body = draw(valid())
-    return Case(content=encode(body), sent=body, status=201, chunked=draw(st.booleans()))
+    body = draw(valid_bodies())
+    return Case(content=encode_json(body), sent=body, status=201, chunked=draw(st.booleans()))
 
 
 @st.composite
-def refused(draw: st.DrawFn) -> Case:
+def refused_cases(draw: st.DrawFn) -> Case:
     """Return a request with one to four wrong fields."""
-    body = draw(valid())
+    body = draw(valid_bodies())
     places = draw(st.sets(st.sampled_from([*sorted(BAD), ("*",), ("params", "*")]), min_size=1, max_size=4))
     if ("params",) in places:
         places = {place for place in places if place[0] != "params" or len(place) == 1}
@@ -113,18 +113,18 @@ def refused(draw: st.DrawFn) -> Case:
     for place in sorted(places):
         *outer, name = place
         name = draw(names.filter(lambda text: text not in KNOWN)) if name == "*" else name
-        _put(body["params"] if outer else body, name, draw(BAD.get(place, st.none())))
-        bad.add(_path([*outer, name]))
-    return Case(content=encode(body), status=400, bad=frozenset(bad))
+        _set_value(body["params"] if outer else body, name, draw(BAD.get(place, st.none())))
+        bad.add(_field_path([*outer, name]))
+    return Case(content=encode_json(body), status=400, bad=frozenset(bad))
 
 
-def _put(values: dict[str, Any], name: str, value: Any) -> None:
+def _set_value(values: dict[str, Any], name: str, value: Any) -> None:
     if value is DELETE:
         values.pop(name, None)
     else:
         values[name] = value
 
 
-def _path(parts: list[str]) -> str:
+def _field_path(parts: list[str]) -> str:
     """Return how a field is named, lone surrogates as escapes; one without a name as what it is in."""
     return ".".join(part for part in parts if part).encode("utf-8", "backslashreplace").decode()

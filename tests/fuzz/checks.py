@@ -55,49 +55,49 @@ class Target:
     """A server, and a way to count its rows."""
 
     api: httpx2.Client
-    rows: Callable[[], int]
+    count_rows: Callable[[], int]
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: tuple[float, str] = (0.0, "")
 
     def __post_init__(self) -> None:
-        self.before = self.first = self.rows()
+        self.before = self.first = self.count_rows()
 
     @property
     def requests(self) -> int:
         return self.statuses.total()
 
-    def ask(self, case: Case) -> httpx2.Response:
+    def send_case(self, case: Case) -> httpx2.Response:
         """Send a request and check whatever holds for its answer."""
-        answer = self._send(case)
-        after = self.rows()
+        answer = self._send_request(case)
+        after = self.count_rows()
         made, self.before = after - self.before, after
         try:
-            check(case, answer, made)
+            check_response(case, answer, made)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{case}\n{answer.status_code} {answer.text[:1000]}") from None
         return answer
 
-    def _send(self, case: Case) -> httpx2.Response:
-        content = _chunks(case.content) if case.chunked and case.content is not None else case.content
+    def _send_request(self, case: Case) -> httpx2.Response:
+        content = _split_content(case.content) if case.chunked and case.content is not None else case.content
         started = time.perf_counter()
         answer = self.api.request(case.method, case.path, headers=dict(case.headers), content=content)
         self.slowest = max(self.slowest, (time.perf_counter() - started, f"{answer.status_code} {case}"[:120]))
         self.statuses[answer.status_code] += 1
         return answer
 
-    def summary(self) -> str:
+    def format_summary(self) -> str:
         by_status = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
         seconds, slowest = self.slowest
         made = self.before - self.first
         return f"{self.requests} requests ({by_status}); {made} rows; slowest {seconds * 1000:.0f} ms: {slowest}"
 
 
-def _chunks(content: bytes) -> Iterable[bytes]:
+def _split_content(content: bytes) -> Iterable[bytes]:
     middle = len(content) // 2
     return iter([part for part in (content[:middle], content[middle:]) if part])
 
 
-def check(case: Case, answer: httpx2.Response, made: int) -> None:
+def check_response(case: Case, answer: httpx2.Response, made: int) -> None:
     """Raise an AssertionError when an answer, or the number of rows that it made, breaks the contract."""
     status = answer.status_code
     assert status < 500, "the server failed"

@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from PIL import Image
 
-from project.keeper import Kept
+from project.keeper import WatchedProcess
 from tasks_app.contracts import Claim, StoredImage
 from tasks_app.models import Task
 from tests import stack
@@ -23,27 +23,27 @@ from tests.fuzz.checks import Target
 
 
 @contextmanager
-def serving(logs: Path, **more: str) -> Iterator[httpx2.Client]:
+def run_web(logs: Path, **more: str) -> Iterator[httpx2.Client]:
     """Run a web server that allows some models of the Hub."""
     port = stack.free_port()
     variables = {"DJANGO_SETTINGS_MODULE": "project.settings", "ALLOWED_MODELS": "stabilityai/*", **more}
     command = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
     with (logs / "web.log").open("wb") as output:
-        web = Kept(
+        web = WatchedProcess(
             [sys.executable, *command, "--no-access-log"],
-            env=stack.environment(**variables),
+            env=stack.build_environment(**variables),
             cwd=stack.ROOT,
             output=output,
         )
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
-            stack.until(lambda: _answers(api), bool)
+            stack.wait_until(lambda: _is_ready(api), bool)
             yield api
     finally:
         web.stop()
 
 
-def _answers(api: httpx2.Client) -> bool:
+def _is_ready(api: httpx2.Client) -> bool:
     try:
         return api.get("/readyz").status_code == 200
     except httpx2.TransportError:
@@ -56,7 +56,7 @@ def web(
 ) -> Iterator[tuple[httpx2.Client, Path]]:
     """Return a client of a server that all tests here share, and the server's log."""
     logs = tmp_path_factory.mktemp("fuzz")
-    with django_db_blocker.unblock(), serving(logs) as api:
+    with django_db_blocker.unblock(), run_web(logs) as api:
         yield api, logs / "web.log"
 
 
@@ -65,13 +65,13 @@ def target(web: tuple[httpx2.Client, Path], tasks: list[Task]) -> Iterator[Targe
     """Return the server, checked; nothing that it was asked may leave a traceback in its log."""
     api, log = web
     read = log.stat().st_size
-    yield Target(api=api, rows=rows)
+    yield Target(api=api, count_rows=count_rows)
     with log.open() as lines:
         lines.seek(read)
         assert "Traceback" not in lines.read()
 
 
-def rows() -> int:
+def count_rows() -> int:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {Task._meta.db_table}")
         return int(cursor.fetchone()[0])

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from tests.fuzz.bodies import valid
+from tests.fuzz.bodies import valid_bodies
 from tests.fuzz.checks import Case
-from tests.fuzz.values import NAMES, TEXTS, encode, json_values
+from tests.fuzz.values import NAMES, TEXTS, encode_json, json_values
 
 JSON = {"content-type": "application/json"}
 BODY = frozenset({""})
@@ -81,7 +81,7 @@ header = st.sampled_from(sorted(HEADERS)).flatmap(
 )
 
 
-def nested(depth: int, kind: str) -> bytes:
+def nested_json(depth: int, kind: str) -> bytes:
     """Return JSON of this depth: as the whole body, as the parameters, or as a field of theirs."""
     opening, closing = (b'{"a":', b"}") if kind.endswith("objects") else (b"[", b"]")
     inner = opening * depth + b"1" + closing * depth
@@ -91,17 +91,17 @@ def nested(depth: int, kind: str) -> bytes:
 
 
 KINDS = ["whole lists", "whole objects", "params lists", "params objects", "field lists", "field objects"]
-deep = st.builds(nested, st.sampled_from(DEPTHS), st.sampled_from(KINDS)).map(
+deep = st.builds(nested_json, st.sampled_from(DEPTHS), st.sampled_from(KINDS)).map(
     lambda content: Case(content=content, status=400 if len(content) <= 256 * 1024 else 413)
 )
 
 
 @st.composite
-def duplicate(draw: st.DrawFn) -> Case:
+def duplicate_keys(draw: st.DrawFn) -> Case:
     """Return a valid body in which one key comes twice, at the top or within the parameters."""
-    content = encode(draw(valid()))
+    content = encode_json(draw(valid_bodies()))
     name = draw(st.sampled_from([b"task_type", b"params"]))
-    again = b'"%s":%s,' % (name, encode(draw(json_values.filter(lambda value: value == value))))
+    again = b'"%s":%s,' % (name, encode_json(draw(json_values.filter(lambda value: value == value))))
     if draw(st.booleans()):
         return Case(content=content.replace(b"{", b"{" + again, 1), status=400, bad=BODY)
     twice = b'"prompt":"again","prompt":"and again",'
@@ -122,7 +122,7 @@ no_json = st.one_of(
     st.sampled_from(ENCODINGS).map(lambda name: VALID.decode().encode(name)),
     st.just(gzip.compress(VALID, mtime=0)),
 ).map(lambda content: Case(content=content, status=400, bad=BODY))
-any_json = json_values.map(lambda value: Case(content=encode(value), status=400))
+any_json = json_values.map(lambda value: Case(content=encode_json(value), status=400))
 garbage = st.binary(max_size=400).map(lambda content: Case(content=content, status=400))
 large = st.builds(
     lambda size, filling, chunked: Case(content=filling * size, chunked=chunked, status=413),
@@ -131,15 +131,15 @@ large = st.builds(
     st.booleans(),
 )
 many = st.builds(
-    lambda count, where: Case(content=_many(count, where), status=400),
+    lambda count, where: Case(content=_many_fields(count, where), status=400),
     st.sampled_from([100, 5000, 15_000]),
     st.sampled_from(["top", "params"]),
 )
 
 
-def _many(count: int, where: str) -> bytes:
+def _many_fields(count: int, where: str) -> bytes:
     fields: dict[str, Any] = {f"f{number}": 1 for number in range(count)}
-    return encode(fields if where == "top" else {"task_type": "text-to-image", "params": fields})
+    return encode_json(fields if where == "top" else {"task_type": "text-to-image", "params": fields})
 
 
 # Without a body there is nothing to parse, whatever its type; a wildcard is as good as JSON.
@@ -214,7 +214,7 @@ ELSEWHERE += [
 ELSEWHERE += ["/.env", "/task.json", "/task;x", "/task%3fx", "/task/" + "x" * 9000, "/ｔａｓｋ", "/favicon.ico"]
 
 
-def paths(ids: list[UUID]) -> st.SearchStrategy[Case]:
+def path_cases(ids: list[UUID]) -> st.SearchStrategy[Case]:
     """Return a strategy for requests around these tasks."""
     known = [form for task_id in map(str, ids) for form in (task_id, task_id.upper())]
     tails = [*TAILS, *(f"/images/{index}" for index in INDEXES)]
@@ -228,4 +228,4 @@ def paths(ids: list[UUID]) -> st.SearchStrategy[Case]:
     )
 
 
-odd_bodies = st.one_of(deep, duplicate(), constant, no_json, any_json, garbage, many)
+odd_bodies = st.one_of(deep, duplicate_keys(), constant, no_json, any_json, garbage, many)

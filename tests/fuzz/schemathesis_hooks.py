@@ -10,12 +10,12 @@ import yaml
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Send integers as integers: to JSON Schema 25.0 is one, too, and this API refuses it on purpose."""
     if case.meta is None or case.meta.generation.mode.is_positive:
-        case.body = _integral(case.body)
+        case.body = _to_integers(case.body)
 
 
-def _integral(value: Any) -> Any:
+def _to_integers(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _integral(inner) for name, inner in value.items()}
+        return {name: _to_integers(inner) for name, inner in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

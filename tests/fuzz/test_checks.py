@@ -41,12 +41,12 @@ def stub(status: int, content: Any, *, made: int = 0, kind: str = "application/j
         return iter([text.encode()])
 
     api = httpx2.Client(transport=httpx2.WSGITransport(app=application), base_url="http://stub")
-    return Target(api=api, rows=lambda: rows)
+    return Target(api=api, count_rows=lambda: rows)
 
 
 def test_right_answers_pass() -> None:
-    assert stub(400, error([FIELD])).ask(REFUSED).status_code == 400
-    assert stub(201, task(), made=1).ask(ACCEPTED).status_code == 201
+    assert stub(400, error([FIELD])).send_case(REFUSED).status_code == 400
+    assert stub(201, task(), made=1).send_case(ACCEPTED).status_code == 201
 
 
 WRONG: dict[str, tuple[Target, Case, str]] = {
@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[Target, Case, str]] = {
 @pytest.mark.parametrize(("target", "case", "complaint"), WRONG.values(), ids=WRONG)
 def test_a_wrong_answer_is_seen(target: Target, case: Case, complaint: str) -> None:
     with pytest.raises(AssertionError) as seen:
-        target.ask(case)
+        target.send_case(case)
     assert complaint in str(seen.value)
 
 

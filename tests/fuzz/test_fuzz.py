@@ -19,14 +19,14 @@ SHORT, FULL = 400, 6000
 
 def strategies(tasks: list[Task]) -> dict[str, st.SearchStrategy[Case]]:
     return {
-        "accepted": bodies.accepted(),
-        "refused": bodies.refused(),
+        "accepted": bodies.accepted_cases(),
+        "refused": bodies.refused_cases(),
         "body": requests.odd_bodies,
         "large": requests.large,
         "type": requests.other_types,
         "header": requests.odd_headers,
         "query": requests.queries,
-        "path": requests.paths([task.pk for task in tasks]),
+        "path": requests.path_cases([task.pk for task in tasks]),
     }
 
 
@@ -46,9 +46,9 @@ def campaign(target: Target, tasks: list[Task], total: int, **options: Any) -> N
 
 
 def _ask(target: Target, case: Case) -> None:
-    answer = target.ask(case)
+    answer = target.send_case(case)
     if answer.status_code == 201 and target.statuses[201] % 4 == 0:
-        again = target.ask(Case(method="GET", path=answer.headers["location"], headers={}, status=200))
+        again = target.send_case(Case(method="GET", path=answer.headers["location"], headers={}, status=200))
         # Others may have been canceled meanwhile, and the URLs are those of the host that was asked for.
         changing = {"queue_position": None, "urls": None}
         assert {**again.json(), **changing} == {**answer.json(), **changing}, "the task is another than was told"
@@ -59,7 +59,7 @@ def test_hundreds_of_odd_requests_keep_the_contract(
 ) -> None:
     campaign(target, tasks, SHORT, derandomize=True)
     with capsys.disabled():
-        print(f"\n{target.summary()}")
+        print(f"\n{target.format_summary()}")
     assert target.requests >= SHORT
 
 
@@ -70,5 +70,5 @@ def test_thousands_of_odd_requests_keep_the_contract(
 ) -> None:
     campaign(target, tasks, FULL, print_blob=True)
     with capsys.disabled():
-        print(f"\n{target.summary()}")
+        print(f"\n{target.format_summary()}")
     assert target.requests >= FULL

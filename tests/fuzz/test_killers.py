@@ -9,7 +9,7 @@ import pytest
 
 from tasks_app.models import Task
 from tests.fuzz.checks import Case, Target
-from tests.fuzz.requests import ENCODED, VALID, nested
+from tests.fuzz.requests import ENCODED, VALID, nested_json
 from tests.fuzz.values import FAMILY, ZALGO
 
 LONG = "9" * 5000
@@ -31,9 +31,9 @@ BODIES: list[tuple[str, bytes, int, set[str]]] = [
     ("a list", b"[]", 400, {""}),
     ("null", b"null", 400, {""}),
     ("100,000 lists", b"[" * 100_000, 400, {""}),
-    ("100,000 closed lists", nested(100_000, "whole lists"), 400, {""}),
-    ("40,000 objects as a prompt", nested(40_000, "field objects"), 400, {""}),
-    ("990 lists as a prompt", nested(900, "field lists"), 400, {"params.prompt"}),
+    ("100,000 closed lists", nested_json(100_000, "whole lists"), 400, {""}),
+    ("40,000 objects as a prompt", nested_json(40_000, "field objects"), 400, {""}),
+    ("990 lists as a prompt", nested_json(900, "field lists"), 400, {"params.prompt"}),
     ("256 KiB and a byte", b" " * (256 * 1024 - len(VALID) + 1) + VALID, 413, set()),
     ("10 MB", b"x" * 10_000_000, 413, set()),
     ("a key twice", b'{"task_type":"text-to-image",' + VALID[1:], 400, {""}),
@@ -70,7 +70,7 @@ BODIES: list[tuple[str, bytes, int, set[str]]] = [
 
 @pytest.mark.parametrize(("content", "status", "paths"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
 def test_a_killing_body_is_refused_by_its_path(target: Target, content: bytes, status: int, paths: set[str]) -> None:
-    answer = target.ask(Case(content=content, status=status, bad=frozenset(paths) if status == 400 else None))
+    answer = target.send_case(Case(content=content, status=status, bad=frozenset(paths) if status == 400 else None))
     assert {one["path"] for one in answer.json()["error"].get("fields", [])} == paths
 
 
@@ -91,7 +91,7 @@ PROMPTS = [
 def test_a_text_that_only_looks_dangerous_is_kept_to_the_letter(target: Target, prompt: str, escaped: bool) -> None:
     sent: dict[str, Any] = {"task_type": "text-to-image", "params": {"prompt": prompt, "negative_prompt": prompt}}
     content = json.dumps(sent, ensure_ascii=escaped).encode()
-    task = target.ask(Case(content=content, sent=sent, status=201)).json()
+    task = target.send_case(Case(content=content, sent=sent, status=201)).json()
     assert Task.objects.get(pk=task["id"]).params["prompt"] == prompt
 
 
@@ -135,7 +135,7 @@ def test_an_odd_request_has_its_status(
     target: Target, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     content = VALID if method == "POST" else None
-    target.ask(Case(method=method, path=path, headers=headers, content=content, status=status))
+    target.send_case(Case(method=method, path=path, headers=headers, content=content, status=status))
 
 
 @pytest.mark.parametrize("parameter", ENCODED[:4] + ENCODED[6:7], ids=lambda text: text[:20])
@@ -145,11 +145,11 @@ def test_a_content_type_that_cannot_be_read_is_a_bad_request(
 ) -> None:
     headers = {"content-type": f"application/json; {parameter}"}
     content = VALID if method == "POST" else None
-    answer = target.ask(Case(method=method, path=path, headers=headers, content=content, status=400))
+    answer = target.send_case(Case(method=method, path=path, headers=headers, content=content, status=400))
     assert answer.json()["error"]["code"] == "bad_request"
 
 
 @pytest.mark.parametrize(("name", "value", "status"), [("if-match", '"cd"', 412), ("if-none-match", '"ab"', 304)])
 def test_a_pictures_conditions_are_kept(target: Target, tasks: list[Task], name: str, value: str, status: int) -> None:
     (drawn,) = (task.pk for task in tasks if task.images.exists())
-    target.ask(Case(method="GET", path=f"/task/{drawn}/images/0", headers={name: value}, status=status))
+    target.send_case(Case(method="GET", path=f"/task/{drawn}/images/0", headers={name: value}, status=status))

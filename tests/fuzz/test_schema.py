@@ -15,7 +15,7 @@ from PIL import Image
 
 from tasks_app.access import api_keys
 from tasks_app.models import Scope, Task
-from tests.fuzz.conftest import serving
+from tests.fuzz.conftest import run_web
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
@@ -38,7 +38,7 @@ def server(
 ) -> Iterator[httpx2.Client]:
     """Return a client of a server that wants a key, and holds no answer."""
     logs = tmp_path_factory.mktemp("schema")
-    with django_db_blocker.unblock(), serving(logs, **VARIABLES) as api:
+    with django_db_blocker.unblock(), run_web(logs, **VARIABLES) as api:
         yield api
     assert "Traceback" not in (logs / "web.log").read_text()
 
@@ -48,7 +48,7 @@ def key(transactional_db: None) -> str:
     """Make a key that may do all and as often as it likes."""
     user = User.objects.create_user("fuzz")
     limits = {"rate_per_minute": UNLIMITED, "max_queued": UNLIMITED}
-    return api_keys.create(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
+    return api_keys.create_api_key(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
 
 
 def narrowed(server: httpx2.Client, key: str, tasks: list[Task]) -> dict[str, Any]:

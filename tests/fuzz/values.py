@@ -72,7 +72,7 @@ json_values = st.recursive(
 )
 
 
-def wrong(*values: list[Any]) -> st.SearchStrategy[Any]:
+def wrong_values(*values: list[Any]) -> st.SearchStrategy[Any]:
     """Return a strategy for any of the values in the lists."""
     return st.sampled_from([value for some in values for value in some])
 
@@ -80,8 +80,8 @@ def wrong(*values: list[Any]) -> st.SearchStrategy[Any]:
 def bad_text(longest: int, *, blank: bool) -> st.SearchStrategy[Any]:
     """Return a strategy for what is no text of 1 (or 0) to so many characters."""
     around = st.integers(1, 500).map(lambda more: "x" * (longest + more))
-    broken = st.tuples(st.text(max_size=9), wrong(SURROGATES, NULS), st.text(max_size=9)).map("".join)
-    return st.one_of(wrong(NO_STRINGS, SURROGATES, NULS, [] if blank else [""]), around, broken)
+    broken = st.tuples(st.text(max_size=9), wrong_values(SURROGATES, NULS), st.text(max_size=9)).map("".join)
+    return st.one_of(wrong_values(NO_STRINGS, SURROGATES, NULS, [] if blank else [""]), around, broken)
 
 
 def bad_integer(lowest: int, highest: int, *, null: bool = False) -> st.SearchStrategy[Any]:
@@ -89,9 +89,9 @@ def bad_integer(lowest: int, highest: int, *, null: bool = False) -> st.SearchSt
     kinds = [value for value in NO_INTEGERS if value is not None or not null]
     near = [lowest - 1, highest + 1, *(number for number in HUGE if number > highest), *(-number for number in HUGE)]
     outside = st.one_of(st.integers(max_value=lowest - 1), st.integers(min_value=highest + 1))
-    return st.one_of(wrong(kinds, near), outside, st.floats(allow_nan=False, allow_infinity=False))
+    return st.one_of(wrong_values(kinds, near), outside, st.floats(allow_nan=False, allow_infinity=False))
 
 
-def encode(value: Any) -> bytes:
+def encode_json(value: Any) -> bytes:
     """Return JSON in ASCII, lone surrogates escaped."""
     return json.dumps(value).replace(f'"{BEYOND_FLOATS}"', "1e999").encode()

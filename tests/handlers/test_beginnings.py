@@ -9,7 +9,7 @@ import pytest
 from diffusers.pipelines import auto_pipeline
 
 from tasks_app.engine.diffusers import capabilities
-from tasks_app.engine.diffusers.capabilities import can_begin, own_area
+from tasks_app.engine.diffusers.capabilities import get_native_pixels, supports_image_input
 from tests import tiny
 from tests.handlers.test_handler import DEMO
 
@@ -19,7 +19,7 @@ MAPPINGS = {
 }
 CLASSES = sorted({kind.__name__ for kind in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()})
 NONE_BUT_THESE = (
-    capabilities.WITH_MASK_TOO | capabilities.WITHOUT_MASK | capabilities.WITH_MASK_ONLY | capabilities.NOT_AT_ALL
+    capabilities.IMAGE_AND_INPAINTING | capabilities.IMAGE_ONLY | capabilities.INPAINTING_ONLY | capabilities.TEXT_ONLY
 )
 
 
@@ -41,7 +41,7 @@ def diffusers_can(pipeline: str, *, masked: bool) -> bool:
 @pytest.mark.parametrize("masked", MAPPINGS)
 @pytest.mark.parametrize("pipeline", CLASSES)
 def test_the_table_says_what_diffusers_says(tmp_path: Path, pipeline: str, masked: bool) -> None:
-    assert can_begin(model(tmp_path, pipeline), masked=masked) is diffusers_can(pipeline, masked=masked)
+    assert supports_image_input(model(tmp_path, pipeline), masked=masked) is diffusers_can(pipeline, masked=masked)
 
 
 def test_the_table_names_no_others() -> None:
@@ -51,22 +51,22 @@ def test_the_table_names_no_others() -> None:
 @pytest.mark.parametrize(("channels", "can"), [(4, True), (9, True), (8, False)])
 def test_a_network_takes_a_mask_by_its_channels(tmp_path: Path, channels: int, can: bool) -> None:
     folder = model(tmp_path, "StableDiffusionPipeline", in_channels=channels)
-    assert (can_begin(folder, masked=True), can_begin(folder, masked=False)) == (can, True)
+    assert (supports_image_input(folder, masked=True), supports_image_input(folder, masked=False)) == (can, True)
 
 
 def test_the_demo_model_can_but_for_a_mask() -> None:
-    assert [can_begin(DEMO / "demo", masked=masked) for masked in (False, True)] == [True, False]
+    assert [supports_image_input(DEMO / "demo", masked=masked) for masked in (False, True)] == [True, False]
 
 
 def test_a_model_was_made_for_what_its_networks_say(tmp_path: Path) -> None:
-    assert own_area(DEMO / "demo") == 64 * 64
+    assert get_native_pixels(DEMO / "demo") == 64 * 64
     tiny.save_sdxl(tmp_path / "sdxl")  # latents of 8 pixels a side, of which the autoencoder makes twice as many
-    assert own_area(tmp_path / "sdxl") == 16 * 16
-    assert own_area(model(tmp_path / "other", "StableDiffusionPipeline", sample_size=[64, 64])) is None
+    assert get_native_pixels(tmp_path / "sdxl") == 16 * 16
+    assert get_native_pixels(model(tmp_path / "other", "StableDiffusionPipeline", sample_size=[64, 64])) is None
 
 
 @pytest.mark.parametrize("index", ["", "[]", "{}", '{"_class_name": "TheirsPipeline"}'])
 def test_of_what_is_not_known_nothing_is_said(tmp_path: Path, index: str) -> None:
-    assert can_begin(tmp_path, masked=False) is None
+    assert supports_image_input(tmp_path, masked=False) is None
     (tmp_path / "model_index.json").write_text(index)
-    assert can_begin(tmp_path, masked=False) is None
+    assert supports_image_input(tmp_path, masked=False) is None

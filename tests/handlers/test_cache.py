@@ -99,7 +99,7 @@ def test_loads_and_hits_are_counted_by_key_and_a_load_that_failed_is_neither() -
 
     with pytest.raises(OSError), cache.lease("c", fail, capacity=1):  # noqa: PT011
         pass
-    assert cache.uses() == [("a", 2, 1), ("b", 1, 0)]
+    assert cache.get_usage() == [("a", 2, 1), ("b", 1, 0)]
 
 
 def test_clearing_keeps_what_is_leased() -> None:
@@ -162,7 +162,7 @@ def test_what_nobody_used_for_so_long_goes_but_not_what_is_leased() -> None:
     cache = PipelineCache()
 
     def unused_for(seconds: float, name: str) -> None:
-        cache._entries[name].used_at -= seconds
+        cache._entries[name].last_used_at -= seconds
 
     for name in ("a", "b"):
         use(cache, name)
@@ -185,7 +185,7 @@ def test_a_pipeline_that_has_grown_makes_others_go() -> None:
             pass
     with cache.lease("b", pytest.fail, capacity=3, max_bytes=25) as pipeline:
         pipeline.size = 20
-        cache.weigh("b", capacity=3, max_bytes=25)
+        cache.update_size("b", capacity=3, max_bytes=25)
         assert cache.keys() == ["b"]
 
 
@@ -200,4 +200,4 @@ def test_a_discarded_pipeline_is_loaded_anew_and_is_gone_by_then() -> None:
     second = use(cache, "a", capacity=1)
     assert second is not None
     assert seen == [None]
-    assert cache.uses() == [("a", 2, 0)]
+    assert cache.get_usage() == [("a", 2, 0)]

@@ -7,8 +7,8 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import StableDiffusionPipeline
 
-from tasks_app.engine.diffusers.call import Call
-from tasks_app.engine.diffusers.previews import Pace
+from tasks_app.engine.diffusers.call import PipelineCall
+from tasks_app.engine.diffusers.previews import PreviewSchedule
 from tasks_app.engine.types import Progress
 from tests import tiny
 from tests.handlers.test_handler import request
@@ -36,7 +36,7 @@ def modes(pipeline: StableDiffusionPipeline) -> set[bool]:
         if progress.step:
             found.add(torch.is_inference_mode_enabled())
 
-    Call(pipeline, [request()], report, pace=Pace(every=1))()
+    PipelineCall(pipeline, [request()], report, pace=PreviewSchedule(every=1))()
     return found
 
 
@@ -53,5 +53,5 @@ def test_the_picture_is_the_very_one_of_a_plain_call(pipeline: StableDiffusionPi
     plain = pipeline(
         "a house", num_inference_steps=3, guidance_scale=4.0, generator=torch.Generator().manual_seed(11)
     ).images[0]
-    ours = Call(pipeline, [request()], lambda progress: None)().images[0]
+    ours = PipelineCall(pipeline, [request()], lambda progress: None)().images[0]
     assert ours.tobytes() == plain.tobytes()

@@ -11,10 +11,10 @@ from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
 from tasks_app.engine.diffusers import memory
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tasks_app.engine.diffusers.image_inputs import pipeline_for
 from tasks_app.engine.types import GenerationRequest, GenerationResult, Progress
-from tasks_app.errors import InvalidParams, RunStopped
+from tasks_app.errors import GenerationAbortedError, InvalidParamsError
 from tests import tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr
@@ -35,9 +35,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def handler(models: Path, tmp_path: Path) -> Any:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu")
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 def picture() -> Image.Image:
@@ -92,9 +92,9 @@ def test_the_steps_that_are_taken_are_those_that_are_told(
 def test_it_stops_at_a_step(handler: DiffusersHandler) -> None:
     def report(progress: Progress) -> None:
         if progress.step == 2:
-            raise RunStopped
+            raise GenerationAbortedError
 
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request()], report)
 
 
@@ -123,25 +123,25 @@ def test_outside_of_the_mask_no_pixel_changes(handler: DiffusersHandler) -> None
 def test_a_family_that_can_not_says_so(handler: DiffusersHandler, models: Path, more: dict[str, Any]) -> None:
     if not (models / "sana").exists():
         build("sana").save_pretrained(models / "sana")
-    with pytest.raises(InvalidParams, match="can't"):
+    with pytest.raises(InvalidParamsError, match="can't"):
         run(handler, request("sana", **more))
 
 
 def test_a_network_that_can_not_be_masked_says_so(handler: DiffusersHandler) -> None:
-    with pytest.raises(InvalidParams, match="inpainting"):
+    with pytest.raises(InvalidParamsError, match="inpainting"):
         run(handler, request("demo", mask=mask()))  # its latents have 8 channels
 
 
 @pytest.mark.parametrize("model_id", ["sd", "sdxl"])
 def test_nothing_is_in_memory_twice(handler: DiffusersHandler, model_id: str) -> None:
     run(handler, of_model(model_id))
-    with PIPELINES.lease(key(model_id), pytest.fail, capacity=1) as loaded:
-        before = memory.size_of(loaded)
+    with PIPELINE_CACHE.lease(key(model_id), pytest.fail, capacity=1) as loaded:
+        before = memory.get_pipeline_size(loaded)
     for more in ({}, {"mask": mask()}):
         run(handler, request(model_id, **more))
-    assert PIPELINES.keys() == [key(model_id)]
-    with PIPELINES.lease(key(model_id), pytest.fail, capacity=1) as loaded:
-        assert memory.size_of(loaded) == before
+    assert PIPELINE_CACHE.keys() == [key(model_id)]
+    with PIPELINE_CACHE.lease(key(model_id), pytest.fail, capacity=1) as loaded:
+        assert memory.get_pipeline_size(loaded) == before
         derived = [pipeline_for(loaded, request(**more)) for more in ({}, {"mask": mask()})]
         assert len({type(pipeline) for pipeline in (loaded, *derived)}) == 3
         for pipeline in derived:
@@ -156,14 +156,14 @@ def _weights(pipeline: DiffusionPipeline) -> set[int]:
 
 def test_it_is_made_once_and_goes_with_what_it_was_made_of(handler: DiffusersHandler) -> None:
     run(handler, request("sd"))
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as loaded:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as loaded:
         derived = weakref.ref(pipeline_for(loaded, request("sd")))
         assert pipeline_for(loaded, request("sd")) is derived()
         weights = weakref.ref(loaded.unet)
         del loaded
     gc.disable()
     try:
-        PIPELINES.clear()  # collects once, before it gives the device its memory back
+        PIPELINE_CACHE.clear()  # collects once, before it gives the device its memory back
         assert derived() is None
         assert weights() is None
     finally:
@@ -177,30 +177,30 @@ def test_text_to_image_is_as_if_nothing_had_been(handler: DiffusersHandler, mode
     )  # which an inpainting pipeline reconfigures: it skips no PRK steps
     pipeline.save_pretrained(models / "pndm")
     before = run(handler, of_model("pndm", steps=8)).images[0].image
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request("pndm", mask=mask())], _stopping)
     run(handler, request("pndm", mask=mask()))
     assert run(handler, of_model("pndm", steps=8)).images[0].image.tobytes() == before.tobytes()
-    with PIPELINES.lease(key("pndm"), pytest.fail, capacity=1) as loaded:
+    with PIPELINE_CACHE.lease(key("pndm"), pytest.fail, capacity=1) as loaded:
         assert loaded.scheduler.config.skip_prk_steps is False
 
 
 def _stopping(progress: Progress) -> None:
     if progress.step:
-        raise RunStopped
+        raise GenerationAbortedError
 
 
 def test_hooks_of_the_loaded_pipeline_are_freed(handler: DiffusersHandler) -> None:
     run(handler, request("sd"))
     freed: list[str] = []
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as loaded:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as loaded:
         loaded.maybe_free_model_hooks = lambda: freed.append("freed")
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request("sd")], _stopping)
     assert freed == ["freed"]
 
 
 def test_a_named_scheduler_counts(handler: DiffusersHandler) -> None:
     assert psnr(draw(handler, scheduler="euler_a"), draw(handler, scheduler="ddim")) < 60
-    with pytest.raises(InvalidParams, match="flow_match_euler"):
+    with pytest.raises(InvalidParamsError, match="flow_match_euler"):
         draw(handler, scheduler="flow_match_euler")

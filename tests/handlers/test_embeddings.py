@@ -12,9 +12,9 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from tasks_app.engine.diffusers.adapters import embeddings as handled
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.engine.types import GenerationRequest, LoadOptions, LoraUse
-from tasks_app.errors import InvalidParams, ModelLoadFailed, ModelUnavailable, RunStopped
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, LoadOptions, RequestedLora
+from tasks_app.errors import GenerationAbortedError, InvalidParamsError, ModelLoadError, ModelUnavailableError
 from tests import embeddings, loras, tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr
@@ -35,15 +35,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_sdxl(folder / "sdxl")
     for model_id, keys in (("sd", ()), ("sdxl", BOTH)):
         for seed, name in enumerate(NAMES[model_id]):
-            embeddings.save(folder / "embeddings", name, *keys, rows=2 - seed, seed=seed)
+            embeddings.save_embedding(folder / "embeddings", name, *keys, rows=2 - seed, seed=seed)
     return folder
 
 
 @pytest.fixture
 def handler(models: Path, tmp_path: Path) -> Iterator[DiffusersHandler]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu")
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 def request(model_id: str, prompt: str, *names: str, **more: Any) -> GenerationRequest:
@@ -78,14 +78,14 @@ def test_its_word_counts_and_without_it_everything_is_as_before(handler: Diffuse
     one, two = NAMES[model_id]
     prompt = f"a {one} h, {two}"
     base = draw(handler, model_id, prompt)
-    with PIPELINES.lease(key(model_id), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key(model_id), pytest.fail, capacity=1) as pipeline:
         before = states(pipeline)
     pictures = [draw(handler, model_id, prompt, *names) for names in ([one], [two], [one, two])]
     assert len({picture.tobytes() for picture in [base, *pictures]}) == 4
     assert max(psnr(base, picture) for picture in pictures) < ALIKE
     assert draw(handler, model_id, prompt, two, one) == pictures[2]
     assert draw(handler, model_id, prompt) == base
-    with PIPELINES.lease(key(model_id), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key(model_id), pytest.fail, capacity=1) as pipeline:
         assert states(pipeline) == before
     assert draw(handler, model_id, prompt, one) == pictures[0]
 
@@ -105,7 +105,7 @@ def test_it_counts_in_the_negative_prompt(handler: DiffusersHandler) -> None:
 
 def test_each_of_its_vectors_counts(handler: DiffusersHandler, models: Path) -> None:
     for rows in (1, 2):
-        embeddings.save(models / "embeddings", "grown", rows=rows)
+        embeddings.save_embedding(models / "embeddings", "grown", rows=rows)
         made = draw(handler, "sd", "grown h", "grown")
         assert (made == draw(handler, "sd", "mood h", "mood")) == (rows == 2)
 
@@ -131,11 +131,11 @@ def test_the_whole_of_a_prompt_is_still_read_where_it_ends(models: Path) -> None
     for eos in (1, 2):  # 2 is what older configurations say, of which SDXL has one
         pipeline = DiffusionPipeline.from_pretrained(models / "sdxl")
         pipeline.text_encoder_2.text_model.eos_token_id = eos
-        found = handled.find(["moodxl"], models / "embeddings")
-        handled.wear(pipeline, found)
-        text = handled.spoken(pipeline, request("sdxl", "a moodxl h")).prompt
+        found = handled.find_embeddings(["moodxl"], models / "embeddings")
+        handled.apply_embeddings(pipeline, found)
+        text = handled.substitute_tokens(pipeline, request("sdxl", "a moodxl h")).prompt
         pooled.append(pipeline.encode_prompt(text, do_classifier_free_guidance=False)[2])
-        handled.wear(pipeline, ())
+        handled.apply_embeddings(pipeline, ())
         assert pipeline.text_encoder_2.text_model.eos_token_id == eos
     assert torch.equal(*pooled)
 
@@ -158,16 +158,16 @@ def test_it_is_where_offloading_has_the_encoder_compute(
     hooked = [name for name, part in offloaded.text_encoder.named_modules() if hasattr(part, "_hf_hook")]
     made = []
     for pipeline in (plain, offloaded):
-        handled.wear(pipeline, handled.find(["mood"], models / "embeddings"))
-        text = handled.spoken(pipeline, request("sd", "a mood h")).prompt
+        handled.apply_embeddings(pipeline, handled.find_embeddings(["mood"], models / "embeddings"))
+        text = handled.substitute_tokens(pipeline, request("sd", "a mood h")).prompt
         with torch.no_grad():
             made.append(pipeline.encode_prompt(text, torch.device("cpu"), 1, False)[0])
-        handled.wear(pipeline, ())
+        handled.apply_embeddings(pipeline, ())
     assert torch.equal(*made)
     assert hooked == [name for name, part in offloaded.text_encoder.named_modules() if hasattr(part, "_hf_hook")]
 
 
-@pytest.mark.parametrize("error", [RunStopped, ValueError])
+@pytest.mark.parametrize("error", [GenerationAbortedError, ValueError])
 def test_after_a_run_that_was_broken_off_the_model_draws_as_before(
     handler: DiffusersHandler, error: type[Exception]
 ) -> None:
@@ -207,32 +207,34 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_touched(
     handler: DiffusersHandler, models: Path, name: str
 ) -> None:
     shape, why = MISFITS[name]
-    embeddings.save(models / "embeddings", name, **shape)
+    embeddings.save_embedding(models / "embeddings", name, **shape)
     expected = draw(handler, "sd", "mood", "mood")
-    with pytest.raises(InvalidParams, match=f"^The embedding {name} doesn't fit this model: {why}[.]$"):
+    with pytest.raises(InvalidParamsError, match=f"^The embedding {name} doesn't fit this model: {why}[.]$"):
         draw(handler, "sd", "mood", "mood", name)
     assert draw(handler, "sd", "mood", "mood") == expected
 
 
 @pytest.mark.parametrize(("model_id", "name"), [("sd", "moodxl"), ("sdxl", "mood")])
 def test_one_for_another_model_is_refused_by_name(handler: DiffusersHandler, model_id: str, name: str) -> None:
-    with pytest.raises(InvalidParams, match=f"^The embedding {name} doesn't fit this model: it has vectors for"):
+    with pytest.raises(InvalidParamsError, match=f"^The embedding {name} doesn't fit this model: it has vectors for"):
         draw(handler, model_id, "h", name)
 
 
 def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: DiffusersHandler, models: Path) -> None:
     content = (models / "embeddings" / "mood.safetensors").read_bytes()
     (models / "embeddings" / "short.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelLoadFailed, match=r"^The embedding short can't be read: it is no whole safetensors"):
+    with pytest.raises(ModelLoadError, match=r"^The embedding short can't be read: it is no whole safetensors"):
         draw(handler, "sd", "h", "short")
-    with pytest.raises(ModelUnavailable, match=r"^The embedding gone is not on this worker: put gone[.]safetensors in"):
+    with pytest.raises(
+        ModelUnavailableError, match=r"^The embedding gone is not on this worker: put gone[.]safetensors in"
+    ):
         draw(handler, "sd", "h", "gone")
 
 
 @pytest.mark.parametrize("family", ["pixart-sigma", "flux-dev"])
 def test_a_family_that_takes_none_says_so(handler: DiffusersHandler, models: Path, family: str) -> None:
     build(family).save_pretrained(models / family)
-    with pytest.raises(InvalidParams, match=r"^This model doesn't take: embeddings[.]$"):
+    with pytest.raises(InvalidParamsError, match=r"^This model doesn't take: embeddings[.]$"):
         draw(handler, family, "h", "mood")
 
 
@@ -252,24 +254,24 @@ def test_it_can_weigh_more_and_stand_in_a_long_prompt(handler: DiffusersHandler,
 def test_prompts_that_are_remembered_are_remembered_for_each(
     handler: DiffusersHandler, models: Path, tmp_path: Path, options: LoadOptions
 ) -> None:
-    embeddings.save(models / "embeddings", "mood2", seed=7)
+    embeddings.save_embedding(models / "embeddings", "mood2", seed=7)
     asked: list[list[str]] = [[], ["mood"], [], ["mood2"], ["mood"]]
     # The two stand for each other's place: only what they are tells them apart.
     prompts = ["mood h" if "mood2" not in names else "mood2 h" for names in asked]
     each = list(zip(prompts, asked, strict=True))
     expected = [draw(handler, "sd", prompt, *names, options=options) for prompt, names in each]
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     remembering = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", prompt_cache_bytes=1 << 20)
     assert [draw(remembering, "sd", prompt, *names, options=options) for prompt, names in each] == expected
 
 
 def test_loras_and_pictures_to_begin_with_go_with_them(handler: DiffusersHandler, models: Path) -> None:
     made_for = DiffusionPipeline.from_pretrained(models / "sd")
-    loras.save(models / "loras", "style", loras.weights(made_for, "unet", "text_encoder"))
+    loras.save_lora(models / "loras", "style", loras.make_weights(made_for, "unet", "text_encoder"))
     begun = {"image": Image.effect_noise((SIDE, SIDE), 80).convert("RGB"), "strength": 1.0}
     base = draw(handler, "sd", "mood h", **begun)
     with_word = draw(handler, "sd", "mood h", "mood", **begun)
-    with_both = draw(handler, "sd", "mood h", "mood", loras=(LoraUse(id="style", weight=1.0),), **begun)
+    with_both = draw(handler, "sd", "mood h", "mood", loras=(RequestedLora(id="style", weight=1.0),), **begun)
     assert len({picture.tobytes() for picture in (base, with_word, with_both)}) == 3
     assert draw(handler, "sd", "mood h", "mood", **begun) == with_word
     assert draw(handler, "sd", "mood h", **begun) == base

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks_app.engine.diffusers.prompts.attention import MAX_LIGHT, Fragment, parse
-from tasks_app.errors import InvalidParams
+from tasks_app.engine.diffusers.prompts.attention import MAX_LIGHT_GROUPS, Fragment, parse_prompt_attention
+from tasks_app.errors import InvalidParamsError
 
 READ: dict[str, list[Fragment]] = {
     "": [],
@@ -31,21 +31,21 @@ READ: dict[str, list[Fragment]] = {
 
 @pytest.mark.parametrize("text", READ)
 def test_words_weigh_what_their_brackets_say(text: str) -> None:
-    found = parse(text, "prompt")
+    found = parse_prompt_attention(text, "prompt")
     assert [words for words, _ in found] == [words for words, _ in READ[text]]
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in READ[text]])
 
 
 @pytest.mark.parametrize(
-    "text", ["(cat:10.1)", "(" * 25 + "cat" + ")" * 25, "(cat:" * 2 + ":4)" * 2, "[a] b " * (MAX_LIGHT + 1)]
+    "text", ["(cat:10.1)", "(" * 25 + "cat" + ")" * 25, "(cat:" * 2 + ":4)" * 2, "[a] b " * (MAX_LIGHT_GROUPS + 1)]
 )
 def test_what_would_be_nothing_but_noise_or_take_too_long_is_refused_by_its_field(text: str) -> None:
-    with pytest.raises(InvalidParams, match=r"^negative_prompt: "):
-        parse(text, "negative_prompt")
-    parse(text[: len(text) // 2], "negative_prompt")
+    with pytest.raises(InvalidParamsError, match=r"^negative_prompt: "):
+        parse_prompt_attention(text, "negative_prompt")
+    parse_prompt_attention(text[: len(text) // 2], "negative_prompt")
 
 
 @pytest.mark.timeout(30)
 def test_brackets_inside_brackets_take_no_time() -> None:
-    assert parse("(" * 4000, "prompt") == [("(" * 4000, 1.0)]
-    assert parse("[" * 1999 + "a" + "]" * 1999, "prompt") == [("a", pytest.approx(0))]
+    assert parse_prompt_attention("(" * 4000, "prompt") == [("(" * 4000, 1.0)]
+    assert parse_prompt_attention("[" * 1999 + "a" + "]" * 1999, "prompt") == [("a", pytest.approx(0))]

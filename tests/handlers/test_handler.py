@@ -21,11 +21,17 @@ from diffusers import (
 )
 
 from tasks_app.engine.diffusers import memory
-from tasks_app.engine.diffusers.call import Call
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.call import PipelineCall
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tasks_app.engine.diffusers.loading import loader
-from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions, ModelUse, Progress
-from tasks_app.errors import DeviceLost, InvalidParams, ModelLoadFailed, OutOfMemory, RunStopped
+from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions, ModelUsage, Progress
+from tasks_app.errors import (
+    DeviceLostError,
+    GenerationAbortedError,
+    InvalidParamsError,
+    ModelLoadError,
+    OutOfMemoryError,
+)
 from tests import tiny
 
 DEMO = Path(__file__).resolve().parents[2] / "models"
@@ -42,9 +48,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 @pytest.fixture
@@ -146,9 +152,9 @@ def test_a_run_that_is_stopped_ends_at_that_step_and_the_next_one_is_as_if_nothi
     def stop_at_two(progress: Progress) -> None:
         seen.append(progress.step)
         if progress.step == 2:
-            raise RunStopped
+            raise GenerationAbortedError
 
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request()], stop_at_two)
     assert max(seen) == 2
     assert pixels(run(handler, request())) == expected
@@ -156,7 +162,7 @@ def test_a_run_that_is_stopped_ends_at_that_step_and_the_next_one_is_as_if_nothi
 
 def test_no_scheduler_state_survives_a_run(handler: DiffusersHandler) -> None:
     run(handler, request(steps=3, scheduler="euler"))
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         assert isinstance(pipeline.scheduler, DDIMScheduler)
         assert pipeline.scheduler.num_inference_steps is None  # as it was loaded
 
@@ -164,14 +170,14 @@ def test_no_scheduler_state_survives_a_run(handler: DiffusersHandler) -> None:
 def test_hooks_are_freed_after_a_stopped_run(handler: DiffusersHandler) -> None:
     run(handler, request())
     freed: list[str] = []
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         pipeline.maybe_free_model_hooks = lambda: freed.append("freed")
 
     def stop(progress: Progress) -> None:
         if progress.step:
-            raise RunStopped
+            raise GenerationAbortedError
 
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([request()], stop)
     assert "freed" in freed
 
@@ -203,16 +209,16 @@ def test_the_setting_bounds_how_many_models_stay(models: Path, tmp_path: Path) -
     one = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=1)
     run(one, request("sd"))
     run(one, request("sdxl"))
-    assert PIPELINES.keys() == [key("sdxl")]
+    assert PIPELINE_CACHE.keys() == [key("sdxl")]
     two = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
     run(two, request("sd"))
-    assert PIPELINES.keys() == [key("sdxl"), key("sd")]
+    assert PIPELINE_CACHE.keys() == [key("sdxl"), key("sd")]
 
 
 def test_models_are_evicted_by_the_bytes_of_their_weights(models: Path, tmp_path: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(models / "sd")
     weights = 4 * sum(part.num_parameters() for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder))
-    size = memory.size_of(pipeline)
+    size = memory.get_pipeline_size(pipeline)
     # Beside them there are some positions.
     assert weights <= size < 1.01 * weights
     for room, kept in ((size, ["sdxl"]), (100 * size, ["sd", "sdxl"])):
@@ -221,20 +227,20 @@ def test_models_are_evicted_by_the_bytes_of_their_weights(models: Path, tmp_path
         )
         for model_id in ("sd", "sdxl"):
             run(handler, request(model_id, steps=1))
-        assert PIPELINES.keys() == [key(model_id) for model_id in kept]
+        assert PIPELINE_CACHE.keys() == [key(model_id) for model_id in kept]
 
 
 def test_a_model_that_is_idle_is_given_up(handler: DiffusersHandler) -> None:
     run(handler, request(steps=1))
-    handler.unload_idle(3600)
-    assert [model.model_id for model in handler.state().warm] == ["sd"]
-    handler.unload_idle(0)
-    assert handler.state().warm == ()
+    handler.unload_idle_models(3600)
+    assert [model.model_id for model in handler.get_state().warm] == ["sd"]
+    handler.unload_idle_models(0)
+    assert handler.get_state().warm == ()
 
 
 def test_each_model_gets_its_own_pipeline_class_in_float32_on_the_cpu(handler: DiffusersHandler) -> None:
     run(handler, request("sdxl"))
-    with PIPELINES.lease(key("sdxl"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sdxl"), pytest.fail, capacity=1) as pipeline:
         assert isinstance(pipeline, StableDiffusionXLPipeline)
         assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.float32}
         assert pipeline.device.type == "cpu"
@@ -266,7 +272,7 @@ def as_class(handler: DiffusersHandler) -> Any:
 
     def change(pipeline_class: type[DiffusionPipeline]) -> None:
         run(handler, request())
-        with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+        with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
             pipeline.__class__ = pipeline_class
 
     return change
@@ -274,7 +280,7 @@ def as_class(handler: DiffusersHandler) -> Any:
 
 def test_a_pipeline_that_cannot_be_stopped_is_refused(handler: DiffusersHandler, as_class: Any) -> None:
     as_class(NoCallback)
-    with pytest.raises(InvalidParams, match="stopped"):
+    with pytest.raises(InvalidParamsError, match="stopped"):
         run(handler, request())
 
 
@@ -285,8 +291,8 @@ def test_so_is_one_without_a_scheduler_of_its_own() -> None:
         def __call__(self, prompt: str, generator: Any = None) -> Any:
             raise AssertionError("must not be called")
 
-    with pytest.raises(InvalidParams, match="stopped"):
-        Call(cast(DiffusionPipeline, Composed()), [request()], lambda progress: None)()
+    with pytest.raises(InvalidParamsError, match="stopped"):
+        PipelineCall(cast(DiffusionPipeline, Composed()), [request()], lambda progress: None)()
 
 
 def test_a_pipeline_with_the_legacy_callback_reports_its_steps(handler: DiffusersHandler, as_class: Any) -> None:
@@ -298,10 +304,10 @@ def test_a_pipeline_with_the_legacy_callback_reports_its_steps(handler: Diffuser
 
 def test_what_a_pipeline_does_not_take_is_refused_by_name(handler: DiffusersHandler, as_class: Any) -> None:
     as_class(LegacyCallback)
-    with pytest.raises(InvalidParams, match="height, width"):
+    with pytest.raises(InvalidParamsError, match="height, width"):
         run(handler, request(width=32, height=32))
-    with pytest.raises(InvalidParams, match="negative_prompt"):
-        run(handler, request(negative_prompt="rain", sent=frozenset({"negative_prompt"})))
+    with pytest.raises(InvalidParamsError, match="negative_prompt"):
+        run(handler, request(negative_prompt="rain", explicit_params=frozenset({"negative_prompt"})))
 
 
 FAILURES = {
@@ -352,10 +358,10 @@ def test_out_of_memory_twice_is_told_and_the_next_run_is_as_if_nothing_had_been(
     handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     expected = pixels(run(handler, request()))
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     with monkeypatch.context() as full:
         failing(full, where, OUT_OF_MEMORY[0], set(range(100)))
-        with pytest.raises(OutOfMemory):
+        with pytest.raises(OutOfMemoryError):
             run(handler, request())
     assert pixels(run(handler, request())) == expected
 
@@ -367,7 +373,7 @@ def test_when_memory_runs_out_other_models_make_room(
     run(two, request("sdxl"))
     failing(monkeypatch, "decode", OUT_OF_MEMORY[0], {0})
     run(two, request("sd"))
-    assert PIPELINES.keys() == [key("sd")]
+    assert PIPELINE_CACHE.keys() == [key("sd")]
 
 
 def test_the_second_try_is_thrifty_and_leaves_no_trace(
@@ -385,7 +391,7 @@ def test_the_second_try_is_thrifty_and_leaves_no_trace(
     monkeypatch.setattr(AutoencoderKL, "decode", decode)
     run(handler, request())
     assert slicing[:2] == [False, True]
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         assert not pipeline.vae.use_slicing
         assert not pipeline.vae.use_tiling
 
@@ -394,7 +400,7 @@ def test_another_failure_of_the_device_is_told_as_a_lost_device(
     handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, "denoising", torch.AcceleratorError("an illegal memory access was encountered"), {1})
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         run(handler, request())
 
 
@@ -425,7 +431,7 @@ class Flagging:
 
 def test_a_flagged_picture_is_said_to_be_flagged(handler: DiffusersHandler) -> None:
     run(handler, request())
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         flagging = Flagging()
         pipeline.run_safety_checker = lambda image, device, dtype: flagging(image, None)
     result = run(handler, request(num_images=2))
@@ -435,7 +441,7 @@ def test_a_flagged_picture_is_said_to_be_flagged(handler: DiffusersHandler) -> N
 def test_files_that_are_no_pipeline_fail_as_such_without_their_paths(handler: DiffusersHandler, models: Path) -> None:
     broken = tiny.save_sd(models / "broken")
     (broken / "unet" / "config.json").write_text("{}")
-    with pytest.raises(ModelLoadFailed) as failure:
+    with pytest.raises(ModelLoadError) as failure:
         run(handler, request("broken"))
     assert str(models) not in str(failure.value)
 
@@ -443,7 +449,7 @@ def test_files_that_are_no_pipeline_fail_as_such_without_their_paths(handler: Di
 def test_pickled_weights_are_never_loaded(handler: DiffusersHandler, models: Path) -> None:
     folder = tiny.save_sd(models / "pickled", safe_serialization=False)
     assert list(folder.glob("unet/*.bin"))
-    with pytest.raises(ModelLoadFailed):
+    with pytest.raises(ModelLoadError):
         run(handler, request("pickled"))
 
 
@@ -456,38 +462,38 @@ def test_schedulers_by_name_draw_other_pictures_and_the_next_run_has_the_models_
 
 def test_a_scheduler_that_the_model_cannot_be_run_with_is_refused_by_name(handler: DiffusersHandler) -> None:
     run(handler, request())
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
-    with pytest.raises(InvalidParams, match="scheduler ddim"):
+    with pytest.raises(InvalidParamsError, match="scheduler ddim"):
         run(handler, request(scheduler="ddim"))
 
 
 def test_a_model_is_loaded_ahead_and_given_up_again(handler: DiffusersHandler) -> None:
-    handler.preload("sd", "", LoadOptions())
-    (warm,) = handler.state().warm
+    handler.preload_model("sd", "", LoadOptions())
+    (warm,) = handler.get_state().warm
     assert (warm.model_id, warm.revision) == ("sd", "local")
     before = _use(handler)
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1):
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1):
         pass  # nothing is left to load
     assert (_use(handler).loads, _use(handler).hits) == (before.loads, before.hits + 1)
-    handler.unload("sd")
-    assert handler.state().warm == ()
+    handler.unload_model("sd")
+    assert handler.get_state().warm == ()
 
 
-def _use(handler: DiffusersHandler) -> ModelUse:
-    (use,) = (use for use in handler.state().uses if use.model_id == "sd")
+def _use(handler: DiffusersHandler) -> ModelUsage:
+    (use,) = (use for use in handler.get_state().uses if use.model_id == "sd")
     return use
 
 
 def test_a_model_whose_options_changed_is_loaded_anew(handler: DiffusersHandler) -> None:
     run(handler, request())
     run(handler, request(options=LoadOptions(dtype="bfloat16")))
-    (loaded,) = PIPELINES.keys()
-    with PIPELINES.lease(loaded, pytest.fail, capacity=1) as pipeline:
+    (loaded,) = PIPELINE_CACHE.keys()
+    with PIPELINE_CACHE.lease(loaded, pytest.fail, capacity=1) as pipeline:
         assert pipeline.unet.dtype == torch.bfloat16
 
 
 def test_the_state_says_what_the_process_uses(handler: DiffusersHandler) -> None:
-    state = handler.state()
+    state = handler.get_state()
     assert (state.device, bool(state.device_name)) == ("cpu", True)
     assert 0 < state.memory_used < state.memory_total

@@ -37,7 +37,7 @@ def drawn(pipeline: DiffusionPipeline) -> bytes:
 
 def test_a_signature_is_made_once_and_is_the_one_that_was(pipeline: DiffusionPipeline) -> None:
     before = [inspect.signature(processor.__call__) for processor in processors(pipeline)]
-    overheads.signatures(pipeline)
+    overheads.cache_signatures(pipeline)
     first, second = ([inspect.signature(each.__call__) for each in processors(pipeline)] for _ in range(2))
     assert before == first
     assert before
@@ -46,13 +46,13 @@ def test_a_signature_is_made_once_and_is_the_one_that_was(pipeline: DiffusionPip
 
 def test_the_device_is_the_one_that_it_is_on_and_is_not_looked_for(pipeline: DiffusionPipeline) -> None:
     before = pipeline._execution_device
-    overheads.device(pipeline)
+    overheads.cache_device(pipeline)
     assert inspect.getattr_static(pipeline, "_execution_device") == before == torch.device("cpu")
 
 
 def test_it_stays_the_pipeline_that_it_was(pipeline: DiffusionPipeline) -> None:
     kind = type(pipeline)
-    overheads.device(pipeline)
+    overheads.cache_device(pipeline)
     kept_kind = type(pipeline)
     assert isinstance(pipeline, kind)
     assert (kept_kind.__name__, kept_kind.__module__) == (kind.__name__, kind.__module__)
@@ -61,6 +61,6 @@ def test_it_stays_the_pipeline_that_it_was(pipeline: DiffusionPipeline) -> None:
 
 def test_the_picture_stays_the_same(pipeline: DiffusionPipeline) -> None:
     before = drawn(pipeline)
-    overheads.signatures(pipeline)
-    overheads.device(pipeline)
+    overheads.cache_signatures(pipeline)
+    overheads.cache_device(pipeline)
     assert drawn(pipeline) == before

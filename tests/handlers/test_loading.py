@@ -6,7 +6,7 @@ import pytest
 from diffusers import DiffusionPipeline
 from diffusers.pipelines import auto_pipeline
 
-from tasks_app.engine.diffusers.loading.loader import takes_text_alone
+from tasks_app.engine.diffusers.loading.loader import is_text_to_image
 
 TABLES = (
     auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
@@ -25,11 +25,11 @@ def known() -> Iterator[tuple[type[DiffusionPipeline], type[DiffusionPipeline] |
 
 
 def test_what_is_loaded_as_its_own_pipeline_is_what_auto_pipeline_would_make_of_it() -> None:
-    own = {kind: found for kind, found in known() if takes_text_alone(kind)}
+    own = {kind: found for kind, found in known() if is_text_to_image(kind)}
     assert len(own) > 30
     assert {kind: found for kind, found in own.items() if found is not kind} == {}
 
 
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "FluxInpaintPipeline", "KandinskyV22Pipeline"])
 def test_what_begins_with_more_than_a_prompt_is_left_to_auto_pipeline(name: str) -> None:
-    assert [takes_text_alone(kind) for kind, _ in known() if kind.__name__ == name] == [False]
+    assert [is_text_to_image(kind) for kind, _ in known() if kind.__name__ == name] == [False]

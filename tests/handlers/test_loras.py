@@ -14,9 +14,9 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.engine.types import GenerationRequest, LoadOptions, LoraUse
-from tasks_app.errors import InvalidParams, ModelLoadFailed, ModelUnavailable, RunStopped
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
+from tasks_app.engine.types import GenerationRequest, LoadOptions, RequestedLora
+from tasks_app.errors import GenerationAbortedError, InvalidParamsError, ModelLoadError, ModelUnavailableError
 from tests import loras, tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr
@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, save in SAVE.items():
         pipeline = DiffusionPipeline.from_pretrained(save(folder / name))
         for lora, parts, seed in ((name, PARTS[name], 0), (f"{name}-2", PARTS[name][:1], 1)):
-            loras.save(folder / "loras", lora, loras.weights(pipeline, *parts, seed=seed))
+            loras.save_lora(folder / "loras", lora, loras.make_weights(pipeline, *parts, seed=seed))
     return folder
 
 
@@ -54,13 +54,13 @@ def sd(models: Path) -> DiffusionPipeline:
 
 @pytest.fixture
 def handler(models: Path, tmp_path: Path) -> Iterator[DiffusersHandler]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu")
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
-def uses(*names: str, weight: float = 1.0) -> tuple[LoraUse, ...]:
-    return tuple(LoraUse(id=name, weight=weight) for name in names)
+def uses(*names: str, weight: float = 1.0) -> tuple[RequestedLora, ...]:
+    return tuple(RequestedLora(id=name, weight=weight) for name in names)
 
 
 def request(model_id: str, *names: str, weight: float = 1.0, **more: Any) -> GenerationRequest:
@@ -74,7 +74,7 @@ def draw(handler: DiffusersHandler, *args: Any, **more: Any) -> Image.Image:
 
 
 def loads() -> int:
-    return sum(loaded for _, loaded, _ in PIPELINES.uses())
+    return sum(loaded for _, loaded, _ in PIPELINE_CACHE.get_usage())
 
 
 @pytest.mark.parametrize("model_id", PARTS)
@@ -122,12 +122,12 @@ def test_a_result_names_the_files_that_it_was_made_by(handler: DiffusersHandler,
 
 def test_what_is_on_stays_for_the_next_call_with_another_weight_too(handler: DiffusersHandler) -> None:
     first = draw(handler, "sd", "sd")
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         put_on = [weakref.ref(each) for name, each in pipeline.unet.named_parameters() if ".lora_" in name]
         assert put_on
     assert draw(handler, "sd", "sd", weight=0.5) != first
     assert draw(handler, "sd", "sd") == first
-    with PIPELINES.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(key("sd"), pytest.fail, capacity=1) as pipeline:
         present = {id(each) for each in pipeline.unet.parameters()}
         assert all(id(each()) in present for each in put_on)
     draw(handler, "sd")
@@ -138,13 +138,13 @@ def test_what_is_on_stays_for_the_next_call_with_another_weight_too(handler: Dif
 def test_a_file_that_was_replaced_is_another_lora(
     handler: DiffusersHandler, models: Path, sd: DiffusionPipeline
 ) -> None:
-    loras.save(models / "loras", "new", loras.weights(sd, "unet", seed=2))
+    loras.save_lora(models / "loras", "new", loras.make_weights(sd, "unet", seed=2))
     first = draw(handler, "sd", "new")
-    loras.save(models / "loras", "new", loras.weights(sd, "unet", seed=3))
+    loras.save_lora(models / "loras", "new", loras.make_weights(sd, "unet", seed=3))
     assert draw(handler, "sd", "new") != first
 
 
-@pytest.mark.parametrize("error", [RunStopped, ValueError])
+@pytest.mark.parametrize("error", [GenerationAbortedError, ValueError])
 def test_after_a_run_that_was_broken_off_the_model_draws_as_before(
     handler: DiffusersHandler, error: type[Exception]
 ) -> None:
@@ -181,13 +181,13 @@ def test_when_memory_runs_out_the_second_try_has_it_on_too(handler: DiffusersHan
 def test_one_that_fails_half_way_is_refused_and_the_model_draws_as_before(
     handler: DiffusersHandler, models: Path, sd: DiffusionPipeline
 ) -> None:
-    torn = loras.weights(sd, *PARTS["sd"])
+    torn = loras.make_weights(sd, *PARTS["sd"])
     last = next(name for name in reversed(torn) if name.startswith("text_encoder") and "lora_B" in name)
     torn[last] = torch.ones(torn[last].shape[0], loras.RANK + 1)  # its two matrices are no pair
-    loras.save(models / "loras", "torn", torn)
+    loras.save_lora(models / "loras", "torn", torn)
     base = draw(handler, "sd")
     for names in (["torn"], ["sd", "torn"]):
-        with pytest.raises(InvalidParams, match=r"^The LoRA torn doesn't fit this model: \w+[.]$"):
+        with pytest.raises(InvalidParamsError, match=r"^The LoRA torn doesn't fit this model: \w+[.]$"):
             draw(handler, "sd", *names)
         assert draw(handler, "sd") == base
 
@@ -198,7 +198,9 @@ def test_one_for_another_model_is_refused_by_name_and_nothing_is_touched(
 ) -> None:
     base, before = draw(handler, model_id), loads()
     expected = draw(handler, model_id, model_id)
-    with pytest.raises(InvalidParams, match=f"The LoRA {OTHER[model_id]} doesn't fit this model: it has nothing for"):
+    with pytest.raises(
+        InvalidParamsError, match=f"The LoRA {OTHER[model_id]} doesn't fit this model: it has nothing for"
+    ):
         draw(handler, model_id, model_id, OTHER[model_id])
     assert draw(handler, model_id, model_id) == expected
     assert draw(handler, model_id) == base
@@ -211,9 +213,9 @@ def test_one_that_would_widen_the_model_is_refused(handler: DiffusersHandler, mo
         "transformer.x_embedder.lora_A.weight": torch.ones(2, 32),
         "transformer.x_embedder.lora_B.weight": torch.ones(32, 2),
     }
-    loras.save(models / "loras", "control", wide)
+    loras.save_lora(models / "loras", "control", wide)
     with pytest.raises(
-        InvalidParams, match=r"The LoRA control doesn't fit this model: .* FluxTransformer2DModel.x_embedder"
+        InvalidParamsError, match=r"The LoRA control doesn't fit this model: .* FluxTransformer2DModel.x_embedder"
     ):
         draw(handler, "flux", "control")
     assert draw(handler, "flux") == base
@@ -232,8 +234,8 @@ STRANGE = {
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_file_that_would_not_count_as_a_whole_is_refused(handler: DiffusersHandler, models: Path, name: str) -> None:
-    loras.save(models / "loras", name, STRANGE[name])
-    with pytest.raises(InvalidParams, match=f"The LoRA {name} doesn't fit this model"):
+    loras.save_lora(models / "loras", name, STRANGE[name])
+    with pytest.raises(InvalidParamsError, match=f"The LoRA {name} doesn't fit this model"):
         draw(handler, "sd", name)
 
 
@@ -241,31 +243,31 @@ def test_a_dora_whose_scales_would_be_left_out_is_refused(
     handler: DiffusersHandler, models: Path, sd: DiffusionPipeline
 ) -> None:
     scales = {f"{NAME}.dora_scale": torch.ones(16)}
-    loras.save(models / "loras", "dora", loras.weights(sd, "unet") | scales)
-    with pytest.raises(InvalidParams, match=r"^The LoRA dora doesn't fit this model: it is a DoRA[.]$"):
+    loras.save_lora(models / "loras", "dora", loras.make_weights(sd, "unet") | scales)
+    with pytest.raises(InvalidParamsError, match=r"^The LoRA dora doesn't fit this model: it is a DoRA[.]$"):
         draw(handler, "sd", "dora")
 
 
 def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: DiffusersHandler, models: Path) -> None:
     content = (models / "loras" / "sd.safetensors").read_bytes()
     (models / "loras" / "short.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelLoadFailed, match=r"^The LoRA short can't be read: it is no whole safetensors file[.]$"):
+    with pytest.raises(ModelLoadError, match=r"^The LoRA short can't be read: it is no whole safetensors file[.]$"):
         draw(handler, "sd", "short")
     with pytest.raises(
-        ModelUnavailable, match=r"^The LoRA gone is not on this worker: put gone[.]safetensors into LORAS_DIR"
+        ModelUnavailableError, match=r"^The LoRA gone is not on this worker: put gone[.]safetensors into LORAS_DIR"
     ):
         draw(handler, "sd", "gone")
 
 
 def test_a_family_that_takes_none_says_so(handler: DiffusersHandler, models: Path) -> None:
     build("pixart-sigma").save_pretrained(models / "pixart")
-    with pytest.raises(InvalidParams, match=r"^This model doesn't take: loras[.]$"):
+    with pytest.raises(InvalidParamsError, match=r"^This model doesn't take: loras[.]$"):
         draw(handler, "pixart", "sd")
 
 
 @pytest.mark.parametrize("option", ["fuse_qkv", "compile_blocks"])
 def test_an_option_that_does_not_go_with_loras_is_named(handler: DiffusersHandler, option: str) -> None:
-    with pytest.raises(InvalidParams, match=f"^This model is loaded with {option}, which no loras go with.$"):
+    with pytest.raises(InvalidParamsError, match=f"^This model is loaded with {option}, which no loras go with.$"):
         draw(handler, "flux", "flux", options=LoadOptions(**{option: True}))
 
 
@@ -297,7 +299,7 @@ def test_prompts_that_are_remembered_are_remembered_for_each(
 ) -> None:
     asked = [[], [model_id], [], [f"{model_id}-2"], [model_id]]
     expected = [draw(handler, model_id, *names, options=options) for names in asked]
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     remembering = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", prompt_cache_bytes=1 << 20)
     assert [draw(remembering, model_id, *names, options=options) for names in asked] == expected
 
@@ -315,14 +317,14 @@ def test_every_common_format_of_a_file_means_the_same(
 ) -> None:
     of_peft = trained(sd)
     saved = {f"{part}.{name}": value for part, values in of_peft.items() for name, value in values.items()}
-    loras.save(models / "loras", "peft", saved)
+    loras.save_lora(models / "loras", "peft", saved)
     StableDiffusionPipeline.save_lora_weights(
         models / "loras",
         unet_lora_layers=of_peft["unet"],
         text_encoder_lora_layers=of_peft["text_encoder"],
         weight_name="diffusers.safetensors",
     )
-    loras.save(models / "loras", "webui", {name: value for key in saved.items() for name, value in as_kohya(*key)})
+    loras.save_lora(models / "loras", "webui", {name: value for key in saved.items() for name, value in as_kohya(*key)})
     pictures = [draw(handler, "sd", name) for name in ("peft", "diffusers", "webui")]
     assert min(psnr(pictures[0], picture) for picture in pictures) >= ALIKE
     assert psnr(pictures[0], draw(handler, "sd")) < ALIKE
@@ -355,16 +357,16 @@ def as_kohya(name: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor
 
 
 def test_what_they_take_counts_as_the_models(models: Path, tmp_path: Path) -> None:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     both = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
     for model_id in ("sdxl", "sd"):
         draw(both, model_id)
-    room = sum(PIPELINES._sizes[key(model_id)] for model_id in ("sdxl", "sd")) + 100
+    room = sum(PIPELINE_CACHE._sizes[key(model_id)] for model_id in ("sdxl", "sd")) + 100
     tight = DiffusersHandler(
         models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2, max_cached_bytes=room
     )
     draw(tight, "sd")
-    assert PIPELINES.keys() == [key("sdxl"), key("sd")]
+    assert PIPELINE_CACHE.keys() == [key("sdxl"), key("sd")]
     draw(tight, "sd", "sd")
-    assert PIPELINES.keys() == [key("sd")]
-    PIPELINES.clear()
+    assert PIPELINE_CACHE.keys() == [key("sd")]
+    PIPELINE_CACHE.clear()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.engine.diffusers.prompts.embeds_cache import Remembered
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
+from tasks_app.engine.diffusers.prompts.embeds_cache import PromptEmbedsCache
 from tasks_app.engine.types import GenerationRequest, LoadOptions
 from tests import tiny
 
@@ -26,9 +26,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 def request(model_id: str, prompt: str = "a house", **more: Any) -> GenerationRequest:
@@ -71,10 +71,10 @@ def test_pictures_are_the_same_bit_by_bit_and_the_encoders_are_skipped(
     pictures: dict[int, list[bytes]] = {}
     encoded: dict[int, list[int]] = {}
     for room in (0, MANY):
-        PIPELINES.clear()
+        PIPELINE_CACHE.clear()
         handler = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", prompt_cache_bytes=room)
-        handler.preload(model_id, "", LoadOptions())
-        with PIPELINES.lease((model_id, "local", LoadOptions()), pytest.fail, capacity=1) as pipeline:
+        handler.preload_model(model_id, "", LoadOptions())
+        with PIPELINE_CACHE.lease((model_id, "local", LoadOptions()), pytest.fail, capacity=1) as pipeline:
             calls: list[int] = []
             pipeline.text_encoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         pictures[room], encoded[room] = [], []
@@ -92,7 +92,7 @@ def test_pictures_are_the_same_bit_by_bit_and_the_encoders_are_skipped(
 
 def test_other_arguments_are_encoded_anew() -> None:
     encoder = Encoder()
-    remembered = Remembered(encoder, MANY)
+    remembered = PromptEmbedsCache(encoder, MANY)
     for prompt, more in (("a", {}), ("b", {}), (["a"], {}), ("a", {"clip_skip": 1}), ("a", {"negative_prompt": "b"})):
         first = remembered(prompt, **more)
         assert torch.equal(remembered(prompt, **more)[0], first[0])
@@ -101,7 +101,7 @@ def test_other_arguments_are_encoded_anew() -> None:
 
 def test_arguments_that_cannot_be_compared_are_encoded_each_time() -> None:
     encoder = Encoder()
-    remembered = Remembered(encoder, MANY)
+    remembered = PromptEmbedsCache(encoder, MANY)
     for _ in range(2):
         remembered("a", prompt_embeds=torch.ones(1))
     assert len(encoder.asked) == 2
@@ -109,7 +109,7 @@ def test_arguments_that_cannot_be_compared_are_encoded_each_time() -> None:
 
 def test_what_a_caller_wrote_to_is_encoded_anew() -> None:
     encoder = Encoder()
-    remembered = Remembered(encoder, MANY)
+    remembered = PromptEmbedsCache(encoder, MANY)
     remembered("a")[0][0] = 7.0
     assert remembered("a")[0].tolist() == [2.0] * 4
     remembered("a")[1].append("more")
@@ -119,7 +119,7 @@ def test_what_a_caller_wrote_to_is_encoded_anew() -> None:
 
 def test_the_least_recently_used_goes_when_the_bytes_are_used_up() -> None:
     encoder = Encoder(floats=100)
-    remembered = Remembered(encoder, 2 * (400 + 4))
+    remembered = PromptEmbedsCache(encoder, 2 * (400 + 4))
     for prompt in "abacab":
         remembered(prompt)
     assert encoder.asked == ["a", "b", "c", "b"]
@@ -127,7 +127,7 @@ def test_the_least_recently_used_goes_when_the_bytes_are_used_up() -> None:
 
 def test_one_that_alone_is_too_large_is_not_kept() -> None:
     encoder = Encoder(floats=100)
-    remembered = Remembered(encoder, 400)
+    remembered = PromptEmbedsCache(encoder, 400)
     remembered("a")
     remembered("a")
     assert encoder.asked == ["a", "a"]
@@ -136,7 +136,7 @@ def test_one_that_alone_is_too_large_is_not_kept() -> None:
 def test_a_slice_counts_as_what_it_is_one_of() -> None:
     whole = torch.ones(1000)
     asked: list[str] = []
-    remembered = Remembered(lambda prompt: asked.append(prompt) or whole[:1], 400)  # type: ignore[func-returns-value]
+    remembered = PromptEmbedsCache(lambda prompt: asked.append(prompt) or whole[:1], 400)  # type: ignore[func-returns-value]
     remembered("a")
     remembered("a")
     assert asked == ["a", "a"]

@@ -11,9 +11,9 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from tasks_app.engine.diffusers import memory
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions, Progress
-from tasks_app.errors import ModelLoadFailed, RunStopped
+from tasks_app.errors import GenerationAbortedError, ModelLoadError
 from tasks_app.models import DiffusionModel
 from tests import tiny
 
@@ -31,9 +31,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def psnr(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
 
 
 def pipeline_of(asked: GenerationRequest) -> Any:
-    with PIPELINES.lease((asked.model_id, "local", asked.options), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease((asked.model_id, "local", asked.options), pytest.fail, capacity=1) as pipeline:
         return pipeline
 
 
@@ -137,12 +137,12 @@ def test_fewer_bits_take_less_memory_and_make_pictures_that_are_alike(
     model_id, kind = QUANTIZED[quantization]
     asked = request(model_id, quantization=quantization)
     plain = pixels(handler, request(model_id))
-    size = memory.size_of(pipeline_of(request(model_id)))
+    size = memory.get_pipeline_size(pipeline_of(request(model_id)))
     assert psnr(pixels(handler, asked), plain) >= ALIKE
     pipeline = pipeline_of(asked)
     part = pipeline.components.get("unet") or pipeline.transformer
     assert kind in {type(weight).__name__ for weight in part.parameters()}
-    assert memory.size_of(pipeline) < size
+    assert memory.get_pipeline_size(pipeline) < size
 
 
 def test_compiled_blocks_make_the_same_pictures_but_for_rounding(handler: DiffusersHandler) -> None:
@@ -160,9 +160,9 @@ def test_nothing_is_carried_over_from_one_picture_to_the_next(handler: Diffusers
 
     def stop_at_five(progress: Progress) -> None:
         if progress.step == 5:
-            raise RunStopped
+            raise GenerationAbortedError
 
-    with pytest.raises(RunStopped):
+    with pytest.raises(GenerationAbortedError):
         handler.run([other], stop_at_five)
     assert (pixels(handler, asked) == expected).all()
 
@@ -193,7 +193,7 @@ def test_the_backends_to_choose_from_are_diffusers_own_and_none_fetches_code() -
 def test_an_option_that_cannot_be_had_is_refused_by_name(
     handler: DiffusersHandler, model_id: str, option: str, value: str
 ) -> None:
-    with pytest.raises(ModelLoadFailed, match=f"option {option} "):
+    with pytest.raises(ModelLoadError, match=f"option {option} "):
         run(handler, request(model_id, **{option: value}))
     run(handler, request(model_id, steps=1))
 
@@ -202,7 +202,7 @@ def test_a_compiler_that_fails_is_told_as_the_option() -> None:
     def broken(graph: Any, inputs: Any) -> Any:
         raise OSError("no compiler")
 
-    with pytest.raises(ModelLoadFailed, match="option compile_blocks"), memory.watched():
+    with pytest.raises(ModelLoadError, match="option compile_blocks"), memory.translate_device_errors():
         torch.compile(torch.nn.Linear(1, 1), backend=broken)(torch.ones(1))
 
 
@@ -218,7 +218,7 @@ def test_a_vae_that_is_sliced_for_always_stays_so_after_memory_ran_out(
     asked = request("sd", steps=1, vae_slicing=True)
     run(handler, asked)
     pipeline = pipeline_of(asked)
-    with memory.thrift(pipeline):
+    with memory.low_memory(pipeline):
         assert pipeline.vae.use_slicing
         assert pipeline.vae.use_tiling
     assert pipeline.vae.use_slicing

@@ -10,10 +10,10 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
-from tasks_app.engine.diffusers.prompts.weighting import weigh
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
+from tasks_app.engine.diffusers.prompts.weighting import enable_prompt_weighting
 from tasks_app.engine.types import GenerationRequest, GenerationResult, LoadOptions
-from tasks_app.errors import InvalidParams, ModelLoadFailed
+from tasks_app.errors import InvalidParamsError, ModelLoadError
 from tests import tiny
 from tests.families.builders import build
 from tests.families.test_families import psnr
@@ -42,9 +42,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def handler(models: Path, tmp_path: Path) -> Iterator[DiffusersHandler]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", max_cached_models=2)
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 def request(model_id: str, prompt: str, *, on: bool = True, **more: Any) -> GenerationRequest:
@@ -138,20 +138,20 @@ def test_what_begins_with_a_picture_heeds_weights_too(handler: DiffusersHandler,
 
 
 def test_weighted_prompts_that_come_again_skip_the_encoders(models: Path, tmp_path: Path) -> None:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     asked = request("demo", "a (red:1.4) house", negative_prompt="fog")
     handler = DiffusersHandler(models_dir=models, hub_cache=tmp_path, device="cpu", prompt_cache_bytes=1 << 20)
     first = run(handler, asked)[0].images[0].image
-    with PIPELINES.lease(("demo", "local", asked.options), pytest.fail, capacity=1) as pipeline:
+    with PIPELINE_CACHE.lease(("demo", "local", asked.options), pytest.fail, capacity=1) as pipeline:
         pipeline.text_encoder.register_forward_hook(pytest.fail)
     assert run(handler, asked)[0].images[0].image.tobytes() == first.tobytes()
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 @pytest.mark.parametrize("kind", [StableDiffusionPipeline, StableDiffusionXLPipeline], ids=["sd", "sdxl"])
 def test_encoders_whose_weights_are_elsewhere_encode_the_same(models: Path, kind: Any) -> None:
     pipeline = kind.from_pretrained(models / {StableDiffusionPipeline: "sd"}.get(kind, "sdxl"))
-    weigh(pipeline, kind.__name__)
+    enable_prompt_weighting(pipeline, kind.__name__)
     arguments = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     asked = {"prompt": LONG + " (a:1.5) [b]", "negative_prompt": "(c)", **arguments}
     expected = pipeline.encode_prompt(**asked)
@@ -167,7 +167,7 @@ def test_encoders_whose_weights_are_elsewhere_encode_the_same(models: Path, kind
 def test_models_whose_encoders_do_not_allow_it_are_refused_by_the_option(
     handler: DiffusersHandler, model_id: str
 ) -> None:
-    with pytest.raises(ModelLoadFailed, match="option prompt_weighting "):
+    with pytest.raises(ModelLoadError, match="option prompt_weighting "):
         run(handler, request(model_id, "a fox"))
 
 
@@ -177,7 +177,7 @@ def test_what_weighs_too_much_is_refused_and_only_where_weights_are_heeded(
 ) -> None:
     words = {"prompt": "a fox", "negative_prompt": "rain", field: "(a:99)"}
     run(handler, request("sd", on=False, **words))
-    with pytest.raises(InvalidParams, match=rf"^{field}: "):
+    with pytest.raises(InvalidParamsError, match=rf"^{field}: "):
         run(handler, request("sd", **words))
 
 

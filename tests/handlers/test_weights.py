@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tasks_app.engine.diffusers import memory
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tasks_app.engine.types import GeneratedImage, GenerationRequest, LoadOptions
-from tasks_app.errors import ModelLoadFailed, ModelUnavailable
+from tasks_app.errors import ModelLoadError, ModelUnavailableError
 from tests import single_files, tiny
 
 
@@ -35,9 +35,9 @@ def models(originals: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def handler(models: Path, tmp_path: Path) -> Iterator[DiffusersHandler]:
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
     yield DiffusersHandler(models_dir=models, hub_cache=tmp_path / "hub", device="cpu")
-    PIPELINES.clear()
+    PIPELINE_CACHE.clear()
 
 
 def on(file: Path, base: str) -> str:
@@ -81,14 +81,14 @@ def same(one: GeneratedImage, other: GeneratedImage) -> bool:
 def test_a_checkpoint_in_the_original_layout_draws_what_its_folder_draws(
     handler: DiffusersHandler, models: Path
 ) -> None:
-    model_id = on(single_files.save(models / "sd", models / "one.safetensors"), "sd")
+    model_id = on(single_files.save_single_file(models / "sd", models / "one.safetensors"), "sd")
     expected = run(handler, "sd")
     without_weights(models / "sd", "unet", "vae", "text_encoder")  # the file has them all
     assert same(run(handler, model_id), expected)
 
 
 def test_parts_that_a_file_lacks_are_the_bases(handler: DiffusersHandler, models: Path) -> None:
-    model_id = on(single_files.save(models / "sd", models / "one.safetensors", parts=("unet",)), "sd")
+    model_id = on(single_files.save_single_file(models / "sd", models / "one.safetensors", parts=("unet",)), "sd")
     expected = run(handler, "sd")
     without_weights(models / "sd", "unet")
     assert same(run(handler, model_id), expected)
@@ -116,8 +116,8 @@ def test_a_gguf_transformer_draws_nearly_what_the_full_one_draws_in_less_memory(
 
 def loaded_bytes() -> int:
     """Return how many bytes the pipeline takes that was used last."""
-    with PIPELINES.lease(PIPELINES.keys()[-1], pytest.fail, capacity=1) as pipeline:
-        return memory.size_of(pipeline)
+    with PIPELINE_CACHE.lease(PIPELINE_CACHE.keys()[-1], pytest.fail, capacity=1) as pipeline:
+        return memory.get_pipeline_size(pipeline)
 
 
 def transformer(models: Path) -> Path:
@@ -128,8 +128,8 @@ def transformer(models: Path) -> Path:
 def test_a_file_of_another_family_than_its_base_is_refused_by_name(
     handler: DiffusersHandler, models: Path, base: str
 ) -> None:
-    on(single_files.save(models / "sd", models / "one.safetensors"), base)
-    with pytest.raises(ModelLoadFailed, match=r"one\.safetensors does not fit its base"):
+    on(single_files.save_single_file(models / "sd", models / "one.safetensors"), base)
+    with pytest.raises(ModelLoadError, match=r"one\.safetensors does not fit its base"):
         run(handler, "one")
 
 
@@ -144,28 +144,28 @@ def test_a_file_of_another_family_than_its_base_is_refused_by_name(
 def test_a_file_that_has_a_part_only_by_half_is_refused(
     handler: DiffusersHandler, models: Path, weight: str, reason: str
 ) -> None:
-    weights = load_file(single_files.save(models / "sd", models / "one.safetensors"))
+    weights = load_file(single_files.save_single_file(models / "sd", models / "one.safetensors"))
     del weights[weight]
     save_file(weights, models / "one.safetensors")
     on(models / "one.safetensors", "sd")
-    with pytest.raises(ModelLoadFailed, match=rf"one\.safetensors does not fit its base: {reason}"):
+    with pytest.raises(ModelLoadError, match=rf"one\.safetensors does not fit its base: {reason}"):
         run(handler, "one")
 
 
 def test_a_unet_may_be_gguf_too_but_whole(handler: DiffusersHandler, models: Path) -> None:
-    weights = single_files.unet(load_file(next((models / "sd" / "unet").glob("*.safetensors"))))
+    weights = single_files.convert_unet(load_file(next((models / "sd" / "unet").glob("*.safetensors"))))
     on(single_files.save_gguf(weights, models / "whole.gguf"), "sd")
     assert psnr(run(handler, "whole"), run(handler, "sd")) > 40
     del weights["model.diffusion_model.out.2.weight"]
     on(single_files.save_gguf(weights, models / "half.gguf"), "sd")
-    with pytest.raises(ModelLoadFailed, match=r"half\.gguf does not fit its base"):
+    with pytest.raises(ModelLoadError, match=r"half\.gguf does not fit its base"):
         run(handler, "half")
 
 
 def test_a_file_of_something_else_is_refused(handler: DiffusersHandler, models: Path) -> None:
     save_file({"lora.down": load_file(transformer(models))["proj_out.weight"]}, models / "lora.safetensors")
     on(models / "lora.safetensors", "flux")
-    with pytest.raises(ModelLoadFailed, match=r"lora\.safetensors does not fit its base"):
+    with pytest.raises(ModelLoadError, match=r"lora\.safetensors does not fit its base"):
         run(handler, "lora")
 
 
@@ -173,7 +173,7 @@ def test_a_file_of_something_else_is_refused(handler: DiffusersHandler, models: 
 def test_a_file_that_was_cut_short_is_refused(handler: DiffusersHandler, models: Path, suffix: str) -> None:
     (models / f"cut{suffix}").write_bytes(b"GGUF" + b"\3" * 20)
     on(models / f"cut{suffix}", "flux")
-    with pytest.raises(ModelLoadFailed, match="does not fit its base"):
+    with pytest.raises(ModelLoadError, match="does not fit its base"):
         run(handler, "cut")
 
 
@@ -181,39 +181,39 @@ def test_a_file_that_was_cut_short_is_refused(handler: DiffusersHandler, models:
 def test_a_pickle_is_refused_by_name(handler: DiffusersHandler, models: Path, suffix: str) -> None:
     (models / f"old{suffix}").touch()
     on(models / f"old{suffix}", "sd")
-    with pytest.raises(ModelUnavailable, match=rf"old\{suffix}: a pickle, which could run code"):
+    with pytest.raises(ModelUnavailableError, match=rf"old\{suffix}: a pickle, which could run code"):
         run(handler, "old")
 
 
 def test_a_base_that_is_not_here_is_named(handler: DiffusersHandler, models: Path) -> None:
-    on(single_files.save(models / "sd", models / "one.safetensors"), "gone")
-    with pytest.raises(ModelUnavailable, match="The model gone"):
+    on(single_files.save_single_file(models / "sd", models / "one.safetensors"), "gone")
+    with pytest.raises(ModelUnavailableError, match="The model gone"):
         run(handler, "one")
 
 
 def test_pickled_weights_of_a_base_are_not_read(handler: DiffusersHandler, models: Path) -> None:
-    model_id = on(single_files.save(models / "sd", models / "one.safetensors", parts=("unet",)), "sd")
+    model_id = on(single_files.save_single_file(models / "sd", models / "one.safetensors", parts=("unet",)), "sd")
     vae = models / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(vae), vae.with_suffix(".bin"))
     vae.unlink()
-    with pytest.raises(ModelLoadFailed, match="OSError"):
+    with pytest.raises(ModelLoadError, match="OSError"):
         run(handler, model_id)
 
 
 def test_a_file_that_changes_is_another_revision_and_is_loaded_anew(handler: DiffusersHandler, models: Path) -> None:
-    file = single_files.save(models / "sd", models / "one.safetensors")
+    file = single_files.save_single_file(models / "sd", models / "one.safetensors")
     on(file, "sd")
     before = run(handler, "one")
     weights = load_file(file)
     weights["model.diffusion_model.out.2.weight"] *= 0
     save_file(weights, file)
     assert not same(run(handler, "one"), before)
-    assert len({revision for _, revision, _ in PIPELINES.keys()}) == 1  # noqa: SIM118 - no mapping
+    assert len({revision for _, revision, _ in PIPELINE_CACHE.keys()}) == 1  # noqa: SIM118 - no mapping
 
 
 def test_the_revision_is_the_hash_that_such_files_are_known_by(handler: DiffusersHandler, models: Path) -> None:
-    file = single_files.save(models / "sd", models / "one.safetensors")
+    file = single_files.save_single_file(models / "sd", models / "one.safetensors")
     on(file, "sd")
-    handler.preload("one", "", LoadOptions())
+    handler.preload_model("one", "", LoadOptions())
     expected = hashlib.sha256(file.read_bytes()).hexdigest()[:10]
-    assert [model.revision for model in handler.state().warm] == [expected]
+    assert [model.revision for model in handler.get_state().warm] == [expected]

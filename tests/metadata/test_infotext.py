@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_app.contracts import Recipe
+from tasks_app.contracts import GenerationMetadata
 from tasks_app.engine.diffusers.schedulers import SCHEDULERS
 from tasks_app.images.metadata import infotext
 
@@ -25,13 +25,15 @@ def stripped(text: str) -> str:
     return "\n".join(line.strip() for line in text.split("\n") if not line.strip().startswith("Negative")).strip()
 
 
-def recipe(params: dict[str, Any]) -> Recipe:
+def recipe(params: dict[str, Any]) -> GenerationMetadata:
     provenance = {"diffusers-handler": "0.1.0"}
-    return Recipe(task_type="text-to-image", params=params, model_id="x", revision="", provenance=provenance)
+    return GenerationMetadata(
+        task_type="text-to-image", params=params, model_id="x", revision="", provenance=provenance
+    )
 
 
 def test_a_foreign_line_is_read_and_what_is_unknown_is_told() -> None:
-    found = infotext.read(FOREIGN)
+    found = infotext.parse_infotext(FOREIGN)
     assert found.params == {
         "prompt": "a castle, (stone:1.2)\nby the sea",
         "negative_prompt": "blurry, text\nlow quality",
@@ -54,18 +56,18 @@ def test_a_foreign_line_is_read_and_what_is_unknown_is_told() -> None:
 def test_loras_are_written_as_tags_and_read_from_them() -> None:
     loras = [{"id": "style", "weight": 0.8}, {"id": "two words", "weight": -1.0}]
     params = {"prompt": "a house", "negative_prompt": "", "seed": 1, "width": 64, "height": 64, "steps": 5}
-    text = infotext.write({**params, "loras": loras}, recipe({}))
+    text = infotext.format_infotext({**params, "loras": loras}, recipe({}))
     assert text.startswith("a house <lora:style:0.8> <lora:two words:-1>\n")
-    assert infotext.read(text).params == {**params, "loras": loras}
+    assert infotext.parse_infotext(text).params == {**params, "loras": loras}
 
 
 def test_embeddings_are_written_with_their_sums_and_read_from_them() -> None:
     params = {"prompt": "a mood", "negative_prompt": "", "seed": 1, "width": 64, "height": 64, "steps": 5}
     for names in (["mood"], ["mood", "two words"]):
         sums = {f"embedding:{name}": "0123456789abcdef" for name in names}
-        text = infotext.write({**params, "embeddings": names}, replace(recipe({}), provenance=sums))
+        text = infotext.format_infotext({**params, "embeddings": names}, replace(recipe({}), provenance=sums))
         assert "mood: 0123456789ab" in text.splitlines()[-1]
-        assert infotext.read(text).params == {**params, "embeddings": names}
+        assert infotext.parse_infotext(text).params == {**params, "embeddings": names}
 
 
 @pytest.mark.parametrize(
@@ -81,29 +83,31 @@ def test_embeddings_are_written_with_their_sums_and_read_from_them() -> None:
     ],
 )
 def test_samplers_have_our_names_where_there_is_one(sampler: str, scheduler: str | None, ignored: Any) -> None:
-    found = infotext.read(f"a\nSteps: 1, {sampler}, Seed: 1, Size: 8x8")
+    found = infotext.parse_infotext(f"a\nSteps: 1, {sampler}, Seed: 1, Size: 8x8")
     assert (found.params.get("scheduler"), found.ignored) == (scheduler, ignored)
 
 
 def test_values_that_are_none_are_ignored_and_told() -> None:
-    found = infotext.read("a\nSteps: many, CFG scale: nan, Seed: 1.5, Size: large")
+    found = infotext.parse_infotext("a\nSteps: many, CFG scale: nan, Seed: 1.5, Size: large")
     assert found.params == {"prompt": "a", "negative_prompt": ""}
     assert found.ignored == {"Steps": "many", "CFG scale": "nan", "Seed": "1.5", "Size": "large"}
 
 
 def test_a_last_line_of_fewer_than_three_pairs_is_prompt() -> None:
-    assert infotext.read("a house\nstyle: oil, light: dim").params["prompt"] == "a house\nstyle: oil, light: dim"
+    assert (
+        infotext.parse_infotext("a house\nstyle: oil, light: dim").params["prompt"] == "a house\nstyle: oil, light: dim"
+    )
 
 
 def test_a_value_is_quoted_if_it_holds_what_divides_pairs() -> None:
     params = {"prompt": "a", "seed": 1, "width": 8, "height": 8, "model_id": 'a, "b": c\n'}
-    text = infotext.write(params, recipe(params))
+    text = infotext.format_infotext(params, recipe(params))
     assert r'Model: "a, \"b\": c\n", Version: diffusers-handler 0.1.0' in text
-    assert infotext.read(text).params["model_id"] == 'a, "b": c\n'
+    assert infotext.parse_infotext(text).params["model_id"] == 'a, "b": c\n'
 
 
 def test_an_escaped_lone_surrogate_becomes_an_escape() -> None:
-    found = infotext.read('a\nSteps: 1, Seed: 1, Size: 8x8, Note: "\\ud800,"')
+    found = infotext.parse_infotext('a\nSteps: 1, Seed: 1, Size: 8x8, Note: "\\ud800,"')
     assert found.ignored == {"Note": "\\ud800,"}
 
 
@@ -114,8 +118,8 @@ def test_an_escaped_lone_surrogate_becomes_an_escape() -> None:
 )
 @pytest.mark.timeout(30)
 def test_a_hostile_line_takes_no_time(text: str) -> None:
-    infotext.read(f"a\n{text}")
-    infotext.read(f"a\nSteps: 1, Seed: 1, Size: 8x8, {text}")
+    infotext.parse_infotext(f"a\n{text}")
+    infotext.parse_infotext(f"a\nSteps: 1, Seed: 1, Size: 8x8, {text}")
 
 
 @given(
@@ -149,6 +153,6 @@ def test_parameters_come_back_from_an_infotext(
         "scheduler": scheduler,
         "model_id": model,
     }
-    found = infotext.read(infotext.write(params, recipe(params)))
+    found = infotext.parse_infotext(infotext.format_infotext(params, recipe(params)))
     assert {"scheduler": None, **found.params} == params
     assert found.ignored == {"Version": "diffusers-handler 0.1.0"}

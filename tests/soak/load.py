@@ -86,7 +86,7 @@ class Load:
         for task in Task.objects.filter(status=Status.RUNNING):
             self.workers.add(task.worker)
             if task.step and self._made[task.pk].status == Status.CANCELED:
-                services.cancel(task.pk)
+                services.cancel_task(task.pk)
         if self.workers and ended >= self._every * (len(self.samples) + 1):
             self.samples.append(measure.sample(self.pid, ended))
         return ended
@@ -119,4 +119,4 @@ def _submit(job: Job, *, seed: int) -> Task:
         seed=seed,
         priority=0,
     )
-    return services.submit(submission, caller=permissions.ANONYMOUS)[0]
+    return services.submit_task(submission, caller=permissions.ANONYMOUS)[0]

@@ -9,20 +9,20 @@ from pathlib import Path
 import dramatiq
 import pytest
 
-from project.keeper import Kept
+from project.keeper import WatchedProcess
 from tests import stack
 from tests.soak import measure
 from tests.soak.load import Load, models, plan
-from tests.stack import until
+from tests.stack import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.soak]
 Soak = Callable[..., Load]
 
 
 @contextmanager
-def worker(tmp_path: Path, **variables: str) -> Iterator[Kept]:
+def worker(tmp_path: Path, **variables: str) -> Iterator[WatchedProcess]:
     """Run a worker whose connections bear a name, beside models of its own."""
-    found = stack.environment()
+    found = stack.build_environment()
     named = {
         "DATABASE_URL": f"{found['DATABASE_URL']}?application_name={measure.NAME}",
         "REDIS_URL": f"{found['REDIS_URL']}{'&' if '?' in found['REDIS_URL'] else '?'}client_name={measure.NAME}",
@@ -30,7 +30,7 @@ def worker(tmp_path: Path, **variables: str) -> Iterator[Kept]:
         "HEARTBEAT_SECONDS": "0.2",
     }
     with (tmp_path / "worker.log").open("wb") as log:
-        process = Kept(
+        process = WatchedProcess(
             [sys.executable, "manage.py", "rundramatiq"],
             env={**found, **named, **variables},
             cwd=stack.ROOT,
@@ -52,7 +52,9 @@ def soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Soak:
         load = Load(plan(tasks), every=every)
         with worker(tmp_path, **variables) as process:
             started = time.monotonic()
-            until(lambda: (load.tend(), process.poll()), lambda seen: seen[0] == tasks or seen[1], patience=patience)
+            wait_until(
+                lambda: (load.tend(), process.poll()), lambda seen: seen[0] == tasks or seen[1], patience=patience
+            )
             seconds = time.monotonic() - started
         with capsys.disabled():
             print(f"\n{tasks} tasks in {seconds:.0f} s ({variables}), in MiB:\n{measure.table(load.samples)}")

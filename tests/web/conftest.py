@@ -11,8 +11,8 @@ from tasks_app.contracts import Claim
 from tasks_app.engine.types import GeneratedImage
 from tasks_app.models import Task
 from tests import stack as stacks
-from tests.acting import store
-from tests.browser import OpenPage, Watched, chromium, open_page  # noqa: F401 - fixtures
+from tests.acting import store_images
+from tests.browser import OpenPage, WatchedPage, chromium, open_page  # noqa: F401 - fixtures
 from tests.claims import claim_one, succeed_one
 from tests.stack import Stack
 
@@ -30,16 +30,16 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
         (add_ons / name).touch()
     folders = {"LORAS_DIR": str(add_ons / "loras"), "EMBEDDINGS_DIR": str(add_ons / "embeddings")}
     with django_db_blocker.unblock():
-        environment = stacks.environment(DEFAULT_MODEL_ID="demo", **folders)
-    with stacks.running(tmp_path_factory.mktemp("logs"), environment) as running:
+        environment = stacks.build_environment(DEFAULT_MODEL_ID="demo", **folders)
+    with stacks.run_stack(tmp_path_factory.mktemp("logs"), environment) as running:
         yield running
 
 
 @pytest.fixture
-def visit(stack: Stack, transactional_db: None, open_page: OpenPage) -> Callable[..., Watched]:  # noqa: F811
+def visit(stack: Stack, transactional_db: None, open_page: OpenPage) -> Callable[..., WatchedPage]:  # noqa: F811
     """Return a function that opens the page, wired."""
 
-    def open_it(path: str = "/", **options: Any) -> Watched:
+    def open_it(path: str = "/", **options: Any) -> WatchedPage:
         watched = open_page(str(stack.api.base_url), **options)
         answer = watched.page.goto(path)
         assert answer is not None
@@ -66,7 +66,7 @@ def finish_task(make_task: Callable[..., Task]) -> FinishTask:
             for index in range(images)
         ]
         size = {"width": side, "height": side}
-        assert succeed_one(claim, store(claim, drawn), revision="r1", timings={"denoising": 1.5}, size=size)
+        assert succeed_one(claim, store_images(claim, drawn), revision="r1", timings={"denoising": 1.5}, size=size)
         task.refresh_from_db()
         return task
 

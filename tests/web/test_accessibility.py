@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import PHONE, violations
+from tests.browser import PHONE, find_axe_violations
 from tests.web.conftest import FinishTask
 from tests.web.test_flow import LONG, Visit, generate, wait_for_steps, working
 
@@ -17,36 +17,36 @@ def test_axe_finds_nothing_serious(visit: Visit, finish_task: FinishTask, scheme
     watched = visit(color_scheme=scheme, reduced_motion="reduce")
     watched.expected.append("status of 400")
     page = watched.page
-    assert violations(page) == []  # empty
+    assert find_axe_violations(page) == []  # empty
     finish_task(images=3)
     page.reload()
     # Eight pictures: it must not be over before two looks at the page are.
     task = generate(page, "a beach", **LONG | {"num_images": 8})
     wait_for_steps(working(page, task))
-    assert violations(page) == []  # a task at work
+    assert find_axe_violations(page) == []  # a task at work
     page.fill("#steps", "500")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#steps-error")).to_be_visible()
-    assert violations(page) == []  # errors
+    assert find_axe_violations(page) == []  # errors
     working(page, task).get_by_role("button", name="Cancel").click()
     page.locator(".tile[data-task] a").click()
     expect(page.locator("#viewer")).to_be_visible()
-    assert violations(page) == []  # the viewer
+    assert find_axe_violations(page) == []  # the viewer
 
 
 def test_on_a_phone_axe_finds_nothing_serious(visit: Visit, finish_task: FinishTask) -> None:
     finish_task(images=3)
     page = visit(viewport=PHONE, is_mobile=True, has_touch=True, reduced_motion="reduce").page
-    assert violations(page) == []
+    assert find_axe_violations(page) == []
     page.locator(".tile[data-task] a").tap()
     expect(page.locator("#viewer")).to_be_visible()
-    assert violations(page) == []
+    assert find_axe_violations(page) == []
 
 
 def test_axe_would_find_something(visit: Visit) -> None:
     page = visit().page
     page.evaluate("document.querySelector('#theme').removeAttribute('aria-label')")
     page.evaluate("document.querySelector('label[for=prompt]').style.color = '#999'")
-    found = violations(page)
+    found = find_axe_violations(page)
     assert any(rule.startswith("button-name:") for rule in found)
     assert any(rule.startswith("color-contrast:") for rule in found)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import violations
-from tests.stack import Stack, until
+from tests.browser import find_axe_violations
+from tests.stack import Stack, wait_until
 from tests.web.conftest import FinishTask
 from tests.web.test_flow import PATIENCE_MS, Visit, finished, generate, write
 
@@ -59,7 +59,7 @@ def test_a_picture_that_is_chosen_is_what_the_next_one_begins_with(visit: Visit,
     expect(page.locator(".begun .hint")).to_have_text("88 × 40")
     expect(page.get_by_label("Width")).to_be_hidden()
     expect(page.get_by_role("status")).to_have_text("The next picture begins with this one.")
-    assert violations(page) == []
+    assert find_axe_violations(page) == []
     task = generate(page, "a beach", steps=10, strength=0.5)
     params = task["params"]
     assert (task["task_type"], params["strength"], params["width"], params["height"]) == ("image-to-image", 0.5, 88, 40)
@@ -129,7 +129,7 @@ def test_what_is_painted_over_is_drawn_anew(visit: Visit, stack: Stack, photo: P
     page.select_option("#model_id", UNKNOWN)
     page.get_by_role("button", name="Paint a mask").click()
     paint(page, (0.75, 0.5), (0.95, 0.5))
-    assert violations(page) == []
+    assert find_axe_violations(page) == []
     page.get_by_role("button", name="Use this mask").click()
     expect(page.get_by_role("status")).to_have_text("The mask is used.")
     task = generate(page, "a beach", steps=10)
@@ -217,7 +217,7 @@ def test_of_two_pictures_the_one_that_was_chosen_later_counts(visit: Visit, stac
     page.route("**/upload", lambda route: held.append(route) if not held else route.continue_())
     page.set_input_files("#image-file", photo)
     expect(page.locator("#image-add")).to_have_text("Sending …")
-    until(lambda: page.evaluate("1") and held, bool)
+    wait_until(lambda: page.evaluate("1") and held, bool)
     page.evaluate(HAND_OVER, ["drop", "#composer", 48])
     expect(page.locator(".begun .hint")).to_have_text("48 × 48")
     with page.expect_response("**/upload"):

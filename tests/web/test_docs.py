@@ -21,11 +21,11 @@ def test_the_page_shows_every_endpoint_and_asks_nobody_else(
     watched.page.locator("#operations-tasks-submitTask .opblock-summary-control").click()
     expect(watched.page.locator("#operations-tasks-submitTask")).to_contain_text("The new task")
     assert any(url.endswith("swagger-ui-bundle.js") for url in watched.requested)
-    watched.check()
+    watched.assert_clean()
 
 
 def test_a_task_is_queued_from_the_page(stack: Stack, transactional_db: None, open_page: OpenPage) -> None:
-    services.pause(Pause.Scope.QUEUE)  # nobody has to draw it
+    services.pause_claims(Pause.Scope.QUEUE)  # nobody has to draw it
     page = open_page(str(stack.api.base_url)).page
     page.goto("/docs/")
     operation = page.locator("#operations-tasks-submitTask")

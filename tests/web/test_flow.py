@@ -10,14 +10,14 @@ from django.conf import settings
 from playwright.sync_api import Locator, Page, expect
 
 from tasks_app import services
-from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted_in
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, read_compatible_schedulers
 from tasks_app.models import DiffusionModel, Pause
-from tests.browser import PHONE, Watched
-from tests.stack import Stack, until
+from tests.browser import PHONE, WatchedPage
+from tests.stack import Stack, wait_until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 
-Visit = Callable[..., Watched]
+Visit = Callable[..., WatchedPage]
 PATIENCE_MS = 60_000
 # Long enough to be met while it runs.
 LONG = {"steps": 150, "num_images": 4}
@@ -86,7 +86,7 @@ def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) ->
     assert [text for text in seen["texts"] if text.startswith("Step ")]
     assert seen["previews"]
     assert page.evaluate("localStorage['diffusers-handler:tasks']") == "[]"
-    assert stack.get(task)["params"]["seed"] == 3
+    assert stack.get_task(task)["params"]["seed"] == 3
 
 
 def test_the_picture_forms_from_previews_and_the_finished_one_takes_their_place(visit: Visit) -> None:
@@ -108,19 +108,19 @@ def test_tasks_share_one_stream_and_tell_their_place_in_line(visit: Visit, stack
     watched = visit()
     first = generate(watched.page, "a beach", **LONG)
     wait_for_steps(working(watched.page, first))
-    services.pause(Pause.Scope.QUEUE)  # nothing follows the first one before it is to
+    services.pause_claims(Pause.Scope.QUEUE)  # nothing follows the first one before it is to
     second = generate(watched.page, "mountains", steps=2, num_images=1)
     third = generate(watched.page, "a forest", steps=2, num_images=1)
     expect(working(watched.page, second).locator(".state")).to_contain_text("Next in line")
     expect(working(watched.page, third).locator(".state")).to_contain_text("2nd in line")
-    until(
+    wait_until(
         lambda: [url for url in watched.requested if "/events" in url][-1],
         lambda stream: all(task["id"] in stream for task in (first, second, third)),
     )
     working(watched.page, second).get_by_role("button", name="Cancel").click()
     expect(working(watched.page, second).locator(".state")).to_contain_text("Canceled")
     expect(working(watched.page, third).locator(".state")).to_contain_text("Next in line")
-    services.resume(Pause.Scope.QUEUE)
+    services.resume_claims(Pause.Scope.QUEUE)
     stack.api.post(f"/task/{first['id']}/cancel").raise_for_status()
     expect(finished(watched.page, third)).to_be_visible(timeout=PATIENCE_MS)
 
@@ -133,7 +133,7 @@ def test_a_task_is_canceled_in_mid_run_and_can_be_tried_again(visit: Visit, stac
     tile.get_by_role("button", name="Cancel").click()
     expect(tile.locator(".state")).to_contain_text("Canceled", timeout=PATIENCE_MS)
     expect(tile.get_by_role("button", name="Dismiss")).to_be_focused()
-    assert stack.get(task)["status"] == "canceled"
+    assert stack.get_task(task)["status"] == "canceled"
     with page.expect_response("**/task") as answered:
         tile.get_by_role("button", name="Try again").click()
     again = answered.value.json()
@@ -194,12 +194,12 @@ def test_only_the_schedulers_that_the_model_takes_can_be_chosen(visit: Visit) ->
     page.locator("#composer details details summary").click()
     page.select_option("#scheduler", "flow_match_euler")
     page.select_option("#model_id", "demo")
-    assert offered() == {"", *accepted_in(settings.MODELS_DIR / "demo")}
+    assert offered() == {"", *read_compatible_schedulers(settings.MODELS_DIR / "demo")}
     assert page.input_value("#scheduler") == ""
 
 
 def test_loras_and_embeddings_are_added_weighed_and_removed_one_by_one(visit: Visit) -> None:
-    services.pause(Pause.Scope.QUEUE)
+    services.pause_claims(Pause.Scope.QUEUE)
     page = visit().page
     page.get_by_text("More", exact=True).click()
     for name in ("ink", "glow"):
@@ -238,12 +238,12 @@ def test_a_lora_that_is_refused_is_told_at_its_field(visit: Visit, stack: Stack)
 
 
 def test_a_paused_queue_is_said_to_be(visit: Visit) -> None:
-    services.pause(Pause.Scope.QUEUE)
+    services.pause_claims(Pause.Scope.QUEUE)
     page = visit().page
     task = generate(page, "a beach", steps=2)
     state = working(page, task).locator(".state")
     expect(state).to_contain_text("Next in line · paused")
-    services.resume(Pause.Scope.QUEUE)
+    services.resume_claims(Pause.Scope.QUEUE)
     expect(finished(page, task)).to_be_visible(timeout=PATIENCE_MS)
 
 
@@ -253,7 +253,7 @@ def test_a_task_that_failed_says_why(visit: Visit, stack: Stack) -> None:
     task = generate(page, "a beach", steps=2)
     state = working(page, task).locator(".state p")
     expect(state).to_contain_text("Failed.", timeout=PATIENCE_MS)
-    expect(state).to_have_text(f"Failed. {stack.get(task)['error']['message']}")
+    expect(state).to_have_text(f"Failed. {stack.get_task(task)['error']['message']}")
 
 
 def test_errors_are_told_at_their_fields_and_the_first_one_gets_the_focus(visit: Visit) -> None:

@@ -9,12 +9,12 @@ from django.db.models.functions import Now
 from playwright.sync_api import Page, expect
 
 from tasks_app.models import Task, TaskImage
-from tests.browser import PHONE, Watched, widths
+from tests.browser import PHONE, WatchedPage, get_image_widths
 from tests.web.conftest import FinishTask
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.django_db(transaction=True)]
 
-Visit = Callable[..., Watched]
+Visit = Callable[..., WatchedPage]
 TILES = "#wall .tile[data-task]"
 HOSTILE = """</template><script>document.title = "broken"</script><img src=x onerror="document.title = 'broken'">"""
 
@@ -85,9 +85,9 @@ def test_large_pictures_are_thumbnails_on_the_wall_and_whole_in_the_viewer(
     tasks = [finish_task(side=512) for _ in range(25)]
     page = visit(viewport={"width": 1400, "height": 3000}).page
     expect(page.locator(TILES)).to_have_count(25)
-    assert set(widths(page, f"{TILES} img")) == {256}
+    assert set(get_image_widths(page, f"{TILES} img")) == {256}
     open_tile(page, tasks[0])
-    assert widths(page, "#viewer-picture") == [512]
+    assert get_image_widths(page, "#viewer-picture") == [512]
 
 
 def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_task: FinishTask) -> None:

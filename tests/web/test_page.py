@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks_app.engine.diffusers.schedulers import accepted_in
+from tasks_app.engine.diffusers.schedulers import read_compatible_schedulers
 from tasks_app.models import DiffusionModel
 from tasks_app.ui import views
 from tests.web.conftest import FinishTask
@@ -107,7 +107,7 @@ def test_each_model_brings_what_its_files_say_of_it(client: Client, settings: An
     settings.ALLOWED_MODELS = ["org/one"]
     options = [option for option in render(client)[1].of("option") if "data-defaults" in option]
     told = {tuple(option[f"data-{name}"] for name in ("schedulers", "types", "area")) for option in options}
-    schedulers = json.dumps(accepted_in(settings.MODELS_DIR / "demo"))
+    schedulers = json.dumps(read_compatible_schedulers(settings.MODELS_DIR / "demo"))
     assert told == {("null",) * 3, (schedulers, '["text-to-image", "image-to-image"]', "4096")}
 
 
@@ -133,7 +133,7 @@ def test_the_default_of_the_rows_is_chosen(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_the_newest_pictures_come_with_the_page(client: Client, finish_task: FinishTask) -> None:
-    tasks = [finish_task() for _ in range(views.NEWEST + 1)]
+    tasks = [finish_task() for _ in range(views.MAX_TASKS_SHOWN + 1)]
     page = render(client)[1]
     tiles = [attributes["data-task"] for attributes in page.of("li") if "data-task" in attributes]
     assert tiles == [str(task.pk) for task in reversed(tasks[1:])]

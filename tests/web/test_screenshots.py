@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import PHONE, shoot
-from tests.stack import Stack, until
+from tests.browser import PHONE, take_screenshot
+from tests.stack import Stack, wait_until
 from tests.test_screenshots import HOUSE, SEEDS
 from tests.web.test_flow import Visit, generate, working
 
@@ -24,12 +24,12 @@ def draw_all(stack: Stack) -> None:
     """Fill the wall: of each prompt the seed chosen by eye, and its neighbours."""
     several = {HOUSE: {"num_images": 4}, "an autumn tree": {"num_images": 2}}
     tasks = [
-        stack.post(prompt, steps=25, seed=seed + number * (number and 7), **several.get(prompt, {}))
+        stack.submit_task(prompt, steps=25, seed=seed + number * (number and 7), **several.get(prompt, {}))
         for number in reversed(range(VARIANTS))
         for prompt, seed in SEEDS.items()
     ]
     for task in tasks:
-        assert stack.finish(task)["status"] == "succeeded"
+        assert stack.wait_for_task(task)["status"] == "succeeded"
 
 
 def start_long(page: Page, stack: Stack) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def start_long(page: Page, stack: Stack) -> dict[str, Any]:
     generate(page, "a beach", steps=25, seed="", num_images=1)
     page.fill("#prompt", "a red house")
     page.evaluate("document.querySelector('.composer > .fields').scrollTop = 0")
-    until(lambda: stack.get(task), lambda now: now["progress"]["step"] >= UNDER_WAY)
+    wait_until(lambda: stack.get_task(task), lambda now: now["progress"]["step"] >= UNDER_WAY)
     return task
 
 
@@ -52,7 +52,7 @@ def test_the_page_with_a_picture_forming(visit: Visit, stack: Stack, scheme: Any
     draw_all(stack)
     page = visit(color_scheme=scheme).page
     task = start_long(page, stack)
-    shoot(page, f"page-{scheme}.png")
+    take_screenshot(page, f"page-{scheme}.png")
     expect(working(page, task)).to_be_visible()
     stop(page, task)
 
@@ -62,7 +62,7 @@ def test_the_viewer(visit: Visit, stack: Stack) -> None:
     page = visit().page
     page.get_by_role("link", name=HOUSE).first.click()
     expect(page.locator("#viewer-strip img")).to_have_count(4)
-    shoot(page, "page-viewer.png")
+    take_screenshot(page, "page-viewer.png")
 
 
 def test_the_page_on_a_phone(visit: Visit, stack: Stack) -> None:
@@ -72,5 +72,5 @@ def test_the_page_on_a_phone(visit: Visit, stack: Stack) -> None:
     task = start_long(page, stack)
     page.get_by_text("Settings", exact=True).tap()
     working(page, task).scroll_into_view_if_needed()
-    shoot(page, "page-phone.png")
+    take_screenshot(page, "page-phone.png")
     stop(page, task)

@@ -19,8 +19,8 @@ from standardwebhooks.webhooks import Webhook
 from tasks_app.models import TERMINAL, Task, WebhookDelivery
 from tasks_app.queue import dispatch, lifecycle
 from tasks_app.webhooks import deliveries, sender
-from tests.receivers import Receiver, receiving, status
-from tests.stack import until, worker
+from tests.receivers import Receiver, respond_with, run_receiver
+from tests.stack import run_worker, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
@@ -40,7 +40,7 @@ def ended(make_task: MakeTask) -> Callable[[str], Task]:
 
     def make(url: str) -> Task:
         task = make_task(webhook_url=url, webhook_events=list(TERMINAL), webhook_due=True)
-        lifecycle.cancel(task.pk)
+        lifecycle.cancel_task(task.pk)
         return task
 
     return make
@@ -70,7 +70,7 @@ def couriers(number: int = 1) -> Iterator[None]:
 
 def settled(task: Task) -> WebhookDelivery:
     """Wait until the delivery goes on no more by itself."""
-    found = until(
+    found = wait_until(
         lambda: WebhookDelivery.objects.filter(task=task).first(),
         lambda delivery: delivery and delivery.state in {State.DELIVERED, State.FAILED},
     )
@@ -82,9 +82,9 @@ def settled(task: Task) -> WebhookDelivery:
 def test_a_receiver_can_verify_what_it_is_told_and_what_failed_is_told_again_under_the_same_id(
     ended: Callable[[str], Task],
 ) -> None:
-    with receiving(status(500), status(302, Location="/"), status(200)) as receiver, couriers():
-        task = ended(receiver.url())
-        calls = [receiver.next() for _ in range(3)]
+    with run_receiver(respond_with(500), respond_with(302, Location="/"), respond_with(200)) as receiver, couriers():
+        task = ended(receiver.build_url())
+        calls = [receiver.wait_for_call() for _ in range(3)]
         delivery = settled(task)
     told = [Webhook(SECRET).verify(call.content, dict(call.headers)) for call in calls]
     assert {(one["type"], one["data"]["id"]) for one in told} == {("task.canceled", str(task.pk))}
@@ -98,12 +98,12 @@ def test_a_slow_receiver_holds_up_no_other(ended: Callable[[str], Task]) -> None
 
     def wait(request: BaseHTTPRequestHandler) -> None:
         release.wait(30)
-        status(204)(request)
+        respond_with(204)(request)
 
-    with receiving(wait) as slow, receiving() as fast, couriers():
-        waiting = ended(slow.url())
-        slow.next()
-        assert settled(ended(fast.url())).state == State.DELIVERED
+    with run_receiver(wait) as slow, run_receiver() as fast, couriers():
+        waiting = ended(slow.build_url())
+        slow.wait_for_call()
+        assert settled(ended(fast.build_url())).state == State.DELIVERED
         meanwhile = WebhookDelivery.objects.get(task=waiting)
         assert (meanwhile.state, meanwhile.attempts) == (State.SENDING, 1)
         release.set()
@@ -112,10 +112,10 @@ def test_a_slow_receiver_holds_up_no_other(ended: Callable[[str], Task]) -> None
 
 @pytest.mark.usefixtures("quick")
 def test_several_workers_deliver_everything_once(ended: Callable[[str], Task]) -> None:
-    with receiving() as receiver:
-        tasks = {str(ended(receiver.url()).pk) for _ in range(40)}
+    with run_receiver() as receiver:
+        tasks = {str(ended(receiver.build_url()).pk) for _ in range(40)}
         with couriers(3):
-            until(lambda: WebhookDelivery.objects.filter(state=State.DELIVERED).count(), lambda n: n == len(tasks))
+            wait_until(lambda: WebhookDelivery.objects.filter(state=State.DELIVERED).count(), lambda n: n == len(tasks))
         ids = [Webhook(SECRET).verify(call.content, dict(call.headers))["data"]["id"] for call in _all(receiver)]
     assert sorted(ids) == sorted(tasks)
 
@@ -129,8 +129,8 @@ def test_an_address_that_is_not_public_is_not_called_and_the_row_says_so(
     ended: Callable[[str], Task], settings: Any
 ) -> None:
     settings.WEBHOOK_PRIVATE_NETWORKS = []
-    with receiving() as receiver, couriers():
-        delivery = settled(ended(receiver.url("localhost")))
+    with run_receiver() as receiver, couriers():
+        delivery = settled(ended(receiver.build_url("localhost")))
         assert receiver.calls.empty()
     assert (delivery.state, delivery.last_status) == (State.FAILED, None)
     assert delivery.last_error == "Not sent. The host's name leads to an address that is not public."
@@ -138,42 +138,42 @@ def test_an_address_that_is_not_public_is_not_called_and_the_row_says_so(
 
 def test_what_cannot_be_signed_is_not_sent(ended: Callable[[str], Task], settings: Any) -> None:
     settings.WEBHOOK_SECRET = None
-    with receiving() as receiver:
-        ended(receiver.url())
-        deliveries.enqueue()
-        delivery = deliveries.take()
+    with run_receiver() as receiver:
+        ended(receiver.build_url())
+        deliveries.enqueue_deliveries()
+        delivery = deliveries.claim_delivery()
         assert delivery is not None
-        sender.deliver(delivery)
+        sender.send_delivery(delivery)
         assert receiver.calls.empty()
-    assert WebhookDelivery.objects.get().last_error == sender.UNSIGNED.error
+    assert WebhookDelivery.objects.get().last_error == sender.SECRET_MISSING.error
 
 
 def test_a_task_that_is_deleted_meanwhile_is_told_to_nobody(ended: Callable[[str], Task]) -> None:
-    with receiving() as receiver:
-        task = ended(receiver.url())
-        deliveries.enqueue()
-        delivery = deliveries.take()
-        lifecycle.delete(task.pk)
+    with run_receiver() as receiver:
+        task = ended(receiver.build_url())
+        deliveries.enqueue_deliveries()
+        delivery = deliveries.claim_delivery()
+        lifecycle.delete_tasks(task.pk)
         assert delivery is not None
-        sender.deliver(delivery)
+        sender.send_delivery(delivery)
         assert receiver.calls.empty()
 
 
 def test_a_worker_that_is_killed_while_it_sends_is_replaced_by_the_next(make_task: MakeTask, tmp_path: Path) -> None:
     variables = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_ALLOW_HTTP": "true", "WEBHOOK_PRIVATE_NETWORKS": "127.0.0.0/8"}
     never = threading.Event()
-    with receiving(lambda request: never.wait(30) and None, status(204)) as receiver:
-        with worker(tmp_path, **variables) as first:
-            told = {"webhook_url": receiver.url(), "webhook_events": ["succeeded"], "webhook_due": True}
+    with run_receiver(lambda request: never.wait(30) and None, respond_with(204)) as receiver:
+        with run_worker(tmp_path, **variables) as first:
+            told = {"webhook_url": receiver.build_url(), "webhook_events": ["succeeded"], "webhook_due": True}
             task = make_task(params={"steps": 1}, **told)
-            dispatch.wake(task.pk)
-            receiver.next()
+            dispatch.send_wake_up(task.pk)
+            receiver.wait_for_call()
             os.killpg(first.pid, signal.SIGKILL)
         never.set()
         assert WebhookDelivery.objects.get().state == State.SENDING
         WebhookDelivery.objects.update(next_at=Now() - timedelta(seconds=1))
-        with worker(tmp_path, **variables):
-            call = receiver.next()
+        with run_worker(tmp_path, **variables):
+            call = receiver.wait_for_call()
             delivery = settled(task)
     assert Webhook(SECRET).verify(call.content, dict(call.headers))["type"] == "task.succeeded"
     assert (delivery.state, delivery.attempts) == (State.DELIVERED, 2)

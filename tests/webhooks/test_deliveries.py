@@ -10,18 +10,18 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from tasks_app import services
-from tasks_app.contracts import Answer, Claim
+from tasks_app.contracts import Claim, DeliveryResult
 from tasks_app.models import TERMINAL, Task, WebhookDelivery
 from tasks_app.models.webhooks import WebhookDelivery as Delivery
 from tasks_app.queue import lifecycle
 from tasks_app.webhooks import deliveries
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
 State = WebhookDelivery.State
 URL = "https://hooks.example/"
-BROKEN = Answer(status=500, error="The receiver answered 500.")
+BROKEN = DeliveryResult(status=500, error="The receiver answered 500.")
 
 
 @pytest.fixture
@@ -42,27 +42,27 @@ def claim_of(task: Task) -> Claim:
 
 
 def succeed(task: Task) -> None:
-    Worker(task, quietly=True).succeed(quietly=True)
+    ScriptedWorker(task, quietly=True).succeed_task(quietly=True)
 
 
 def fail(task: Task) -> None:
-    assert lifecycle.fail(claim_of(task), code="internal", message="It broke.")
+    assert lifecycle.mark_failed(claim_of(task), code="internal", message="It broke.")
 
 
 def cancel_queued(task: Task) -> None:
-    assert lifecycle.cancel(task.pk)
+    assert lifecycle.cancel_task(task.pk)
 
 
 def cancel_running(task: Task) -> None:
     claim = claim_of(task)
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     assert lifecycle.confirm_cancel(claim)
 
 
 def release_canceled(task: Task) -> None:
     claim = claim_of(task)
-    lifecycle.cancel(task.pk)
-    assert lifecycle.release(claim)
+    lifecycle.cancel_task(task.pk)
+    assert lifecycle.release_task(claim)
 
 
 def expire(task: Task) -> None:
@@ -73,14 +73,14 @@ def expire(task: Task) -> None:
 
 def expire_canceled(task: Task) -> None:
     claim_of(task)
-    lifecycle.cancel(task.pk)
+    lifecycle.cancel_task(task.pk)
     Task.objects.update(lease_until=Now() - timedelta(seconds=1))
     assert lifecycle.expire_leases()
 
 
 def time_out(task: Task) -> None:
     Task.objects.update(deadline=Now() - timedelta(seconds=1))
-    assert lifecycle.time_out()
+    assert lifecycle.fail_overdue()
 
 
 ENDS = {
@@ -98,19 +98,19 @@ ENDS = {
 @pytest.mark.parametrize(("end", "event"), ENDS.items(), ids=[end.__name__ for end in ENDS])
 def test_whatever_ends_a_task_becomes_one_delivery(watched: MakeTask, end: Callable[[Task], None], event: str) -> None:
     task = watched()
-    deliveries.enqueue()
+    deliveries.enqueue_deliveries()
     assert not Delivery.objects.exists()
     end(task)
     for _ in range(3):
-        deliveries.enqueue()
+        deliveries.enqueue_deliveries()
     delivery = Delivery.objects.get()
     assert (delivery.task_id, delivery.event, delivery.url, delivery.state) == (task.pk, event, URL, State.PENDING)
 
 
 def test_an_end_that_nobody_asked_for_becomes_none(watched: MakeTask, make_task: MakeTask) -> None:
     for task in (watched("failed"), watched("succeeded", "failed"), make_task()):
-        lifecycle.cancel(task.pk)
-    deliveries.enqueue()
+        lifecycle.cancel_task(task.pk)
+    deliveries.enqueue_deliveries()
     assert not Delivery.objects.exists()
     assert not Task.objects.filter(webhook_due=True).exists()
 
@@ -119,7 +119,7 @@ def test_a_lost_worker_whose_task_is_queued_again_is_no_end(watched: MakeTask) -
     claim_of(watched())
     Task.objects.update(lease_until=Now() - timedelta(seconds=1))
     lifecycle.expire_leases()
-    deliveries.enqueue()
+    deliveries.enqueue_deliveries()
     assert not Delivery.objects.exists()
 
 
@@ -128,8 +128,8 @@ def test_a_retry_is_told_to_the_same_receiver(watched: MakeTask) -> None:
 
     task = watched("failed")
     fail(task)
-    deliveries.enqueue()
-    new, _ = services.retry(task, key=uuid4())
+    deliveries.enqueue_deliveries()
+    new, _ = services.retry_task(task, key=uuid4())
     assert (new.webhook_url, new.webhook_events, new.webhook_due) == (URL, ["failed"], True)
 
 
@@ -139,8 +139,8 @@ def due(watched: MakeTask) -> Callable[..., Delivery]:
 
     def make(**values: Any) -> Delivery:
         task = watched()
-        lifecycle.cancel(task.pk)
-        deliveries.enqueue()
+        lifecycle.cancel_task(task.pk)
+        deliveries.enqueue_deliveries()
         Delivery.objects.filter(task=task).update(**values)
         return Delivery.objects.get(task=task)
 
@@ -152,7 +152,7 @@ def now_of(delivery: Delivery) -> Delivery:
 
 
 def taken() -> Delivery:
-    delivery = deliveries.take()
+    delivery = deliveries.claim_delivery()
     assert delivery is not None
     return delivery
 
@@ -161,15 +161,15 @@ def test_a_delivery_is_handed_out_once_the_longest_due_first(due: Callable[..., 
     second, first = due(), due(next_at=Now() - timedelta(minutes=1))
     due(next_at=Now() + timedelta(minutes=1))
     assert [taken().pk, taken().pk] == [first.pk, second.pk]
-    assert deliveries.take() is None
+    assert deliveries.claim_delivery() is None
     assert (now_of(first).state, now_of(first).attempts) == (State.SENDING, 1)
 
 
 def test_what_the_receiver_took_is_not_sent_again(due: Callable[..., Delivery]) -> None:
     delivery = due()
-    assert deliveries.settle(taken(), Answer(status=204))
+    assert deliveries.record_result(taken(), DeliveryResult(status=204))
     Delivery.objects.update(next_at=Now() - timedelta(days=1))
-    assert deliveries.take() is None
+    assert deliveries.claim_delivery() is None
     after = now_of(delivery)
     assert (after.state, after.attempts, after.last_status, after.last_error) == (State.DELIVERED, 1, 204, "")
 
@@ -181,9 +181,9 @@ def test_it_is_tried_again_ever_more_rarely_for_a_day_and_then_given_up(
     waited = timedelta(0)
     for delay in deliveries.DELAYS:
         before = database_clock()
-        assert deliveries.settle(taken(), BROKEN)
+        assert deliveries.record_result(taken(), BROKEN)
         settled_by = database_clock()
-        assert deliveries.take() is None
+        assert deliveries.claim_delivery() is None
         after = now_of(delivery)
         wait = after.next_at - before
         assert timedelta(seconds=delay) <= wait
@@ -192,15 +192,15 @@ def test_it_is_tried_again_ever_more_rarely_for_a_day_and_then_given_up(
         Delivery.objects.update(next_at=Now())
         waited += wait
     assert timedelta(hours=23) < waited < timedelta(hours=27)
-    assert deliveries.settle(taken(), BROKEN)
+    assert deliveries.record_result(taken(), BROKEN)
     Delivery.objects.update(next_at=Now())
-    assert deliveries.take() is None
+    assert deliveries.claim_delivery() is None
     assert (now_of(delivery).state, now_of(delivery).attempts) == (State.FAILED, len(deliveries.DELAYS) + 1)
 
 
 def test_a_receiver_that_says_it_is_gone_is_not_asked_again(due: Callable[..., Delivery]) -> None:
     delivery = due()
-    deliveries.settle(taken(), Answer(status=410, error="The receiver answered 410."))
+    deliveries.record_result(taken(), DeliveryResult(status=410, error="The receiver answered 410."))
     assert now_of(delivery).state == State.FAILED
 
 
@@ -217,10 +217,10 @@ def test_a_delivery_whose_sender_was_killed_is_handed_out_again_and_the_lost_one
     assert timedelta(0) < lease <= timedelta(seconds=deliveries.LEASE_SECONDS)
     lose_sender()
     again = taken()
-    assert (again.pk, again.attempts, again.last_error) == (delivery.pk, 2, deliveries.LOST)
-    assert not deliveries.settle(lost, BROKEN)
+    assert (again.pk, again.attempts, again.last_error) == (delivery.pk, 2, deliveries.SENDER_LOST)
+    assert not deliveries.record_result(lost, BROKEN)
     assert now_of(delivery).state == State.SENDING
-    assert deliveries.settle(again, Answer(status=200))
+    assert deliveries.record_result(again, DeliveryResult(status=200))
 
 
 def test_one_that_always_kills_its_sender_is_given_up_and_holds_nobody_up(due: Callable[..., Delivery]) -> None:
@@ -232,7 +232,7 @@ def test_one_that_always_kills_its_sender_is_given_up_and_holds_nobody_up(due: C
     after = now_of(poison)
     assert (after.state, after.last_error, after.attempts) == (
         State.FAILED,
-        deliveries.LOST,
+        deliveries.SENDER_LOST,
         len(deliveries.DELAYS) + 1,
     )
 
@@ -240,7 +240,7 @@ def test_one_that_always_kills_its_sender_is_given_up_and_holds_nobody_up(due: C
 @pytest.mark.parametrize("state", [State.PENDING, State.DELIVERED, State.FAILED])
 def test_whatever_is_not_under_way_can_be_sent_again(due: Callable[..., Delivery], state: State) -> None:
     delivery = due(state=state, attempts=11, next_at=Now() + timedelta(hours=8))
-    assert deliveries.send_again(delivery.pk)
+    assert deliveries.requeue_delivery(delivery.pk)
     again = taken()
     assert (again.pk, again.attempts) == (delivery.pk, 1)
 
@@ -248,8 +248,8 @@ def test_whatever_is_not_under_way_can_be_sent_again(due: Callable[..., Delivery
 def test_what_is_under_way_is_not_sent_beside_it(due: Callable[..., Delivery]) -> None:
     delivery = due()
     taken()
-    assert not deliveries.send_again(delivery.pk)
-    assert deliveries.take() is None
+    assert not deliveries.requeue_delivery(delivery.pk)
+    assert deliveries.claim_delivery() is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -298,19 +298,19 @@ def in_threads(number: int, work: Callable[[], None]) -> None:
 def test_senders_at_the_same_moment_never_make_or_get_the_same(watched: MakeTask) -> None:
     tasks = [watched() for _ in range(60)]
     for task in tasks:
-        lifecycle.cancel(task.pk)
+        lifecycle.cancel_task(task.pk)
     got: list[Delivery] = []
 
     def send() -> None:
         while True:
-            deliveries.enqueue()
-            delivery = deliveries.take()
+            deliveries.enqueue_deliveries()
+            delivery = deliveries.claim_delivery()
             if delivery is None:
                 return
             got.append(delivery)
 
     in_threads(8, send)
-    while delivery := deliveries.take():  # a sender that found everything locked has left
+    while delivery := deliveries.claim_delivery():  # a sender that found everything locked has left
         got.append(delivery)
     assert len(got) == len({delivery.pk for delivery in got}) == len(tasks)
     assert {delivery.task_id for delivery in got} == {task.pk for task in tasks}

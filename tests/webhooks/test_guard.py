@@ -5,11 +5,11 @@ from typing import NoReturn
 
 import pytest
 
-from tasks_app.errors import DestinationRefused
+from tasks_app.errors import WebhookUrlRefusedError
 from tasks_app.webhooks import url_policy
-from tasks_app.webhooks.url_policy import Destination, Policy
+from tasks_app.webhooks.url_policy import Destination, UrlPolicy
 
-STRICT = Policy()
+STRICT = UrlPolicy()
 # What an IPv6 address can hide an IPv4 address in, and what else leads nowhere public.
 NOT_PUBLIC = [
     "127.0.0.1",
@@ -58,26 +58,27 @@ PUBLIC = ["8.8.8.8", "93.184.215.14", "::ffff:8.8.8.8", "2606:4700::1111", "2a00
 
 @pytest.mark.parametrize("text", NOT_PUBLIC)
 def test_an_address_that_is_not_public_is_not_allowed(text: str) -> None:
-    assert not url_policy.allowed(ip_address(text))
+    assert not url_policy.is_allowed_address(ip_address(text))
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_a_public_address_is_allowed(text: str) -> None:
-    assert url_policy.allowed(ip_address(text))
+    assert url_policy.is_allowed_address(ip_address(text))
 
 
 def test_an_address_of_an_allowed_network_is_allowed_in_every_form_and_its_neighbour_is_not() -> None:
     networks = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     allowed = ["10.1.2.3", "::ffff:10.1.2.3", "fd00::1"]
-    assert all(url_policy.allowed(ip_address(text), networks) for text in allowed)
+    assert all(url_policy.is_allowed_address(ip_address(text), networks) for text in allowed)
     assert not any(
-        url_policy.allowed(ip_address(text), networks) for text in ["192.168.0.1", "fc00::1", "::ffff:127.0.0.1"]
+        url_policy.is_allowed_address(ip_address(text), networks)
+        for text in ["192.168.0.1", "fc00::1", "::ffff:127.0.0.1"]
     )
 
 
-def refusal(url: str, policy: Policy = STRICT) -> str:
-    with pytest.raises(DestinationRefused) as refused:
-        url_policy.parse(url, policy)
+def refusal(url: str, policy: UrlPolicy = STRICT) -> str:
+    with pytest.raises(WebhookUrlRefusedError) as refused:
+        url_policy.parse_url(url, policy)
     return str(refused.value)
 
 
@@ -139,13 +140,13 @@ def test_what_is_wrong_with_a_url_is_said_without_looking_its_name_up(url: str, 
     ],
 )
 def test_a_good_url_is_taken_apart(url: str, parts: tuple[str, str, int, str, str]) -> None:
-    found = url_policy.parse(url, STRICT)
+    found = url_policy.parse_url(url, STRICT)
     assert (found.scheme, found.host, found.port, found.target, found.authority) == parts
 
 
 def test_http_and_private_addresses_are_taken_where_the_server_allows_them() -> None:
-    policy = Policy(http=True, networks=(ip_network("127.0.0.0/8"),))
-    found = url_policy.parse("http://127.0.0.1:8080/", policy)
+    policy = UrlPolicy(allow_http=True, private_networks=(ip_network("127.0.0.0/8"),))
+    found = url_policy.parse_url("http://127.0.0.1:8080/", policy)
     assert (found.scheme, found.host, found.port) == ("http", "127.0.0.1", 8080)
     assert "not public" in refusal("http://10.0.0.1/", policy)
 
@@ -155,9 +156,9 @@ HERE = Destination(scheme="https", host="example.com", port=443, target="/")
 
 def test_every_address_of_a_name_must_be_public() -> None:
     good, bad = ["8.8.8.8", "2606:4700::1111"], ["8.8.8.8", "127.0.0.1"]
-    assert url_policy.addresses(HERE, STRICT, lambda *_: good) == [ip_address(text) for text in good]
-    with pytest.raises(DestinationRefused, match="not public"):
-        url_policy.addresses(HERE, STRICT, lambda *_: bad)
+    assert url_policy.resolve_addresses(HERE, STRICT, lambda *_: good) == [ip_address(text) for text in good]
+    with pytest.raises(WebhookUrlRefusedError, match="not public"):
+        url_policy.resolve_addresses(HERE, STRICT, lambda *_: bad)
 
 
 def unknown(host: str, port: int) -> NoReturn:
@@ -166,12 +167,12 @@ def unknown(host: str, port: int) -> NoReturn:
 
 def test_a_name_that_leads_nowhere_is_refused() -> None:
     for resolve in (unknown, lambda *_: [], lambda *_: ["what"]):
-        with pytest.raises(DestinationRefused, match="could not be resolved"):
-            url_policy.addresses(HERE, STRICT, resolve)
+        with pytest.raises(WebhookUrlRefusedError, match="could not be resolved"):
+            url_policy.resolve_addresses(HERE, STRICT, resolve)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f.1", "2130706433", "x" * 64 + ".example", "a..example"])
 def test_whatever_the_system_makes_of_a_name_its_addresses_are_judged(host: str) -> None:
     there = Destination(scheme="https", host=host, port=443, target="/")
-    with pytest.raises(DestinationRefused):
-        url_policy.addresses(there, STRICT, url_policy.system)
+    with pytest.raises(WebhookUrlRefusedError):
+        url_policy.resolve_addresses(there, STRICT, url_policy.resolve_by_system)

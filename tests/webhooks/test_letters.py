@@ -11,11 +11,11 @@ from django.core.management import CommandError, call_command
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tasks_app.access import api_keys
-from tasks_app.contracts import Claim, Letter
+from tasks_app.contracts import Claim, WebhookRequest
 from tasks_app.models import TERMINAL, ApiKey, Scope, Task, WebhookDelivery
 from tasks_app.queue import lifecycle
 from tasks_app.webhooks import deliveries, payload
-from tests.acting import Worker
+from tests.acting import ScriptedWorker
 from tests.claims import claim_one
 
 MakeTask = Callable[..., Task]
@@ -32,15 +32,15 @@ def watched(make_task: MakeTask) -> Task:
     return make_task(webhook_url="https://hooks.example/", webhook_events=list(TERMINAL), webhook_due=True)
 
 
-def letter() -> Letter:
-    deliveries.enqueue()
-    found = payload.letter(WebhookDelivery.objects.get())
+def letter() -> WebhookRequest:
+    deliveries.enqueue_deliveries()
+    found = payload.build_webhook_request(WebhookDelivery.objects.get())
     assert found is not None
     return found
 
 
 def test_a_success_is_told_with_its_pictures_and_paths(watched: Task) -> None:
-    Worker(watched, quietly=True).succeed(quietly=True)
+    ScriptedWorker(watched, quietly=True).succeed_task(quietly=True)
     content = json.loads(letter().content)
     watched.refresh_from_db()
     image = watched.images.get()
@@ -76,7 +76,7 @@ def test_a_failure_is_told_with_its_error_and_without_its_traceback(watched: Tas
     claimed = claim_one(worker="w", lease_seconds=30)
     assert claimed is not None
     claim = Claim(task_id=watched.pk, attempt=claimed.attempt)
-    lifecycle.fail(claim, code="out_of_memory", message="Too small.", traceback="SECRET")
+    lifecycle.mark_failed(claim, code="out_of_memory", message="Too small.", traceback="SECRET")
     content = letter().content
     data = json.loads(content)["data"]
     assert data["error"] == {"code": "out_of_memory", "message": "Too small.", "retryable": True}
@@ -85,12 +85,12 @@ def test_a_failure_is_told_with_its_error_and_without_its_traceback(watched: Tas
 
 def test_with_a_public_url_the_links_are_absolute(watched: Task, settings: Any) -> None:
     settings.PUBLIC_URL = "https://pictures.example"
-    lifecycle.cancel(watched.pk)
+    lifecycle.cancel_task(watched.pk)
     assert json.loads(letter().content)["data"]["urls"]["self"] == f"https://pictures.example/task/{watched.pk}"
 
 
 def test_the_letter_is_signed_and_bears_the_same_id_and_content_in_every_attempt(watched: Task) -> None:
-    lifecycle.cancel(watched.pk)
+    lifecycle.cancel_task(watched.pk)
     first, second = letter(), letter()
     assert Webhook(SECRET).verify(first.content, dict(first.headers))["type"] == "task.canceled"
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == str(WebhookDelivery.objects.get().pk)
@@ -98,9 +98,9 @@ def test_the_letter_is_signed_and_bears_the_same_id_and_content_in_every_attempt
 
 
 def test_the_letter_of_a_keys_task_is_signed_with_the_keys_own_secret(watched: Task) -> None:
-    key, _ = api_keys.create(user=User.objects.create(username="owner"), name="bot", scopes=[Scope.SUBMIT])
+    key, _ = api_keys.create_api_key(user=User.objects.create(username="owner"), name="bot", scopes=[Scope.SUBMIT])
     Task.objects.update(key=key)
-    lifecycle.cancel(watched.pk)
+    lifecycle.cancel_task(watched.pk)
     found = letter()
     assert Webhook(key.webhook_secret).verify(found.content, dict(found.headers))["type"] == "task.canceled"
     with pytest.raises(WebhookVerificationError):
@@ -108,10 +108,10 @@ def test_the_letter_of_a_keys_task_is_signed_with_the_keys_own_secret(watched: T
 
 
 def test_without_a_secret_there_is_nothing_to_send(watched: Task, settings: Any) -> None:
-    lifecycle.cancel(watched.pk)
-    deliveries.enqueue()
+    lifecycle.cancel_task(watched.pk)
+    deliveries.enqueue_deliveries()
     settings.WEBHOOK_SECRET = None
-    assert payload.letter(WebhookDelivery.objects.get()) is None
+    assert payload.build_webhook_request(WebhookDelivery.objects.get()) is None
 
 
 def test_a_key_that_is_made_with_a_webhook_says_what_signs_it_and_a_wrong_url_makes_none(

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from tasks_app.contracts import Answer
+from tasks_app.contracts import DeliveryResult
 from tasks_app.webhooks import http
-from tasks_app.webhooks.http import Patience
-from tasks_app.webhooks.url_policy import Policy, Resolver
-from tests.receivers import receiving, status
+from tasks_app.webhooks.http import Timeouts
+from tasks_app.webhooks.url_policy import Resolver, UrlPolicy
+from tests.receivers import respond_with, run_receiver
 
-LOOPBACK = Policy(http=True, networks=(ip_network("127.0.0.1/32"),))
+LOOPBACK = UrlPolicy(allow_http=True, private_networks=(ip_network("127.0.0.1/32"),))
 NEVER = threading.Event()
-QUICK = Patience(step=0.4, total=1)
+QUICK = Timeouts(step=0.4, total=1)
 
 
-def post(url: str, *, policy: Policy = LOOPBACK, **options: Any) -> Answer:
-    return http.post(url, b'{"a": 1}', {"webhook-id": "7"}, policy=policy, **options)
+def post(url: str, *, policy: UrlPolicy = LOOPBACK, **options: Any) -> DeliveryResult:
+    return http.post_webhook(url, b'{"a": 1}', {"webhook-id": "7"}, policy=policy, **options)
 
 
 def names(*answers: str | list[str]) -> tuple[Resolver, list[str]]:
@@ -40,52 +40,52 @@ def names(*answers: str | list[str]) -> tuple[Resolver, list[str]]:
 
 
 def test_a_receiver_gets_the_content_and_the_headers() -> None:
-    with receiving() as receiver:
-        assert post(receiver.url()) == Answer(status=204)
-        call = receiver.next()
+    with run_receiver() as receiver:
+        assert post(receiver.build_url()) == DeliveryResult(status=204)
+        call = receiver.wait_for_call()
     assert (call.path, call.content, call.headers["webhook-id"]) == ("/hook?x=1", b'{"a": 1}', "7")
     assert call.headers["Host"] == f"127.0.0.1:{receiver.port}"
 
 
 @pytest.mark.parametrize("number", [400, 404, 410, 429, 500, 503])
 def test_any_other_status_is_told(number: int) -> None:
-    with receiving(status(number)) as receiver:
-        assert post(receiver.url()) == Answer(status=number, error=f"The receiver answered {number}.")
+    with run_receiver(respond_with(number)) as receiver:
+        assert post(receiver.build_url()) == DeliveryResult(status=number, error=f"The receiver answered {number}.")
 
 
 @pytest.mark.parametrize("number", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(number: int) -> None:
-    with receiving() as private, receiving(status(number, Location=private.url())) as receiver:
-        answer = post(receiver.url())
+    with run_receiver() as private, run_receiver(respond_with(number, Location=private.build_url())) as receiver:
+        answer = post(receiver.build_url())
         assert private.calls.empty()
-    assert answer == Answer(status=number, error=f"The receiver answered {number}. Redirects are not followed.")
+    assert answer == DeliveryResult(status=number, error=f"The receiver answered {number}. Redirects are not followed.")
 
 
 def test_the_connection_goes_to_the_address_that_was_judged_though_the_name_changes_its_mind() -> None:
     resolve, asked = names("127.0.0.1", "127.0.0.2")
-    with receiving() as receiver:
+    with run_receiver() as receiver:
         # No resolver but ours knows the name: a second look-up, by whomever, could not lead here.
-        assert post(receiver.url("rebind.invalid"), resolve=resolve) == Answer(status=204)
-        assert receiver.next().headers["Host"] == f"rebind.invalid:{receiver.port}"
+        assert post(receiver.build_url("rebind.invalid"), resolve=resolve) == DeliveryResult(status=204)
+        assert receiver.wait_for_call().headers["Host"] == f"rebind.invalid:{receiver.port}"
     assert asked == ["rebind.invalid"]
 
 
 def test_a_name_that_turns_private_between_two_attempts_is_not_called_the_second_time() -> None:
     resolve, _ = names("127.0.0.1", "127.0.0.2", ["127.0.0.1", "169.254.169.254"])
-    with receiving() as receiver:
-        url = receiver.url("rebind.invalid")
-        assert post(url, resolve=resolve) == Answer(status=204)
+    with run_receiver() as receiver:
+        url = receiver.build_url("rebind.invalid")
+        assert post(url, resolve=resolve) == DeliveryResult(status=204)
         for _ in range(2):
             refused = post(url, resolve=resolve)
-            assert refused == Answer(error="Not sent. The host's name leads to an address that is not public.")
-        receiver.next()
+            assert refused == DeliveryResult(error="Not sent. The host's name leads to an address that is not public.")
+        receiver.wait_for_call()
         assert receiver.calls.empty()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1", "2130706433", "0x7f.1"])
 def test_without_an_exception_nothing_on_this_machine_is_called(host: str) -> None:
-    with receiving() as receiver:
-        answer = post(receiver.url(host), policy=Policy(http=True))
+    with run_receiver() as receiver:
+        answer = post(receiver.build_url(host), policy=UrlPolicy(allow_http=True))
         assert receiver.calls.empty()
     assert answer.status is None
     assert answer.error.startswith("Not sent. ")
@@ -93,9 +93,9 @@ def test_without_an_exception_nothing_on_this_machine_is_called(host: str) -> No
 
 def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
     resolve, _ = names(["127.0.0.2", "127.0.0.1"])
-    policy = Policy(http=True, networks=(ip_network("127.0.0.0/8"),))
-    with receiving() as receiver:
-        assert post(receiver.url("two.invalid"), policy=policy, resolve=resolve) == Answer(status=204)
+    policy = UrlPolicy(allow_http=True, private_networks=(ip_network("127.0.0.0/8"),))
+    with run_receiver() as receiver:
+        assert post(receiver.build_url("two.invalid"), policy=policy, resolve=resolve) == DeliveryResult(status=204)
 
 
 def drip(request: BaseHTTPRequestHandler) -> None:
@@ -121,9 +121,11 @@ def say_nothing(request: BaseHTTPRequestHandler) -> None:
 
 @pytest.mark.parametrize("answer", [drip, continue_forever, say_nothing])
 def test_a_slow_receiver_is_given_up_after_the_time_for_everything(answer: Any) -> None:
-    with receiving(answer) as receiver:
+    with run_receiver(answer) as receiver:
         began = time.monotonic()
-        assert post(receiver.url(), patience=QUICK) == Answer(error="The receiver did not answer in time.")
+        assert post(receiver.build_url(), patience=QUICK) == DeliveryResult(
+            error="The receiver did not answer in time."
+        )
         assert time.monotonic() - began < 8  # they go on for 10
 
 
@@ -138,8 +140,8 @@ def test_a_body_without_end_is_not_read() -> None:
             while sent < 10**9:
                 sent += request.connection.send(b"x" * 65536)
 
-    with receiving(flood) as receiver:
-        assert post(receiver.url()) == Answer(status=200)
+    with run_receiver(flood) as receiver:
+        assert post(receiver.build_url()) == DeliveryResult(status=200)
     # No more than what the buffers of both ends hold.
     assert sent < 2**24
 
@@ -148,15 +150,15 @@ def test_headers_without_end_are_not_read() -> None:
     def flood(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 2**20)
 
-    with receiving(flood) as receiver:
-        assert post(receiver.url()) == Answer(error="The connection to the receiver broke.")
+    with run_receiver(flood) as receiver:
+        assert post(receiver.build_url()) == DeliveryResult(error="The connection to the receiver broke.")
 
 
 def test_a_receiver_that_is_not_there_is_told() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         answer = post(f"http://127.0.0.1:{bound.getsockname()[1]}/")
-    assert answer == Answer(error="The receiver could not be reached.")
+    assert answer == DeliveryResult(error="The receiver could not be reached.")
 
 
 @pytest.fixture(scope="module")
@@ -172,23 +174,23 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("host", "answer"),
     [
-        ("hooks.example", Answer(status=204)),
-        ("other.example", Answer(error="The receiver's certificate is not valid.")),
+        ("hooks.example", DeliveryResult(status=204)),
+        ("other.example", DeliveryResult(error="The receiver's certificate is not valid.")),
     ],
 )
 def test_over_https_the_certificate_must_be_for_the_name_though_the_connection_goes_to_an_address(
-    certificate: tuple[Path, Path], host: str, answer: Answer
+    certificate: tuple[Path, Path], host: str, answer: DeliveryResult
 ) -> None:
     key, pem = certificate
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem, key)
     asked: list[str | None] = []
     server.sni_callback = lambda _, name, __: asked.append(name)  # type: ignore[assignment]
-    policy = Policy(networks=LOOPBACK.networks)
-    with receiving(tls=server) as receiver:
+    policy = UrlPolicy(private_networks=LOOPBACK.private_networks)
+    with run_receiver(tls=server) as receiver:
         trusting = ssl.create_default_context(cafile=str(pem))
         resolve, _ = names("127.0.0.1")
-        assert post(receiver.url(host), policy=policy, resolve=resolve, tls=trusting) == answer
+        assert post(receiver.build_url(host), policy=policy, resolve=resolve, tls=trusting) == answer
     assert asked == [host]
 
 
@@ -197,13 +199,17 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[Pat
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem, key)
     resolve, _ = names("127.0.0.1")
-    with receiving(tls=server) as receiver:
-        answer = post(receiver.url("hooks.example"), policy=Policy(networks=LOOPBACK.networks), resolve=resolve)
+    with run_receiver(tls=server) as receiver:
+        answer = post(
+            receiver.build_url("hooks.example"),
+            policy=UrlPolicy(private_networks=LOOPBACK.private_networks),
+            resolve=resolve,
+        )
         assert receiver.calls.empty()
-    assert answer == Answer(error="The receiver's certificate is not valid.")
+    assert answer == DeliveryResult(error="The receiver's certificate is not valid.")
 
 
 def test_https_to_a_receiver_that_speaks_http_is_told() -> None:
-    with receiving() as receiver:
-        url = receiver.url().replace("http:", "https:")
-        assert post(url) == Answer(error="The receiver does not speak TLS.")
+    with run_receiver() as receiver:
+        url = receiver.build_url().replace("http:", "https:")
+        assert post(url) == DeliveryResult(error="The receiver does not speak TLS.")

@@ -35,12 +35,12 @@ def drain(here: World, images: int, steps: int) -> float:
     from tasks_app import services
     from tasks_app.models import Pause, Task
 
-    services.pause(Pause.Scope.QUEUE)
+    services.pause_claims(Pause.Scope.QUEUE)
     load(Plan(kind="queue", url=str(here.api.base_url), clients=4, each=images // 4, steps=steps))
     resumed_at = timezone.now()
-    services.resume(Pause.Scope.QUEUE)
+    services.resume_claims(Pause.Scope.QUEUE)
     waiting = Task.objects.filter(finished_at=None)
-    stack.until(waiting.count, lambda left: left == 0, patience=600)
+    stack.wait_until(waiting.count, lambda left: left == 0, patience=600)
     ended = Task.objects.filter(created_at__lte=resumed_at)
     assert not ended.exclude(status="succeeded").exists()
     seconds: float = (ended.aggregate(last=Max("finished_at"))["last"] - resumed_at).total_seconds()

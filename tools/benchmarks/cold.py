@@ -38,7 +38,7 @@ def start(here: World) -> tuple[float, float]:
     task = here.api.post("/task", json=BODY).raise_for_status().json()
     began = time.time()
     with here.worker():
-        stack.until(lambda: first_step_at(task["id"]), bool, patience=120)
+        stack.wait_until(lambda: first_step_at(task["id"]), bool, patience=120)
     claimed_at = datetime.fromisoformat(here.api.get(task["urls"]["self"]).json()["started_at"]).timestamp()
     return claimed_at - began, first_step_at(task["id"]) - began
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests import stack
-from tests.chaos.processes import send
+from tests.chaos.processes import send_signal
 from tools.benchmarks.harness.load import Found, Plan, load
 from tools.benchmarks.harness.report import Target, arguments, grid, machine
 from tools.benchmarks.harness.sides import BATCH, MISSING, TITLES, Side, holder, installed, ours, peer
@@ -31,8 +31,8 @@ def kill(side: Side) -> Found:
 
         def strike(count: int) -> None:
             if count == at:
-                send(holder(running), signal.SIGKILL)
-                stack.until(running.poll, lambda status: status is not None)
+                send_signal(holder(running), signal.SIGKILL)
+                stack.wait_until(running.poll, lambda status: status is not None)
                 exits.enter_context(side.start())
 
         return load(side.plan, on_picture=strike)

@@ -33,9 +33,9 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from tasks_app.engine.diffusers import memory
-from tasks_app.engine.diffusers.handler import PIPELINES, DiffusersHandler
+from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tasks_app.engine.types import GenerationRequest, LoadOptions
-from tasks_app.errors import ModelLoadFailed
+from tasks_app.errors import ModelLoadError
 from tests import tiny
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
@@ -93,7 +93,7 @@ def save_sd(folder: Path) -> None:
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(_words(hidden_size=256, layers=12)),
-        tokenizer=tiny.tokenizer(folder / "words"),
+        tokenizer=tiny.make_tokenizer(folder / "words"),
         unet=unet,
         scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
@@ -105,10 +105,10 @@ def save_sd(folder: Path) -> None:
 def save_flux(folder: Path) -> None:
     """Save a FLUX, much smaller than the real one."""
     torch.manual_seed(0)
-    words = tiny.tokenizer(folder / "words")
+    words = tiny.make_tokenizer(folder / "words")
     FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=tiny.vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=0.3),
+        vae=tiny.make_vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=0.3),
         text_encoder=CLIPTextModel(_words(hidden_size=64, layers=2)),
         tokenizer=words,
         text_encoder_2=T5EncoderModel(T5Config(vocab_size=54, d_model=64, d_ff=64, d_kv=32, num_layers=2, num_heads=2)),
@@ -127,7 +127,7 @@ def save_flux(folder: Path) -> None:
 
 
 def _words(*, hidden_size: int, layers: int) -> CLIPTextConfig:
-    config = tiny.text_config()
+    config = tiny.make_text_config()
     config.update(
         {
             "hidden_size": hidden_size,
@@ -171,11 +171,11 @@ class Bench:
         found = Found()
         plain = LoadOptions()
         _, expected = self.draw(plain)
-        self.handler.preload(self.model_id, "", options)
+        self.handler.preload_model(self.model_id, "", options)
         found.first, picture = self.draw(options)
         found.decibels = decibels(picture, expected)
-        with PIPELINES.lease((self.model_id, "local", options), _missing, capacity=2) as pipeline:
-            found.nbytes = memory.size_of(pipeline)
+        with PIPELINE_CACHE.lease((self.model_id, "local", options), _missing, capacity=2) as pipeline:
+            found.nbytes = memory.get_pipeline_size(pipeline)
         for _ in range(runs):
             found.beside.append(self.draw(plain)[0])
             found.seconds.append(self.draw(options)[0])
@@ -202,12 +202,12 @@ def options_of(bench: Bench, runs: int, names: list[str]) -> None:
     """Print the table of one model."""
     print(f"\n| {bench.model_id} | time | first picture | weights | PSNR |\n| --- | --- | --- | --- | --- |")
     _, _ = bench.draw(LoadOptions())
-    with PIPELINES.lease((bench.model_id, "local", LoadOptions()), _missing, capacity=2) as pipeline:
-        plain = memory.size_of(pipeline)
+    with PIPELINE_CACHE.lease((bench.model_id, "local", LoadOptions()), _missing, capacity=2) as pipeline:
+        plain = memory.get_pipeline_size(pipeline)
     for name in names:
         try:
             found = bench.measure(LoadOptions(**SITUATIONS[name]), runs)
-        except ModelLoadFailed:
+        except ModelLoadError:
             print(f"| {name} | refused | | | |", flush=True)
             continue
         first, size = f"{found.first:.1f} s", f"×{found.nbytes / plain:.2f}"
@@ -235,7 +235,7 @@ def remembered(make: Callable[[int], DiffusersHandler], bench: Bench, runs: int)
     for _ in range(runs):
         taken = {}
         for room in (0, 64 * 1024 * 1024):
-            PIPELINES.clear()
+            PIPELINE_CACHE.clear()
             bench.handler = make(room)
             bench.draw(LoadOptions())
             taken[room] = statistics.median(bench.draw(LoadOptions())[0] for _ in range(3))
@@ -265,7 +265,7 @@ def main() -> None:
         sizes = {"demo": 64, "sd": 128, "flux": 128}
         for model_id in sizes:
             options_of(Bench(make(0), model_id, steps=steps, size=sizes[model_id]), runs, list(SITUATIONS))
-            PIPELINES.clear()
+            PIPELINE_CACHE.clear()
         threads(Bench(make(0), "sd", steps=steps, size=128), runs)
         print("\n| PROMPT_CACHE_BYTES | time |\n| --- | --- |")
         for model_id, few in (("demo", 4), ("demo", 25), ("sd", 4)):

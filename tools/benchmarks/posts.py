@@ -50,10 +50,10 @@ def bare_view(here: World) -> Iterator[str]:
         f"--port={port}",
     ]
     with (
-        stack.part(here.directory / "plain.log", env, *command, "--lifespan=off", "--no-access-log"),
+        stack.run_process(here.directory / "plain.log", env, *command, "--lifespan=off", "--no-access-log"),
         httpx2.Client(base_url=url) as client,
     ):
-        stack.until(lambda: _answers(client), bool)
+        stack.wait_until(lambda: _answers(client), bool)
         yield url
 
 
@@ -70,7 +70,7 @@ def busy_worker(here: World) -> Iterator[None]:
     with here.worker():
         body = {"task_type": "text-to-image", "priority": HIGHEST, "params": LONG}
         tasks = [here.api.post("/task", json=body).raise_for_status().json() for _ in range(3)]
-        stack.until(lambda: here.api.get(tasks[0]["urls"]["self"]).json()["progress"]["step"], bool)
+        stack.wait_until(lambda: here.api.get(tasks[0]["urls"]["self"]).json()["progress"]["step"], bool)
         yield
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks_app.engine.diffusers.call import Call
+from tasks_app.engine.diffusers.call import PipelineCall
 from tasks_app.engine.diffusers.handler import DiffusersHandler
 from tasks_app.engine.types import GenerationRequest, Progress
 from tasks_app.images import previews
@@ -49,7 +49,7 @@ class Drawer:
         """Draw until told to end."""
         while (draw := self.waiting.get()) is not None:
             began = time.thread_time()
-            previews.encode(draw(0))
+            previews.encode_preview(draw(0))
             self.cost.drawing += time.thread_time() - began
             self.cost.shown += 1
 
@@ -62,18 +62,18 @@ class Drawer:
 @contextmanager
 def timed_callbacks(cost: Cost) -> Iterator[None]:
     """Add up how long the step callback takes."""
-    original = Call._stepped
+    original = PipelineCall._report_step
 
-    def stepped(self: Call, *arguments: Any) -> None:
+    def stepped(self: PipelineCall, *arguments: Any) -> None:
         began = time.perf_counter()
         original(self, *arguments)
         cost.callbacks += time.perf_counter() - began
 
-    Call._stepped = stepped  # type: ignore[method-assign, assignment]
+    PipelineCall._report_step = stepped  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        Call._stepped = original  # type: ignore[method-assign]
+        PipelineCall._report_step = original  # type: ignore[method-assign]
 
 
 def measure(handler: DiffusersHandler, steps: int, seed: int) -> Cost:

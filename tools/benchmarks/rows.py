@@ -142,9 +142,9 @@ def operations() -> Operations:
         "GET /task": get("/task"),
         "GET /task?status=failed": get("/task?status=failed"),
         "GET /metrics": get("/metrics"),
-        "claim": undone(lambda: lifecycle.claim(worker="w", lease_seconds=30)),
+        "claim": undone(lambda: lifecycle.claim_batch(worker="w", lease_seconds=30)),
         "insert": undone(lambda: Task.objects.create(**_fields())),
-        "sweep": sweeper.sweep,
+        "sweep": sweeper.sweep_tasks,
     }
 
 
@@ -191,8 +191,8 @@ def purge() -> None:
     """Let a batch of tasks that failed go."""
     from tasks_app.worker import retention
 
-    with closing(retention.purge()) as purged:
-        assert len(list(islice(purged, retention.BATCH))) == retention.BATCH
+    with closing(retention.purge_tasks()) as purged:
+        assert len(list(islice(purged, retention.BATCH_SIZE))) == retention.BATCH_SIZE
 
 
 def _fields() -> dict[str, Any]:
@@ -260,7 +260,7 @@ def main() -> None:
         Path(folder).chmod(0o755)
         os.environ |= {"VAR_DIR": f"{folder}/var", "DJANGO_SETTINGS_MODULE": "project.settings"}
         os.environ |= {"DATABASE_URL": "", "REDIS_URL": "", "API_AUTH": "optional", "LOG_FORMAT": "json"}
-        with embedded.started(Path(folder) / "var"):
+        with embedded.run_services(Path(folder) / "var"):
             import django
 
             django.setup()

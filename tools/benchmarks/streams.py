@@ -101,7 +101,7 @@ def running(number: int) -> list[UUID]:
     from tasks_app.queue import lifecycle
 
     queued(number, priority=10)
-    claims = [lifecycle.claim(worker="benchmark:1", lease_seconds=3600) for _ in range(number)]
+    claims = [lifecycle.claim_batch(worker="benchmark:1", lease_seconds=3600) for _ in range(number)]
     return [task.pk for claimed in claims for task in claimed]
 
 
@@ -125,8 +125,8 @@ def publishing(world: World, task_ids: Sequence[UUID]) -> Iterator[None]:
     from tasks_app.events import progress
 
     arguments = ["-m", "tools.benchmarks.harness.publisher", *map(str, task_ids)]
-    with stack.part(world.directory / "publisher.log", world.env, *arguments):
-        stack.until(lambda: progress.client.exists(progress.progress_key(task_ids[-1])), bool)
+    with stack.run_process(world.directory / "publisher.log", world.env, *arguments):
+        stack.wait_until(lambda: progress.client.exists(progress.progress_key(task_ids[-1])), bool)
         yield
 
 
@@ -137,8 +137,8 @@ def watching(world: World, task_ids: Sequence[UUID], found: Path) -> Iterator[No
     url = world.api.base_url
     paths = [f"/task/{task_id}/events" for task_id in task_ids]
     arguments = ["-m", "tools.benchmarks.harness.clients", url.host, str(url.port), str(found), *paths]
-    with stack.part(world.directory / "clients.log", world.env, *arguments):
-        stack.until(found.exists, bool)
+    with stack.run_process(world.directory / "clients.log", world.env, *arguments):
+        stack.wait_until(found.exists, bool)
         yield
 
 

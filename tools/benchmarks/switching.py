@@ -61,10 +61,10 @@ def work(here: World, number: int, *, tasks: int, steps: int, order: str, seen: 
     name = f"{order} {number}"
     with here.worker(WORKER_NAME=name, **ORDERS[order]):
         waiting = Task.objects.filter(finished_at=None)
-        stack.until(waiting.count, lambda left: left == 0, patience=600)
+        stack.wait_until(waiting.count, lambda left: left == 0, patience=600)
         # The worker's row, which is written every two seconds, tells of the last load, too.
         ended = Task.objects.aggregate(last=Max("finished_at"))["last"]
-        row = stack.until(lambda: Worker.objects.get(name=name), lambda row: bool(row.seen_at > ended))
+        row = stack.wait_until(lambda: Worker.objects.get(name=name), lambda row: bool(row.seen_at > ended))
     seen.loads.append(sum(use["loads"] for use in row.uses))
     look(seen)
 

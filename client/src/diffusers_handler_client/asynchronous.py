@@ -13,16 +13,16 @@ import httpx2
 
 from diffusers_handler_client import protocol
 from diffusers_handler_client.errors import ApiError
-from diffusers_handler_client.patience import RETRIES, Attempts, Following, Waiting
+from diffusers_handler_client.patience import DEFAULT_RETRIES, PollPolicy, RetryPolicy, StreamState
 from diffusers_handler_client.shapes import Event, Task, Upload
 
 
 class AsyncClient:
     """A service at an address; the tasks of one event loop may share it."""
 
-    def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = RETRIES) -> None:
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = DEFAULT_RETRIES) -> None:
         """Take DIFFUSERS_HANDLER_URL and DIFFUSERS_HANDLER_API_KEY for what is not given."""
-        self._http = httpx2.AsyncClient(**protocol.connection(url, api_key))
+        self._http = httpx2.AsyncClient(**protocol.build_client_options(url, api_key))
         self._retries = retries
 
     async def __aenter__(self) -> Self:
@@ -41,7 +41,7 @@ class AsyncClient:
         Raises:
             ApiError: the service refuses it; `fields` says why.
         """
-        return protocol.task(await self._send(protocol.submission(prompt, options)))
+        return protocol.parse_task(await self._send_call(protocol.submit_call(prompt, options)))
 
     async def upload(self, picture: bytes | str | os.PathLike[str]) -> Upload:
         """Send a picture, or the file of one, for tasks to begin with; the service keeps it for a while.
@@ -49,17 +49,17 @@ class AsyncClient:
         Raises:
             ApiError: the service can't read it, or doesn't take one so large.
         """
-        return Upload.parse((await self._send(await asyncio.to_thread(protocol.upload, picture))).json())
+        return Upload.parse((await self._send_call(await asyncio.to_thread(protocol.upload_call, picture))).json())
 
     async def get(self, task: Task | str) -> Task:
         """Return the task as it is now."""
-        return protocol.task(await self._send(protocol.reading(task)))
+        return protocol.parse_task(await self._send_call(protocol.get_task_call(task)))
 
     async def list(self, *, status: str | None = None, model: str | None = None) -> AsyncIterator[Task]:
         """Yield the tasks, the newest first, reading page after page."""
-        call: protocol.Call | None = protocol.first_page(status, model)
+        call: protocol.Call | None = protocol.list_tasks_call(status, model)
         while call is not None:
-            tasks, call = protocol.page(await self._send(call))
+            tasks, call = protocol.parse_page(await self._send_call(call))
             for one in tasks:
                 yield one
 
@@ -70,8 +70,8 @@ class AsyncClient:
             TaskFailed: it failed or was canceled.
             WaitTimeout: it has not ended after `timeout` seconds; it goes on.
         """
-        waiting = Waiting(timeout)
-        while pause := waiting.pause_after(now := await self.get(task)):
+        waiting = PollPolicy(timeout)
+        while pause := waiting.delay_after(now := await self.get(task)):
             await asyncio.sleep(pause)
         return now
 
@@ -80,14 +80,14 @@ class AsyncClient:
 
         A stream that breaks is taken up where it broke.
         """
-        following = Following(task, self._retries)
+        following = StreamState(task, self._retries)
         while not following.ended:
             try:
-                async with aclosing(self._streamed(following)) as events:
+                async with aclosing(self._stream_events(following)) as events:
                     async for event in events:
                         yield event
             except ApiError as error:
-                await asyncio.sleep(following.pause_after(error))
+                await asyncio.sleep(following.delay_after(error))
 
     async def reproduce(self, task: Task | str) -> Task:
         """Queue a task that succeeded once more, and return the new one; at its end it has a `reproduction`.
@@ -95,15 +95,15 @@ class AsyncClient:
         Raises:
             ApiError: it has not succeeded, or the service refuses it.
         """
-        return protocol.task(await self._send(protocol.reproduction(task)))
+        return protocol.parse_task(await self._send_call(protocol.reproduce_call(task)))
 
     async def cancel(self, task: Task | str) -> Task:
         """Cancel the task and return it; one that runs ends within a step, one that has ended stays as it is."""
-        return protocol.task(await self._send(protocol.cancellation(task)))
+        return protocol.parse_task(await self._send_call(protocol.cancel_call(task)))
 
     async def image(self, task: Task | str, index: int = 0) -> bytes:
         """Return a picture's bytes."""
-        return (await self._send(protocol.picture(task, index), "image/")).content
+        return (await self._send_call(protocol.image_call(task, index), "image/")).content
 
     async def download(self, task: Task | str, directory: str | os.PathLike[str] = ".") -> tuple[Path, ...]:
         """Save the task's pictures and return their files; a task that has not ended is waited for.
@@ -115,27 +115,29 @@ class AsyncClient:
         files: list[Path] = []
         for image in done.images:
             content = await self.image(done, image.index)
-            files.append(await asyncio.to_thread(protocol.save, protocol.place(directory, done, image), content))
+            files.append(
+                await asyncio.to_thread(protocol.save_image, protocol.image_path(directory, done, image), content)
+            )
         return tuple(files)
 
-    async def _send(self, call: protocol.Call, content_type: str = protocol.JSON) -> httpx2.Response:
-        attempts = Attempts(self._retries)
+    async def _send_call(self, call: protocol.Call, content_type: str = protocol.JSON_CONTENT_TYPE) -> httpx2.Response:
+        attempts = RetryPolicy(self._retries)
         while True:
             try:
-                with protocol.translated():
-                    return protocol.good(await self._http.request(**call.options()), content_type)
+                with protocol.translate_errors():
+                    return protocol.check_response(await self._http.request(**call.to_request_options()), content_type)
             except ApiError as error:
-                await asyncio.sleep(attempts.pause_after(error))
+                await asyncio.sleep(attempts.delay_after(error))
 
-    async def _streamed(self, following: Following) -> AsyncGenerator[Event, None]:
-        with protocol.translated():
-            async with self._http.stream(**following.call().options()) as answer:
+    async def _stream_events(self, following: StreamState) -> AsyncGenerator[Event, None]:
+        with protocol.translate_errors():
+            async with self._http.stream(**following.build_call().to_request_options()) as answer:
                 if answer.is_error:
                     await answer.aread()
-                protocol.good(answer, protocol.STREAM)
+                protocol.check_response(answer, protocol.STREAM_CONTENT_TYPE)
                 async for sent in httpx2.EventSource(answer):
-                    if event := following.event(sent):
+                    if event := following.parse_event(sent):
                         yield event
                     if following.ended:
                         return
-        following.closed()
+        following.raise_if_unfinished()

@@ -19,12 +19,12 @@ from diffusers_handler_client.shapes import Image, Task, Upload, Webhook
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
-PAGE = 100
-JSON, STREAM = "application/json", "text/event-stream"
+PAGE_SIZE = 100
+JSON_CONTENT_TYPE, STREAM_CONTENT_TYPE = "application/json", "text/event-stream"
 # The options whose names differ from the parameters', and those that are no parameters.
-PARAMS = {"model": "model_id"}
-BESIDE = frozenset({"params", "priority", "batchable", "idempotency_key", "webhook", "wait"})
-FIELD = ("path", "code", "message")
+PARAM_NAMES = {"model": "model_id"}
+NON_PARAM_OPTIONS = frozenset({"params", "priority", "batchable", "idempotency_key", "webhook", "wait"})
+FIELD_ERROR_KEYS = ("path", "code", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class Call:
     body: Mapping[str, Any] | None = None
     content: bytes | None = None
     read_seconds: float = READ_SECONDS
-    redirected: bool = False
+    follow_redirects: bool = False
 
-    def options(self) -> dict[str, Any]:
+    def to_request_options(self) -> dict[str, Any]:
         """Return it as the arguments of httpx2's clients."""
         return {
             "method": self.method,
@@ -50,7 +50,7 @@ class Call:
             "json": self.body,
             "content": self.content,
             "timeout": httpx2.Timeout(CONNECT_SECONDS, read=self.read_seconds),
-            "follow_redirects": self.redirected,
+            "follow_redirects": self.follow_redirects,
         }
 
 
@@ -88,7 +88,7 @@ class Options(TypedDict, total=False):
     wait: int | None
 
 
-def connection(url: str | None, api_key: str | None) -> dict[str, Any]:
+def build_client_options(url: str | None, api_key: str | None) -> dict[str, Any]:
     """Return the base of all requests, from the arguments or else from the environment."""
     key = api_key or os.environ.get("DIFFUSERS_HANDLER_API_KEY")
     return {
@@ -97,19 +97,19 @@ def connection(url: str | None, api_key: str | None) -> dict[str, Any]:
     }
 
 
-def path(task: Task | str) -> str:
+def task_path(task: Task | str) -> str:
     """Return where a task is read."""
     return f"/task/{quote(task.id if isinstance(task, Task) else task, safe='')}"
 
 
-def submission(prompt: str, options: Options) -> Call:
+def submit_call(prompt: str, options: Options) -> Call:
     """Return the call that queues a task; what is not given is left to the service."""
-    named = {PARAMS.get(name, name): value for name, value in options.items() if name not in BESIDE}
-    params = {"prompt": prompt, **_given(named), **(options.get("params") or {})}
+    named = {PARAM_NAMES.get(name, name): value for name, value in options.items() if name not in NON_PARAM_OPTIONS}
+    params = {"prompt": prompt, **_drop_none(named), **(options.get("params") or {})}
     params |= {name: value.id for name, value in params.items() if isinstance(value, Upload)}
-    body: dict[str, Any] = {"task_type": _task_type(params), "params": params}
+    body: dict[str, Any] = {"task_type": _infer_task_type(params), "params": params}
     webhook, wait = options.get("webhook"), options.get("wait")
-    body |= _given(
+    body |= _drop_none(
         {"webhook": webhook and webhook.body()} | {name: options.get(name) for name in ("priority", "batchable")}
     )
     headers = {"Idempotency-Key": options.get("idempotency_key") or str(uuid4())}
@@ -118,40 +118,40 @@ def submission(prompt: str, options: Options) -> Call:
     return Call(method="POST", path="/task", headers=headers, body=body, read_seconds=READ_SECONDS + (wait or 0))
 
 
-def upload(picture: bytes | str | os.PathLike[str]) -> Call:
+def upload_call(picture: bytes | str | os.PathLike[str]) -> Call:
     """Return the call that sends a picture, or the file of one, for tasks to begin with."""
     content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
     # Of which kind it is, the service sees by its bytes.
     return Call(method="POST", path="/upload", headers={"Content-Type": "image/png"}, content=content)
 
 
-def reading(task: Task | str) -> Call:
+def get_task_call(task: Task | str) -> Call:
     """Return the call that reads a task."""
-    return Call(method="GET", path=path(task))
+    return Call(method="GET", path=task_path(task))
 
 
-def cancellation(task: Task | str) -> Call:
+def cancel_call(task: Task | str) -> Call:
     """Return the call that cancels a task."""
-    return Call(method="POST", path=f"{path(task)}/cancel")
+    return Call(method="POST", path=f"{task_path(task)}/cancel")
 
 
-def reproduction(task: Task | str) -> Call:
+def reproduce_call(task: Task | str) -> Call:
     """Return the call that queues a task once more, to be compared."""
-    return Call(method="POST", path=f"{path(task)}/reproduce", headers={"Idempotency-Key": str(uuid4())})
+    return Call(method="POST", path=f"{task_path(task)}/reproduce", headers={"Idempotency-Key": str(uuid4())})
 
 
-def picture(task: Task | str, index: int) -> Call:
+def image_call(task: Task | str, index: int) -> Call:
     """Return the call that reads a picture, which may be kept elsewhere."""
-    return Call(method="GET", path=f"{path(task)}/images/{index}", redirected=True)
+    return Call(method="GET", path=f"{task_path(task)}/images/{index}", follow_redirects=True)
 
 
-def first_page(status: str | None, model: str | None) -> Call:
+def list_tasks_call(status: str | None, model: str | None) -> Call:
     """Return the call that reads the newest tasks."""
-    query = {"limit": str(PAGE), **_given({"status": status, "model_id": model})}
+    query = {"limit": str(PAGE_SIZE), **_drop_none({"status": status, "model_id": model})}
     return Call(method="GET", path="/task", query=query)
 
 
-def page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
+def parse_page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
     """Return a page's tasks, and the call that reads the next page."""
     data = answer.json()
     following = data["next"]
@@ -162,31 +162,31 @@ def page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
     ) if query else None
 
 
-def task(answer: httpx2.Response) -> Task:
+def parse_task(answer: httpx2.Response) -> Task:
     """Return the task of an answer."""
     return Task.parse(answer.json())
 
 
-def place(directory: str | os.PathLike[str], task: Task, image: Image) -> Path:
+def image_path(directory: str | os.PathLike[str], task: Task, image: Image) -> Path:
     """Return where a picture is saved."""
     return Path(directory) / f"{task.id}-{image.index}.{image.suffix}"
 
 
-def save(file: Path, content: bytes) -> Path:
+def save_image(file: Path, content: bytes) -> Path:
     """Write a picture, with the folders that lead there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     return file
 
 
-def good(answer: httpx2.Response, content_type: str = JSON) -> httpx2.Response:
+def check_response(answer: httpx2.Response, content_type: str = JSON_CONTENT_TYPE) -> httpx2.Response:
     """Return the answer, whose body is read unless it is a stream.
 
     Raises:
         ApiError: it is a refusal, or comes from something else than the service.
     """
     if answer.is_error:
-        raise _refusal(answer)
+        raise _build_api_error(answer)
     if not answer.headers.get("Content-Type", "").startswith(content_type):
         where = f" but points to {answer.headers['Location']}" if answer.is_redirect else ""
         raise ApiError(
@@ -196,7 +196,7 @@ def good(answer: httpx2.Response, content_type: str = JSON) -> httpx2.Response:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn httpx2's errors into this package's.
 
     Raises:
@@ -208,17 +208,17 @@ def translated() -> Iterator[None]:
         raise Unreachable(f"No answer from {error.request.url}: {str(error) or type(error).__name__}") from error
 
 
-def _task_type(params: Mapping[str, Any]) -> str:
+def _infer_task_type(params: Mapping[str, Any]) -> str:
     if "image" not in params:
         return "text-to-image"
     return "inpainting" if "mask" in params else "image-to-image"
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _refusal(answer: httpx2.Response) -> ApiError:
+def _build_api_error(answer: httpx2.Response) -> ApiError:
     after = answer.headers.get("Retry-After", "")
     details: dict[str, Any] = {
         "status": answer.status_code,
@@ -226,7 +226,9 @@ def _refusal(answer: httpx2.Response) -> ApiError:
     }
     try:
         error = answer.json()["error"]
-        fields = tuple(FieldError(**{name: one[name] for name in FIELD}) for one in error.get("fields") or ())
+        fields = tuple(
+            FieldError(**{name: one[name] for name in FIELD_ERROR_KEYS}) for one in error.get("fields") or ()
+        )
         return ApiError(error["message"], code=error["code"], fields=fields, **details)
     except (ValueError, LookupError, TypeError, AttributeError):  # a proxy's own page, or another service's JSON
         return ApiError(f"The service answers with {answer.status_code}.", code="unexpected", **details)

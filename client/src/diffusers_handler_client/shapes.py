@@ -9,7 +9,7 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
-ENDED = frozenset({"succeeded", "failed", "canceled"})
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled"})
 SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -159,8 +159,8 @@ class Task:
             images=tuple(Image.parse(image) for image in data["images"]),
             error=TaskError.parse(data["error"]) if data["error"] else None,
             created_at=datetime.fromisoformat(data["created_at"]),
-            started_at=_time(data["started_at"]),
-            finished_at=_time(data["finished_at"]),
+            started_at=_parse_time(data["started_at"]),
+            finished_at=_parse_time(data["finished_at"]),
             timings=data["timings"],
             reproduction=data.get("reproduction"),
             raw=data,
@@ -169,7 +169,7 @@ class Task:
     @property
     def ended(self) -> bool:
         """Whether it will never change again."""
-        return self.status in ENDED
+        return self.status in TERMINAL_STATUSES
 
     @property
     def succeeded(self) -> bool:
@@ -211,5 +211,5 @@ class Event:
         )
 
 
-def _time(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)

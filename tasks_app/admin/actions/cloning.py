@@ -15,14 +15,14 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from tasks_app import services
 from tasks_app.access import permissions
 from tasks_app.admin import columns
-from tasks_app.admin.actions.steering import SteeringAdmin
+from tasks_app.admin.actions.steering import TaskActionsAdmin
 from tasks_app.catalog import resolve
-from tasks_app.contracts import Caller
+from tasks_app.contracts import Principal
 from tasks_app.models import Task
 from tasks_app.submissions import SubmissionSerializer
 
 # What the form has no field for.
-_KEPT = ("loras", "embeddings", "output_format", "image", "mask", "strength")
+_COPIED_PARAMS = ("loras", "embeddings", "output_format", "image", "mask", "strength")
 
 
 class CloneForm(forms.Form):
@@ -46,67 +46,67 @@ class CloneForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = dict.fromkeys([self["model_id"].value(), *resolve.plain_names()])
+        names = dict.fromkeys([self["model_id"].value(), *resolve.get_public_ids()])
         self.fields["model_id"].widget.choices = [(name, name) for name in names]
 
-    def submission(self, task: Task, caller: Caller) -> SubmissionSerializer | None:
+    def to_submission(self, task: Task, caller: Principal) -> SubmissionSerializer | None:
         """Return the valid submission of the same kind as the task; None with errors at the fields."""
         if not self.is_valid():
             return None
         params = {name: value for name, value in self.cleaned_data.items() if value is not None}
         body = {"task_type": task.task_type, "priority": params.pop("priority")}
         params |= {"provider": task.provider, "scheduler": params["scheduler"] or None}
-        params |= {name: task.params[name] for name in _KEPT if name in task.params}
+        params |= {name: task.params[name] for name in _COPIED_PARAMS if name in task.params}
         serializer = SubmissionSerializer(data={**body, "params": params}, context={"caller": caller})
         if serializer.is_valid():
             return serializer
-        self._tell(serializer.errors)
+        self._add_submission_errors(serializer.errors)
         return None
 
-    def _tell(self, errors: Any) -> None:
+    def _add_submission_errors(self, errors: Any) -> None:
         for name, messages in {**errors, **errors.get("params", {})}.items():
             if name != "params":
                 for message in messages:
                     self.add_error(name if name in self.fields else None, str(message))
 
 
-class CloningAdmin(SteeringAdmin):
+class CloneTaskAdmin(TaskActionsAdmin):
     """Tasks can be submitted anew with changes."""
 
     def get_urls(self) -> list[URLPattern]:
         """Put the form's address before Django's own."""
-        view = self.admin_site.admin_view(self.clone)
+        view = self.admin_site.admin_view(self.clone_view)
         return [path("<uuid:task_id>/clone/", view, name="tasks_app_task_clone"), *super().get_urls()]
 
-    def clone(self, request: HttpRequest, task_id: UUID) -> HttpResponse:
+    def clone_view(self, request: HttpRequest, task_id: UUID) -> HttpResponse:
         """Show the form on GET; queue the new task on POST."""
         if not self.has_act_permission(request):
             raise PermissionDenied
         task = self.get_queryset(request).filter(pk=task_id).first()
         if task is None:
             raise Http404
-        caller = permissions.visitor(request.user)
-        form = CloneForm(request.POST or None, initial=_initial(task))
-        submission = form.submission(task, caller) if request.method == "POST" else None
+        caller = permissions.get_user_principal(request.user)
+        form = CloneForm(request.POST or None, initial=_get_initial_values(task))
+        submission = form.to_submission(task, caller) if request.method == "POST" else None
         if submission is None:
-            return self._show_form(request, task, form)
-        new, _ = services.submit(submission.submission(), caller=caller)
+            return self._render_form(request, task, form)
+        new, _ = services.submit_task(submission.build_submission(), caller=caller)
         self.log_addition(request, new, f"Cloned from {task.pk} with edits.")
         self.message_user(request, "Queued as a new task.")
         return HttpResponseRedirect(reverse("admin:tasks_app_task_change", args=[new.pk]))
 
-    def _show_form(self, request: HttpRequest, task: Task, form: CloneForm) -> HttpResponse:
+    def _render_form(self, request: HttpRequest, task: Task, form: CloneForm) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "Clone with edits",
             "form": form,
             "original": task,
-            "thumbnail": columns.thumbnail(task),
+            "thumbnail": columns.render_thumbnail(task),
             "back": reverse("admin:tasks_app_task_change", args=[task.pk]),
         }
         return TemplateResponse(request, "admin/tasks_app/task/clone.html", context)
 
 
-def _initial(task: Task) -> dict[str, Any]:
+def _get_initial_values(task: Task) -> dict[str, Any]:
     return {**task.params, "model_id": task.requested_model_id, "seed": task.seed, "priority": task.priority}

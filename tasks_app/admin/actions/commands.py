@@ -8,22 +8,22 @@ from typing import Any
 from tasks_app.admin import columns
 from tasks_app.models import WorkerCommand
 from tasks_app.queue import workers
-from tasks_app.queue.workers import Outcome
+from tasks_app.queue.workers import CommandOutcome
 
 # How many of the latest ones a page shows.
-SHOWN = 10
+MAX_COMMANDS_SHOWN = 10
 
 _BADGES = {
-    Outcome.WAITING: "warning",
-    Outcome.UNDER_WAY: "info",
-    Outcome.DONE: "success",
-    Outcome.FAILED: "danger",
-    Outcome.GONE: "danger",
+    CommandOutcome.WAITING: "warning",
+    CommandOutcome.UNDER_WAY: "info",
+    CommandOutcome.DONE: "success",
+    CommandOutcome.FAILED: "danger",
+    CommandOutcome.GONE: "danger",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CommandRow:
     """A command as people read it."""
 
     command: WorkerCommand
@@ -31,13 +31,13 @@ class Row:
     ago: str
 
 
-def latest(**of: Any) -> list[Row]:
+def get_latest_commands(**of: Any) -> list[CommandRow]:
     """Return the latest commands of a worker or for a model."""
     return [
-        Row(
+        CommandRow(
             command=command,
-            badge=columns.label(command.outcome, _BADGES[Outcome(command.outcome)]),
-            ago=columns.ago(command.created_at),
+            badge=columns.render_label(command.outcome, _BADGES[CommandOutcome(command.outcome)]),
+            ago=columns.render_time_since(command.created_at),
         )
-        for command in workers.commands().filter(**of)[:SHOWN]
+        for command in workers.list_commands().filter(**of)[:MAX_COMMANDS_SHOWN]
     ]

@@ -13,24 +13,24 @@ from django.contrib.admin.models import CHANGE, DELETION
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from tasks_app import errors, services
-from tasks_app.contracts import Caller, Once
+from tasks_app.contracts import IdempotentRequest, Principal
 from tasks_app.models import TERMINAL, Status, Task
 
 # What a confirmation's form holds.
-Given = Mapping[str, Any]
+FormData = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class ActionResult:
     """What came of a deed. `task` is the one to look at next, if there is one; `log` is empty when nothing moved."""
 
     task: Task | None
-    said: str
+    message: str
     log: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deed:
+class TaskAction:
     """Something that people can do to tasks, once they have confirmed it.
 
     `form` is what the confirmation asks for; `flag` says how the admin's log files it.
@@ -39,21 +39,21 @@ class Deed:
     name: str
     title: str
     icon: str
-    effect: str
-    no_effect: str
+    description: str
+    not_applicable: str
     statuses: frozenset[str]
-    perform: Callable[[Task, Given], Result]
+    run: Callable[[Task, FormData], ActionResult]
     form: type[forms.Form] = forms.Form
     permission: str = "tasks_app.change_task"
     flag: int = CHANGE
     danger: bool = False
 
-    def applies(self, task: Task) -> bool:
+    def is_applicable(self, task: Task) -> bool:
         """Say whether the deed would move the task as it stands."""
         return task.status in self.statuses
 
 
-class OnceForm(forms.Form):
+class IdempotencyForm(forms.Form):
     """Names the confirmation, so that submitting it twice does once what it says."""
 
     key = forms.UUIDField(initial=uuid4, widget=forms.HiddenInput)
@@ -72,115 +72,117 @@ class PriorityForm(forms.Form):
     )
 
 
-def summary(results: Iterable[Result]) -> str:
+def summarize_results(results: Iterable[ActionResult]) -> str:
     """Count what moved and what did not, and why."""
-    counts = Counter(result.said for result in results)
+    counts = Counter(result.message for result in results)
     return (", ".join(f"{count} {said}" for said, count in counts.items()) or "No task was chosen") + "."
 
 
-def _cancel(task: Task, given: Given) -> Result:
-    if not services.cancel(task.pk):
-        return Result(task=task, said="had already ended")
+def _cancel_task(task: Task, given: FormData) -> ActionResult:
+    if not services.cancel_task(task.pk):
+        return ActionResult(task=task, message="had already ended")
     task.refresh_from_db(fields=["status"])
     if task.status == Status.CANCELED:
-        return Result(task=task, said="canceled", log="Canceled.")
-    return Result(task=task, said="asked to stop at the next step", log="Asked to stop.")
+        return ActionResult(task=task, message="canceled", log="Canceled.")
+    return ActionResult(task=task, message="asked to stop at the next step", log="Asked to stop.")
 
 
-def _reprioritize(task: Task, given: Given) -> Result:
+def _reprioritize_task(task: Task, given: FormData) -> ActionResult:
     priority = given["priority"]
-    if not services.reprioritize(task.pk, priority):
-        return Result(task=task, said="not moved, because it waits no more")
-    return Result(
-        task=task, said=f"given priority {priority}", log=f"Priority changed from {task.priority} to {priority}."
+    if not services.set_priority(task.pk, priority):
+        return ActionResult(task=task, message="not moved, because it waits no more")
+    return ActionResult(
+        task=task, message=f"given priority {priority}", log=f"Priority changed from {task.priority} to {priority}."
     )
 
 
-def _retry(task: Task, given: Given) -> Result:
+def _retry_task(task: Task, given: FormData) -> ActionResult:
     if task.status not in TERMINAL:
-        return Result(task=task, said="not queued again, because it has not ended")
-    new, created = services.retry(task, key=given["key"])
+        return ActionResult(task=task, message="not queued again, because it has not ended")
+    new, created = services.retry_task(task, key=given["key"])
     if not created:
-        return Result(task=new, said="had been queued again by this very confirmation")
-    return Result(task=new, said="queued again as a new task", log=f"Queued again as {new.pk}.")
+        return ActionResult(task=new, message="had been queued again by this very confirmation")
+    return ActionResult(task=new, message="queued again as a new task", log=f"Queued again as {new.pk}.")
 
 
-def _reproduce(task: Task, given: Given) -> Result:
-    caller = Caller(scopes=frozenset(), key_id=task.key_id)
-    once = Once(name=f"{given['key']}/{task.pk}", body_sha256="")
+def _reproduce_task(task: Task, given: FormData) -> ActionResult:
+    caller = Principal(scopes=frozenset(), key_id=task.key_id)
+    once = IdempotentRequest(name=f"{given['key']}/{task.pk}", body_sha256="")
     try:
-        new, created = services.reproduce(task, caller=caller, once=once)
-    except errors.NotReproducible:
-        return Result(task=task, said="not reproduced, because it has not succeeded")
-    except errors.ModelNotAllowed:
-        return Result(task=task, said="not reproduced, because its model is no longer allowed")
+        new, created = services.reproduce_task(task, caller=caller, once=once)
+    except errors.NotReproducibleError:
+        return ActionResult(task=task, message="not reproduced, because it has not succeeded")
+    except errors.ModelNotAllowedError:
+        return ActionResult(task=task, message="not reproduced, because its model is no longer allowed")
     if not created:
-        return Result(task=new, said="had been queued again by this very confirmation")
-    return Result(task=new, said="queued again, to be compared", log=f"Queued again as {new.pk}, to be compared.")
+        return ActionResult(task=new, message="had been queued again by this very confirmation")
+    return ActionResult(
+        task=new, message="queued again, to be compared", log=f"Queued again as {new.pk}, to be compared."
+    )
 
 
-def _remove(task: Task, given: Given) -> Result:
+def _delete_task(task: Task, given: FormData) -> ActionResult:
     try:
-        deleted = services.delete(task)
-    except errors.StorageFailed:
-        return Result(task=task, said="not deleted, because a picture's file could not be removed")
+        deleted = services.delete_task(task)
+    except errors.StorageError:
+        return ActionResult(task=task, message="not deleted, because a picture's file could not be removed")
     if not deleted:
-        return Result(task=task, said="not deleted, because it has not ended")
-    return Result(task=None, said="deleted with its pictures", log="Deleted with its pictures.")
+        return ActionResult(task=task, message="not deleted, because it has not ended")
+    return ActionResult(task=None, message="deleted with its pictures", log="Deleted with its pictures.")
 
 
-CANCEL = Deed(
+CANCEL = TaskAction(
     name="cancel",
     title="Cancel",
     icon="cancel",
     danger=True,
-    effect="A queued task ends at once; a running one stops at its next step. What it has made so far is lost.",
-    no_effect="has already ended",
+    description="A queued task ends at once; a running one stops at its next step. What it has made so far is lost.",
+    not_applicable="has already ended",
     statuses=frozenset({Status.QUEUED, Status.RUNNING}),
-    perform=_cancel,
+    run=_cancel_task,
 )
-REPRIORITIZE = Deed(
+REPRIORITIZE = TaskAction(
     name="reprioritize",
     title="Reprioritize",
     icon="low_priority",
-    effect="Queued tasks move to another place in the queue; of the same priority, the oldest runs first.",
-    no_effect="waits no more",
+    description="Queued tasks move to another place in the queue; of the same priority, the oldest runs first.",
+    not_applicable="waits no more",
     statuses=frozenset({Status.QUEUED}),
-    perform=_reprioritize,
+    run=_reprioritize_task,
     form=PriorityForm,
 )
-RETRY = Deed(
+RETRY = TaskAction(
     name="retry",
     title="Retry",
     icon="replay",
-    effect="The same request, with the same seed, joins the queue as a new task. The old one stays as it is.",
-    no_effect="has not ended yet",
+    description="The same request, with the same seed, joins the queue as a new task. The old one stays as it is.",
+    not_applicable="has not ended yet",
     statuses=frozenset(TERMINAL),
-    perform=_retry,
-    form=OnceForm,
+    run=_retry_task,
+    form=IdempotencyForm,
 )
-REPRODUCE = Deed(
+REPRODUCE = TaskAction(
     name="reproduce",
     title="Reproduce",
     icon="compare",
-    effect="The same request, with the same seed and commit, runs alone as a new task. Its pictures are then compared "
-    "with these: identical, near or different.",
-    no_effect="has not succeeded",
+    description="The same request, with the same seed and commit, runs alone as a new task. Its pictures are then "
+    "compared with these: identical, near or different.",
+    not_applicable="has not succeeded",
     statuses=frozenset({Status.SUCCEEDED}),
-    perform=_reproduce,
-    form=OnceForm,
+    run=_reproduce_task,
+    form=IdempotencyForm,
 )
 # Not named `delete`: that address is Django's own, which knows of no files.
-REMOVE = Deed(
+REMOVE = TaskAction(
     name="remove",
     title="Delete",
     icon="delete",
     danger=True,
-    effect="The task, its pictures and their files are removed for good. The admin's log keeps who did it.",
-    no_effect="has not ended yet",
+    description="The task, its pictures and their files are removed for good. The admin's log keeps who did it.",
+    not_applicable="has not ended yet",
     statuses=frozenset(TERMINAL),
-    perform=_remove,
+    run=_delete_task,
     permission="tasks_app.delete_task",
     flag=DELETION,
 )
-DEEDS = (CANCEL, REPRIORITIZE, RETRY, REPRODUCE, REMOVE)
+TASK_ACTIONS = (CANCEL, REPRIORITIZE, RETRY, REPRODUCE, REMOVE)

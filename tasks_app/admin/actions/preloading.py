@@ -26,40 +26,40 @@ if TYPE_CHECKING:
 else:
     CatalogModelAdmin = ModelAdmin
 
-PERMISSION = "tasks_app.add_workercommand"
+COMMAND_PERMISSION = "tasks_app.add_workercommand"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class ModelAction:
     """Something that workers can be asked to do with a model; `warm` says which of them it is for."""
 
     kind: WorkerCommand.Kind
     title: str
     icon: str
-    effect: str
-    nobody: str
-    warm: bool
+    description: str
+    not_applicable: str
+    for_warm_workers: bool
 
 
-PRELOAD = Order(
+PRELOAD = ModelAction(
     kind=WorkerCommand.Kind.PRELOAD,
     title="Preload",
     icon="arrow_downward",
-    effect="Each of these workers loads the model between two tasks, so that the next task that wants it need not wait "
-    "for that. What a worker holds is evicted where there is no room for both.",
-    nobody="No worker lives that doesn't hold it already.",
-    warm=False,
+    description="Each of these workers loads the model between two tasks, so that the next task that wants it need "
+    "not wait for that. What a worker holds is evicted where there is no room for both.",
+    not_applicable="No worker lives that doesn't hold it already.",
+    for_warm_workers=False,
 )
-UNLOAD = Order(
+UNLOAD = ModelAction(
     kind=WorkerCommand.Kind.UNLOAD,
     title="Unload",
     icon="arrow_upward",
-    effect="Each of these workers gives up the memory that the model takes, between two tasks. The next task that "
+    description="Each of these workers gives up the memory that the model takes, between two tasks. The next task that "
     "wants it loads it anew.",
-    nobody="No living worker holds it.",
-    warm=True,
+    not_applicable="No living worker holds it.",
+    for_warm_workers=True,
 )
-ORDERS = (PRELOAD, UNLOAD)
+MODEL_ACTIONS = (PRELOAD, UNLOAD)
 
 
 class WorkersForm(forms.Form):
@@ -74,66 +74,73 @@ class WorkersForm(forms.Form):
         self.fields["workers"].choices = known  # type: ignore[attr-defined]
 
 
-class PreloadingAdmin(CatalogModelAdmin):
+class ModelActionsAdmin(CatalogModelAdmin):
     """Models can be loaded and unloaded; it is the workers that do it."""
 
     def get_urls(self) -> list[URLPattern]:
         """Put both orders' addresses before Django's own."""
-        view = self.admin_site.admin_view(self.order)
+        view = self.admin_site.admin_view(self.command_view)
         own = [
             path(f"<int:pk>/{order.kind}/", view, {"order": order}, name=f"tasks_app_diffusionmodel_{order.kind}")
-            for order in ORDERS
+            for order in MODEL_ACTIONS
         ]
         return [*own, *super().get_urls()]
 
-    def order(self, request: HttpRequest, pk: int, order: Order) -> HttpResponse:
+    def command_view(self, request: HttpRequest, pk: int, order: ModelAction) -> HttpResponse:
         """Ask on GET; leave the commands on POST."""
-        if not request.user.has_perm(PERMISSION):
+        if not request.user.has_perm(COMMAND_PERMISSION):
             raise PermissionDenied
         model = DiffusionModel.objects.filter(pk=pk).first()
         if model is None:
             raise Http404
-        offered = [(worker.name, f"{worker.name}, {worker.state}") for worker in _fitting(order, model)]
+        offered = [(worker.name, f"{worker.name}, {worker.state}") for worker in _find_eligible_workers(order, model)]
         if request.method != "POST":
             form = WorkersForm(offered, initial={"workers": [name for name, _ in offered]})
-            return self._ask_which(request, order, model, form)
-        form = WorkersForm([(worker.name, worker.name) for worker in worker_registry.workers()], request.POST)
+            return self._render_confirmation(request, order, model, form)
+        form = WorkersForm([(worker.name, worker.name) for worker in worker_registry.list_workers()], request.POST)
         if not form.is_valid():
             form.fields["workers"].choices = offered  # type: ignore[attr-defined]
-            return self._ask_which(request, order, model, form)
-        self._leave(request, order, model, form.cleaned_data["workers"])
-        return HttpResponseRedirect(_page(model))
+            return self._render_confirmation(request, order, model, form)
+        self._enqueue_commands(request, order, model, form.cleaned_data["workers"])
+        return HttpResponseRedirect(_model_url(model))
 
-    def _leave(self, request: HttpRequest, order: Order, model: DiffusionModel, chosen: list[str]) -> None:
+    def _enqueue_commands(
+        self, request: HttpRequest, order: ModelAction, model: DiffusionModel, chosen: list[str]
+    ) -> None:
         assert isinstance(request.user, User), "only people who are logged in have permissions"
-        left = [command.worker_id for command in services.command(order.kind, model.model_id, chosen, by=request.user)]
+        left = [
+            command.worker_id
+            for command in services.send_worker_command(order.kind, model.model_id, chosen, by=request.user)
+        ]
         if left:
-            log.write(request, model, f"{order.title} on {', '.join(left)}.")
+            log.write_entry(request, model, f"{order.title} on {', '.join(left)}.")
         said = f"{len(left)} asked to {order.kind} {model.model_id}"
         if gone := len(chosen) - len(left):
             said += f", {gone} can't be reached any more"
         self.message_user(request, f"{said}.", messages.SUCCESS if left else messages.WARNING)
 
-    def _ask_which(self, request: HttpRequest, order: Order, model: DiffusionModel, form: WorkersForm) -> HttpResponse:
+    def _render_confirmation(
+        self, request: HttpRequest, order: ModelAction, model: DiffusionModel, form: WorkersForm
+    ) -> HttpResponse:
         anybody = bool(form.fields["workers"].choices)  # type: ignore[attr-defined]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"{order.title} {model.model_id}?",
-            "effect": order.effect if anybody else order.nobody,
+            "effect": order.description if anybody else order.not_applicable,
             "form": form if anybody else None,
             "confirm": order.title if anybody else "",
-            "back": _page(model),
+            "back": _model_url(model),
         }
         return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
 
 
-def _fitting(order: Order, model: DiffusionModel) -> list[Any]:
+def _find_eligible_workers(order: ModelAction, model: DiffusionModel) -> list[Any]:
     """Return the living workers that hold the model, or that don't."""
-    holding = worker_registry.warm_on().get(model.model_id, [])
-    alive = worker_registry.workers().filter(state__in=worker_registry.ALIVE)
-    return [worker for worker in alive if (worker.name in holding) == order.warm]
+    holding = worker_registry.get_workers_by_model().get(model.model_id, [])
+    alive = worker_registry.list_workers().filter(state__in=worker_registry.ALIVE_STATES)
+    return [worker for worker in alive if (worker.name in holding) == order.for_warm_workers]
 
 
-def _page(model: DiffusionModel) -> str:
+def _model_url(model: DiffusionModel) -> str:
     return reverse("admin:tasks_app_diffusionmodel_change", args=[model.pk])

@@ -20,15 +20,15 @@ from unfold.admin import ModelAdmin
 from tasks_app.admin import columns, log
 from tasks_app.admin.actions.confirmed import (
     CANCEL,
-    DEEDS,
     REMOVE,
     REPRIORITIZE,
     REPRODUCE,
     RETRY,
-    Deed,
-    Given,
-    Result,
-    summary,
+    TASK_ACTIONS,
+    ActionResult,
+    FormData,
+    TaskAction,
+    summarize_results,
 )
 from tasks_app.models import Task
 
@@ -39,11 +39,11 @@ else:
     TaskModelAdmin = ModelAdmin
 
 # A form can't carry many more, and each of them is a transaction.
-MAX_CHOSEN = 500
+MAX_SELECTED = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class SelectedTask:
     """A chosen task on the page that asks, and whether the deed would move it."""
 
     task: Task
@@ -51,10 +51,10 @@ class Choice:
     prompt: str
     model: str
     badge: str
-    moves: bool
+    is_applicable: bool
 
 
-class SteeringAdmin(TaskModelAdmin):
+class TaskActionsAdmin(TaskModelAdmin):
     """Tasks can be steered by deeds; nothing else about them can be changed."""
 
     actions = ("cancel_chosen", "reprioritize_chosen", "retry_chosen", "reproduce_chosen", "remove_chosen")
@@ -83,10 +83,10 @@ class SteeringAdmin(TaskModelAdmin):
         """Put each deed's two addresses before Django's own."""
         view = self.admin_site.admin_view
         own = []
-        for deed in DEEDS:
+        for deed in TASK_ACTIONS:
             name = f"tasks_app_task_{deed.name}"
-            own.append(path(f"<uuid:task_id>/{deed.name}/", view(self.steer_one), {"deed": deed}, name=name))
-            own.append(path(f"{deed.name}/", view(self.steer_many), {"deed": deed}, name=f"{name}_many"))
+            own.append(path(f"<uuid:task_id>/{deed.name}/", view(self.one_task_view), {"deed": deed}, name=name))
+            own.append(path(f"{deed.name}/", view(self.many_tasks_view), {"deed": deed}, name=f"{name}_many"))
         return [*own, *super().get_urls()]
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any) -> HttpResponse:
@@ -97,52 +97,58 @@ class SteeringAdmin(TaskModelAdmin):
     @admin.action(description="Cancel …", permissions=["act"])
     def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Ask whether the chosen tasks shall be canceled."""
-        return self._ask_about_many(request, CANCEL, queryset)
+        return self._confirm_many(request, CANCEL, queryset)
 
     @admin.action(description="Reprioritize …", permissions=["act"])
     def reprioritize_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Ask for another priority of the chosen tasks."""
-        return self._ask_about_many(request, REPRIORITIZE, queryset)
+        return self._confirm_many(request, REPRIORITIZE, queryset)
 
     @admin.action(description="Retry …", permissions=["act"])
     def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Ask whether the chosen tasks shall be queued again."""
-        return self._ask_about_many(request, RETRY, queryset)
+        return self._confirm_many(request, RETRY, queryset)
 
     @admin.action(description="Reproduce …", permissions=["act"])
     def reproduce_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Ask whether the chosen tasks shall be run again and compared."""
-        return self._ask_about_many(request, REPRODUCE, queryset)
+        return self._confirm_many(request, REPRODUCE, queryset)
 
     @admin.action(description="Delete …", permissions=["remove"])
     def remove_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Ask whether the chosen tasks shall be deleted with their pictures."""
-        return self._ask_about_many(request, REMOVE, queryset)
+        return self._confirm_many(request, REMOVE, queryset)
 
-    def steer_one(self, request: HttpRequest, task_id: UUID, deed: Deed) -> HttpResponse:
+    def one_task_view(self, request: HttpRequest, task_id: UUID, deed: TaskAction) -> HttpResponse:
         """Ask about one task on GET, and do it on POST."""
-        task = self._tasks(request, deed, [task_id]).first()
+        task = self._get_tasks(request, deed, [task_id]).first()
         if task is None:
             # Somebody deleted it, perhaps by this very form: Django says so and leads back.
             return self._get_obj_does_not_exist_redirect(request, self.opts, str(task_id))  # type: ignore[attr-defined, no-any-return]
-        form = _form(request, deed, priority=task.priority)
+        form = _build_form(request, deed, priority=task.priority)
         if request.method == "POST" and form.is_valid():
-            next_task = self._do(request, deed, [task], form.cleaned_data)[0].task
-            return HttpResponseRedirect(_task_url(next_task) if next_task else self._filtered(request, "changelist"))
-        return self._ask(request, deed, [task], form, action=request.get_full_path(), back=_task_url(task))
+            next_task = self._run_action(request, deed, [task], form.cleaned_data)[0].task
+            return HttpResponseRedirect(
+                _task_url(next_task) if next_task else self._filtered_url(request, "changelist")
+            )
+        return self._render_confirmation(
+            request, deed, [task], form, action=request.get_full_path(), back=_task_url(task)
+        )
 
-    def steer_many(self, request: HttpRequest, deed: Deed) -> HttpResponse:
+    def many_tasks_view(self, request: HttpRequest, deed: TaskAction) -> HttpResponse:
         """Do it to the tasks that the confirmation listed."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        tasks, form = self._tasks(request, deed, request.POST.getlist("task")), _form(request, deed)
-        back = self._filtered(request, "changelist")
+        tasks, form = self._get_tasks(request, deed, request.POST.getlist("task")), _build_form(request, deed)
+        back = self._filtered_url(request, "changelist")
         if not form.is_valid():
-            return self._ask(request, deed, list(tasks), form, action=request.get_full_path(), back=back)
-        self._do(request, deed, tasks, form.cleaned_data)
+            return self._render_confirmation(
+                request, deed, list(tasks), form, action=request.get_full_path(), back=back
+            )
+        self._run_action(request, deed, tasks, form.cleaned_data)
         return HttpResponseRedirect(back)
 
-    def _tasks(self, request: HttpRequest, deed: Deed, ids: Iterable[UUID | str]) -> QuerySet[Task]:
+    def _get_tasks(self, request: HttpRequest, deed: TaskAction, ids: Iterable[UUID | str]) -> QuerySet[Task]:
         if not request.user.has_perm(deed.permission):
             raise PermissionDenied
         try:
@@ -152,17 +158,17 @@ class SteeringAdmin(TaskModelAdmin):
         # The oldest first, so that a retry keeps the order in which they came.
         return self.get_queryset(request).filter(pk__in=wanted).order_by("created_at", "pk")
 
-    def _ask_about_many(self, request: HttpRequest, deed: Deed, tasks: QuerySet[Task]) -> HttpResponse | None:
-        if tasks.count() > MAX_CHOSEN:
-            self.message_user(request, f"Choose at most {MAX_CHOSEN} tasks at a time.", messages.ERROR)
+    def _confirm_many(self, request: HttpRequest, deed: TaskAction, tasks: QuerySet[Task]) -> HttpResponse | None:
+        if tasks.count() > MAX_SELECTED:
+            self.message_user(request, f"Choose at most {MAX_SELECTED} tasks at a time.", messages.ERROR)
             return None
-        action, back = self._filtered(request, f"{deed.name}_many"), self._filtered(request, "changelist")
-        return self._ask(request, deed, list(tasks), deed.form(), action=action, back=back)
+        action, back = self._filtered_url(request, f"{deed.name}_many"), self._filtered_url(request, "changelist")
+        return self._render_confirmation(request, deed, list(tasks), deed.form(), action=action, back=back)
 
-    def _ask(
-        self, request: HttpRequest, deed: Deed, tasks: list[Task], form: forms.Form, *, action: str, back: str
+    def _render_confirmation(
+        self, request: HttpRequest, deed: TaskAction, tasks: list[Task], form: forms.Form, *, action: str, back: str
     ) -> HttpResponse:
-        moving = sum(deed.applies(task) for task in tasks)
+        moving = sum(deed.is_applicable(task) for task in tasks)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -170,30 +176,32 @@ class SteeringAdmin(TaskModelAdmin):
             "deed": deed,
             "form": form,
             "moving": moving,
-            "choices": [_choice(deed, task) for task in tasks],
+            "choices": [_build_selected_task(deed, task) for task in tasks],
             "action": action,
             "back": back,
         }
         return TemplateResponse(request, "admin/tasks_app/task/confirm.html", context)
 
-    def _do(self, request: HttpRequest, deed: Deed, tasks: Iterable[Task], given: Given) -> list[Result]:
+    def _run_action(
+        self, request: HttpRequest, deed: TaskAction, tasks: Iterable[Task], given: FormData
+    ) -> list[ActionResult]:
         results = []
         for task in tasks:
-            result = deed.perform(task, given)
+            result = deed.run(task, given)
             results.append(result)
             if result.log:
-                log.write(request, task, result.log, deed.flag)
+                log.write_entry(request, task, result.log, deed.flag)
         level = messages.SUCCESS if any(result.log for result in results) else messages.WARNING
-        self.message_user(request, summary(results), level)
+        self.message_user(request, summarize_results(results), level)
         return results
 
-    def _filtered(self, request: HttpRequest, view: str) -> str:
+    def _filtered_url(self, request: HttpRequest, view: str) -> str:
         """Return one of the list's addresses that keeps the list's filters."""
         filters: dict[str, Any] = {"opts": self.opts, "preserved_filters": self.get_preserved_filters(request)}
         return str(add_preserved_filters(filters, reverse(f"admin:tasks_app_task_{view}")))
 
 
-def _form(request: HttpRequest, deed: Deed, **initial: Any) -> forms.Form:
+def _build_form(request: HttpRequest, deed: TaskAction, **initial: Any) -> forms.Form:
     return deed.form(request.POST if request.method == "POST" else None, initial=initial)
 
 
@@ -201,12 +209,12 @@ def _task_url(task: Task) -> str:
     return reverse("admin:tasks_app_task_change", args=[task.pk])
 
 
-def _choice(deed: Deed, task: Task) -> Choice:
-    return Choice(
+def _build_selected_task(deed: TaskAction, task: Task) -> SelectedTask:
+    return SelectedTask(
         task=task,
-        thumbnail=columns.thumbnail(task),
-        prompt=columns.short_prompt(task),
-        model=columns.model(task),
-        badge=columns.badge(task),
-        moves=deed.applies(task),
+        thumbnail=columns.render_thumbnail(task),
+        prompt=columns.render_prompt(task),
+        model=columns.render_model(task),
+        badge=columns.render_status_badge(task),
+        is_applicable=deed.is_applicable(task),
     )

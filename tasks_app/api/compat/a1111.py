@@ -17,11 +17,16 @@ from rest_framework.views import APIView
 from tasks_app import errors, services
 from tasks_app.access import permissions
 from tasks_app.api.compat import current_model
-from tasks_app.api.compat.a1111_requests import AS_THEY_ARE, MODEL, OptionsField, TextToImageSerializer
-from tasks_app.api.compat.a1111_responses import at_rest, pictures, told, underway
-from tasks_app.api.compat.tasks import run
-from tasks_app.api.http.authentication import caller
-from tasks_app.api.http.parsers import UploadParser
+from tasks_app.api.compat.a1111_requests import FIXED_OPTIONS, MODEL_OPTION, OptionsField, TextToImageSerializer
+from tasks_app.api.compat.a1111_responses import (
+    build_idle_progress,
+    build_png_info,
+    build_task_progress,
+    build_txt2img_response,
+)
+from tasks_app.api.compat.tasks import submit_and_wait
+from tasks_app.api.http.authentication import get_principal
+from tasks_app.api.http.parsers import UploadJSONParser
 from tasks_app.catalog import resolve
 from tasks_app.engine import addon_files
 from tasks_app.fields import StrictCharField, StrictSerializer, has_surrogate
@@ -30,79 +35,85 @@ from tasks_app.images.metadata import a1111_samplers
 from tasks_app.models import Scope, Status, Task
 
 # What clients ask for to fill their menus, and this server has none of.
-_LISTS = (
+_EMPTY_LISTS = (
     *("script-info", "extensions", "upscalers", "latent-upscale-modes", "sd-vae"),
     *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles"),
 )
-NOTHING: dict[str, Any] = {
+EMPTY_RESPONSES: dict[str, Any] = {
     "scripts": {"txt2img": [], "img2img": []},
     "cmd-flags": {},
-    **{name: [] for name in _LISTS},
+    **{name: [] for name in _EMPTY_LISTS},
 }
 
 
-class Unprocessable(ValidationError):
+class UnprocessableError(ValidationError):
     """Fields are wrong, told with the status that A1111's clients know."""
 
     status_code = 422
 
 
-def _checked(serializer: Serializer[Any]) -> None:
+def _validate_serializer(serializer: Serializer[Any]) -> None:
     if not serializer.is_valid():
-        raise Unprocessable(serializer.errors)
+        raise UnprocessableError(serializer.errors)
 
 
-def _open(request: Request) -> QuerySet[Task]:
+def _get_open_tasks(request: Request) -> QuerySet[Task]:
     """Return those of the caller's own tasks that wait or run, the newest first."""
-    return permissions.own(Task.objects.filter(status__in=[Status.QUEUED, Status.RUNNING]), caller(request))
+    return permissions.filter_own(
+        Task.objects.filter(status__in=[Status.QUEUED, Status.RUNNING]), get_principal(request)
+    )
 
 
-class TextToImage(APIView):
+class TextToImageView(APIView):
     """`POST /sdapi/v1/txt2img`."""
 
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request) -> Response:
         """Make pictures, and answer when they are there."""
-        serializer = TextToImageSerializer(data=request.data, context={"model": current_model.model(caller(request))})
-        _checked(serializer)
-        return run(request, serializer.submission(), partial(pictures, serializer.initial_data))
+        serializer = TextToImageSerializer(
+            data=request.data, context={"model": current_model.get_selected_checkpoint(get_principal(request))}
+        )
+        _validate_serializer(serializer)
+        return submit_and_wait(
+            request, serializer.build_submission(), partial(build_txt2img_response, serializer.initial_data)
+        )
 
 
-class Progress(APIView):
+class ProgressView(APIView):
     """`GET /sdapi/v1/progress`."""
 
     def get(self, request: Request) -> Response:
         """Tell how far the caller's newest running task is, else its newest that waits."""
-        tasks = _open(request)
+        tasks = _get_open_tasks(request)
         task = tasks.filter(status=Status.RUNNING).first() or tasks.first()
         if task is None:
-            return Response(at_rest())
+            return Response(build_idle_progress())
         skipped = request.query_params.get("skip_current_image", "").lower() in ("true", "1")
-        return Response(underway(task, tasks.count(), with_picture=not skipped))
+        return Response(build_task_progress(task, tasks.count(), with_picture=not skipped))
 
 
-class Interrupt(APIView):
+class InterruptView(APIView):
     """`POST /sdapi/v1/interrupt`."""
 
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request) -> Response:
         """Cancel the caller's own running tasks."""
-        for task_id in _open(request).filter(status=Status.RUNNING).values_list("pk", flat=True):
-            services.cancel(task_id)
+        for task_id in _get_open_tasks(request).filter(status=Status.RUNNING).values_list("pk", flat=True):
+            services.cancel_task(task_id)
         return Response({})
 
 
-class Options(APIView):
+class OptionsView(APIView):
     """`GET` and `POST /sdapi/v1/options`."""
 
     scopes = {"POST": Scope.SUBMIT}
 
     def get(self, request: Request) -> Response:
         """Return the caller's model, and how the other settings are."""
-        model = current_model.model(caller(request)) or resolve.default_name()
-        return Response({MODEL: model, **{name: at[0] for name, at in AS_THEY_ARE.items()}})
+        model = current_model.get_selected_checkpoint(get_principal(request)) or resolve.get_default_name()
+        return Response({MODEL_OPTION: model, **{name: at[0] for name, at in FIXED_OPTIONS.items()}})
 
     def post(self, request: Request) -> Response:
         """Go on with another model: this key alone."""
@@ -110,23 +121,23 @@ class Options(APIView):
             # DRF takes an empty body for an empty object.
             options = OptionsField().run_validation(request.data if request.body else None)
         except ValidationError as error:
-            raise Unprocessable({"": error.detail}) from None
-        if (name := options.get(MODEL)) is not None:
-            current_model.choose(caller(request), _model(name))
+            raise UnprocessableError({"": error.detail}) from None
+        if (name := options.get(MODEL_OPTION)) is not None:
+            current_model.select_checkpoint(get_principal(request), _validate_model_name(name))
         return Response({})
 
 
-def _model(name: Any) -> str:
+def _validate_model_name(name: Any) -> str:
     if not isinstance(name, str) or "\0" in name or has_surrogate(name):
-        raise Unprocessable({MODEL: ["Must be the name of a model."]})
+        raise UnprocessableError({MODEL_OPTION: ["Must be the name of a model."]})
     try:
-        resolve.resolve(name)
-    except errors.ModelNotAllowed as error:
-        raise Unprocessable({MODEL: [str(error)]}, code=error.code) from None
+        resolve.resolve_model(name)
+    except errors.ModelNotAllowedError as error:
+        raise UnprocessableError({MODEL_OPTION: [str(error)]}, code=error.code) from None
     return name
 
 
-class Models(APIView):
+class ModelListView(APIView):
     """`GET /sdapi/v1/sd-models`."""
 
     scopes = {"GET": Scope.MODELS}
@@ -134,21 +145,23 @@ class Models(APIView):
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
         unknown = dict.fromkeys(("hash", "sha256", "config"))
-        return Response([{"title": name, "model_name": name, "filename": name, **unknown} for name in resolve.listed()])
+        return Response(
+            [{"title": name, "model_name": name, "filename": name, **unknown} for name in resolve.get_created_by_id()]
+        )
 
 
-class Loras(APIView):
+class LoraListView(APIView):
     """`GET /sdapi/v1/loras`."""
 
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request) -> Response:
         """List the LoRAs that a prompt may name."""
-        names = addon_files.paths(settings.LORAS_DIR)
+        names = addon_files.get_addon_paths(settings.LORAS_DIR)
         return Response([{"name": name, "alias": name, "path": name, "metadata": {}} for name in names])
 
 
-class Embeddings(APIView):
+class EmbeddingListView(APIView):
     """`GET /sdapi/v1/embeddings`."""
 
     scopes = {"GET": Scope.MODELS}
@@ -156,30 +169,34 @@ class Embeddings(APIView):
     def get(self, request: Request) -> Response:
         """List the embeddings that a prompt may name."""
         unknown = dict.fromkeys(("step", "sd_checkpoint", "sd_checkpoint_name", "shape", "vectors"))
-        return Response({"loaded": dict.fromkeys(addon_files.paths(settings.EMBEDDINGS_DIR), unknown), "skipped": {}})
+        return Response(
+            {"loaded": dict.fromkeys(addon_files.get_addon_paths(settings.EMBEDDINGS_DIR), unknown), "skipped": {}}
+        )
 
 
-class Samplers(APIView):
+class SamplerListView(APIView):
     """`GET /sdapi/v1/samplers`."""
 
     def get(self, request: Request) -> Response:
         """List A1111's samplers that this server has."""
-        names = a1111_samplers.SAMPLERS
+        names = a1111_samplers.SCHEDULERS_BY_SAMPLER
         return Response(
-            [{"name": name, "aliases": a1111_samplers.ALIASES.get(name, ()), "options": {}} for name in names]
+            [{"name": name, "aliases": a1111_samplers.SAMPLER_ALIASES.get(name, ()), "options": {}} for name in names]
         )
 
 
-class Schedulers(APIView):
+class SchedulerListView(APIView):
     """`GET /sdapi/v1/schedulers`."""
 
     def get(self, request: Request) -> Response:
         """List the types of schedules."""
         more = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
-        return Response([{"name": name, "label": label, **more} for name, label in a1111_samplers.SCHEDULES.items()])
+        return Response(
+            [{"name": name, "label": label, **more} for name, label in a1111_samplers.SCHEDULE_LABELS.items()]
+        )
 
 
-class PictureSerializer(StrictSerializer):
+class PngInfoSerializer(StrictSerializer):
     """The body of `POST /sdapi/v1/png-info`: a picture's file in Base64, as a `data:` URL or alone."""
 
     image = StrictCharField()
@@ -192,23 +209,23 @@ class PictureSerializer(StrictSerializer):
             raise ValidationError("Must be Base64.") from None
 
 
-class PictureInfo(APIView):
+class PngInfoView(APIView):
     """`POST /sdapi/v1/png-info`."""
 
-    parser_classes = (UploadParser,)
+    parser_classes = (UploadJSONParser,)
 
     def post(self, request: Request) -> Response:
         """Tell what a picture's file says of how it was made."""
-        serializer = PictureSerializer(data=request.data)
-        _checked(serializer)
-        return Response(told(metadata.text(serializer.validated_data["image"])))
+        serializer = PngInfoSerializer(data=request.data)
+        _validate_serializer(serializer)
+        return Response(build_png_info(metadata.read_infotext(serializer.validated_data["image"])))
 
 
-class Nothing(APIView):
+class EmptyListView(APIView):
     """`GET` of what this server has none of."""
 
     def get(self, request: Request, what: str) -> Response:
         """Return an empty list, in the shape that clients expect."""
-        if what not in NOTHING:
+        if what not in EMPTY_RESPONSES:
             raise NotFound("There is no such thing here.")
-        return Response(NOTHING[what])
+        return Response(EMPTY_RESPONSES[what])

@@ -8,19 +8,24 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app.api.compat.tasks import FacadeSerializer, Unavailing, given
+from tasks_app.api.compat.tasks import CompatSerializer, UnsupportedField, pick_params
 from tasks_app.engine import addon_files, trigger_words
-from tasks_app.fields import StrictBooleanField, StrictCharField, StrictIntegerField, printable
+from tasks_app.fields import StrictBooleanField, StrictCharField, StrictIntegerField, escape_surrogates
 from tasks_app.images.metadata import a1111_samplers, lora_tags
-from tasks_app.submissions import PassedOn
+from tasks_app.submissions import AnyField
 
-RANDOM = -1
+RANDOM_SEED = -1
 # What A1111 takes for the side that a body leaves out.
-OTHER_SIDE = 512
-MOST = 1000
-_NAMES = {"prompt": "prompt", "negative_prompt": "negative_prompt", "steps": "steps", "guidance_scale": "cfg_scale"}
+DEFAULT_SIDE = 512
+MAX_COUNT = 1000
+_FIELD_NAMES = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "steps": "steps",
+    "guidance_scale": "cfg_scale",
+}
 # What only the fields of UNAVAILING would use, what A1111 keeps on its own disk, and the finer points of samplers.
-WITHOUT_EFFECT = (
+IGNORED_FIELDS = (
     *("denoising_strength", "firstphase_width", "firstphase_height", "hr_scale", "hr_upscaler"),
     *("hr_second_pass_steps", "hr_resize_x", "hr_resize_y", "hr_checkpoint_name", "hr_sampler_name", "hr_scheduler"),
     *("hr_prompt", "hr_negative_prompt", "hr_additional_modules", "hr_cfg", "hr_distilled_cfg"),
@@ -28,14 +33,22 @@ WITHOUT_EFFECT = (
     *("save_images", "do_not_save_samples", "do_not_save_grid", "override_settings_restore_afterwards"),
     *("eta", "s_churn", "s_tmax", "s_tmin", "s_noise", "s_min_uncond", "force_task_id", "comments"),
 )
-UNAVAILING = ("enable_hr", "restore_faces", "tiling", "styles", "subseed_strength", "script_name", "refiner_checkpoint")
+UNSUPPORTED_FIELDS = (
+    "enable_hr",
+    "restore_faces",
+    "tiling",
+    "styles",
+    "subseed_strength",
+    "script_name",
+    "refiner_checkpoint",
+)
 # Options that are accepted with the value that tells how things are here anyway.
-AS_THEY_ARE: Mapping[str, tuple[Any, ...]] = {
+FIXED_OPTIONS: Mapping[str, tuple[Any, ...]] = {
     "CLIP_stop_at_last_layers": (1,),
     "samples_format": ("png",),
     "sd_vae": ("Automatic", "None"),
 }
-MODEL = "sd_model_checkpoint"
+MODEL_OPTION = "sd_model_checkpoint"
 
 
 class OptionsField(serializers.Field[Any, Any, Any, Any]):
@@ -47,14 +60,14 @@ class OptionsField(serializers.Field[Any, Any, Any, Any]):
         """Return them as they are."""
         if not isinstance(data, dict):
             self.fail("invalid")
-        changed = [name for name, value in data.items() if name != MODEL and not _is_idle(name, value)]
+        changed = [name for name, value in data.items() if name != MODEL_OPTION and not _is_noop_option(name, value)]
         if changed:
-            self.fail("unsupported", names=printable(", ".join(sorted(changed))))
+            self.fail("unsupported", names=escape_surrogates(", ".join(sorted(changed))))
         return data
 
 
-def _is_idle(name: str, value: Any) -> bool:
-    return not value or value in AS_THEY_ARE.get(name, ())
+def _is_noop_option(name: str, value: Any) -> bool:
+    return not value or value in FIXED_OPTIONS.get(name, ())
 
 
 class ScriptsField(serializers.Field[Any, Any, Any, Any]):
@@ -66,13 +79,13 @@ class ScriptsField(serializers.Field[Any, Any, Any, Any]):
         """Return it as it is."""
         if not isinstance(data, dict):
             self.fail("invalid")
-        wanted = [name for name, script in data.items() if _asks(script)]
+        wanted = [name for name, script in data.items() if _is_active_script(script)]
         if wanted:
-            self.fail("unsupported", names=printable(", ".join(sorted(wanted))))
+            self.fail("unsupported", names=escape_surrogates(", ".join(sorted(wanted))))
         return data
 
 
-def _asks(script: Any) -> bool:
+def _is_active_script(script: Any) -> bool:
     """Return whether a script would do something: one of its arguments is neither empty nor switched off."""
     arguments = script.get("args") if isinstance(script, dict) else script
     if not isinstance(arguments, list):
@@ -89,24 +102,24 @@ class SamplerField(StrictCharField):
 
     def to_internal_value(self, data: Any) -> str:
         """Return it as it is."""
-        if not a1111_samplers.known(data):
-            self.fail("sampler", names=", ".join(a1111_samplers.SAMPLERS))
+        if not a1111_samplers.is_known_sampler(data):
+            self.fail("sampler", names=", ".join(a1111_samplers.SCHEDULERS_BY_SAMPLER))
         return str(data)
 
 
-class TextToImageSerializer(FacadeSerializer):
+class TextToImageSerializer(CompatSerializer):
     """The body of `POST /sdapi/v1/txt2img`; the context brings `model`, if any, for a body that names none."""
 
-    names = {
+    field_names = {
         "guidance_scale": "cfg_scale",
         "num_images": "batch_size × n_iter",
-        "model_id": f"override_settings.{MODEL}",
+        "model_id": f"override_settings.{MODEL_OPTION}",
         "loras": "prompt",
         "embeddings": "prompt",
     }
 
-    batch_size = StrictIntegerField(min_value=1, max_value=MOST, required=False, allow_null=True)
-    n_iter = StrictIntegerField(min_value=1, max_value=MOST, required=False, allow_null=True)
+    batch_size = StrictIntegerField(min_value=1, max_value=MAX_COUNT, required=False, allow_null=True)
+    n_iter = StrictIntegerField(min_value=1, max_value=MAX_COUNT, required=False, allow_null=True)
     sampler_name = SamplerField(required=False, allow_null=True, allow_blank=True)
     sampler_index = SamplerField(required=False, allow_null=True, allow_blank=True)
     scheduler = StrictCharField(required=False, allow_null=True, allow_blank=True)
@@ -116,24 +129,24 @@ class TextToImageSerializer(FacadeSerializer):
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields, those that are only listed too."""
-        passed = ("seed", "width", "height", *_NAMES.values(), *WITHOUT_EFFECT)
+        passed = ("seed", "width", "height", *_FIELD_NAMES.values(), *IGNORED_FIELDS)
         fields: dict[str, serializers.Field[Any, Any, Any, Any]] = super().get_fields()
-        fields |= {name: PassedOn(required=False, allow_null=True) for name in passed}
-        return fields | {name: Unavailing() for name in UNAVAILING}
+        fields |= {name: AnyField(required=False, allow_null=True) for name in passed}
+        return fields | {name: UnsupportedField() for name in UNSUPPORTED_FIELDS}
 
-    def params(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def build_params(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as `POST /task` takes them."""
-        params = {"prompt": "", **given(data, _NAMES), **_sides(data), "num_images": _count(data)}
+        params = {"prompt": "", **pick_params(data, _FIELD_NAMES), **_get_size(data), "num_images": _count_images(data)}
         if isinstance(params["prompt"], str):
-            params["prompt"], params["loras"] = lora_tags.taken(params["prompt"])
-        params["embeddings"] = _embeddings(params)
+            params["prompt"], params["loras"] = lora_tags.extract_tags(params["prompt"])
+        params["embeddings"] = _find_embeddings(params)
         options = data.get("override_settings")
-        chosen = options.get(MODEL) if isinstance(options, dict) else None
+        chosen = options.get(MODEL_OPTION) if isinstance(options, dict) else None
         if model := chosen or self.context["model"]:
             params["model_id"] = model
-        if data.get("seed") not in (None, RANDOM):
+        if data.get("seed") not in (None, RANDOM_SEED):
             params["seed"] = data["seed"]
-        scheduler = _scheduler(data)
+        scheduler = _get_scheduler(data)
         return params if scheduler is None else params | {"scheduler": scheduler}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -142,41 +155,47 @@ class TextToImageSerializer(FacadeSerializer):
             data = {name: value for name, value in data.items() if value or name in self.fields}
         return super().to_internal_value(data)
 
-    def clashes(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def find_conflicts(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is wrong with a schedule that the sampler can't have."""
-        sampler, schedule = _sampler(data), data.get("scheduler") or ""
-        if not isinstance(schedule, str) or schedule.casefold() in ("", "automatic") or _scheduler(data) is not None:
+        sampler, schedule = _get_sampler(data), data.get("scheduler") or ""
+        if (
+            not isinstance(schedule, str)
+            or schedule.casefold() in ("", "automatic")
+            or _get_scheduler(data) is not None
+        ):
             return {}
-        message = f"There is no {printable(schedule)} schedule for {sampler or 'a sampler that is not named'} here."
+        message = (
+            f"There is no {escape_surrogates(schedule)} schedule for {sampler or 'a sampler that is not named'} here."
+        )
         return {"scheduler": [serializers.ErrorDetail(message, code="unsupported")]}
 
 
-def _embeddings(params: Mapping[str, Any]) -> list[str]:
+def _find_embeddings(params: Mapping[str, Any]) -> list[str]:
     """Return the names of embeddings that stand in the prompts; where one is no text, its field says so."""
     texts = (params["prompt"], params.get("negative_prompt"))
     text = "\n".join(text for text in texts if isinstance(text, str))
-    return trigger_words.named(text, addon_files.paths(settings.EMBEDDINGS_DIR))
+    return trigger_words.find_trigger_words(text, addon_files.get_addon_paths(settings.EMBEDDINGS_DIR))
 
 
-def _sampler(data: Mapping[str, Any]) -> str:
+def _get_sampler(data: Mapping[str, Any]) -> str:
     """Return the sampler's name; none where it is wrong, which its field says."""
     named = data.get("sampler_name") or data.get("sampler_index")
-    return named if isinstance(named, str) and a1111_samplers.known(named) else ""
+    return named if isinstance(named, str) and a1111_samplers.is_known_sampler(named) else ""
 
 
-def _scheduler(data: Mapping[str, Any]) -> str | None:
+def _get_scheduler(data: Mapping[str, Any]) -> str | None:
     """Return the scheduler; None for the model's own, and for what is refused by its field."""
-    sampler, schedule = _sampler(data), data.get("scheduler") or ""
-    return a1111_samplers.scheduler(sampler, schedule) if sampler and isinstance(schedule, str) else None
+    sampler, schedule = _get_sampler(data), data.get("scheduler") or ""
+    return a1111_samplers.find_scheduler(sampler, schedule) if sampler and isinstance(schedule, str) else None
 
 
-def _sides(data: Mapping[str, Any]) -> dict[str, Any]:
-    sides = given(data, {"width": "width", "height": "height"})
-    return {"width": OTHER_SIDE, "height": OTHER_SIDE} | sides if sides else {}
+def _get_size(data: Mapping[str, Any]) -> dict[str, Any]:
+    sides = pick_params(data, {"width": "width", "height": "height"})
+    return {"width": DEFAULT_SIDE, "height": DEFAULT_SIDE} | sides if sides else {}
 
 
-def _count(data: Mapping[str, Any]) -> int:
+def _count_images(data: Mapping[str, Any]) -> int:
     """Return how many pictures are wanted; where a number is wrong, its field says so."""
     numbers = [data.get(name) for name in ("batch_size", "n_iter")]
-    batch, times = (number if type(number) is int and 1 <= number <= MOST else 1 for number in numbers)
+    batch, times = (number if type(number) is int and 1 <= number <= MAX_COUNT else 1 for number in numbers)
     return batch * times

@@ -8,15 +8,15 @@ from typing import Any
 
 from django.conf import settings
 
-from tasks_app.api.compat.tasks import content
-from tasks_app.contracts import Recipe
+from tasks_app.api.compat.tasks import encode_image
+from tasks_app.contracts import GenerationMetadata
 from tasks_app.events import progress
 from tasks_app.images.metadata import infotext, lora_tags
-from tasks_app.images.metadata.a1111_samplers import NAMES
+from tasks_app.images.metadata.a1111_samplers import SAMPLERS_BY_SCHEDULER
 from tasks_app.models import Status, Task, TaskImage
 
 
-def pictures(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
+def build_txt2img_response(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the answer of a task that has succeeded; `sent` is the request's body.
 
     Raises:
@@ -24,21 +24,21 @@ def pictures(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
         StorageFailed: the storage does not give one.
     """
     images = list(task.images.all())
-    effective = _effective(sent, task, images[0])
+    effective = _get_effective_params(sent, task, images[0])
     wanted = sent.get("send_images") is not False
     return {
-        "images": [content(image) for image in images] if wanted else [],
+        "images": [encode_image(image) for image in images] if wanted else [],
         "parameters": effective,
-        "info": json.dumps(_info(task, images, effective)),
+        "info": json.dumps(_build_info(task, images, effective)),
     }
 
 
-def _effective(sent: Mapping[str, Any], task: Task, image: TaskImage) -> dict[str, Any]:
+def _get_effective_params(sent: Mapping[str, Any], task: Task, image: TaskImage) -> dict[str, Any]:
     return {
-        "prompt": lora_tags.written(task.params["prompt"], task.params["loras"]),
+        "prompt": lora_tags.append_tags(task.params["prompt"], task.params["loras"]),
         "negative_prompt": task.params["negative_prompt"],
         "seed": task.seed,
-        "sampler_name": NAMES.get(task.params["scheduler"]),
+        "sampler_name": SAMPLERS_BY_SCHEDULER.get(task.params["scheduler"]),
         "steps": task.params["steps"],
         "cfg_scale": task.params["guidance_scale"],
         "width": image.width,
@@ -48,7 +48,7 @@ def _effective(sent: Mapping[str, Any], task: Task, image: TaskImage) -> dict[st
     }
 
 
-def _info(task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> dict[str, Any]:
+def _build_info(task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> dict[str, Any]:
     seeds = [image.seed for image in images]
     return {
         **effective,
@@ -67,7 +67,7 @@ def _info(task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> 
         "denoising_strength": 0,
         "extra_generation_params": {},
         "index_of_first_image": 0,
-        "infotexts": [_infotext(task, image) for image in images],
+        "infotexts": [_build_infotext(task, image) for image in images],
         "styles": [],
         "job_timestamp": f"{task.created_at:%Y%m%d%H%M%S}",
         "clip_skip": 1,
@@ -76,23 +76,23 @@ def _info(task: Task, images: list[TaskImage], effective: Mapping[str, Any]) -> 
     }
 
 
-def _infotext(task: Task, image: TaskImage) -> str:
+def _build_infotext(task: Task, image: TaskImage) -> str:
     params = {**task.params, "seed": image.seed, "width": image.width, "height": image.height}
-    recipe = Recipe(
+    recipe = GenerationMetadata(
         task_type=task.task_type,
         params={"model_id": task.requested_model_id},
         model_id=task.model_id,
         revision=task.revision,
         provenance={"diffusers-handler": settings.VERSION, **task.provenance},
     )
-    return infotext.write(params, recipe)
+    return infotext.format_infotext(params, recipe)
 
 
-def told(text: str) -> dict[str, Any]:
+def build_png_info(text: str) -> dict[str, Any]:
     """Return the answer to `png-info` for a picture that tells this infotext, which may be empty."""
     if not text:
         return {"info": "", "items": {}, "parameters": {}}
-    prompt, negative, pairs = infotext.split(text)
+    prompt, negative, pairs = infotext.split_infotext(text)
     return {
         "info": text,
         "items": {"parameters": text},
@@ -100,25 +100,31 @@ def told(text: str) -> dict[str, Any]:
     }
 
 
-def at_rest() -> dict[str, Any]:
+def build_idle_progress() -> dict[str, Any]:
     """Return the progress while the caller has no task that waits or runs."""
-    return {"progress": 0.0, "eta_relative": 0.0, "state": _state(None, 0, {}), "current_image": None, "textinfo": None}
+    return {
+        "progress": 0.0,
+        "eta_relative": 0.0,
+        "state": _build_state(None, 0, {}),
+        "current_image": None,
+        "textinfo": None,
+    }
 
 
-def underway(task: Task, jobs: int, *, with_picture: bool) -> dict[str, Any]:
+def build_task_progress(task: Task, jobs: int, *, with_picture: bool) -> dict[str, Any]:
     """Return the progress of a task that waits or runs; `jobs` is how many of the caller's do."""
-    known = progress.recorded(task) | progress.ahead([task]).get(task.pk, {})
+    known = progress.progress_from_row(task) | progress.get_live_progress([task]).get(task.pk, {})
     total = known["total_steps"]
     return {
         "progress": known["step"] / total if total else 0.0,
         "eta_relative": known["eta_seconds"] or 0.0,
-        "state": _state(task, jobs, known),
-        "current_image": _preview(task) if with_picture else None,
+        "state": _build_state(task, jobs, known),
+        "current_image": _get_preview(task) if with_picture else None,
         "textinfo": known["phase"] or str(Status.QUEUED),
     }
 
 
-def _state(task: Task | None, jobs: int, known: Mapping[str, Any]) -> dict[str, Any]:
+def _build_state(task: Task | None, jobs: int, known: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "skipped": False,
         "interrupted": task is not None and task.cancel_requested_at is not None,
@@ -132,9 +138,9 @@ def _state(task: Task | None, jobs: int, known: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _preview(task: Task) -> str | None:
+def _get_preview(task: Task) -> str | None:
     """Return the picture as it forms, in Base64; it is a WebP."""
-    trail = progress.trails([task.pk]).get(task.pk)
+    trail = progress.read_streams([task.pk]).get(task.pk)
     if trail is None or trail.preview is None or trail.preview.data["attempt"] != task.attempt:
         return None
     return str(trail.preview.data["src"]).partition(",")[2]

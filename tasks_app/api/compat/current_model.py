@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tasks_app.contracts import Caller
+from tasks_app.contracts import Principal
 from tasks_app.models import ChosenModel
 
 
-def model(caller: Caller) -> str | None:
+def get_selected_checkpoint(caller: Principal) -> str | None:
     """Return the name of the model that the caller chose last, if it did."""
     return ChosenModel.objects.filter(key_id=caller.key_id).values_list("name", flat=True).first()
 
 
-def choose(caller: Caller, name: str) -> None:
+def select_checkpoint(caller: Principal, name: str) -> None:
     """Go on with another model."""
     ChosenModel.objects.update_or_create(key_id=caller.key_id, defaults={"name": name})

@@ -14,22 +14,22 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import errors
-from tasks_app.api.compat.tasks import FacadeSerializer, Unavailing, content, given, run
+from tasks_app.api.compat.tasks import CompatSerializer, UnsupportedField, encode_image, pick_params, submit_and_wait
 from tasks_app.api.http import signed_urls
 from tasks_app.catalog import resolve
 from tasks_app.fields import StrictCharField, StrictChoiceField
 from tasks_app.models import Scope, Task
-from tasks_app.submissions import PassedOn
+from tasks_app.submissions import AnyField
 
-_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-_NAMES = {
+_SIZE_PATTERN = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_FIELD_NAMES = {
     "prompt": "prompt",
     "model_id": "model",
     "num_images": "n",
     **{name: name for name in ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler", "output_format")},
 }
 # What OpenAI has and models here have not; nothing is amiss without it.
-WITHOUT_EFFECT = ("user", "safety_identifier", "quality", "style", "moderation", "output_compression")
+IGNORED_FIELDS = ("user", "safety_identifier", "quality", "style", "moderation", "output_compression")
 
 
 class SizeField(StrictCharField):
@@ -39,54 +39,54 @@ class SizeField(StrictCharField):
 
     def to_internal_value(self, data: Any) -> str:
         """Return it as it is."""
-        if data != "auto" and not _SIZE.fullmatch(data):
+        if data != "auto" and not _SIZE_PATTERN.fullmatch(data):
             self.fail("size")
         return str(data)
 
 
-def _any() -> PassedOn:
-    return PassedOn(required=False, allow_null=True)
+def _any_field() -> AnyField:
+    return AnyField(required=False, allow_null=True)
 
 
-def _one_of(*choices: str) -> StrictChoiceField:
+def _choice_field(*choices: str) -> StrictChoiceField:
     return StrictChoiceField(list(choices), required=False, allow_null=True)
 
 
-class GenerationSerializer(FacadeSerializer):
+class GenerationSerializer(CompatSerializer):
     """The body of `POST /v1/images/generations`, with the parameters that OpenAI has not (`extra_body`)."""
 
-    names = {"model_id": "model", "num_images": "n", "width": "size", "height": "size"}
+    field_names = {"model_id": "model", "num_images": "n", "width": "size", "height": "size"}
 
-    prompt = _any()
-    model = _any()
-    n = _any()
+    prompt = _any_field()
+    model = _any_field()
+    n = _any_field()
     size = SizeField(required=False, allow_null=True)
-    response_format = _one_of("url", "b64_json")
-    output_format = _any()
+    response_format = _choice_field("url", "b64_json")
+    output_format = _any_field()
 
-    negative_prompt = _any()
-    seed = _any()
-    steps = _any()
-    guidance_scale = _any()
-    scheduler = _any()
+    negative_prompt = _any_field()
+    seed = _any_field()
+    steps = _any_field()
+    guidance_scale = _any_field()
+    scheduler = _any_field()
 
-    background = _one_of("auto", "opaque")
+    background = _choice_field("auto", "opaque")
 
-    stream = Unavailing()
-    partial_images = Unavailing()
+    stream = UnsupportedField()
+    partial_images = UnsupportedField()
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields, those without effect too."""
-        return {**super().get_fields(), **{name: _any() for name in WITHOUT_EFFECT}}
+        return {**super().get_fields(), **{name: _any_field() for name in IGNORED_FIELDS}}
 
-    def params(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def build_params(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as `POST /task` takes them."""
         size = data.get("size")
-        sides = _SIZE.fullmatch(size) if isinstance(size, str) else None
-        return given(data, _NAMES) | ({"width": int(sides[1]), "height": int(sides[2])} if sides else {})
+        sides = _SIZE_PATTERN.fullmatch(size) if isinstance(size, str) else None
+        return pick_params(data, _FIELD_NAMES) | ({"width": int(sides[1]), "height": int(sides[2])} if sides else {})
 
 
-class Generations(APIView):
+class GenerationView(APIView):
     """`POST /v1/images/generations`."""
 
     scopes = {"POST": Scope.SUBMIT}
@@ -96,18 +96,18 @@ class Generations(APIView):
         serializer = GenerationSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         embedded = serializer.validated_data.get("response_format") == "b64_json"
-        return run(request, serializer.submission(), partial(_pictures, request, embedded))
+        return submit_and_wait(request, serializer.build_submission(), partial(_build_response_body, request, embedded))
 
 
-def _pictures(request: Request, embedded: bool, task: Task) -> dict[str, Any]:
+def _build_response_body(request: Request, embedded: bool, task: Task) -> dict[str, Any]:
     images = list(task.images.all())
     assert task.finished_at is not None, "it has succeeded"
     return {
         "created": int(task.finished_at.timestamp()),
         "data": [
-            {"b64_json": content(image)}
+            {"b64_json": encode_image(image)}
             if embedded
-            else {"url": signed_urls.address(request, "task-image", task.pk, image.index)}
+            else {"url": signed_urls.build_signed_url(request, "task-image", task.pk, image.index)}
             for image in images
         ],
         "size": f"{images[0].width}x{images[0].height}",
@@ -115,28 +115,30 @@ def _pictures(request: Request, embedded: bool, task: Task) -> dict[str, Any]:
     }
 
 
-class Models(APIView):
+class ModelListView(APIView):
     """`GET /v1/models`."""
 
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
-        return Response({"object": "list", "data": [_model(*entry) for entry in resolve.listed().items()]})
+        return Response(
+            {"object": "list", "data": [_serialize_model(*entry) for entry in resolve.get_created_by_id().items()]}
+        )
 
 
-class Model(APIView):
+class ModelDetailView(APIView):
     """`GET /v1/models/{name}`."""
 
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request, name: str) -> Response:
         """Return one of them."""
-        listed = resolve.listed()
+        listed = resolve.get_created_by_id()
         if name not in listed:
-            raise NotFound(f"{errors.ModelNotAllowed.__doc__}")
-        return Response(_model(name, listed[name]))
+            raise NotFound(f"{errors.ModelNotAllowedError.__doc__}")
+        return Response(_serialize_model(name, listed[name]))
 
 
-def _model(name: str, created: float) -> dict[str, Any]:
+def _serialize_model(name: str, created: float) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": int(created), "owned_by": name.rpartition("/")[0] or "local"}

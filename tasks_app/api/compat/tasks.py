@@ -13,28 +13,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app import errors, services
-from tasks_app.api.http.authentication import caller
-from tasks_app.api.http.error_bodies import error_body, shaped
-from tasks_app.api.http.exceptions import AWAY
-from tasks_app.api.http.idempotency import once
-from tasks_app.api.live.prefer_wait import Wait, hold
+from tasks_app.api.http.authentication import get_principal
+from tasks_app.api.http.error_bodies import adapt_error_body, build_error_body
+from tasks_app.api.http.exceptions import DATABASE_UNAVAILABLE
+from tasks_app.api.http.idempotency import parse_idempotency_key
+from tasks_app.api.live.prefer_wait import Wait, defer_response
 from tasks_app.contracts import Submission
-from tasks_app.fields import StrictSerializer, details
+from tasks_app.fields import StrictSerializer, get_field_errors
 from tasks_app.images import storage
 from tasks_app.models import TERMINAL, Status, Task, TaskImage
 from tasks_app.submissions import SubmissionSerializer
 
 # The statuses of tasks that failed; 500 for all others.
-STATUSES = {
-    errors.InvalidParams.code: 400,
-    errors.Canceled.code: 409,
-    errors.ModelUnavailable.code: 503,
-    errors.OutOfMemory.code: 503,
-    errors.TimedOut.code: 504,
+STATUS_BY_CODE = {
+    errors.InvalidParamsError.code: 400,
+    errors.TaskCanceledError.code: 409,
+    errors.ModelUnavailableError.code: 503,
+    errors.OutOfMemoryError.code: 503,
+    errors.TaskTimeoutError.code: 504,
 }
 
 
-class Unavailing(serializers.Field[Any, Any, Any, Any]):
+class UnsupportedField(serializers.Field[Any, Any, Any, Any]):
     """A wish that this server can't fulfil: refused, unless it asks for nothing."""
 
     default_error_messages = {"unsupported": "This server can't do this; leave it out."}
@@ -49,18 +49,18 @@ class Unavailing(serializers.Field[Any, Any, Any, Any]):
         return data
 
 
-class FacadeSerializer(StrictSerializer):
+class CompatSerializer(StrictSerializer):
     """A body that becomes a task; `names` says by parameter what the body calls it, where that is another name."""
 
-    names: ClassVar[Mapping[str, str]] = {}
+    field_names: ClassVar[Mapping[str, str]] = {}
 
-    _task: SubmissionSerializer
+    _submission_serializer: SubmissionSerializer
 
-    def params(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def build_params(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters as `POST /task` takes them, without those that this serializer refuses itself."""
         raise NotImplementedError
 
-    def clashes(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def find_conflicts(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return by field what is wrong with one because of another."""
         return {}
 
@@ -71,67 +71,75 @@ class FacadeSerializer(StrictSerializer):
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            found = details(error)
+            found = get_field_errors(error)
         if isinstance(data, dict):
-            found = self.clashes(data) | found
-            self._task = SubmissionSerializer(data={"task_type": "text-to-image", "params": self.params(data)})
-            for name, told in ({} if self._task.is_valid() else self._task.errors["params"]).items():
-                found.setdefault(self.names.get(name, name), told)
+            found = self.find_conflicts(data) | found
+            self._submission_serializer = SubmissionSerializer(
+                data={"task_type": "text-to-image", "params": self.build_params(data)}
+            )
+            for name, told in (
+                {} if self._submission_serializer.is_valid() else self._submission_serializer.errors["params"]
+            ).items():
+                found.setdefault(self.field_names.get(name, name), told)
         if found:
             raise serializers.ValidationError(found)
         return values
 
-    def submission(self) -> Submission:
+    def build_submission(self) -> Submission:
         """Return the task to be."""
-        return self._task.submission()
+        return self._submission_serializer.build_submission()
 
 
-def given(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def pick_params(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return those parameters that a body has under these names; null stands for a default."""
     return {ours: data[theirs] for ours, theirs in names.items() if data.get(theirs) is not None}
 
 
-def run(request: Request, submission: Submission, succeeded: Callable[[Task], Any]) -> Response:
+def submit_and_wait(request: Request, submission: Submission, succeeded: Callable[[Task], Any]) -> Response:
     """Queue the task and answer once it has ended, with what `succeeded` makes of it or with what went wrong."""
-    task, _ = services.submit(submission, caller=caller(request), once=once(request, request.data))
+    task, _ = services.submit_task(
+        submission, caller=get_principal(request), once=parse_idempotency_key(request, request.data)
+    )
     wait = Wait(
         task_id=task.pk,
         seconds=settings.FACADE_WAIT_SECONDS,
-        renew=partial(_outcome, request, succeeded=succeeded),
-        lost=_refused(request, 503, "unavailable", AWAY),
+        render=partial(_build_final_response, request, succeeded=succeeded),
+        fallback=_build_error_response(request, 503, "unavailable", DATABASE_UNAVAILABLE),
     )
     # The openai package sends again whatever fails by the server's fault, and each time would be a task of its own.
-    return hold(Response(status=202, headers={"x-should-retry": "false"}), wait)
+    return defer_response(Response(status=202, headers={"x-should-retry": "false"}), wait)
 
 
-def content(image: TaskImage) -> str:
+def encode_image(image: TaskImage) -> str:
     """Return a picture's file in Base64.
 
     Raises:
         FileNotFoundError: it is gone.
         StorageFailed: the storage does not give it.
     """
-    return base64.b64encode(storage.read(str(image.file.name))).decode()
+    return base64.b64encode(storage.read_file(str(image.file.name))).decode()
 
 
-def _outcome(request: Request, task: Task, *, succeeded: Callable[[Task], Any]) -> Response:
+def _build_final_response(request: Request, task: Task, *, succeeded: Callable[[Task], Any]) -> Response:
     if task.status not in TERMINAL:
-        return _late(request, task)
+        return _build_timeout_response(request, task)
     if task.status != Status.SUCCEEDED:
-        return _refused(request, STATUSES.get(task.error_code, 500), task.error_code, task.error_message)
+        return _build_error_response(
+            request, STATUS_BY_CODE.get(task.error_code, 500), task.error_code, task.error_message
+        )
     try:
         return Response(succeeded(task))
     except FileNotFoundError:
-        return _refused(request, 410, "gone", "The pictures are gone.")
-    except errors.StorageFailed as error:
-        return _refused(request, 503, error.code, str(error))
+        return _build_error_response(request, 410, "gone", "The pictures are gone.")
+    except errors.StorageError as error:
+        return _build_error_response(request, 503, error.code, str(error))
 
 
-def _late(request: Request, task: Task) -> Response:
+def _build_timeout_response(request: Request, task: Task) -> Response:
     message = f"The task {task.pk} has not ended within {settings.FACADE_WAIT_SECONDS:g} seconds; it goes on."
-    return _refused(request, 504, "still_running", message)
+    return _build_error_response(request, 504, "still_running", message)
 
 
-def _refused(request: Request, status: int, code: str, message: str) -> Response:
-    body = error_body(code, message, retryable=errors.RETRYABLE.get(code, False))
-    return Response(shaped(request.path, status, body), status=status)
+def _build_error_response(request: Request, status: int, code: str, message: str) -> Response:
+    body = build_error_body(code, message, retryable=errors.RETRYABLE.get(code, False))
+    return Response(adapt_error_body(request.path, status, body), status=status)

@@ -17,58 +17,58 @@ from rest_framework.request import Request
 
 from tasks_app.access import api_keys, permissions
 from tasks_app.api.http import signed_urls
-from tasks_app.contracts import Caller
+from tasks_app.contracts import Principal
 from tasks_app.models import ApiKey, Scope
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module, through the settings
 
-Found = tuple[Any, Caller] | None
-UNKNOWN = "This API key is unknown, expired or revoked."
-_KEY = re.compile(rb"dh_[0-9a-f]{64}")
+AuthResult = tuple[Any, Principal] | None
+UNKNOWN_KEY_MESSAGE = "This API key is unknown, expired or revoked."
+_KEY_PATTERN = re.compile(rb"dh_[0-9a-f]{64}")
 
 
-def caller(request: Request) -> Caller:
+def get_principal(request: Request) -> Principal:
     """Return who asks; somebody without any scope where API_AUTH wants a key."""
-    found = cast(Caller | None, request.auth)
-    return permissions.visitor(None) if found is None else found
+    found = cast(Principal | None, request.auth)
+    return permissions.get_user_principal(None) if found is None else found
 
 
 class KeyAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types
     """`Authorization: Bearer KEY`, or Basic with the key for a password, as old clients send it."""
 
-    def authenticate(self, request: Request) -> Found:
+    def authenticate(self, request: Request) -> AuthResult:
         """Return the key's owner and what the key may do; None when the request brings no key."""
-        token = _token(request)
+        token = _get_token(request)
         if token is None:
             return None
-        if not _KEY.fullmatch(token):
-            raise AuthenticationFailed(UNKNOWN)
+        if not _KEY_PATTERN.fullmatch(token):
+            raise AuthenticationFailed(UNKNOWN_KEY_MESSAGE)
         try:
             user, key = self.authenticate_credentials(token)
         except AuthenticationFailed:
-            raise AuthenticationFailed(UNKNOWN) from None
-        api_keys.note_use(key)
-        return user, api_keys.caller(key)
+            raise AuthenticationFailed(UNKNOWN_KEY_MESSAGE) from None
+        api_keys.touch_api_key(key)
+        return user, api_keys.get_key_principal(key)
 
     def _cleanup_token(self, auth_token: ApiKey) -> bool:
         # Knox would delete what has expired, and with it whose a task is.
         return auth_token.expiry is not None and auth_token.expiry <= timezone.now()
 
 
-def _token(request: Request) -> bytes | None:
+def _get_token(request: Request) -> bytes | None:
     """Return what is sent as a key; where none is needed, what looks like none is none."""
     scheme, _, credentials = get_authorization_header(request).partition(b" ")
     token = credentials.strip()
     if scheme.lower() == b"basic":
-        token = _password(token)
+        token = _decode_password(token)
         return token if token.startswith(b"dh_") else None
     if scheme.lower() != b"bearer":
         return None
     return None if settings.API_AUTH == "optional" and not token.startswith(b"dh_") else token
 
 
-def _password(credentials: bytes) -> bytes:
+def _decode_password(credentials: bytes) -> bytes:
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except binascii.Error:
@@ -78,25 +78,25 @@ def _password(credentials: bytes) -> bytes:
 class SignedUrlAuthentication(BaseAuthentication):
     """`?signature=…`: who has the address may read what it leads to, for a while."""
 
-    def authenticate(self, request: Request) -> Found:
+    def authenticate(self, request: Request) -> AuthResult:
         """Return nobody, who may read this one thing; None when the address is not signed."""
-        signature = request.query_params.get(signed_urls.PARAMETER)
+        signature = request.query_params.get(signed_urls.SIGNATURE_PARAMETER)
         if signature is None or request.method not in ("GET", "HEAD"):
             return None
-        if not signed_urls.valid(request.path, signature):
+        if not signed_urls.is_valid_signature(request.path, signature):
             raise AuthenticationFailed("The address's signature is wrong or has expired.")
-        return None, Caller(scopes=frozenset([Scope.READ, Scope.READ_ANY]))
+        return None, Principal(scopes=frozenset([Scope.READ, Scope.READ_ANY]))
 
 
 class StaffAuthentication(SessionAuthentication):
     """Somebody who is signed in to the admin, as on the page; what changes something needs the CSRF token."""
 
-    def authenticate(self, request: Request) -> Found:
+    def authenticate(self, request: Request) -> AuthResult:
         """Return the person and what the admin's permissions let them do."""
         user = request._request.user
         if not user.is_staff or super().authenticate(request) is None:
             return None
-        return user, permissions.visitor(user)
+        return user, permissions.get_user_principal(user)
 
 
 class HasScope(BasePermission):
@@ -107,4 +107,4 @@ class HasScope(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Return whether the request may go on."""
         wanted = getattr(view, "scopes", {}).get(request.method, Scope.READ)
-        return wanted in caller(request).scopes
+        return wanted in get_principal(request).scopes

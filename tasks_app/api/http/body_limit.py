@@ -8,49 +8,56 @@ from typing import Any
 
 from django.conf import settings
 
-from tasks_app.api.http.error_bodies import error_body, shaped
+from tasks_app.api.http.error_bodies import adapt_error_body, build_error_body
 
-Scope = dict[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-UPLOADS = ("/upload", "/upload/", "/task/from-image", "/task/from-image/", "/sdapi/v1/png-info", "/sdapi/v1/png-info/")
+ASGIScope = dict[str, Any]
+ASGIMessage = Mapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApplication = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
 
 
-def limit(path: str) -> int:
+UPLOAD_PATHS = (
+    "/upload",
+    "/upload/",
+    "/task/from-image",
+    "/task/from-image/",
+    "/sdapi/v1/png-info",
+    "/sdapi/v1/png-info/",
+)
+
+
+def get_body_limit(path: str) -> int:
     """Return how many bytes a body may have: only uploaded pictures may be large."""
-    return settings.MAX_UPLOAD_BYTES if path in UPLOADS else settings.MAX_BODY_BYTES
+    return settings.MAX_UPLOAD_BYTES if path in UPLOAD_PATHS else settings.MAX_BODY_BYTES
 
 
-def too_large(most: int) -> str:
+def build_too_large_message(most: int) -> str:
     """Return what a client with too large a body is told."""
     return f"The body must have at most {most} bytes."
 
 
-def bounded(application: Application) -> Application:
+def limit_body_size(application: ASGIApplication) -> ASGIApplication:
     """Answer 413 to bodies over the path's limit, and hand on all others whole.
 
     Django spools a body of any size to disk first, and DRF takes one without Content-Length (chunked) for empty.
     """
 
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: ASGIScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await application(scope, receive, send)
-        most = limit(scope["path"])
-        message = await _read(receive, most)
+        most = get_body_limit(scope["path"])
+        message = await _read_body(receive, most)
         if message is None:
-            return await _refuse(scope["path"], send, most)
+            return await _send_too_large(scope["path"], send, most)
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
         headers.append((b"content-length", str(len(message.get("body", b""))).encode()))
-        return await application({**scope, "headers": headers}, _replay(message, receive), send)
+        return await application({**scope, "headers": headers}, _replay_message(message, receive), send)
 
     return wrapped
 
 
-async def _read(receive: Receive, limit: int) -> Message | None:
+async def _read_body(receive: Receive, limit: int) -> ASGIMessage | None:
     """Return the body as one message, or that the client went away before its end; None for too large a body."""
     content = bytearray()
     more = True
@@ -65,17 +72,19 @@ async def _read(receive: Receive, limit: int) -> Message | None:
     return {"type": "http.request", "body": bytes(content), "more_body": False}
 
 
-def _replay(message: Message, receive: Receive) -> Receive:
+def _replay_message(message: ASGIMessage, receive: Receive) -> Receive:
     waiting = [message]
 
-    async def replay() -> Message:
+    async def replay() -> ASGIMessage:
         return waiting.pop() if waiting else await receive()
 
     return replay
 
 
-async def _refuse(path: str, send: Send, most: int) -> None:
-    content = json.dumps(shaped(path, 413, error_body("body_too_large", too_large(most)))).encode()
+async def _send_too_large(path: str, send: Send, most: int) -> None:
+    content = json.dumps(
+        adapt_error_body(path, 413, build_error_body("body_too_large", build_too_large_message(most)))
+    ).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),

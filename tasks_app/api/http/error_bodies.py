@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 
-def error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
+def build_error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
     """Return the JSON of an error."""
     return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
 
 
-def shaped(path: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
+def adapt_error_body(path: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
     """Return an error's JSON as the API that the path belongs to tells it: ours, OpenAI's or A1111's."""
     if path.startswith("/v1/"):
-        return _as_openai(status, body["error"])
+        return _to_openai_error(status, body["error"])
     if path.startswith("/sdapi/"):
-        return _as_a1111(body["error"])
+        return _to_a1111_error(body["error"])
     return body
 
 
@@ -27,7 +27,7 @@ _OPENAI_CODES = {
 }
 
 
-def _as_openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
+def _to_openai_error(status: int, error: dict[str, Any]) -> dict[str, Any]:
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     paths = [field["path"] for field in error.get("fields", [])]
     return {
@@ -40,7 +40,7 @@ def _as_openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_a1111(error: dict[str, Any]) -> dict[str, Any]:
+def _to_a1111_error(error: dict[str, Any]) -> dict[str, Any]:
     fields = [
         {"loc": ["body", *filter(None, field["path"].split("."))], "msg": field["message"], "type": field["code"]}
         for field in error.get("fields", [])

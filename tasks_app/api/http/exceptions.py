@@ -20,46 +20,46 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from tasks_app import errors
-from tasks_app.api.http.error_bodies import error_body, shaped
+from tasks_app.api.http.error_bodies import adapt_error_body, build_error_body
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
-REFUSED = {
-    errors.UnreadablePicture: 400,
-    errors.InvalidParams: 400,
-    errors.ModelNotAllowed: 400,
-    errors.NotReproducible: 409,
-    errors.KeyReused: 422,
+STATUS_BY_ERROR = {
+    errors.InvalidImageError: 400,
+    errors.InvalidParamsError: 400,
+    errors.ModelNotAllowedError: 400,
+    errors.NotReproducibleError: 409,
+    errors.IdempotencyKeyReusedError: 422,
 }
-AWAY = "The service can't reach its database; try again."
+DATABASE_UNAVAILABLE = "The service can't reach its database; try again."
 
 
-def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
+def handle_api_error(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """Return the answer to an error of a view; None for one that nobody expected, which becomes a 500."""
     set_rollback()
-    answer = _answer(error)
+    answer = _build_response(error)
     if answer is not None:
-        answer.data = shaped(context["request"].path, answer.status_code, answer.data)
+        answer.data = adapt_error_body(context["request"].path, answer.status_code, answer.data)
     return answer
 
 
-def _answer(error: Exception) -> Response | None:
+def _build_response(error: Exception) -> Response | None:
     if isinstance(error, Http404):
         error = NotFound("There is no such thing here.")
     if isinstance(error, OperationalError | InterfaceError):
-        return unavailable(error)
-    if isinstance(error, errors.StorageFailed):
-        return _try_again(error_body(error.code, str(error), retryable=error.retryable))
-    if isinstance(error, errors.TaskError) and (status := REFUSED.get(type(error))):
-        return Response(error_body(error.code, str(error)), status=status)
+        return build_unavailable_response(error)
+    if isinstance(error, errors.StorageError):
+        return _build_retry_response(build_error_body(error.code, str(error), retryable=error.retryable))
+    if isinstance(error, errors.TaskError) and (status := STATUS_BY_ERROR.get(type(error))):
+        return Response(build_error_body(error.code, str(error)), status=status)
     if isinstance(error, ValidationError):
-        return Response(_invalid(error), status=error.status_code)
+        return Response(_build_invalid_body(error), status=error.status_code)
     if isinstance(error, ParseError):
         error = ValidationError(error.detail, code=error.default_code)
-        return Response(_invalid(error), status=error.status_code)
-    if isinstance(error, errors.LimitExceeded):
-        return limited(error)
+        return Response(_build_invalid_body(error), status=error.status_code)
+    if isinstance(error, errors.QuotaExceededError):
+        return build_quota_response(error)
     if isinstance(error, APIException):
         codes = {
             401: "unauthorized",
@@ -71,27 +71,27 @@ def _answer(error: Exception) -> Response | None:
         code = codes.get(error.status_code, str(error.default_code))
         challenge = getattr(error, "auth_header", None)
         headers = {"WWW-Authenticate": challenge} if challenge else {}
-        return Response(error_body(code, str(error.detail)), status=error.status_code, headers=headers)
+        return Response(build_error_body(code, str(error.detail)), status=error.status_code, headers=headers)
     return None
 
 
-def limited(error: errors.LimitExceeded) -> Response:
+def build_quota_response(error: errors.QuotaExceededError) -> Response:
     """Return the answer to one too many, with the limit's name."""
-    answer = error_body(error.code, str(error), retryable=True, limit={"name": error.limit, "max": error.most})
+    answer = build_error_body(error.code, str(error), retryable=True, limit={"name": error.limit, "max": error.most})
     return Response(answer, status=429, headers={"Retry-After": str(math.ceil(error.retry_after))})
 
 
-def unavailable(error: Exception) -> Response:
+def build_unavailable_response(error: Exception) -> Response:
     """Return the answer while the database is away."""
     logger.warning("The database is away: %s", type(error).__name__)
-    return _try_again(error_body("unavailable", AWAY, retryable=True))
+    return _build_retry_response(build_error_body("unavailable", DATABASE_UNAVAILABLE, retryable=True))
 
 
-def _try_again(answer: dict[str, Any]) -> Response:
+def _build_retry_response(answer: dict[str, Any]) -> Response:
     return Response(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-class DatabaseAwayMiddleware(MiddlewareMixin):
+class DatabaseUnavailableMiddleware(MiddlewareMixin):
     """What the API's views answer while the database is away, for pages: in words that people read."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -100,47 +100,48 @@ class DatabaseAwayMiddleware(MiddlewareMixin):
             return None
         logger.warning("The database is away: %s", type(exception).__name__)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return HttpResponse(AWAY, status=503, content_type="text/plain; charset=utf-8", headers=headers)
+        return HttpResponse(DATABASE_UNAVAILABLE, status=503, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Answer for a request that Django itself refuses, such as one to a wrong host."""
-    return _json(request, 400, error_body("bad_request", "The request is refused."))
+    return _json_response(request, 400, build_error_body("bad_request", "The request is refused."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for a URL that does not exist: as a page inside the admin, as JSON everywhere else."""
     if request.path.startswith(reverse("admin:index")):
         return defaults.page_not_found(request, exception)
-    return _json(request, 404, error_body("not_found", "There is no such thing here."))
+    return _json_response(request, 404, build_error_body("not_found", "There is no such thing here."))
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Answer for an error that nobody expected; its traceback is in the log only."""
-    return _json(request, 500, error_body("internal", "The service failed to answer.", retryable=True))
+    return _json_response(request, 500, build_error_body("internal", "The service failed to answer.", retryable=True))
 
 
-def _json(request: HttpRequest, status: int, body: dict[str, Any]) -> JsonResponse:
-    return JsonResponse(shaped(request.path, status, body), status=status)
+def _json_response(request: HttpRequest, status: int, body: dict[str, Any]) -> JsonResponse:
+    return JsonResponse(adapt_error_body(request.path, status, body), status=status)
 
 
-def _invalid(error: ValidationError) -> dict[str, Any]:
+def _build_invalid_body(error: ValidationError) -> dict[str, Any]:
     fields = [
-        {"path": path, "code": detail.code, "message": str(detail)} for path, detail in _flat(error.detail, prefix="")
+        {"path": path, "code": detail.code, "message": str(detail)}
+        for path, detail in _flatten_details(error.detail, prefix="")
     ]
-    only_model = {field["code"] for field in fields} == {errors.ModelNotAllowed.code}
-    code = errors.ModelNotAllowed.code if only_model else errors.InvalidParams.code
+    only_model = {field["code"] for field in fields} == {errors.ModelNotAllowedError.code}
+    code = errors.ModelNotAllowedError.code if only_model else errors.InvalidParamsError.code
     message = "; ".join(f"{field['path'] or 'body'}: {field['message']}" for field in fields)
-    return error_body(code, message, fields=fields)
+    return build_error_body(code, message, fields=fields)
 
 
-def _flat(detail: Any, *, prefix: str) -> Iterator[tuple[str, ErrorDetail]]:
+def _flatten_details(detail: Any, *, prefix: str) -> Iterator[tuple[str, ErrorDetail]]:
     """Yield every message of DRF's nested errors with its dotted path."""
     if isinstance(detail, Mapping):
         for name, inner in detail.items():
-            yield from _flat(inner, prefix=".".join(part for part in (prefix, str(name)) if part))
+            yield from _flatten_details(inner, prefix=".".join(part for part in (prefix, str(name)) if part))
     elif isinstance(detail, list):
         for inner in detail:
-            yield from _flat(inner, prefix=prefix)
+            yield from _flatten_details(inner, prefix=prefix)
     else:
         yield prefix, detail

@@ -10,13 +10,13 @@ from typing import Any
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from tasks_app.contracts import Once
+from tasks_app.contracts import IdempotentRequest
 
 HEADER = "Idempotency-Key"
-_NAME = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def once(request: Request, asked: Any) -> Once | None:
+def parse_idempotency_key(request: Request, asked: Any) -> IdempotentRequest | None:
     """Return the client's name for this request; None when it has none. `asked` is what it asks for, as JSON.
 
     Raises:
@@ -25,8 +25,8 @@ def once(request: Request, asked: Any) -> Once | None:
     name = request.headers.get(HEADER)
     if name is None:
         return None
-    if not _NAME.fullmatch(name):
+    if not _KEY_PATTERN.fullmatch(name):
         raise ValidationError({HEADER: ["Must be 1 to 255 printable ASCII characters without spaces."]})
     # The same values in another order or with other spaces are the same request.
     body = json.dumps(asked, sort_keys=True)
-    return Once(name=name, body_sha256=hashlib.sha256(body.encode()).hexdigest())
+    return IdempotentRequest(name=name, body_sha256=hashlib.sha256(body.encode()).hexdigest())

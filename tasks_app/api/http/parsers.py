@@ -13,18 +13,18 @@ from django.conf import settings
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
-from tasks_app.api.http.body_limit import too_large
-from tasks_app.fields import printable
+from tasks_app.api.http.body_limit import build_too_large_message
+from tasks_app.fields import escape_surrogates
 
 
-class BodyTooLarge(APIException):
+class BodyTooLargeError(APIException):
     """The body has more bytes than this server takes."""
 
     status_code = 413
     default_code = "body_too_large"
 
     def __init__(self, most: int) -> None:
-        super().__init__(too_large(most))
+        super().__init__(build_too_large_message(most))
 
 
 class StrictJSONParser(BaseParser):
@@ -32,7 +32,7 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
-    def limit(self) -> int:
+    def get_body_limit(self) -> int:
         """Return how many bytes a body may have."""
         return int(settings.MAX_BODY_BYTES)
 
@@ -45,19 +45,19 @@ class StrictJSONParser(BaseParser):
             BodyTooLarge: it is over the setting.
             ParseError: it is not the JSON that this server takes.
         """
-        body = _read(stream, self.limit())
+        body = _read_bounded(stream, self.get_body_limit())
         try:
-            return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+            return json.loads(body.decode(), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except ValueError as error:
-            raise ParseError(f"The body is no valid JSON: {printable(str(error))[:200]}") from None
+            raise ParseError(f"The body is no valid JSON: {escape_surrogates(str(error))[:200]}") from None
 
 
-class UploadParser(StrictJSONParser):
+class UploadJSONParser(StrictJSONParser):
     """The same for JSON that carries a picture."""
 
-    def limit(self) -> int:
+    def get_body_limit(self) -> int:
         """Return how many bytes a body may have."""
         return int(settings.MAX_UPLOAD_BYTES)
 
@@ -75,7 +75,7 @@ class PNGParser(BaseParser):
         Raises:
             BodyTooLarge: it is over the setting.
         """
-        return _read(stream, settings.MAX_UPLOAD_BYTES)
+        return _read_bounded(stream, settings.MAX_UPLOAD_BYTES)
 
 
 class JPEGParser(PNGParser):
@@ -90,14 +90,14 @@ class WebPParser(PNGParser):
     media_type = "image/webp"
 
 
-def _read(stream: IO[bytes], most: int) -> bytes:
+def _read_bounded(stream: IO[bytes], most: int) -> bytes:
     body = stream.read(most + 1)
     if len(body) > most:
-        raise BodyTooLarge(most)
+        raise BodyTooLargeError(most)
     return body
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
@@ -106,5 +106,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _no_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")

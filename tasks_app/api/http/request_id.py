@@ -9,28 +9,28 @@ from uuid import uuid4
 
 from structlog.contextvars import bound_contextvars
 
-from tasks_app.api.http.body_limit import Application, Message, Receive, Scope, Send
+from tasks_app.api.http.body_limit import ASGIApplication, ASGIMessage, ASGIScope, Receive, Send
 
 logger = logging.getLogger(__name__)
 
 HEADER = b"x-request-id"
 # What is taken from a client; whatever else it sends gets an id of ours.
-_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Asked every few seconds, and worth no line.
-_PROBES = {"/healthz", "/readyz", "/metrics"}
-_LONGEST_PATH = 200
+_PROBE_PATHS = {"/healthz", "/readyz", "/metrics"}
+_MAX_PATH_LENGTH = 200
 
 
-def identified(application: Application) -> Application:
+def assign_request_id(application: ASGIApplication) -> ASGIApplication:
     """Bind each request's id around the whole application, so that streams and refused bodies have it too."""
 
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: ASGIScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await application(scope, receive, send)
-        request_id = _given(scope) or uuid4().hex
+        request_id = _get_client_id(scope) or uuid4().hex
         started, status = time.monotonic(), None
 
-        async def identify(message: Message) -> None:
+        async def identify(message: ASGIMessage) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -41,19 +41,19 @@ def identified(application: Application) -> Application:
             try:
                 await application(scope, receive, identify)
             finally:
-                _log(scope, status, time.monotonic() - started)
+                _log_request(scope, status, time.monotonic() - started)
 
     return wrapped
 
 
-def _given(scope: Scope) -> str | None:
+def _get_client_id(scope: ASGIScope) -> str | None:
     given = dict(scope["headers"]).get(HEADER, b"").decode("latin-1")
-    return given if _SANE.fullmatch(given) else None
+    return given if _VALID_ID.fullmatch(given) else None
 
 
-def _log(scope: Scope, status: int | None, seconds: float) -> None:
+def _log_request(scope: ASGIScope, status: int | None, seconds: float) -> None:
     """Write the line, without the query, which may carry secrets; no status: the client went away before its answer."""
-    path = scope["raw_path"].decode("latin-1")[:_LONGEST_PATH]
-    level = logging.DEBUG if scope["path"] in _PROBES else logging.INFO
+    path = scope["raw_path"].decode("latin-1")[:_MAX_PATH_LENGTH]
+    level = logging.DEBUG if scope["path"] in _PROBE_PATHS else logging.INFO
     fields = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}
     logger.log(level, "%s %s: %s", scope["method"], path, status or "gone", extra=fields)

@@ -7,18 +7,18 @@ from django.core.signing import BadSignature, TimestampSigner
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-PARAMETER = "signature"
+SIGNATURE_PARAMETER = "signature"
 _signer = TimestampSigner(salt="tasks_app.address")
 
 
-def address(request: Request, name: str, *args: object) -> str:
+def build_signed_url(request: Request, name: str, *args: object) -> str:
     """Return the absolute address of a view, signed for SIGNED_URL_SECONDS."""
     path = reverse(name, args=args)
     signature = _signer.sign(path).removeprefix(path + _signer.sep)
-    return request.build_absolute_uri(f"{path}?{PARAMETER}={signature}")
+    return request.build_absolute_uri(f"{path}?{SIGNATURE_PARAMETER}={signature}")
 
 
-def valid(path: str, signature: str) -> bool:
+def is_valid_signature(path: str, signature: str) -> bool:
     """Return whether the signature was made here, for this path, not too long ago."""
     try:
         _signer.unsign(f"{path}{_signer.sep}{signature}", max_age=settings.SIGNED_URL_SECONDS)

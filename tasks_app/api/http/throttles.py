@@ -8,8 +8,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from tasks_app.access import rate_limit
-from tasks_app.api.http.authentication import caller
-from tasks_app.errors import LimitExceeded
+from tasks_app.api.http.authentication import get_principal
+from tasks_app.errors import QuotaExceededError
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module, through the settings
@@ -26,11 +26,11 @@ class KeyThrottle(BaseThrottle):
         Raises:
             LimitExceeded: it was one request too many.
         """
-        who = caller(request)
+        who = get_principal(request)
         most = who.limits.rate_per_minute
         if who.key_id is None or most is None:
             return True
-        left = rate_limit.spend(f"key:{who.key_id}", most)
+        left = rate_limit.consume(f"key:{who.key_id}", most)
         if left is not None:
-            raise LimitExceeded(REQUESTS_PER_MINUTE, most, retry_after=left)
+            raise QuotaExceededError(REQUESTS_PER_MINUTE, most, retry_after=left)
         return True

@@ -12,38 +12,38 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from tasks_app.api.http.authentication import caller
-from tasks_app.api.http.negotiation import AnyAccepted
-from tasks_app.api.live.states import known, waiting
-from tasks_app.api.live.stream import Stream
+from tasks_app.api.http.authentication import get_principal
+from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
+from tasks_app.api.live.states import find_visible_ids, read_blocking
+from tasks_app.api.live.stream import EventStream
 
 MAX_TASKS = 200
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # What Redis takes for an entry's id.
-_ENTRY = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
+_ENTRY_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 
-class TaskEvents(APIView):
+class TaskEventsView(APIView):
     """`GET /task/{id}/events`."""
 
-    content_negotiation_class = AnyAccepted
+    content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
         """Stream what happens to a task, until it has ended."""
-        return _stream(request, [UUID(task_id)])
+        return _stream_response(request, [UUID(task_id)])
 
 
-class Events(APIView):
+class EventsView(APIView):
     """`GET /events?task=ID&task=ID`."""
 
-    content_negotiation_class = AnyAccepted
+    content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request) -> HttpResponseBase:
         """Stream what happens to these tasks, until all have ended."""
-        return _stream(request, _task_ids(request.query_params.getlist("task")))
+        return _stream_response(request, _parse_task_ids(request.query_params.getlist("task")))
 
 
-def _task_ids(texts: Sequence[str]) -> list[UUID]:
+def _parse_task_ids(texts: Sequence[str]) -> list[UUID]:
     if not 1 <= len(texts) <= MAX_TASKS:
         raise ValidationError({"task": [f"Must be given 1 to {MAX_TASKS} times."]})
     try:
@@ -52,12 +52,12 @@ def _task_ids(texts: Sequence[str]) -> list[UUID]:
         raise ValidationError({"task": ["Must be the id of a task."]}) from None
 
 
-def _stream(request: Request, task_ids: Sequence[UUID]) -> HttpResponseBase:
-    found = waiting(known, task_ids, caller(request))
+def _stream_response(request: Request, task_ids: Sequence[UUID]) -> HttpResponseBase:
+    found = read_blocking(find_visible_ids, task_ids, get_principal(request))
     if unknown := [str(task_id) for task_id in task_ids if task_id not in found]:
         raise NotFound(f"There is no task {', '.join(unknown)}.")
     if request.method == "HEAD":
         return HttpResponse(headers=HEADERS)
     last = request.headers.get("Last-Event-ID", "")
-    stream = Stream(request, task_ids, after=last if _ENTRY.fullmatch(last) else "")
-    return StreamingHttpResponse(stream.frames(), headers=HEADERS)
+    stream = EventStream(request, task_ids, after=last if _ENTRY_ID.fullmatch(last) else "")
+    return StreamingHttpResponse(stream.iter_frames(), headers=HEADERS)

@@ -13,21 +13,21 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connections
 
 from tasks_app.access import permissions
-from tasks_app.contracts import Caller, Standing
+from tasks_app.contracts import Principal, QueuePosition
 from tasks_app.events import progress
 from tasks_app.models import Status, Task
 from tasks_app.queue import position
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
 # However many streams are open, they take this many threads and connections.
-READERS = 2
-_readers = ThreadPoolExecutor(READERS, thread_name_prefix="streams")
+READER_THREADS = 2
+_reader_pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="streams")
 _Parameters = ParamSpec("_Parameters")
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class TaskState:
     """A task at one moment: its row, and live progress where that is ahead; no status when the row is gone.
 
     `paused` says that it waits for a pause of the queue or of its model to end.
@@ -41,55 +41,59 @@ class State:
     paused: bool = False
 
 
-def states(task_ids: Collection[UUID]) -> dict[UUID, State]:
+def get_task_states(task_ids: Collection[UUID]) -> dict[UUID, TaskState]:
     """Return the tasks' states, with one query, one more if some are queued, and one question to Redis."""
     fields = ("status", "attempt", "phase", "step", "total_steps")
     tasks = list(Task.objects.filter(pk__in=task_ids).only(*fields))
-    live = progress.ahead(tasks)
+    live = progress.get_live_progress(tasks)
     queued = [task.pk for task in tasks if task.status == Status.QUEUED]
-    standings = position.of(queued)
+    standings = position.get_positions(queued)
     if len(standings) < len(queued):
-        return states(task_ids)  # one was claimed or has ended between the two queries
-    found = {task.pk: _state(task, live.get(task.pk), standings.get(task.pk)) for task in tasks}
-    return {task_id: found.get(task_id) or State(task_id=task_id) for task_id in task_ids}
+        return get_task_states(task_ids)  # one was claimed or has ended between the two queries
+    found = {task.pk: _build_state(task, live.get(task.pk), standings.get(task.pk)) for task in tasks}
+    return {task_id: found.get(task_id) or TaskState(task_id=task_id) for task_id in task_ids}
 
 
-def _state(task: Task, live: dict[str, object] | None, stands: Standing | None) -> State:
-    return State(
+def _build_state(task: Task, live: dict[str, object] | None, stands: QueuePosition | None) -> TaskState:
+    return TaskState(
         task_id=task.pk,
         status=Status(task.status),
         attempt=task.attempt,
-        progress=live or progress.recorded(task) if task.status == Status.RUNNING else None,
-        queue_position=None if stands is None else stands.place,
-        paused=stands is not None and stands.paused,
+        progress=live or progress.progress_from_row(task) if task.status == Status.RUNNING else None,
+        queue_position=None if stands is None else stands.position,
+        paused=stands is not None and stands.is_paused,
     )
 
 
-def known(task_ids: Collection[UUID], caller: Caller) -> set[UUID]:
+def find_visible_ids(task_ids: Collection[UUID], caller: Principal) -> set[UUID]:
     """Return those of the tasks that there are, and that the caller may see."""
-    return set(permissions.visible(Task.objects.filter(pk__in=task_ids), caller).values_list("pk", flat=True))
+    return set(permissions.filter_visible(Task.objects.filter(pk__in=task_ids), caller).values_list("pk", flat=True))
 
 
-async def reading(
-    read: Callable[_Parameters, _Answer], *args: _Parameters.args, **kwargs: _Parameters.kwargs
-) -> _Answer:
+async def read_async(
+    read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+) -> _Result:
     """Return what a function reads, in one of the streams' threads.
 
     Raises:
         OperationalError, InterfaceError: the database is away.
     """
-    return await sync_to_async(_closing, thread_sensitive=False, executor=_readers)(partial(read, *args, **kwargs))
+    return await sync_to_async(_read_and_disconnect, thread_sensitive=False, executor=_reader_pool)(
+        partial(read, *args, **kwargs)
+    )
 
 
-def waiting(read: Callable[_Parameters, _Answer], *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
+def read_blocking(
+    read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+) -> _Result:
     """Do the same from a thread that may wait.
 
     When hundreds of clients come back at once, they queue here, and not for the pool's connections, which are for all.
     """
-    return _readers.submit(_closing, partial(read, *args, **kwargs)).result()
+    return _reader_pool.submit(_read_and_disconnect, partial(read, *args, **kwargs)).result()
 
 
-def _closing(read: Callable[[], _Answer]) -> _Answer:
+def _read_and_disconnect(read: Callable[[], _Result]) -> _Result:
     try:
         return read()
     finally:

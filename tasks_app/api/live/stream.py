@@ -16,203 +16,211 @@ from django.conf import settings
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from tasks_app.api.live.hub import Notice, hub
-from tasks_app.api.live.states import DATABASE_AWAY, State, reading, states
-from tasks_app.api.serializers import pictured, represent
-from tasks_app.contracts import Event, Trail
+from tasks_app.api.live.hub import StreamMessage, hub
+from tasks_app.api.live.states import DATABASE_AWAY, TaskState, get_task_states, read_async
+from tasks_app.api.serializers import annotate_images, serialize_tasks
+from tasks_app.contracts import Event, StreamSlice
 from tasks_app.events import progress
 from tasks_app.models import TERMINAL, Status, Task
 
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": still here\n\n"
 # Within an attempt a task runs, is queued again or ends; the next attempt's come after that.
-_RANKS = {Status.RUNNING: 1, Status.QUEUED: 2, **dict.fromkeys(TERMINAL, 3)}
+_STATUS_RANKS = {Status.RUNNING: 1, Status.QUEUED: 2, **dict.fromkeys(TERMINAL, 3)}
 _NOWHERE = (-1, -1)
-_json = JSONRenderer().render
+_render_json = JSONRenderer().render
 
 
-def frame(name: str, task_id: UUID | str, data: Mapping[str, Any], *, entry: str = "") -> bytes:
+def encode_event(name: str, task_id: UUID | str, data: Mapping[str, Any], *, entry: str = "") -> bytes:
     """Return one event as it goes over the wire."""
     head = f"id: {entry}\n" if entry else ""
-    return f"{head}event: {name}\ndata: ".encode() + _json({"task": str(task_id), **data}) + b"\n\n"
+    return f"{head}event: {name}\ndata: ".encode() + _render_json({"task": str(task_id), **data}) + b"\n\n"
 
 
-def order(entry: str) -> tuple[int, int]:
+def parse_entry_id(entry: str) -> tuple[int, int]:
     """Return what the ids of a stream's entries are compared by."""
     milliseconds, _, sequence = entry.partition("-")
     return int(milliseconds), int(sequence)
 
 
-class Account:
+class TaskStreamState:
     """What one stream has told of one task; its methods return the frames of what is news."""
 
     def __init__(self, task_id: UUID) -> None:
-        self._id = task_id
-        self._entry = _NOWHERE
-        self._covered = ""
+        self._task_id = task_id
+        self._last_entry = _NOWHERE
+        self._covered_entry = ""
         self._stage = _NOWHERE
-        self._place = _NOWHERE
-        self._progress: Mapping[str, Any] = {}
-        self._waiting: Mapping[str, Any] | None = None
-        self._preview = _NOWHERE
+        self._last_rank = _NOWHERE
+        self._last_progress: Mapping[str, Any] = {}
+        self._queue_state: Mapping[str, Any] | None = None
+        self._last_preview = _NOWHERE
 
-    def of_event(self, event: Event) -> list[bytes]:
+    def on_event(self, event: Event) -> list[bytes]:
         """Tell what Redis told; a status that does not say of which attempt is left to the row."""
-        if event.entry and order(event.entry) <= self._entry:
+        if event.entry and parse_entry_id(event.entry) <= self._last_entry:
             return []
         if event.entry:
-            self._entry, self._covered = order(event.entry), ""
+            self._last_entry, self._covered_entry = parse_entry_id(event.entry), ""
         if event.name == "progress":
-            return self._of_progress(event.data, event.entry)
+            return self._progress_frames(event.data, event.entry)
         if event.name == "preview":
-            return self._of_preview(event)
+            return self._preview_frames(event)
         if "attempt" in event.data:
-            return self._of_status(event.data["status"], event.data["attempt"], event.entry)
-        self._covered = event.entry
+            return self._status_frames(event.data["status"], event.data["attempt"], event.entry)
+        self._covered_entry = event.entry
         return []
 
-    def resumes(self, event: Event) -> None:
+    def resume_from(self, event: Event) -> None:
         """Take note that the client has seen what came before this event."""
         if event.name == "progress":
-            self._stage = (event.data["attempt"], _RANKS[Status.RUNNING])
+            self._stage = (event.data["attempt"], _STATUS_RANKS[Status.RUNNING])
 
-    def covers(self, entry: str) -> None:
+    def skip_to(self, entry: str) -> None:
         """Take note that what is told next contains all events up to this one."""
-        self._entry, self._covered = order(entry), entry
+        self._last_entry, self._covered_entry = parse_entry_id(entry), entry
 
-    def of_state(self, state: State) -> list[bytes]:
+    def on_state(self, state: TaskState) -> list[bytes]:
         """Tell what the row says of a task that has not ended."""
-        entry, self._covered = self._covered, ""
+        entry, self._covered_entry = self._covered_entry, ""
         if state.progress is not None:
-            return self._of_progress(state.progress, entry, ahead_only=True)
+            return self._progress_frames(state.progress, entry, ahead_only=True)
         waiting = {"queue_position": state.queue_position, "paused": state.paused}
-        return self._of_status(Status.QUEUED, state.attempt, entry, waiting=waiting)
+        return self._status_frames(Status.QUEUED, state.attempt, entry, waiting=waiting)
 
-    def of_end(self, task: Mapping[str, Any]) -> list[bytes]:
+    def on_end(self, task: Mapping[str, Any]) -> list[bytes]:
         """Tell how a task ended, given its JSON."""
-        images = [frame("image", self._id, image) for image in task["images"]]
-        status = self._of_status(task["status"], task["attempt"], self._covered)
-        return [*status, *images, frame("done", self._id, task)]
+        images = [encode_event("image", self._task_id, image) for image in task["images"]]
+        status = self._status_frames(task["status"], task["attempt"], self._covered_entry)
+        return [*status, *images, encode_event("done", self._task_id, task)]
 
-    def _of_status(
+    def _status_frames(
         self, status: str, attempt: int, entry: str = "", *, waiting: Mapping[str, Any] | None = None
     ) -> list[bytes]:
-        stage = (attempt, _RANKS[Status(status)])
-        moved = waiting is not None and waiting != self._waiting
+        stage = (attempt, _STATUS_RANKS[Status(status)])
+        moved = waiting is not None and waiting != self._queue_state
         if stage < self._stage or (stage == self._stage and not moved):
             return []
         if stage > self._stage:
-            self._stage, self._place = stage, _NOWHERE
-        self._waiting = waiting
-        return [frame("status", self._id, {"status": status, "attempt": attempt, **(waiting or {})}, entry=entry)]
+            self._stage, self._last_rank = stage, _NOWHERE
+        self._queue_state = waiting
+        return [
+            encode_event(
+                "status", self._task_id, {"status": status, "attempt": attempt, **(waiting or {})}, entry=entry
+            )
+        ]
 
-    def _of_progress(self, data: Mapping[str, Any], entry: str, *, ahead_only: bool = False) -> list[bytes]:
+    def _progress_frames(self, data: Mapping[str, Any], entry: str, *, ahead_only: bool = False) -> list[bytes]:
         # The status comes first, if nobody told it.
-        frames = self._of_status(Status.RUNNING, data["attempt"], entry)
-        place = progress.place(data)
-        behind = place < self._place or (place == self._place and (ahead_only or data == self._progress))
-        if behind or not self._runs(data["attempt"]):
+        frames = self._status_frames(Status.RUNNING, data["attempt"], entry)
+        place = progress.get_progress_rank(data)
+        behind = place < self._last_rank or (place == self._last_rank and (ahead_only or data == self._last_progress))
+        if behind or not self._is_running(data["attempt"]):
             return frames
-        self._place, self._progress = place, data
-        return [*frames, frame("progress", self._id, data, entry=entry)]
+        self._last_rank, self._last_progress = place, data
+        return [*frames, encode_event("progress", self._task_id, data, entry=entry)]
 
-    def _of_preview(self, event: Event) -> list[bytes]:
-        frames = self._of_status(Status.RUNNING, event.data["attempt"])
+    def _preview_frames(self, event: Event) -> list[bytes]:
+        frames = self._status_frames(Status.RUNNING, event.data["attempt"])
         seen = event.data["attempt"], event.data["step"]
-        if seen <= self._preview or not self._runs(event.data["attempt"]):
+        if seen <= self._last_preview or not self._is_running(event.data["attempt"]):
             return frames
-        self._preview = seen
-        return [*frames, frame("preview", self._id, event.data)]
+        self._last_preview = seen
+        return [*frames, encode_event("preview", self._task_id, event.data)]
 
-    def _runs(self, attempt: int) -> bool:
-        return self._stage == (attempt, _RANKS[Status.RUNNING])
+    def _is_running(self, attempt: int) -> bool:
+        return self._stage == (attempt, _STATUS_RANKS[Status.RUNNING])
 
 
-class Stream:
+class EventStream:
     """What one client sees of its tasks."""
 
     def __init__(self, request: Request, task_ids: Sequence[UUID], *, after: str) -> None:
         self._request = request
-        self._after = after
-        self._open = {task_id: Account(task_id) for task_id in task_ids}
-        self._ended: set[UUID] = set()
+        self._last_event_id = after
+        self._open_tasks = {task_id: TaskStreamState(task_id) for task_id in task_ids}
+        self._ended_ids: set[UUID] = set()
 
-    async def frames(self) -> AsyncIterator[bytes]:
+    async def iter_frames(self) -> AsyncIterator[bytes]:
         """Yield everything until each task has ended; nothing when the database is away at the start."""
         # From the first line on nothing is missed, so what is read after it is complete.
-        async with hub.watch(self._open) as watcher:
+        async with hub.subscribe_tasks(self._open_tasks) as watcher:
             try:
-                yield RETRY + await self._opening()
+                yield RETRY + await self._opening_frames()
             except DATABASE_AWAY:
                 return
-            beat_at = _next_beat()
-            while self._open and not watcher.closed:
-                notices = await watcher.take(beat_at - time.monotonic())
-                told = b"".join([*self._news(notices), *await self._endings()])
+            beat_at = _next_heartbeat_at()
+            while self._open_tasks and not watcher.closed:
+                notices = await watcher.take_messages(beat_at - time.monotonic())
+                told = b"".join([*self._new_frames(notices), *await self._end_frames()])
                 if told or time.monotonic() >= beat_at:
                     yield told or HEARTBEAT
-                    beat_at = _next_beat()
+                    beat_at = _next_heartbeat_at()
 
-    async def _opening(self) -> bytes:
-        found, trails = await reading(_states_and_trails, list(self._open), self._after)
+    async def _opening_frames(self) -> bytes:
+        found, trails = await read_async(_read_states_and_slices, list(self._open_tasks), self._last_event_id)
         frames: list[bytes] = []
         for task_id, state in found.items():
-            frames += self._of_trail(trails.get(task_id, Trail()), state)
-        return b"".join([*frames, *await self._endings()])
+            frames += self._catch_up_frames(trails.get(task_id, StreamSlice()), state)
+        return b"".join([*frames, *await self._end_frames()])
 
-    def _of_trail(self, trail: Trail, state: State) -> list[bytes]:
+    def _catch_up_frames(self, trail: StreamSlice, state: TaskState) -> list[bytes]:
         """Tell what happened since, or else how things stand."""
-        account = self._open[state.task_id]
+        account = self._open_tasks[state.task_id]
         frames: list[bytes] = []
-        if self._after and trail.newest:
-            account.resumes(trail.since[0] if trail.since else trail.newest)
+        if self._last_event_id and trail.newest:
+            account.resume_from(trail.since[0] if trail.since else trail.newest)
             for event in trail.since:
-                frames += account.of_event(event)
-            account.of_event(trail.newest)  # which the client has seen: only what the row adds to it is news
+                frames += account.on_event(event)
+            account.on_event(trail.newest)  # which the client has seen: only what the row adds to it is news
         elif trail.newest:
-            account.covers(trail.newest.entry)
-        frames += self._of_notice(state)
+            account.skip_to(trail.newest.entry)
+        frames += self._message_frames(state)
         if trail.preview and state.status == Status.RUNNING:
-            frames += account.of_event(trail.preview)
+            frames += account.on_event(trail.preview)
         return frames
 
-    def _news(self, notices: Iterable[Notice]) -> list[bytes]:
-        return [frame for notice in notices if notice.task_id in self._open for frame in self._of_notice(notice)]
+    def _new_frames(self, notices: Iterable[StreamMessage]) -> list[bytes]:
+        return [
+            frame for notice in notices if notice.task_id in self._open_tasks for frame in self._message_frames(notice)
+        ]
 
-    def _of_notice(self, notice: Notice) -> list[bytes]:
-        status = notice.status if isinstance(notice, State) else notice.data.get("status")
+    def _message_frames(self, notice: StreamMessage) -> list[bytes]:
+        status = notice.status if isinstance(notice, TaskState) else notice.data.get("status")
         if status in TERMINAL:
-            self._ended.add(notice.task_id)
+            self._ended_ids.add(notice.task_id)
         if isinstance(notice, Event):
-            return self._open[notice.task_id].of_event(notice)
+            return self._open_tasks[notice.task_id].on_event(notice)
         if status is None:
-            del self._open[notice.task_id]
+            del self._open_tasks[notice.task_id]
             return []
-        return [] if status in TERMINAL else self._open[notice.task_id].of_state(notice)
+        return [] if status in TERMINAL else self._open_tasks[notice.task_id].on_state(notice)
 
-    async def _endings(self) -> list[bytes]:
+    async def _end_frames(self) -> list[bytes]:
         """Tell of those that have ended, as soon as the database can be asked: the hub repeats that they have."""
-        if not self._ended:
+        if not self._ended_ids:
             return []
         try:
-            tasks = await reading(_represented, self._request, self._ended)
+            tasks = await read_async(_read_serialized_tasks, self._request, self._ended_ids)
         except DATABASE_AWAY:
             return []
-        self._ended = set()
+        self._ended_ids = set()
         ended = [(UUID(task["id"]), task) for task in tasks if task["status"] in TERMINAL]
-        return [frame for task_id, task in ended for frame in self._open.pop(task_id).of_end(task)]
+        return [frame for task_id, task in ended for frame in self._open_tasks.pop(task_id).on_end(task)]
 
 
-def _next_beat() -> float:
+def _next_heartbeat_at() -> float:
     # Not all streams at the same moment, though all may have been opened at one.
     return time.monotonic() + settings.STREAM_HEARTBEAT_SECONDS * random.uniform(0.5, 1)  # noqa: S311
 
 
-def _states_and_trails(task_ids: Sequence[UUID], after: str) -> tuple[dict[UUID, State], dict[UUID, Trail]]:
+def _read_states_and_slices(
+    task_ids: Sequence[UUID], after: str
+) -> tuple[dict[UUID, TaskState], dict[UUID, StreamSlice]]:
     # Redis first: what it says happened is in the rows by then. Equal ids of several streams mean different events.
-    trails = progress.trails(task_ids, after=after, inclusive=len(task_ids) > 1)
-    return states(task_ids), trails
+    trails = progress.read_streams(task_ids, after=after, inclusive=len(task_ids) > 1)
+    return get_task_states(task_ids), trails
 
 
-def _represented(request: Request, task_ids: Iterable[UUID]) -> list[dict[str, Any]]:
-    return represent(request, list(pictured(Task.objects.filter(pk__in=task_ids))))
+def _read_serialized_tasks(request: Request, task_ids: Iterable[UUID]) -> list[dict[str, Any]]:
+    return serialize_tasks(request, list(annotate_images(Task.objects.filter(pk__in=task_ids))))

@@ -21,7 +21,7 @@ from tasks_app.fields import (
     StrictSerializer,
     StrictUUIDField,
 )
-from tasks_app.submissions import EventsField, PassedOn, WebhookUrlField
+from tasks_app.submissions import AnyField, WebhookEventsField, WebhookUrlField
 from tasks_app.task_types import parameters, registry
 from tasks_app.webhooks import payload, url_policy
 
@@ -38,8 +38,13 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
         case StrictChoiceField():
             return {"type": "string", "enum": list(field.choices)}
         case WebhookUrlField():
-            scheme = "https?" if payload.policy().http else "https"
-            return {"type": "string", "format": "uri", "pattern": f"^{scheme}://", "maxLength": url_policy.MAX_LENGTH}
+            scheme = "https?" if payload.get_url_policy().allow_http else "https"
+            return {
+                "type": "string",
+                "format": "uri",
+                "pattern": f"^{scheme}://",
+                "maxLength": url_policy.MAX_URL_LENGTH,
+            }
         case StrictUUIDField():
             return {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
         case StrictCharField():
@@ -56,11 +61,11 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
         case StrictListField():
             return {"type": "array", "items": schema_of(field.child), "maxItems": field.most}
         case StrictSerializer():
-            return _object({name: schema_of(inner) for name, inner in field.fields.items()}, field)
+            return _serializer_schema({name: schema_of(inner) for name, inner in field.fields.items()}, field)
     raise TypeError(f"fields.py has no schema for {type(field).__name__}")
 
 
-def _object(properties: dict[str, Schema], serializer: StrictSerializer) -> Schema:
+def _serializer_schema(properties: dict[str, Schema], serializer: StrictSerializer) -> Schema:
     required = sorted(name for name, field in serializer.fields.items() if field.required)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
@@ -103,7 +108,7 @@ class ListSchema(_FieldSchema):
 class EventsSchema(OpenApiSerializerFieldExtension):
     """The events that a webhook is told of."""
 
-    target_class = EventsField
+    target_class = WebhookEventsField
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
         """Return a list that is not empty."""
@@ -119,15 +124,15 @@ class BooleanSchema(_FieldSchema):
 class ParamsSchema(OpenApiSerializerFieldExtension):
     """The parameters of a task: those of any task type and provider."""
 
-    target_class = PassedOn
+    target_class = AnyField
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
         """Return the choice of them."""
         found = [
             auto_schema.resolve_serializer(
-                parameters.serializer(entry, {}, defaults={}, max_images=settings.MAX_IMAGES), direction
+                parameters.build_serializer(entry, {}, defaults={}, max_images=settings.MAX_IMAGES), direction
             ).ref
-            for entry in registry.registered()
+            for entry in registry.get_task_types()
         ]
         return found[0] if len(found) == 1 else {"anyOf": found}
 
@@ -142,11 +147,14 @@ class SerializerSchema(OpenApiSerializerExtension):
         """Return the object's schema."""
         fields = self.target.fields
         properties = {name: auto_schema._map_serializer_field(field, direction) for name, field in fields.items()}
-        found = _object(properties, self.target)
-        return {**found, **_together({name: schema_of(fields[name]) for name in self.target.together})}
+        found = _serializer_schema(properties, self.target)
+        return {
+            **found,
+            **_required_together_schema({name: schema_of(fields[name]) for name in self.target.required_together}),
+        }
 
 
-def _together(fields: dict[str, Schema]) -> Schema:
+def _required_together_schema(fields: dict[str, Schema]) -> Schema:
     """Return that all of these fields have a value, or that none has."""
     if not fields:
         return {}

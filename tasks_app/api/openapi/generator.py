@@ -9,7 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ComponentRegistry
 
 from tasks_app.api.openapi import components
-from tasks_app.api.openapi.operations import JSON, Operation, rendered
+from tasks_app.api.openapi.operations import JSON, Operation, render_operation
 from tasks_app.api.openapi.table import OPERATIONS
 
 Schema = dict[str, Any]
@@ -30,27 +30,27 @@ class TableSchema(AutoSchema):
         self.path, self.path_regex, self.path_prefix = path, path_regex, path_prefix
         self.method, self.registry = method, registry
         operation = OPERATIONS[f"{method} {path}"]
-        return rendered(operation, self._body(operation))
+        return render_operation(operation, self._resolve_body(operation))
 
-    def _body(self, operation: Operation) -> Mapping[str, Schema]:
+    def _resolve_body(self, operation: Operation) -> Mapping[str, Schema]:
         if isinstance(operation.body, type):
             return {JSON: self.resolve_serializer(operation.body, "request").ref}
         return operation.body or {}
 
 
-def without_slash(endpoints: list[Endpoint]) -> list[Endpoint]:
+def strip_trailing_slashes(endpoints: list[Endpoint]) -> list[Endpoint]:
     """Return the endpoints under the paths that are documented; the slash at their end may be left out."""
     return [(path.rstrip("/"), *rest) for path, *rest in endpoints]
 
 
-def complete(result: Schema, **kwargs: Any) -> Schema:
+def complete_schema(result: Schema, **kwargs: Any) -> Schema:
     """Add the endpoints that are no views of DRF's, and what all refer to."""
     for name, operation in OPERATIONS.items():
         method, path = name.split()
         operations = result["paths"].setdefault(path, {})
         if method.lower() not in operations:
             assert not isinstance(operation.body, type), f"{name} is no view of DRF's: its body needs schemas"
-            operations[method.lower()] = rendered(operation, operation.body or {})
-    for kind, more in components.everything().items():
+            operations[method.lower()] = render_operation(operation, operation.body or {})
+    for kind, more in components.build_components().items():
         result["components"].setdefault(kind, {}).update(more)
     return result

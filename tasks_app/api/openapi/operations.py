@@ -9,31 +9,31 @@ from typing import Any, Literal
 from django.conf import settings
 from rest_framework.serializers import Serializer
 
-from tasks_app.api.openapi.errors import REFUSALS
+from tasks_app.api.openapi.errors import ERROR_RESPONSES
 from tasks_app.models import Scope
 
 JSON = "application/json"
 Schema = dict[str, Any]
 # Who asks, in every way that the API knows; whoever has an address's signature may only read.
-SENT = ("key", "basic", "session")
-SIGNED = "signature"
+AUTH_SCHEMES = ("key", "basic", "session")
+SIGNED_URL_SCHEME = "signature"
 
 
-def ref(kind: str, name: str) -> Schema:
+def component_ref(kind: str, name: str) -> Schema:
     """Return a reference to a component."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def headers(names: tuple[str, ...]) -> Schema:
+def header_refs(names: tuple[str, ...]) -> Schema:
     """Return references to these headers and to those that every answer has."""
-    return {name: ref("headers", name) for name in (*names, "X-Request-ID")}
+    return {name: component_ref("headers", name) for name in (*names, "X-Request-ID")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ResponseSpec:
     """An answer that is no refusal: `content` has its schemas by media type, `headers` and `links` are components."""
 
-    says: str
+    description: str
     content: Mapping[str, Schema] = field(default_factory=dict)
     example: Any = None
     headers: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Operation:
     id: str
     tag: str
     summary: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, ResponseSpec]
     description: str = ""
     parameters: tuple[str, ...] = ()
     body: type[Serializer[Any]] | Mapping[str, Schema] | None = None
@@ -63,62 +63,62 @@ class Operation:
     kind: Literal["", "OpenAI", "A1111"] = ""
 
 
-def rendered(operation: Operation, body: Mapping[str, Schema]) -> Schema:
+def render_operation(operation: Operation, body: Mapping[str, Schema]) -> Schema:
     """Return the OpenAPI object of an operation whose body has these schemas by media type."""
     found = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": _description(operation),
-        "parameters": [ref("parameters", name) for name in operation.parameters],
-        "requestBody": _body(operation, body),
-        "responses": _responses(operation),
+        "description": _build_description(operation),
+        "parameters": [component_ref("parameters", name) for name in operation.parameters],
+        "requestBody": _build_request_body(operation, body),
+        "responses": _build_responses(operation),
     }
-    return {**{name: value for name, value in found.items() if value}, "security": _security(operation)}
+    return {**{name: value for name, value in found.items() if value}, "security": _build_security(operation)}
 
 
-def _description(operation: Operation) -> str:
+def _build_description(operation: Operation) -> str:
     needs = f"Needs the scope `{operation.scope}`." if operation.scope else "Needs no key."
     return "\n\n".join(part for part in (operation.description, needs) if part)
 
 
-def _body(operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
-    content = {kind: {"schema": schema, **_examples(operation)} for kind, schema in schemas.items()}
+def _build_request_body(operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
+    content = {kind: {"schema": schema, **_build_examples(operation)} for kind, schema in schemas.items()}
     return {"required": True, "content": content} if content else {}
 
 
-def _examples(operation: Operation) -> Schema:
+def _build_examples(operation: Operation) -> Schema:
     found = {name: {"value": value} for name, value in operation.examples.items()}
     return {"examples": found} if found else {}
 
 
-def _security(operation: Operation) -> list[Schema]:
+def _build_security(operation: Operation) -> list[Schema]:
     if operation.scope is None:
         return []
-    ways: list[Schema] = [{name: []} for name in (*SENT, SIGNED)[: None if operation.signed else -1]]
+    ways: list[Schema] = [{name: []} for name in (*AUTH_SCHEMES, SIGNED_URL_SCHEME)[: None if operation.signed else -1]]
     return [*ways, {}] if settings.API_AUTH == "optional" else ways
 
 
-def _responses(operation: Operation) -> Schema:
-    answers = {str(status): _answer(answer) for status, answer in operation.answers.items()}
-    names = {str(status): operation.kind + REFUSALS[status].name for status in refused(operation)}
-    refusals = {status: ref("responses", name) for status, name in names.items()}
+def _build_responses(operation: Operation) -> Schema:
+    answers = {str(status): _build_response(answer) for status, answer in operation.answers.items()}
+    names = {str(status): operation.kind + ERROR_RESPONSES[status].name for status in get_error_statuses(operation)}
+    refusals = {status: component_ref("responses", name) for status, name in names.items()}
     return dict(sorted({**refusals, **answers}.items()))
 
 
-def refused(operation: Operation) -> Iterable[int]:
+def get_error_statuses(operation: Operation) -> Iterable[int]:
     """Return the statuses of all refusals of an operation."""
     asks = () if operation.scope is None else (400, 401, 403, 429, 503)
     brings = () if operation.body is None else (413, 415)
     return {*asks, *brings, *operation.refusals}
 
 
-def _answer(answer: Answer) -> Schema:
+def _build_response(answer: ResponseSpec) -> Schema:
     example = {} if answer.example is None else {"example": answer.example}
     found = {
-        "description": answer.says,
-        "headers": headers(answer.headers),
+        "description": answer.description,
+        "headers": header_refs(answer.headers),
         "content": {kind: {"schema": schema, **example} for kind, schema in answer.content.items()},
-        "links": {name: ref("links", name) for name in answer.links},
+        "links": {name: component_ref("links", name) for name in answer.links},
     }
     return {name: value for name, value in found.items() if value}

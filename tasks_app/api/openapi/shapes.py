@@ -8,9 +8,9 @@ from typing import Any, get_args
 from rest_framework.serializers import Field
 
 from tasks_app import errors
-from tasks_app.api.openapi.errors import REFUSALS
+from tasks_app.api.openapi.errors import ERROR_RESPONSES
 from tasks_app.api.openapi.fields import schema_of
-from tasks_app.api.openapi.operations import ref
+from tasks_app.api.openapi.operations import component_ref
 from tasks_app.catalog import resolve
 from tasks_app.contracts import Verdict
 from tasks_app.engine.types import LoadOptions
@@ -26,50 +26,56 @@ TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
 # What is told by facades alone, which hold an answer until the task has ended.
-OF_HELD = (500, 504)
+COMPAT_ONLY_STATUSES = (500, 504)
 # What only requests are refused with; the rest are the codes of tasks that ended without pictures.
-_OF_REQUESTS = {
+_REQUEST_ERROR_CODES = {
     error.code
     for error in (
-        errors.ModelNotAllowed,
-        errors.LimitExceeded,
-        errors.KeyReused,
-        errors.UnreadablePicture,
-        errors.NotReproducible,
+        errors.ModelNotAllowedError,
+        errors.QuotaExceededError,
+        errors.IdempotencyKeyReusedError,
+        errors.InvalidImageError,
+        errors.NotReproducibleError,
     )
 }
 
 
-def schemas() -> dict[str, Schema]:
+def build_schemas() -> dict[str, Schema]:
     """Return all of them by name."""
-    refusals = {refusal.name: _refusal(status) for status, refusal in REFUSALS.items() if status not in OF_HELD}
+    refusals = {
+        refusal.name: _error_schema(status)
+        for status, refusal in ERROR_RESPONSES.items()
+        if status not in COMPAT_ONLY_STATUSES
+    }
     return {
-        "Task": _task(),
-        "TaskParams": _params(),
-        "Progress": _progress(),
-        "Image": _image(),
-        "TaskError": _task_error(),
-        "Reproduction": _reproduction(),
-        "TaskPage": _page(),
-        "Recovered": _recovered(),
-        "Upload": shape(id=UUID, sha256=said(TEXT, "Of the PNG that is kept."), width=COUNT, height=COUNT),
-        "DiffusionModel": _model(),
-        "Lora": shape(id=TEXT, bytes=said(COUNT, "Of its file.")),
-        "Embedding": shape(id=TEXT, bytes=said(COUNT, "Of its file.")),
-        "Event": _event(),
-        "Links": shape(events=URI, images={"type": "array", "items": URI}),
-        "Health": shape(status={"const": "ok"}),
-        "Readiness": _readiness(),
+        "Task": _task_schema(),
+        "TaskParams": _params_schema(),
+        "Progress": _progress_schema(),
+        "Image": _image_schema(),
+        "TaskError": _task_error_schema(),
+        "Reproduction": _reproduction_schema(),
+        "TaskPage": _page_schema(),
+        "Recovered": _recovered_schema(),
+        "Upload": object_schema(
+            id=UUID, sha256=with_description(TEXT, "Of the PNG that is kept."), width=COUNT, height=COUNT
+        ),
+        "DiffusionModel": _model_schema(),
+        "Lora": object_schema(id=TEXT, bytes=with_description(COUNT, "Of its file.")),
+        "Embedding": object_schema(id=TEXT, bytes=with_description(COUNT, "Of its file.")),
+        "Event": _event_schema(),
+        "Links": object_schema(events=URI, images={"type": "array", "items": URI}),
+        "Health": object_schema(status={"const": "ok"}),
+        "Readiness": _readiness_schema(),
         **refusals,
     }
 
 
-def shape(optional: dict[str, Schema] | None = None, **members: Schema) -> Schema:
+def object_schema(optional: dict[str, Schema] | None = None, **members: Schema) -> Schema:
     """Return an object of these members."""
     return {"type": "object", "required": list(members), "properties": {**members, **(optional or {})}}
 
 
-def nullable(schema: Schema) -> Schema:
+def make_nullable(schema: Schema) -> Schema:
     """Return the schema that takes null, too."""
     if "$ref" in schema:
         return {"oneOf": [schema, {"type": "null"}]}
@@ -77,202 +83,219 @@ def nullable(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"], **choices}
 
 
-def said(schema: Schema, description: str) -> Schema:
+def with_description(schema: Schema, description: str) -> Schema:
     """Return the schema with a description."""
     return {**schema, "description": description}
 
 
-def _task() -> Schema:
-    return shape(
+def _task_schema() -> Schema:
+    return object_schema(
         id=UUID,
         task_type=TEXT,
-        status=said({"type": "string", "enum": Status.values}, "The last three never change."),
+        status=with_description({"type": "string", "enum": Status.values}, "The last three never change."),
         priority={"type": "integer", "minimum": LOWEST_PRIORITY, "maximum": HIGHEST_PRIORITY},
-        params=ref("schemas", "TaskParams"),
-        model=said(
-            shape(id=TEXT, revision=nullable(TEXT)),
+        params=component_ref("schemas", "TaskParams"),
+        model=with_description(
+            object_schema(id=TEXT, revision=make_nullable(TEXT)),
             "What the name resolved to, and the commit that was loaded (`local` for a folder of the server).",
         ),
-        progress=ref("schemas", "Progress"),
-        queue_position=said(
-            nullable({"type": "integer", "minimum": 1}), "Its place by priority and age while it is queued."
+        progress=component_ref("schemas", "Progress"),
+        queue_position=with_description(
+            make_nullable({"type": "integer", "minimum": 1}), "Its place by priority and age while it is queued."
         ),
-        paused=said(FLAG, "It is queued and waits for somebody to resume the queue or its model."),
-        attempt=said(COUNT, "How often a worker has taken it."),
-        images={"type": "array", "items": ref("schemas", "Image")},
-        error=nullable(ref("schemas", "TaskError")),
+        paused=with_description(FLAG, "It is queued and waits for somebody to resume the queue or its model."),
+        attempt=with_description(COUNT, "How often a worker has taken it."),
+        images={"type": "array", "items": component_ref("schemas", "Image")},
+        error=make_nullable(component_ref("schemas", "TaskError")),
         created_at=TIME,
-        started_at=nullable(TIME),
-        finished_at=nullable(TIME),
-        timings=said({"type": "object", "additionalProperties": {"type": "number"}}, "Seconds by stage."),
-        provenance=said(
+        started_at=make_nullable(TIME),
+        finished_at=make_nullable(TIME),
+        timings=with_description({"type": "object", "additionalProperties": {"type": "number"}}, "Seconds by stage."),
+        provenance=with_description(
             {"type": "object", "additionalProperties": TEXT},
             "What the pictures depend on beside parameters and commit; empty before it has succeeded.",
         ),
-        retried_from=said(nullable(UUID), "The task that this one repeats."),
-        reproduction=nullable(ref("schemas", "Reproduction")),
-        urls=shape(self=URI, events=URI, cancel=URI, images=URI),
+        retried_from=with_description(make_nullable(UUID), "The task that this one repeats."),
+        reproduction=make_nullable(component_ref("schemas", "Reproduction")),
+        urls=object_schema(self=URI, events=URI, cancel=URI, images=URI),
     )
 
 
-def _params() -> Schema:
+def _params_schema() -> Schema:
     """Return every effective parameter; those that came later are missing from older tasks."""
     # Inpainting has all that there are.
-    known = {name: _value(field) for name, field in parameters.fields(INPAINTING).items()}
+    known = {name: _field_schema(field) for name, field in parameters.get_param_fields(INPAINTING).items()}
     required = ["provider", "model_id", "prompt", "steps", "seed"]
     return {"type": "object", "required": required, "properties": {**known, "provider": TEXT}}
 
 
-def _value(field: Field[Any, Any, Any, Any]) -> Schema:
-    return nullable(schema_of(field)) if field.allow_null else schema_of(field)
+def _field_schema(field: Field[Any, Any, Any, Any]) -> Schema:
+    return make_nullable(schema_of(field)) if field.allow_null else schema_of(field)
 
 
-def _progress() -> Schema:
-    return said(
-        shape(
-            {"bytes_done": nullable(COUNT), "bytes_total": nullable(COUNT)},
-            phase=nullable({"type": "string", "enum": Phase.values}),
+def _progress_schema() -> Schema:
+    return with_description(
+        object_schema(
+            {"bytes_done": make_nullable(COUNT), "bytes_total": make_nullable(COUNT)},
+            phase=make_nullable({"type": "string", "enum": Phase.values}),
             step=COUNT,
             total_steps=COUNT,
             percent={"type": "integer", "minimum": 0, "maximum": 100},
-            eta_seconds=nullable({"type": "number", "minimum": 0}),
+            eta_seconds=make_nullable({"type": "number", "minimum": 0}),
         ),
         "Live while the task runs; bytes are those of a model that is being downloaded.",
     )
 
 
-def _image() -> Schema:
-    return shape(
+def _image_schema() -> Schema:
+    return object_schema(
         index=COUNT,
         url=URI,
         thumbnail_url=URI,
-        seed=said(COUNT, "The task's seed + index."),
+        seed=with_description(COUNT, "The task's seed + index."),
         width=COUNT,
         height=COUNT,
         content_type=TEXT,
         sha256=TEXT,
-        flagged=said(FLAG, str(TaskImage._meta.get_field("flagged").help_text)),
-        black=said(FLAG, str(TaskImage._meta.get_field("black").help_text)),
-        purged=said(FLAG, "Its file was removed: its address is 410."),
+        flagged=with_description(FLAG, str(TaskImage._meta.get_field("flagged").help_text)),
+        black=with_description(FLAG, str(TaskImage._meta.get_field("black").help_text)),
+        purged=with_description(FLAG, "Its file was removed: its address is 410."),
     )
 
 
-def _task_error() -> Schema:
-    codes = sorted(errors.RETRYABLE.keys() - _OF_REQUESTS)
-    return shape(
+def _task_error_schema() -> Schema:
+    codes = sorted(errors.RETRYABLE.keys() - _REQUEST_ERROR_CODES)
+    return object_schema(
         code={"type": "string", "enum": codes},
-        message=said(TEXT, "For people."),
-        retryable=said(FLAG, "The same request may succeed another time."),
+        message=with_description(TEXT, "For people."),
+        retryable=with_description(FLAG, "The same request may succeed another time."),
     )
 
 
-def _reproduction() -> Schema:
+def _reproduction_schema() -> Schema:
     verdict: Schema = {"type": "string", "enum": list(get_args(Verdict))}
-    image = shape(
+    image = object_schema(
         index=COUNT,
         verdict=verdict,
-        psnr=said(nullable({"type": "number"}), "In decibels; null where pixels are equal or can't be compared."),
-        same_file=said(FLAG, "The files are equal byte by byte."),
+        psnr=with_description(
+            make_nullable({"type": "number"}), "In decibels; null where pixels are equal or can't be compared."
+        ),
+        same_file=with_description(FLAG, "The files are equal byte by byte."),
     )
-    then_and_now: Schema = {"type": "array", "items": nullable(TEXT), "minItems": 2, "maxItems": 2}
-    return shape(
-        of=said(nullable(UUID), "The task that this one reproduces; null once that is deleted."),
-        verdict=said(nullable(verdict), "The worst of the pictures'; null before it has succeeded."),
+    then_and_now: Schema = {"type": "array", "items": make_nullable(TEXT), "minItems": 2, "maxItems": 2}
+    return object_schema(
+        of=with_description(make_nullable(UUID), "The task that this one reproduces; null once that is deleted."),
+        verdict=with_description(make_nullable(verdict), "The worst of the pictures'; null before it has succeeded."),
         images={"type": "array", "items": image},
-        differs=said({"type": "object", "additionalProperties": then_and_now}, "What was, and is now, otherwise."),
+        differs=with_description(
+            {"type": "object", "additionalProperties": then_and_now}, "What was, and is now, otherwise."
+        ),
     )
 
 
-def _page() -> Schema:
-    return shape(next=nullable(URI), previous=nullable(URI), results={"type": "array", "items": ref("schemas", "Task")})
+def _page_schema() -> Schema:
+    return object_schema(
+        next=make_nullable(URI),
+        previous=make_nullable(URI),
+        results={"type": "array", "items": component_ref("schemas", "Task")},
+    )
 
 
-def _recovered() -> Schema:
-    return shape(
+def _recovered_schema() -> Schema:
+    return object_schema(
         source={"type": "string", "enum": ["diffusers-handler", "a1111"]},
         task_type=TEXT,
-        params=said({"type": "object", "additionalProperties": True}, "Ready for `POST /task`."),
-        ignored=said({"type": "object", "additionalProperties": True}, "What this server has nothing for."),
+        params=with_description({"type": "object", "additionalProperties": True}, "Ready for `POST /task`."),
+        ignored=with_description({"type": "object", "additionalProperties": True}, "What this server has nothing for."),
     )
 
 
-def _model() -> Schema:
-    known = parameters.fields()
+def _model_schema() -> Schema:
+    known = parameters.get_param_fields()
     kinds: dict[type, Schema] = {str: TEXT, bool: FLAG}
     options = {option.name: kinds[type(option.default)] for option in fields(LoadOptions)}
-    return shape(
+    return object_schema(
         id=TEXT,
-        aliases=said({"type": "array", "items": TEXT}, "Other names that requests may use."),
-        default=said(FLAG, "Requests that name no model get this one."),
-        allowed=said(FLAG, "Requests may name it."),
-        paused=said(FLAG, "Its tasks wait until it is resumed."),
-        revision=said(nullable(TEXT), "The commit that it stays at; null is the newest."),
-        defaults=said(
-            shape(**{name: nullable(schema_of(known[name])) for name in resolve.DEFAULTS}),
+        aliases=with_description({"type": "array", "items": TEXT}, "Other names that requests may use."),
+        default=with_description(FLAG, "Requests that name no model get this one."),
+        allowed=with_description(FLAG, "Requests may name it."),
+        paused=with_description(FLAG, "Its tasks wait until it is resumed."),
+        revision=with_description(make_nullable(TEXT), "The commit that it stays at; null is the newest."),
+        defaults=with_description(
+            object_schema(**{name: make_nullable(schema_of(known[name])) for name in resolve.DEFAULT_COLUMNS}),
             "What a request gets that leaves them out; null is the parameter's own.",
         ),
-        task_types=said(
-            nullable({"type": "array", "minItems": 1, "items": TEXT}),
+        task_types=with_description(
+            make_nullable({"type": "array", "minItems": 1, "items": TEXT}),
             "What it can be asked for; null where this server's web doesn't have the model's configuration.",
         ),
-        schedulers=said(
-            nullable({"type": "array", "minItems": 1, "items": TEXT}),
+        schedulers=with_description(
+            make_nullable({"type": "array", "minItems": 1, "items": TEXT}),
             "Those that it takes; null where this server's web doesn't have the model's configuration.",
         ),
-        max_images=said({"type": "integer", "minimum": 1}, "How many pictures a request may ask for."),
-        max_batch=said(nullable({"type": "integer", "minimum": 1}), "How many one call makes; null is the server's."),
-        loading=said(shape(**options), "How workers load it."),
-        license=nullable(TEXT),
-        warm_on=said({"type": "array", "items": TEXT}, "The living workers that hold it."),
+        max_images=with_description({"type": "integer", "minimum": 1}, "How many pictures a request may ask for."),
+        max_batch=with_description(
+            make_nullable({"type": "integer", "minimum": 1}), "How many one call makes; null is the server's."
+        ),
+        loading=with_description(object_schema(**options), "How workers load it."),
+        license=make_nullable(TEXT),
+        warm_on=with_description({"type": "array", "items": TEXT}, "The living workers that hold it."),
     )
 
 
-def _readiness() -> Schema:
-    parts = {name: said(TEXT, "`ok`, or what is wrong.") for name in ("database", "redis", "storage", "default_model")}
-    workers = said(nullable(COUNT), "How many live; null while the database is away.")
-    return shape(status={"enum": ["ok", "unavailable"]}, **parts, workers=workers)
+def _readiness_schema() -> Schema:
+    parts = {
+        name: with_description(TEXT, "`ok`, or what is wrong.")
+        for name in ("database", "redis", "storage", "default_model")
+    }
+    workers = with_description(make_nullable(COUNT), "How many live; null while the database is away.")
+    return object_schema(status={"enum": ["ok", "unavailable"]}, **parts, workers=workers)
 
 
-def _event() -> Schema:
+def _event_schema() -> Schema:
     """Return what one event of a stream is, its data parsed by what it is called."""
     of_task = {"task": UUID}
-    status = shape({"queue_position": COUNT, "paused": FLAG}, **of_task, status=TEXT, attempt=COUNT)
-    preview = shape(
+    status = object_schema({"queue_position": COUNT, "paused": FLAG}, **of_task, status=TEXT, attempt=COUNT)
+    preview = object_schema(
         **of_task,
         attempt=COUNT,
         step=COUNT,
         total_steps=COUNT,
         width=COUNT,
         height=COUNT,
-        src=said(URI, "A `data:` URL of the picture as it forms."),
+        src=with_description(URI, "A `data:` URL of the picture as it forms."),
     )
     data = {
         "status": status,
-        "progress": {"allOf": [shape(**of_task, attempt=COUNT), ref("schemas", "Progress")]},
+        "progress": {"allOf": [object_schema(**of_task, attempt=COUNT), component_ref("schemas", "Progress")]},
         "preview": preview,
-        "image": {"allOf": [shape(**of_task), ref("schemas", "Image")]},
-        "done": {"allOf": [shape(**of_task), ref("schemas", "Task")]},
+        "image": {"allOf": [object_schema(**of_task), component_ref("schemas", "Image")]},
+        "done": {"allOf": [object_schema(**of_task), component_ref("schemas", "Task")]},
     }
-    return said({"oneOf": [_named(name, schema) for name, schema in data.items()]}, "One event of a stream.")
+    return with_description(
+        {"oneOf": [_named_event_schema(name, schema) for name, schema in data.items()]}, "One event of a stream."
+    )
 
 
-def _named(name: str, data: Schema) -> Schema:
+def _named_event_schema(name: str, data: Schema) -> Schema:
     content = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
-    return shape({"id": said(TEXT, "For `Last-Event-ID`.")}, event={"const": name}, data=content)
+    return object_schema({"id": with_description(TEXT, "For `Last-Event-ID`.")}, event={"const": name}, data=content)
 
 
-def _refusal(status: int) -> Schema:
-    refusal = REFUSALS[status]
+def _error_schema(status: int) -> Schema:
+    refusal = ERROR_RESPONSES[status]
     members: dict[str, Schema] = {
         "code": {"type": "string", "enum": list(refusal.codes)},
-        "message": said(TEXT, "For people."),
+        "message": with_description(TEXT, "For people."),
         "retryable": FLAG,
     }
-    field = shape(path=said(TEXT, "Where it is, with dots; empty for the whole body."), code=TEXT, message=TEXT)
+    field = object_schema(
+        path=with_description(TEXT, "Where it is, with dots; empty for the whole body."), code=TEXT, message=TEXT
+    )
     more: dict[str, Schema] = {
         "fields": {"type": "array", "minItems": 1, "items": field},
-        "limit": shape(name=TEXT, max=COUNT),
+        "limit": object_schema(name=TEXT, max=COUNT),
     }
-    always = {name: more[name] for name in refusal.always}
+    always = {name: more[name] for name in refusal.required_members}
     sometimes = {"fields": more["fields"]} if status == 400 else {}
-    return shape(error=shape(sometimes, **members, **always))
+    return object_schema(error=object_schema(sometimes, **members, **always))

@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 # Nothing from elsewhere, and no script inside the page; Swagger UI brings its icons as data.
-POLICY = "; ".join(
+CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'self'",
         "img-src 'self' data:",
@@ -43,19 +43,19 @@ class SchemaView(APIView):
 
     def get(self, request: Request) -> Response:
         """Return the OpenAPI schema of this server."""
-        return Response(_schema())
+        return Response(_generate_schema())
 
 
 @cache
-def _schema() -> dict[str, Any]:
+def _generate_schema() -> dict[str, Any]:
     """Return the schema; what it depends on stays as it is while the process lives."""
     schema: dict[str, Any] = SchemaGenerator().get_schema(public=True)
     return schema
 
 
 @require_safe
-def docs(request: HttpRequest) -> HttpResponse:
+def docs_view(request: HttpRequest) -> HttpResponse:
     """Answer the page; it asks for the schema itself."""
     answer = render(request, "api/docs.html")
-    answer["Content-Security-Policy"] = POLICY
+    answer["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return answer

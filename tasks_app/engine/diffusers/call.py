@@ -15,27 +15,27 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 
-from tasks_app.engine.diffusers.arguments import Dialect
-from tasks_app.engine.diffusers.image_inputs import ORIGIN, fitted, origin
-from tasks_app.engine.diffusers.previews import NO_PREVIEWS, Pace, Previews
-from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted, configured, is_flow
-from tasks_app.engine.handler import Report
+from tasks_app.engine.diffusers.arguments import PipelineArguments
+from tasks_app.engine.diffusers.image_inputs import BASE_ATTRIBUTE, get_base_pipeline, resize_input
+from tasks_app.engine.diffusers.previews import NO_PREVIEWS, Previews, PreviewSchedule
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, build_config, get_compatible_schedulers, is_flow_matching
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import GeneratedImage, GenerationRequest, Progress
-from tasks_app.errors import InvalidParams
+from tasks_app.errors import InvalidParamsError
 
-SEEDS = 2**32
+SEED_COUNT = 2**32
 
 
-class Call:
+class PipelineCall:
     """One call of a pipeline for some requests, in the words that this pipeline knows."""
 
     def __init__(
         self,
         pipeline: DiffusionPipeline,
         requests: Sequence[GenerationRequest],
-        report: Report,
+        report: ProgressCallback,
         *,
-        pace: Pace = NO_PREVIEWS,
+        pace: PreviewSchedule = NO_PREVIEWS,
     ) -> None:
         """Take requests that differ in prompt, negative prompt and seed only."""
         self._pipeline = pipeline
@@ -44,15 +44,15 @@ class Call:
         self._report = report
         self._previews = Previews(pipeline, pace, height=self._request.height, width=self._request.width)
         self._denoised_latents: torch.Tensor | None = None
-        self._dialect = Dialect(pipeline)
-        self.denoised = time.monotonic()
+        self._pipeline_arguments = PipelineArguments(pipeline)
+        self.last_step_at = time.monotonic()
 
     def __call__(self) -> Any:
         """Run the pipeline and return its output."""
-        arguments = self._arguments()  # refuses pipelines that have no scheduler, too
+        arguments = self._build_arguments()  # refuses pipelines that have no scheduler, too
         self._watch_scheduler()
         self._report(Progress(phase="denoising", total_steps=self._request.total_steps))
-        with _mode(self._pipeline):
+        with _get_inference_mode(self._pipeline):
             return self._pipeline(**arguments)
 
     def _watch_scheduler(self) -> None:
@@ -68,27 +68,27 @@ class Call:
 
         self._pipeline.scheduler.step = watched
 
-    def _arguments(self) -> dict[str, Any]:
+    def _build_arguments(self) -> dict[str, Any]:
         request = self._request
         arguments: dict[str, Any] = {
-            **self._texts("prompt"),
+            **self._build_text_arguments("prompt"),
             "num_inference_steps": request.steps,
-            "generator": self._generators(),
-            **self._dialect.size(request),
-            **self._dialect.picture(request),
-            **self._number(),
-            **self._guidance(),
-            **self._callback(),
+            "generator": self._build_generators(),
+            **self._pipeline_arguments.build_size(request),
+            **self._pipeline_arguments.build_image_inputs(request),
+            **self._build_count_arguments(),
+            **self._build_guidance_arguments(),
+            **self._build_callback_arguments(),
         }
-        self._dialect.check(arguments)
-        return {**arguments, **self._dialect.quirks}
+        self._pipeline_arguments.check_supported(arguments)
+        return {**arguments, **self._pipeline_arguments.overrides}
 
-    def _generators(self) -> list[torch.Generator]:
+    def _build_generators(self) -> list[torch.Generator]:
         # On the CPU, so that a seed means the same picture on every device; one each, so that image i has seed + i.
-        seeds = (seed for request in self._requests for seed in _seeds(request))
-        return [torch.Generator().manual_seed(seed) for seed in seeds] * self._dialect.generators
+        seeds = (seed for request in self._requests for seed in _get_seeds(request))
+        return [torch.Generator().manual_seed(seed) for seed in seeds] * self._pipeline_arguments.generator_copies
 
-    def _texts(self, name: str) -> dict[str, Any]:
+    def _build_text_arguments(self, name: str) -> dict[str, Any]:
         """Return an argument of texts, one for each picture."""
         first, *others = self._requests
         if not others:
@@ -97,23 +97,23 @@ class Call:
         # Not `num_images_per_prompt`, with which some pipelines give one prompt's attention mask to another.
         return {name: [getattr(each, name) for each in self._requests for _ in range(each.num_images)]}
 
-    def _guidance(self) -> dict[str, Any]:
-        guidance = self._dialect.guidance(self._request)
-        return guidance | self._texts("negative_prompt") if "negative_prompt" in guidance else guidance
+    def _build_guidance_arguments(self) -> dict[str, Any]:
+        guidance = self._pipeline_arguments.build_guidance(self._request)
+        return guidance | self._build_text_arguments("negative_prompt") if "negative_prompt" in guidance else guidance
 
-    def _number(self) -> dict[str, int]:
+    def _build_count_arguments(self) -> dict[str, int]:
         alone = len(self._requests) == 1 and self._request.num_images > 1
         return {"num_images_per_prompt": self._request.num_images} if alone else {}
 
-    def _callback(self) -> dict[str, Any]:
-        takes = self._dialect.takes
+    def _build_callback_arguments(self) -> dict[str, Any]:
+        takes = self._pipeline_arguments.parameters
         prior = {"prior_callback_on_step_end": self._on_prior_step_end}
         before = prior if prior.keys() <= takes.keys() else {}
         if "callback_on_step_end" in takes:
             return {"callback_on_step_end": self._on_step_end, **before}
         if "callback" in takes:
-            return {"callback": lambda index, timestep, latents: self._stepped(index, latents)}
-        raise InvalidParams("This model's pipeline can neither report its steps nor be stopped.")
+            return {"callback": lambda index, timestep, latents: self._report_step(index, latents)}
+        raise InvalidParamsError("This model's pipeline can neither report its steps nor be stopped.")
 
     def _on_prior_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
         # Its steps are no steps of the request's, but the run can be stopped at them.
@@ -121,19 +121,21 @@ class Call:
         return values
 
     def _on_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
-        self._stepped(index, values.get("latents"))
+        self._report_step(index, values.get("latents"))
         return values
 
-    def _stepped(self, index: int, latents: torch.Tensor | None) -> None:
-        total = self._total()
+    def _report_step(self, index: int, latents: torch.Tensor | None) -> None:
+        total = self._count_total_steps()
         shown = latents if self._denoised_latents is None else self._denoised_latents
-        preview = None if shown is None else self._previews.take(index + 1, shown[:: self._request.num_images])
+        preview = (
+            None if shown is None else self._previews.capture_preview(index + 1, shown[:: self._request.num_images])
+        )
         self._report(Progress(phase="denoising", step=min(index + 1, total), total_steps=total, preview=preview))
-        self.denoised = time.monotonic()
+        self.last_step_at = time.monotonic()
         if index + 1 >= total:
             self._report(Progress(phase="decoding", step=total, total_steps=total))
 
-    def _total(self) -> int:
+    def _count_total_steps(self) -> int:
         expected = self._request.total_steps
         taken: int = getattr(self._pipeline, "_num_timesteps", 0) or expected
         # Some schedulers take more steps than were asked for; with a picture pipelines round in ways of their own.
@@ -141,7 +143,7 @@ class Call:
 
 
 @contextmanager
-def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
+def fresh_schedulers(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
     """Give the call fresh schedulers, which hold a request's state, and free its hooks even if it is broken off.
 
     `scheduler` names another one for the pipeline itself; None leaves it the model's own.
@@ -151,7 +153,7 @@ def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
     """
     own = [
         (pipe, name, component)
-        for pipe in _with_nested(pipeline)
+        for pipe in _get_nested_pipelines(pipeline)
         for name, component in pipe.components.items()
         if isinstance(component, SchedulerMixin)
     ]
@@ -159,7 +161,7 @@ def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
     # A nested pipeline shares its scheduler with the one that it is nested in.
     fresh = {id(component): copy.deepcopy(component) for _, _, component in own}
     if scheduler is not None:
-        fresh[id(pipeline.scheduler)] = _named(scheduler, pipeline)
+        fresh[id(pipeline.scheduler)] = _build_scheduler(scheduler, pipeline)
     for pipe, name, component in own:
         setattr(pipe, name, fresh[id(component)])
     try:
@@ -167,27 +169,27 @@ def clean(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
     finally:
         for pipe, name, component in own:
             setattr(pipe, name, component)
-        for pipe in _with_nested(pipeline):
+        for pipe in _get_nested_pipelines(pipeline):
             pipe.maybe_free_model_hooks()
 
 
-def _named(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
+def _build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
     own = pipeline.scheduler
-    takes = accepted(type(origin(pipeline)).__name__, type(own).__name__, own.config)
+    takes = get_compatible_schedulers(type(get_base_pipeline(pipeline)).__name__, type(own).__name__, own.config)
     if name not in takes:
-        kind = "follows flows" if is_flow(type(own).__name__, own.config) else "predicts noise"
+        kind = "follows flows" if is_flow_matching(type(own).__name__, own.config) else "predicts noise"
         names = ", ".join(takes) or "none but its own"
-        raise InvalidParams(f"This model can't be run with the scheduler {name}. It {kind} and takes: {names}.")
+        raise InvalidParamsError(f"This model can't be run with the scheduler {name}. It {kind} and takes: {names}.")
     named = SCHEDULERS[name]
-    return getattr(diffusers, named.class_name).from_config(configured(named, own.config))
+    return getattr(diffusers, named.class_name).from_config(build_config(named, own.config))
 
 
-def _with_nested(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:
-    nested = [getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe", ORIGIN)]
+def _get_nested_pipelines(pipeline: DiffusionPipeline) -> list[DiffusionPipeline]:
+    nested = [getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe", BASE_ATTRIBUTE)]
     return [pipeline, *(pipe for pipe in nested if pipe is not None)]
 
 
-def _mode(pipeline: DiffusionPipeline) -> AbstractContextManager[Any]:
+def _get_inference_mode(pipeline: DiffusionPipeline) -> AbstractContextManager[Any]:
     """Return the mode that the pipeline is called in: beyond `no_grad`, tensors don't count who writes to them.
 
     accelerate's hooks, which offload what is at rest, need that count.
@@ -196,29 +198,33 @@ def _mode(pipeline: DiffusionPipeline) -> AbstractContextManager[Any]:
     return torch.no_grad() if offloaded else torch.inference_mode()
 
 
-def _seeds(request: GenerationRequest) -> list[int]:
-    return [(request.seed + index) % SEEDS for index in range(request.num_images)]
+def _get_seeds(request: GenerationRequest) -> list[int]:
+    return [(request.seed + index) % SEED_COUNT for index in range(request.num_images)]
 
 
-def images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator[tuple[GeneratedImage, ...]]:
+def build_images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator[tuple[GeneratedImage, ...]]:
     """Yield each request's pictures of a pipeline's output with their seeds."""
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(output.images)
     made = zip(output.images, flags, strict=True)
     for request in requests:
         yield tuple(
-            GeneratedImage(seed=seed, image=_masked(image, request), flagged=bool(flag), black=_is_black(image))
-            for seed, (image, flag) in zip(_seeds(request), islice(made, request.num_images), strict=True)
+            GeneratedImage(
+                seed=seed, image=_restore_unmasked(image, request), flagged=bool(flag), black=_is_blank(image)
+            )
+            for seed, (image, flag) in zip(_get_seeds(request), islice(made, request.num_images), strict=True)
         )
 
 
-def _masked(image: Image.Image, request: GenerationRequest) -> Image.Image:
+def _restore_unmasked(image: Image.Image, request: GenerationRequest) -> Image.Image:
     """Return the picture with what the mask leaves alone as it was, which the way through latents changes a little."""
     if request.image is None or request.mask is None:
         return image
-    return Image.composite(image, fitted(request.image, request), fitted(request.mask, request).convert("L"))
+    return Image.composite(
+        image, resize_input(request.image, request), resize_input(request.mask, request).convert("L")
+    )
 
 
-def _is_black(image: Image.Image) -> bool:
+def _is_blank(image: Image.Image) -> bool:
     """Return whether nothing was drawn, which is what NaN and overflows of half precision come out as."""
     extrema = image.convert("L").getextrema()
     return extrema == (0, 0)

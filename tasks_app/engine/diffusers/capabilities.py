@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 # What pipelines that inpaint with a U-Net take: a plain one's latents, or those with a mask and the masked picture.
-UNET_CHANNELS = (4, 9)
+INPAINTING_UNET_CHANNELS = (4, 9)
 
-WITH_MASK_TOO = frozenset(
+IMAGE_AND_INPAINTING = frozenset(
     {
         *("StableDiffusion", "StableDiffusionXL", "StableDiffusion3"),
         *("StableDiffusionControlNet", "StableDiffusionXLControlNet", "StableDiffusionXLControlNetUnion"),
@@ -21,14 +21,14 @@ WITH_MASK_TOO = frozenset(
         *("Flux", "FluxControl", "FluxControlNet", "QwenImage", "ZImage"),
     }
 )
-WITHOUT_MASK = frozenset(
+IMAGE_ONLY = frozenset(
     {
         *("StableDiffusion3PAG", "Kandinsky3", "KandinskyV22Combined", "LatentConsistencyModel"),
         "StableDiffusionXLControlNetPAG",
     }
 )
-WITH_MASK_ONLY = frozenset({"StableDiffusionControlNetPAG"})
-NOT_AT_ALL = frozenset(
+INPAINTING_ONLY = frozenset({"StableDiffusionControlNetPAG"})
+TEXT_ONLY = frozenset(
     {
         *("HunyuanDiT", "HunyuanDiTPAG", "WuerstchenCombined", "StableCascadeCombined"),
         *("PixArtAlpha", "PixArtSigma", "PixArtSigmaPAG", "Sana", "SanaPAG", "AuraFlow"),
@@ -40,28 +40,28 @@ NOT_AT_ALL = frozenset(
 )
 
 
-def can_begin(folder: Path, *, masked: bool) -> bool | None:
+def supports_image_input(folder: Path, *, masked: bool) -> bool | None:
     """Return whether the model in a folder can begin with a picture, with a mask or without; None if nobody knows."""
-    name = str(_read(folder / "model_index.json").get("_class_name", "")).removesuffix("Pipeline")
-    if name not in WITH_MASK_TOO | WITHOUT_MASK | WITH_MASK_ONLY | NOT_AT_ALL:
+    name = str(_read_json(folder / "model_index.json").get("_class_name", "")).removesuffix("Pipeline")
+    if name not in IMAGE_AND_INPAINTING | IMAGE_ONLY | INPAINTING_ONLY | TEXT_ONLY:
         return None
     if not masked:
-        return name in WITH_MASK_TOO | WITHOUT_MASK
-    channels = _read(folder / "unet" / "config.json").get("in_channels")
-    return name in WITH_MASK_TOO | WITH_MASK_ONLY and (channels is None or channels in UNET_CHANNELS)
+        return name in IMAGE_AND_INPAINTING | IMAGE_ONLY
+    channels = _read_json(folder / "unet" / "config.json").get("in_channels")
+    return name in IMAGE_AND_INPAINTING | INPAINTING_ONLY and (channels is None or channels in INPAINTING_UNET_CHANNELS)
 
 
-def own_area(folder: Path) -> int | None:
+def get_native_pixels(folder: Path) -> int | None:
     """Return how many pixels the model in a folder was made for; None where its files don't say."""
-    network = _read(folder / "unet" / "config.json") or _read(folder / "transformer" / "config.json")
-    side, levels = network.get("sample_size"), _read(folder / "vae" / "config.json").get("block_out_channels")
+    network = _read_json(folder / "unet" / "config.json") or _read_json(folder / "transformer" / "config.json")
+    side, levels = network.get("sample_size"), _read_json(folder / "vae" / "config.json").get("block_out_channels")
     if not isinstance(side, int) or not isinstance(levels, list):
         return None
     # Each level of the autoencoder but the last halves the picture.
     return int((side * 2 ** (len(levels) - 1)) ** 2)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

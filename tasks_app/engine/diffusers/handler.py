@@ -23,23 +23,23 @@ from tasks_app.engine.diffusers import memory
 from tasks_app.engine.diffusers.adapters import embeddings, loras
 from tasks_app.engine.diffusers.adapters.embeddings import Embedding
 from tasks_app.engine.diffusers.adapters.loras import Lora
-from tasks_app.engine.diffusers.call import Call, clean, images
+from tasks_app.engine.diffusers.call import PipelineCall, build_images, fresh_schedulers
 from tasks_app.engine.diffusers.image_inputs import pipeline_for
 from tasks_app.engine.diffusers.loading import loader, optimizations, snapshots
 from tasks_app.engine.diffusers.pipeline_cache import PipelineCache
-from tasks_app.engine.diffusers.previews import Pace
+from tasks_app.engine.diffusers.previews import PreviewSchedule
 from tasks_app.engine.diffusers.prompts import embeds_cache
-from tasks_app.engine.handler import Report
+from tasks_app.engine.handler import ProgressCallback
 from tasks_app.engine.types import (
     EngineState,
     GenerationRequest,
     GenerationResult,
     LoadOptions,
-    ModelUse,
+    ModelUsage,
     Progress,
     WarmModel,
 )
-from tasks_app.errors import OutOfMemory, RunStopped
+from tasks_app.errors import GenerationAbortedError, OutOfMemoryError
 
 
 def _empty_device_cache() -> None:
@@ -47,14 +47,14 @@ def _empty_device_cache() -> None:
         torch.accelerator.empty_cache()
 
 
-PIPELINES = PipelineCache(on_evict=_empty_device_cache, size_of=memory.size_of)
+PIPELINE_CACHE = PipelineCache(on_evict=_empty_device_cache, size_of=memory.get_pipeline_size)
 
 
 # What a loaded pipeline is kept under: model, revision, options.
-_Key = tuple[str, str, LoadOptions]
+_CacheKey = tuple[str, str, LoadOptions]
 
 
-class _Room(TypedDict):
+class _CacheLimits(TypedDict):
     capacity: int
     max_bytes: int | None
 
@@ -82,7 +82,7 @@ class DiffusersHandler:
         prompt_cache_bytes: int = 0,
         cpu_threads: int | None = None,
     ) -> None:
-        self._places = snapshots.Places(
+        self._locations = snapshots.ModelLocations(
             models_dir=models_dir,
             hub_cache=hub_cache,
             offline=offline,
@@ -93,154 +93,161 @@ class DiffusersHandler:
         self._embeddings_dir = embeddings_dir or models_dir / "embeddings"
         self._device = device
         self._dtype = dtype
-        self._room: _Room = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
+        self._cache_limits: _CacheLimits = {"capacity": max_cached_models, "max_bytes": max_cached_bytes}
         self._safety_checker = safety_checker
-        self._pace = Pace(every=preview_every, seconds=preview_seconds)
+        self._preview_schedule = PreviewSchedule(every=preview_every, seconds=preview_seconds)
         self._prompt_cache_bytes = prompt_cache_bytes
         if cpu_threads is not None:
             torch.set_num_threads(cpu_threads)
 
-    def run(self, requests: Sequence[GenerationRequest], report: Report) -> list[GenerationResult]:
+    def run(self, requests: Sequence[GenerationRequest], report: ProgressCallback) -> list[GenerationResult]:
         """Generate the pictures of the requests; see `contracts.Handler`.
 
         When the memory does not suffice for one request alone, everything is evicted and it is tried once more in the
         thriftiest way.
         """
-        forward = _ForwardOnly(report)
+        forward = _MonotonicProgress(report)
         try:
-            return self._run(requests, forward, thrifty=False)
-        except OutOfMemory:
+            return self._run_requests(requests, forward, thrifty=False)
+        except OutOfMemoryError:
             if len(requests) > 1:
                 raise
             # The retry is outside, where no traceback keeps the first try's tensors alive.
-        PIPELINES.clear()
-        return self._run(requests, forward, thrifty=True)
+        PIPELINE_CACHE.clear()
+        return self._run_requests(requests, forward, thrifty=True)
 
-    def _run(self, requests: Sequence[GenerationRequest], report: Report, *, thrifty: bool) -> list[GenerationResult]:
+    def _run_requests(
+        self, requests: Sequence[GenerationRequest], report: ProgressCallback, *, thrifty: bool
+    ) -> list[GenerationResult]:
         started = time.monotonic()
         first = requests[0]
-        snapshot = self._fetch(first.model_id, first.revision, report, first.total_steps)
-        worn = loras.find(first.loras, self._loras_dir)
-        words = embeddings.find(first.embeddings, self._embeddings_dir)
-        key = _key(first.model_id, snapshot, first.options)
-        with memory.watched(), self._lease(key, snapshot, thrifty=thrifty) as found:
-            self._wear(found, worn, words, key)
+        snapshot = self._fetch_snapshot(first.model_id, first.revision, report, first.total_steps)
+        worn = loras.find_loras(first.loras, self._loras_dir)
+        words = embeddings.find_embeddings(first.embeddings, self._embeddings_dir)
+        key = _build_cache_key(first.model_id, snapshot, first.options)
+        with memory.translate_device_errors(), self._lease_pipeline(key, snapshot, thrifty=thrifty) as found:
+            self._apply_adapters(found, worn, words, key)
             pipeline = pipeline_for(found, first)
             loaded = time.monotonic()
-            slim = memory.thrift(pipeline) if thrifty else nullcontext()
-            with clean(pipeline, first.scheduler), slim:
-                spoken = [embeddings.spoken(found, request) for request in requests]
-                call = Call(pipeline, spoken, report, pace=self._pace)
+            slim = memory.low_memory(pipeline) if thrifty else nullcontext()
+            with fresh_schedulers(pipeline, first.scheduler), slim:
+                spoken = [embeddings.substitute_tokens(found, request) for request in requests]
+                call = PipelineCall(pipeline, spoken, report, pace=self._preview_schedule)
                 output = call()
-        timings = {"loading": loaded - started, "denoising": call.denoised - loaded}
-        timings["decoding"] = time.monotonic() - call.denoised
+        timings = {"loading": loaded - started, "denoising": call.last_step_at - loaded}
+        timings["decoding"] = time.monotonic() - call.last_step_at
         rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
-        made_by = self._provenance(snapshot, first.options) | {"batch_size": str(len(requests))}
-        made_by |= loras.told(worn) | embeddings.told(words)
+        made_by = self._build_provenance(snapshot, first.options) | {"batch_size": str(len(requests))}
+        made_by |= loras.build_provenance(worn) | embeddings.build_provenance(words)
         return [
             GenerationResult(images=made, revision=snapshot.revision, timings=rounded, provenance=made_by)
-            for made in images(output, requests)
+            for made in build_images(output, requests)
         ]
 
-    def preload(self, model_id: str, revision: str, options: LoadOptions) -> None:
+    def preload_model(self, model_id: str, revision: str, options: LoadOptions) -> None:
         """Load a model ahead of its first task; see `contracts.Handler`."""
-        snapshot = self._fetch(model_id, revision, lambda progress: None, 0)
-        with memory.watched(), self._lease(_key(model_id, snapshot, options), snapshot):
+        snapshot = self._fetch_snapshot(model_id, revision, lambda progress: None, 0)
+        with (
+            memory.translate_device_errors(),
+            self._lease_pipeline(_build_cache_key(model_id, snapshot, options), snapshot),
+        ):
             pass
 
-    def unload(self, model_id: str) -> None:
+    def unload_model(self, model_id: str) -> None:
         """Evict a model; see `contracts.Handler`."""
-        PIPELINES.evict(lambda key: key[0] == model_id)
+        PIPELINE_CACHE.evict(lambda key: key[0] == model_id)
 
-    def unload_idle(self, seconds: float) -> None:
+    def unload_idle_models(self, seconds: float) -> None:
         """Evict what nobody has used for so long; see `contracts.Handler`."""
-        PIPELINES.evict_idle(seconds)
+        PIPELINE_CACHE.evict_idle(seconds)
 
-    def held(self) -> tuple[WarmModel, ...]:
+    def get_warm_models(self) -> tuple[WarmModel, ...]:
         """Say which models are loaded; see `contracts.Handler`."""
-        keys = PIPELINES.keys()
+        keys = PIPELINE_CACHE.keys()
         return tuple(dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys))
 
-    def state(self) -> EngineState:
+    def get_state(self) -> EngineState:
         """Say what this process runs on and holds; see `contracts.Handler`."""
-        return memory.state(loader.device_of(self._device), self.held(), _uses())
+        return memory.build_engine_state(
+            loader.resolve_device(self._device), self.get_warm_models(), _get_model_usage()
+        )
 
-    def _wear(
-        self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], words: tuple[Embedding, ...], key: _Key
+    def _apply_adapters(
+        self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], words: tuple[Embedding, ...], key: _CacheKey
     ) -> None:
         """Let a leased pipeline have these LoRAs and embeddings and no others."""
-        embeddings.wear(pipeline, words)
-        loras.check(pipeline, wanted, key[2])
+        embeddings.apply_embeddings(pipeline, words)
+        loras.check_loras(pipeline, wanted, key[2])
         try:
-            grown = loras.wear(pipeline, wanted)
+            grown = loras.apply_loras(pipeline, wanted)
         except Exception:
-            PIPELINES.discard(key)
+            PIPELINE_CACHE.discard(key)
             raise
         if grown:
-            PIPELINES.weigh(key, **self._room)
+            PIPELINE_CACHE.update_size(key, **self._cache_limits)
 
-    def _lease(
-        self, key: _Key, snapshot: snapshots.Snapshot, *, thrifty: bool = False
+    def _lease_pipeline(
+        self, key: _CacheKey, snapshot: snapshots.Snapshot, *, thrifty: bool = False
     ) -> AbstractContextManager[DiffusionPipeline]:
         _, _, options = key
         # A model that once was too large stays in its thrifty form until it is evicted.
         chosen = replace(options, offload="model") if thrifty and options.offload == "none" else options
-        return PIPELINES.lease(key, lambda: self._load(snapshot, chosen), **self._room)
+        return PIPELINE_CACHE.lease(key, lambda: self._load_pipeline(snapshot, chosen), **self._cache_limits)
 
-    def pull(self, model_id: str, revision: str, report: Report) -> str:
+    def download_model(self, model_id: str, revision: str, report: ProgressCallback) -> str:
         """Fetch a model's files; see `contracts.Handler`."""
-        return self._fetch(model_id, revision, report, 0).revision
+        return self._fetch_snapshot(model_id, revision, report, 0).revision
 
-    def _fetch(self, model_id: str, revision: str, report: Report, steps: int) -> snapshots.Snapshot:
+    def _fetch_snapshot(self, model_id: str, revision: str, report: ProgressCallback, steps: int) -> snapshots.Snapshot:
         def on_bytes(done: int, total: int) -> None:
             try:
                 report(Progress(phase="loading", total_steps=steps, bytes_done=done, bytes_total=total))
-            except RunStopped:
+            except GenerationAbortedError:
                 # A download can't be stopped half-way; the first step will see it.
                 return
 
         report(Progress(phase="loading", total_steps=steps))
-        snapshot = snapshots.fetch(model_id, revision, self._places, on_bytes)
+        snapshot = snapshots.fetch_snapshot(model_id, revision, self._locations, on_bytes)
         report(Progress(phase="loading", total_steps=steps))
         return snapshot
 
-    def _provenance(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> dict[str, str]:
-        placement = self._placement(snapshot, options)
+    def _build_provenance(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> dict[str, str]:
+        placement = self._choose_placement(snapshot, options)
         versions = {library.__name__: str(library.__version__) for library in (diffusers, torch, transformers)}
         dtype = str(placement.dtype).removeprefix("torch.")
-        return {"device": placement.device, "dtype": dtype, **optimizations.shown(options), **versions}
+        return {"device": placement.device, "dtype": dtype, **optimizations.build_provenance(options), **versions}
 
-    def _placement(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> loader.Placement:
-        return loader.choose(self._device, options.dtype or self._dtype, snapshot.path)
+    def _choose_placement(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> loader.Placement:
+        return loader.choose_placement(self._device, options.dtype or self._dtype, snapshot.path)
 
-    def _load(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
-        placement = self._placement(snapshot, options)
-        pipeline = loader.load(snapshot, placement, safety_checker=self._safety_checker, options=options)
-        embeds_cache.remember(pipeline, self._prompt_cache_bytes)
+    def _load_pipeline(self, snapshot: snapshots.Snapshot, options: LoadOptions) -> DiffusionPipeline:
+        placement = self._choose_placement(snapshot, options)
+        pipeline = loader.load_pipeline(snapshot, placement, safety_checker=self._safety_checker, options=options)
+        embeds_cache.enable_prompt_cache(pipeline, self._prompt_cache_bytes)
         return pipeline
 
 
-def _key(model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions) -> _Key:
+def _build_cache_key(model_id: str, snapshot: snapshots.Snapshot, options: LoadOptions) -> _CacheKey:
     return model_id, snapshot.revision, options
 
 
-def _uses() -> tuple[ModelUse, ...]:
+def _get_model_usage() -> tuple[ModelUsage, ...]:
     """Return the uses by model, of whatever revision and options."""
     loads: Counter[str] = Counter()
     hits: Counter[str] = Counter()
-    for (model_id, _, _), loaded, found in PIPELINES.uses():
+    for (model_id, _, _), loaded, found in PIPELINE_CACHE.get_usage():
         loads[model_id] += loaded
         hits[model_id] += found
-    return tuple(ModelUse(model_id=model_id, loads=loads[model_id], hits=hits[model_id]) for model_id in loads)
+    return tuple(ModelUsage(model_id=model_id, loads=loads[model_id], hits=hits[model_id]) for model_id in loads)
 
 
-class _ForwardOnly:
+class _MonotonicProgress:
     """Hands reports on without ever going back, which a second try would."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: ProgressCallback) -> None:
         self._report = report
-        self._reached = 0
+        self._last_step = 0
 
     def __call__(self, progress: Progress, /) -> None:
-        self._reached = max(self._reached, progress.step)
-        self._report(replace(progress, step=self._reached))
+        self._last_step = max(self._last_step, progress.step)
+        self._report(replace(progress, step=self._last_step))

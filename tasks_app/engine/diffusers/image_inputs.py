@@ -5,13 +5,13 @@ from __future__ import annotations
 from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 
-from tasks_app.engine.diffusers.capabilities import UNET_CHANNELS
-from tasks_app.engine.diffusers.prompts.weighting import weigh
+from tasks_app.engine.diffusers.capabilities import INPAINTING_UNET_CHANNELS
+from tasks_app.engine.diffusers.prompts.weighting import enable_prompt_weighting
 from tasks_app.engine.types import GenerationRequest
-from tasks_app.errors import InvalidParams
+from tasks_app.errors import InvalidParamsError
 
 # What the two are called as attributes of each other: they are collected together once the cache lets go.
-ORIGIN, _DERIVED = "_derived_from", "_derived"
+BASE_ATTRIBUTE, _DERIVED_ATTRIBUTE = "_derived_from", "_derived"
 
 
 def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> DiffusionPipeline:
@@ -26,26 +26,26 @@ def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> Dif
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 
     auto = AutoPipelineForImage2Image if request.mask is None else AutoPipelineForInpainting
-    derived: dict[type, DiffusionPipeline] = pipeline.__dict__.setdefault(_DERIVED, {})
+    derived: dict[type, DiffusionPipeline] = pipeline.__dict__.setdefault(_DERIVED_ATTRIBUTE, {})
     if auto not in derived:
-        derived[auto] = _derive(pipeline, auto, masked=request.mask is not None)
+        derived[auto] = _derive_pipeline(pipeline, auto, masked=request.mask is not None)
         if request.options.prompt_weighting:
-            weigh(derived[auto], type(pipeline).__name__)
+            enable_prompt_weighting(derived[auto], type(pipeline).__name__)
     return derived[auto]
 
 
-def origin(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+def get_base_pipeline(pipeline: DiffusionPipeline) -> DiffusionPipeline:
     """Return the pipeline that was loaded, of which this one may be derived."""
-    return getattr(pipeline, ORIGIN, pipeline)
+    return getattr(pipeline, BASE_ATTRIBUTE, pipeline)
 
 
-def fitted(picture: Image.Image, request: GenerationRequest) -> Image.Image:
+def resize_input(picture: Image.Image, request: GenerationRequest) -> Image.Image:
     """Return a request's picture or mask in the size that is to be drawn."""
     size = request.width or picture.width, request.height or picture.height
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _derive(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -> DiffusionPipeline:
+def _derive_pipeline(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -> DiffusionPipeline:
     # Some pipelines change their scheduler's configuration when they are made.
     schedulers = {
         name: type(part).from_config(part.config)
@@ -55,14 +55,14 @@ def _derive(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -> Diffusi
     try:
         derived = auto.from_pipe(pipeline, **schedulers)  # type: ignore[attr-defined]
     except ValueError:  # as diffusers says that the family has none
-        raise InvalidParams("This model can't begin with a picture in this way.") from None
+        raise InvalidParamsError("This model can't begin with a picture in this way.") from None
     if masked and not _can_inpaint(derived):
-        raise InvalidParams("This model's network can't be used for inpainting.")
+        raise InvalidParamsError("This model's network can't be used for inpainting.")
     derived.set_progress_bar_config(disable=True)
-    setattr(derived, ORIGIN, pipeline)
+    setattr(derived, BASE_ATTRIBUTE, pipeline)
     return derived
 
 
 def _can_inpaint(pipeline: DiffusionPipeline) -> bool:
     unet = getattr(pipeline, "unet", None)
-    return unet is None or unet.config.in_channels in UNET_CHANNELS
+    return unet is None or unet.config.in_channels in INPAINTING_UNET_CHANNELS

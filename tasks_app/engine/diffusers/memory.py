@@ -12,15 +12,15 @@ from diffusers import DiffusionPipeline
 from torch._dynamo.exc import TorchDynamoException
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from tasks_app.engine.types import EngineState, ModelUse, WarmModel
-from tasks_app.errors import DeviceLost, ModelLoadFailed, OutOfMemory
+from tasks_app.engine.types import EngineState, ModelUsage, WarmModel
+from tasks_app.errors import DeviceLostError, ModelLoadError, OutOfMemoryError
 
 # CUDA has a class of its own for it; the CPU's allocator and Apple's Metal say it in words.
-_FULL = ("can't allocate memory", "not enough memory", "out of memory")
+_OUT_OF_MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def translate_device_errors() -> Iterator[None]:
     """Say in the service's own errors what the device says in torch's.
 
     Raises:
@@ -31,16 +31,18 @@ def watched() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in _FULL):
-            raise OutOfMemory("The device has not enough memory for this task.") from error
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+            word in str(error) for word in _OUT_OF_MEMORY_PHRASES
+        ):
+            raise OutOfMemoryError("The device has not enough memory for this task.") from error
         if isinstance(error, torch.AcceleratorError):
-            raise DeviceLost("The device failed; its worker starts anew.") from error
+            raise DeviceLostError("The device failed; its worker starts anew.") from error
         if isinstance(error, TorchDynamoException):
-            raise ModelLoadFailed("This model can't be run on this worker with the option compile_blocks.") from error
+            raise ModelLoadError("This model can't be run on this worker with the option compile_blocks.") from error
         raise
 
 
-def state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUse, ...]) -> EngineState:
+def build_engine_state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUsage, ...]) -> EngineState:
     """Return the device with its memory in bytes: the accelerator's own; on a CPU what this process uses of it."""
     if device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(device)
@@ -51,23 +53,23 @@ def state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUse, ...]) 
     return EngineState(device=device, device_name=name, memory_used=used, memory_total=total, warm=warm, uses=uses)
 
 
-def size_of(pipeline: DiffusionPipeline) -> int:
+def get_pipeline_size(pipeline: DiffusionPipeline) -> int:
     """Return the bytes of a pipeline's parameters and buffers, each counted once."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     tensors = {id(tensor): tensor for part in modules for tensor in (*part.parameters(), *part.buffers())}
-    return sum(_bytes(tensor) for tensor in tensors.values())
+    return sum(_get_tensor_size(tensor) for tensor in tensors.values())
 
 
-def _bytes(tensor: torch.Tensor) -> int:
+def _get_tensor_size(tensor: torch.Tensor) -> int:
     """Return what a tensor takes; one of fewer bits consists of others, and says of itself what it stands for."""
     if not is_traceable_wrapper_subclass(tensor):
         return tensor.nbytes
     names, _ = tensor.__tensor_flatten__()
-    return sum(_bytes(getattr(tensor, name)) for name in names)
+    return sum(_get_tensor_size(getattr(tensor, name)) for name in names)
 
 
 @contextmanager
-def thrift(pipeline: DiffusionPipeline) -> Iterator[None]:
+def low_memory(pipeline: DiffusionPipeline) -> Iterator[None]:
     """Let a pipeline use as little memory as it can, at the price of time."""
     vae = getattr(pipeline, "vae", None)
     pipeline.enable_attention_slicing()

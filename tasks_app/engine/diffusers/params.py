@@ -8,9 +8,9 @@ from typing import Any, get_args
 from rest_framework import serializers
 
 from tasks_app.engine import addon_files
-from tasks_app.engine.diffusers.capabilities import can_begin, own_area
-from tasks_app.engine.diffusers.schedulers import SCHEDULERS, accepted_in
-from tasks_app.engine.types import OutputFormat, Uploaded, steps_taken
+from tasks_app.engine.diffusers.capabilities import get_native_pixels, supports_image_input
+from tasks_app.engine.diffusers.schedulers import SCHEDULERS, read_compatible_schedulers
+from tasks_app.engine.types import OutputFormat, UploadInfo, count_run_steps
 from tasks_app.fields import (
     StrictCharField,
     StrictChoiceField,
@@ -19,16 +19,16 @@ from tasks_app.fields import (
     StrictListField,
     StrictSerializer,
     StrictUUIDField,
-    details,
+    get_field_errors,
 )
 
-MAX_PROMPT = 4000
+MAX_PROMPT_LENGTH = 4000
 MAX_SEED = 2**32 - 1
 MAX_LORAS = 8
 MAX_EMBEDDINGS = 8
 MODEL_HELP = "A model that this server allows, by any of its names; left out: the server's default."
 IMAGES_HELP = "Picture i has the seed + i and a generator of its own."
-SIDE: dict[str, Any] = {
+SIDE_OPTIONS: dict[str, Any] = {
     "min_value": 32,
     "max_value": 2048,
     "multiple_of": 8,
@@ -45,7 +45,7 @@ class LoraField(StrictCharField):
 
     def to_internal_value(self, data: Any) -> str:
         """Return it as it is."""
-        if data not in addon_files.paths(self.context["loras_dir"]):
+        if data not in addon_files.get_addon_paths(self.context["loras_dir"]):
             self.fail("unknown")
         return str(data)
 
@@ -65,7 +65,7 @@ class EmbeddingField(StrictCharField):
     def to_internal_value(self, data: Any) -> str:
         """Return it as it is."""
         name = super().to_internal_value(data)
-        if name not in addon_files.paths(self.context["embeddings_dir"]):
+        if name not in addon_files.get_addon_paths(self.context["embeddings_dir"]):
             self.fail("unknown")
         return name
 
@@ -81,23 +81,25 @@ class TextToImageParams(StrictSerializer):
     Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
     """
 
-    together = ("width", "height")
+    required_together = ("width", "height")
     # What not every model heeds.
-    refusable = ("guidance_scale", "negative_prompt")
+    optional_support = ("guidance_scale", "negative_prompt")
     # Which of them name uploads.
-    inputs: tuple[str, ...] = ()
+    upload_params: tuple[str, ...] = ()
     # What may differ between requests that one call draws; of none, they go alone.
-    individual: tuple[str, ...] = ("prompt", "negative_prompt", "seed", "output_format")
+    per_image_params: tuple[str, ...] = ("prompt", "negative_prompt", "seed", "output_format")
 
     provider = StrictChoiceField(["diffusers"], default="diffusers")
     model_id = StrictCharField(min_length=1, max_length=255, required=False, help_text=MODEL_HELP)
-    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT, help_text="What is to be seen.")
-    negative_prompt = StrictCharField(max_length=MAX_PROMPT, allow_blank=True, default="", help_text="What is not.")
+    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT_LENGTH, help_text="What is to be seen.")
+    negative_prompt = StrictCharField(
+        max_length=MAX_PROMPT_LENGTH, allow_blank=True, default="", help_text="What is not."
+    )
     steps = StrictIntegerField(min_value=1, max_value=150, default=30)
     guidance_scale = StrictFloatField(min_value=0, max_value=50, default=7.5)
     seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None, help_text="Left out: drawn by the server.")
-    width = StrictIntegerField(**SIDE)
-    height = StrictIntegerField(**SIDE)
+    width = StrictIntegerField(**SIDE_OPTIONS)
+    height = StrictIntegerField(**SIDE_OPTIONS)
 
     scheduler = StrictChoiceField(
         list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
@@ -112,9 +114,9 @@ class TextToImageParams(StrictSerializer):
     output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
 
     @staticmethod
-    def area(folder: Path) -> int | None:
+    def get_native_pixels(folder: Path) -> int | None:
         """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
-        return own_area(folder)
+        return get_native_pixels(folder)
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields with the server's own limit of pictures and the model's own defaults."""
@@ -128,19 +130,19 @@ class TextToImageParams(StrictSerializer):
         }
 
     @staticmethod
-    def schedulers(folder: Path) -> list[str]:
+    def get_schedulers(folder: Path) -> list[str]:
         """Return the schedulers that the model in a folder takes; none where it can't be told."""
-        return accepted_in(folder)
+        return read_compatible_schedulers(folder)
 
     @staticmethod
-    def is_for(folder: Path) -> bool | None:
+    def supports_model(folder: Path) -> bool | None:
         """Return whether the model in a folder can be asked for this; None where it can't be told."""
         return True
 
     def validate_scheduler(self, name: str | None) -> str | None:
         """Refuse a scheduler that a model which is here can't be run with; of the others the worker knows."""
         folder = self.context["model_folder"]
-        takes = self.schedulers(folder) if name and folder else []
+        takes = self.get_schedulers(folder) if name and folder else []
         if takes and name not in takes:
             raise serializers.ValidationError(f"This model takes: {', '.join(takes)}.", code="invalid_choice")
         return name
@@ -159,17 +161,17 @@ class TextToImageParams(StrictSerializer):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the values; a size that can't be is told with all other errors."""
-        wrong_size = self._wrong_size(data)
+        wrong_size = self._find_size_errors(data)
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            raise serializers.ValidationError({**wrong_size, **details(error)}) from None
+            raise serializers.ValidationError({**wrong_size, **get_field_errors(error)}) from None
         if wrong_size:
             raise serializers.ValidationError(wrong_size)
         return values
 
-    def _wrong_size(self, data: Any) -> dict[str, Any]:
-        width, height = (data.get(name) if isinstance(data, dict) else None for name in self.together)
+    def _find_size_errors(self, data: Any) -> dict[str, Any]:
+        width, height = (data.get(name) if isinstance(data, dict) else None for name in self.required_together)
         if (width is None) != (height is None):
             missing = "width" if width is None else "height"
             return {missing: [serializers.ErrorDetail("Width and height go together.", code="required")]}
@@ -186,7 +188,7 @@ class UploadField(StrictUUIDField):
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the upload."""
-        found: Uploaded | None = self.context["uploaded"](super().to_internal_value(data))
+        found: UploadInfo | None = self.context["uploaded"](super().to_internal_value(data))
         if found is None:
             self.fail("unknown")
         return found
@@ -195,21 +197,21 @@ class UploadField(StrictUUIDField):
 class ImageToImageParams(TextToImageParams):
     """What begins with a picture is as large as that, but for what is over a multiple of 8."""
 
-    inputs: tuple[str, ...] = ("image",)
-    individual = ()
+    upload_params: tuple[str, ...] = ("image",)
+    per_image_params = ()
 
     image = UploadField(help_text="The id of an upload: what it begins with.")
     strength = StrictFloatField(min_value=0, max_value=1, default=0.8, help_text="How much of it is drawn anew.")
 
     @staticmethod
-    def is_for(folder: Path) -> bool | None:
+    def supports_model(folder: Path) -> bool | None:
         """Return whether the model in a folder can begin with a picture; None where it can't be told."""
-        return can_begin(folder, masked=False)
+        return supports_image_input(folder, masked=False)
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Return the fields; a size that is the model's own stands for nothing here."""
         fields = super().get_fields()
-        for name in self.together:
+        for name in self.required_together:
             fields[name].default = None
             fields[name].help_text = "That of the picture; left out or null, it is."
         return fields
@@ -227,33 +229,33 @@ class ImageToImageParams(TextToImageParams):
             for name, side in size.items()
             if values[name] not in (None, side)
         }
-        if steps_taken(values["steps"], values["strength"]) < 1:
+        if count_run_steps(values["steps"], values["strength"]) < 1:
             wrong["strength"] = ["steps × strength must be at least 1."]
         folder = self.context["model_folder"]
-        if folder and self.is_for(folder) is False:
+        if folder and self.supports_model(folder) is False:
             wrong["model_id"] = ["This model can't begin with a picture in this way."]
-        wrong |= self._wrong_inputs(values)
+        wrong |= self._find_upload_errors(values)
         if wrong:
             raise serializers.ValidationError(wrong)
-        return {**values, **size, **{name: str(values[name].id) for name in self.inputs}}
+        return {**values, **size, **{name: str(values[name].id) for name in self.upload_params}}
 
-    def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
+    def _find_upload_errors(self, values: dict[str, Any]) -> dict[str, list[str]]:
         return {}
 
 
 class InpaintingParams(ImageToImageParams):
     """What is drawn anew in places only, which are white in the mask."""
 
-    inputs = ("image", "mask")
+    upload_params = ("image", "mask")
 
     mask = UploadField(help_text="The id of an upload of the same size: white is drawn anew, black stays.")
 
     @staticmethod
-    def is_for(folder: Path) -> bool | None:
+    def supports_model(folder: Path) -> bool | None:
         """Return whether the model in a folder can be used for inpainting; None where it can't be told."""
-        return can_begin(folder, masked=True)
+        return supports_image_input(folder, masked=True)
 
-    def _wrong_inputs(self, values: dict[str, Any]) -> dict[str, list[str]]:
+    def _find_upload_errors(self, values: dict[str, Any]) -> dict[str, list[str]]:
         image, mask = values["image"], values["mask"]
         if (mask.width, mask.height) == (image.width, image.height):
             return {}

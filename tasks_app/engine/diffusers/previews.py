@@ -20,17 +20,17 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-Values = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 # What copies and drawings may cost of the time that the steps took.
-SHARE = 0.02
+MAX_TIME_SHARE = 0.02
 # How long in latent pixels the longer side of a preview is at most.
-SIDE = 64
-FIELDS = 32
+MAX_PREVIEW_SIDE = 64
+COLOR_FIELD_COUNT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class PreviewSchedule:
     """At which steps there is a preview: every so-manieth, 0 is none.
 
     So many seconds lie between two, and before the first.
@@ -40,85 +40,85 @@ class Pace:
     seconds: float = 0.0
 
 
-NO_PREVIEWS = Pace()
+NO_PREVIEWS = PreviewSchedule()
 
-_maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictionary()
+_latent_maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKeyDictionary()
 
 
 class Previews:
     """The previews of one call, of the first picture of each of its requests."""
 
     def __init__(
-        self, pipeline: DiffusionPipeline, pace: Pace, *, height: int | None = None, width: int | None = None
+        self, pipeline: DiffusionPipeline, pace: PreviewSchedule, *, height: int | None = None, width: int | None = None
     ) -> None:
         """Nothing is looked at yet. The picture's size is in pixels, None is the model's own."""
         self._pipeline = pipeline
-        self._size = height, width
-        self._pace = pace
-        self._map = latent_map(pipeline) if pace.every else None
+        self._image_size = height, width
+        self._schedule = pace
+        self._latent_map = get_latent_map(pipeline) if pace.every else None
         self._started = time.monotonic()
         self._next_at = self._started + pace.seconds
-        self._spent = 0.0
+        self._spent_seconds = 0.0
 
-    def take(self, step: int, latents: Any) -> Callable[[int], Image.Image] | None:
+    def capture_preview(self, step: int, latents: Any) -> Callable[[int], Image.Image] | None:
         """Copy the latents (requests, channels, height, width) if it is time to, and return what draws one of them."""
-        if self._map is None or not self._is_due(step):
+        if self._latent_map is None or not self._is_due(step):
             return None
         began = time.monotonic()
-        self._next_at = began + self._pace.seconds
-        latents = self._unpacked(latents)
-        if latents.ndim != 4 or latents.shape[1] != self._map.shape[0] - 1:
+        self._next_at = began + self._schedule.seconds
+        latents = self._unpack_patches(latents)
+        if latents.ndim != 4 or latents.shape[1] != self._latent_map.shape[0] - 1:
             return None  # of an unknown make, or of a video: no map for those
-        small = _shrunk(latents.detach()).to("cpu", torch.float32, copy=True).numpy()
-        self._spent += time.monotonic() - began
-        return partial(self._draw, small, self._map.numpy())
+        small = _shrink_latents(latents.detach()).to("cpu", torch.float32, copy=True).numpy()
+        self._spent_seconds += time.monotonic() - began
+        return partial(self._draw_preview, small, self._latent_map.numpy())
 
-    def _unpacked(self, latents: torch.Tensor) -> torch.Tensor:
+    def _unpack_patches(self, latents: torch.Tensor) -> torch.Tensor:
         """Return latents as they are decoded; some pipelines hold them as patches (requests, patches, values)."""
         unpack = getattr(self._pipeline, "_unpack_latents", None)
         if latents.ndim != 3 or unpack is None:
             return latents
         factor = self._pipeline.vae_scale_factor
-        height, width = (side or self._pipeline.default_sample_size * factor for side in self._size)
+        height, width = (side or self._pipeline.default_sample_size * factor for side in self._image_size)
         unpacked: torch.Tensor = unpack(latents, height, width, factor)
         return unpacked
 
     def _is_due(self, step: int) -> bool:
         now = time.monotonic()
-        affordable = self._spent <= SHARE * (now - self._started)
-        return step % self._pace.every == 0 and now >= self._next_at and affordable
+        affordable = self._spent_seconds <= MAX_TIME_SHARE * (now - self._started)
+        return step % self._schedule.every == 0 and now >= self._next_at and affordable
 
-    def _draw(self, latents: Values, latent_map: Values, index: int) -> Image.Image:
+    def _draw_preview(self, latents: FloatArray, latent_map: FloatArray, index: int) -> Image.Image:
         # Not with torch: once a second thread computes with it, the threads that it computes with are more than there
         # are cores, wait for each other asleep, and the run itself takes twice as long.
         began = time.thread_time()
         rgb = np.einsum("chw,cd->hwd", latents[index], latent_map[:-1]) + latent_map[-1]
         image = Image.fromarray((255 * rgb.clip(0, 1)).round().astype(np.uint8))
-        self._spent += time.thread_time() - began
+        self._spent_seconds += time.thread_time() - began
         return image
 
 
-def latent_map(pipeline: DiffusionPipeline) -> torch.Tensor | None:
+def get_latent_map(pipeline: DiffusionPipeline) -> torch.Tensor | None:
     """Return the map (channels + 1, 3) from latents to RGB of 0…1, made at first use; None if there can be none."""
-    if pipeline not in _maps:
-        _maps[pipeline] = _fit(pipeline)
-    return _maps[pipeline]
+    if pipeline not in _latent_maps:
+        _latent_maps[pipeline] = _fit_latent_map(pipeline)
+    return _latent_maps[pipeline]
 
 
-def _fit(pipeline: DiffusionPipeline) -> torch.Tensor | None:
+def _fit_latent_map(pipeline: DiffusionPipeline) -> torch.Tensor | None:
     vae = getattr(pipeline, "vae", None)
     if not isinstance(vae, AutoencoderKL):
         return None
-    fields = _color_fields(8 * pipeline.vae_scale_factor)
-    latents = _encoded(vae, fields, pipeline._execution_device)
+    fields = _build_color_fields(8 * pipeline.vae_scale_factor)
+    latents = _encode_pixels(vae, fields, pipeline._execution_device)
     height, width = latents.shape[-2:]
     seen = torch.nn.functional.adaptive_avg_pool2d(fields, (height, width))
     rows, colors = (values.movedim(1, -1).flatten(0, -2) for values in (latents, seen))
-    solution: torch.Tensor = torch.linalg.lstsq(_with_ones(rows), colors, driver="gelsd").solution
+    solution: torch.Tensor = torch.linalg.lstsq(_append_ones(rows), colors, driver="gelsd").solution
     return solution if bool(solution.isfinite().all()) else None
 
 
-def _encoded(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return the latents as a pipeline has them, on the CPU in float32."""
     dtype = vae.dtype
     # Some autoencoders overflow in half precision; their pipelines do the same before they decode.
@@ -131,10 +131,10 @@ def _encoded(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> 
     finally:
         if upcast:
             vae.to(dtype=dtype)
-    return _normalized(latents.float().cpu(), vae.config)
+    return _normalize_latents(latents.float().cpu(), vae.config)
 
 
-def _normalized(latents: torch.Tensor, config: Any) -> torch.Tensor:
+def _normalize_latents(latents: torch.Tensor, config: Any) -> torch.Tensor:
     shifted = latents - (config.shift_factor or 0)
     if config.latents_mean is not None and config.latents_std is not None:
         mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std))
@@ -142,23 +142,23 @@ def _normalized(latents: torch.Tensor, config: Any) -> torch.Tensor:
     return shifted * float(config.scaling_factor)
 
 
-def _color_fields(side: int) -> torch.Tensor:
+def _build_color_fields(side: int) -> torch.Tensor:
     """Return smooth and flat fields of random colors, (FIELDS, 3, side, side) of 0…1, always the same."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(FIELDS, 3, 4, 4, generator=generator)
+    coarse = torch.rand(COLOR_FIELD_COUNT, 3, 4, 4, generator=generator)
     coarse[::2] = coarse[::2, :, :1, :1]
     coarse = (1.8 * (coarse - 0.5) + 0.5).clamp(0, 1)  # pure colors, too
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
 
 
-def _shrunk(latents: torch.Tensor) -> torch.Tensor:
+def _shrink_latents(latents: torch.Tensor) -> torch.Tensor:
     height, width = latents.shape[-2:]
-    scale = SIDE / max(height, width)
+    scale = MAX_PREVIEW_SIDE / max(height, width)
     if scale >= 1:
         return latents
     size = max(1, round(height * scale)), max(1, round(width * scale))
     return torch.nn.functional.adaptive_avg_pool2d(latents, size)
 
 
-def _with_ones(rows: torch.Tensor) -> torch.Tensor:
+def _append_ones(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([rows, torch.ones(len(rows), 1)], dim=1)

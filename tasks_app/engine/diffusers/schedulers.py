@@ -15,61 +15,63 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedScheduler:
+class SchedulerPreset:
     """One of diffusers' scheduler classes and what its configuration gets on top of the model's own."""
 
     class_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _spaced(class_name: str, *, karras: bool = False, exponential: bool = False, **options: Any) -> NamedScheduler:
+def _build_spaced(
+    class_name: str, *, karras: bool = False, exponential: bool = False, **options: Any
+) -> SchedulerPreset:
     """Return one whose sigmas are spaced just so, whatever the model's own scheduler does."""
     spacing = {"use_karras_sigmas": karras, "use_exponential_sigmas": exponential, "use_beta_sigmas": False}
-    return NamedScheduler(class_name=class_name, options={**spacing, **options})
+    return SchedulerPreset(class_name=class_name, options={**spacing, **options})
 
 
-def _dpmpp(class_name: str, *, sde: bool = False, **spacing: bool) -> NamedScheduler:
+def _build_dpmpp(class_name: str, *, sde: bool = False, **spacing: bool) -> SchedulerPreset:
     algorithm = "sde-dpmsolver++" if sde else "dpmsolver++"
     # The second order, which "2M" means; DPM-Solver++ asks for a last sigma of zero.
-    return _spaced(class_name, algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero", **spacing)
+    return _build_spaced(class_name, algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero", **spacing)
 
 
-SCHEDULERS: Mapping[str, NamedScheduler] = {
-    "ddim": NamedScheduler(class_name="DDIMScheduler"),
-    "ddpm": NamedScheduler(class_name="DDPMScheduler"),
+SCHEDULERS: Mapping[str, SchedulerPreset] = {
+    "ddim": SchedulerPreset(class_name="DDIMScheduler"),
+    "ddpm": SchedulerPreset(class_name="DDPMScheduler"),
     # With its first steps left out it is PLMS, and takes as many steps as were asked for.
-    "pndm": NamedScheduler(class_name="PNDMScheduler", options={"skip_prk_steps": True}),
-    "euler": _spaced("EulerDiscreteScheduler"),
-    "euler_karras": _spaced("EulerDiscreteScheduler", karras=True),
-    "euler_a": NamedScheduler(class_name="EulerAncestralDiscreteScheduler"),
-    "heun": _spaced("HeunDiscreteScheduler"),
-    "heun_karras": _spaced("HeunDiscreteScheduler", karras=True),
-    "lms": _spaced("LMSDiscreteScheduler"),
-    "lms_karras": _spaced("LMSDiscreteScheduler", karras=True),
-    "dpm2": _spaced("KDPM2DiscreteScheduler"),
-    "dpm2_karras": _spaced("KDPM2DiscreteScheduler", karras=True),
-    "dpm2_a": _spaced("KDPM2AncestralDiscreteScheduler"),
-    "dpm2_a_karras": _spaced("KDPM2AncestralDiscreteScheduler", karras=True),
-    "dpmpp_2m": _dpmpp("DPMSolverMultistepScheduler"),
-    "dpmpp_2m_karras": _dpmpp("DPMSolverMultistepScheduler", karras=True),
-    "dpmpp_2m_sde": _dpmpp("DPMSolverMultistepScheduler", sde=True),
-    "dpmpp_2m_sde_karras": _dpmpp("DPMSolverMultistepScheduler", sde=True, karras=True),
-    "dpmpp_2m_sde_exponential": _dpmpp("DPMSolverMultistepScheduler", sde=True, exponential=True),
-    "dpmpp_sde": _dpmpp("DPMSolverSinglestepScheduler", sde=True),
-    "dpmpp_sde_karras": _dpmpp("DPMSolverSinglestepScheduler", sde=True, karras=True),
-    "deis": _spaced("DEISMultistepScheduler", algorithm_type="deis"),
-    "unipc": _spaced("UniPCMultistepScheduler"),
-    "unipc_karras": _spaced("UniPCMultistepScheduler", karras=True),
-    "lcm": NamedScheduler(class_name="LCMScheduler"),
-    "tcd": NamedScheduler(class_name="TCDScheduler"),
-    "flow_match_euler": _spaced("FlowMatchEulerDiscreteScheduler"),
-    "flow_match_euler_karras": _spaced("FlowMatchEulerDiscreteScheduler", karras=True),
-    "flow_match_euler_exponential": _spaced("FlowMatchEulerDiscreteScheduler", exponential=True),
-    "flow_match_lcm": NamedScheduler(class_name="FlowMatchLCMScheduler"),
+    "pndm": SchedulerPreset(class_name="PNDMScheduler", options={"skip_prk_steps": True}),
+    "euler": _build_spaced("EulerDiscreteScheduler"),
+    "euler_karras": _build_spaced("EulerDiscreteScheduler", karras=True),
+    "euler_a": SchedulerPreset(class_name="EulerAncestralDiscreteScheduler"),
+    "heun": _build_spaced("HeunDiscreteScheduler"),
+    "heun_karras": _build_spaced("HeunDiscreteScheduler", karras=True),
+    "lms": _build_spaced("LMSDiscreteScheduler"),
+    "lms_karras": _build_spaced("LMSDiscreteScheduler", karras=True),
+    "dpm2": _build_spaced("KDPM2DiscreteScheduler"),
+    "dpm2_karras": _build_spaced("KDPM2DiscreteScheduler", karras=True),
+    "dpm2_a": _build_spaced("KDPM2AncestralDiscreteScheduler"),
+    "dpm2_a_karras": _build_spaced("KDPM2AncestralDiscreteScheduler", karras=True),
+    "dpmpp_2m": _build_dpmpp("DPMSolverMultistepScheduler"),
+    "dpmpp_2m_karras": _build_dpmpp("DPMSolverMultistepScheduler", karras=True),
+    "dpmpp_2m_sde": _build_dpmpp("DPMSolverMultistepScheduler", sde=True),
+    "dpmpp_2m_sde_karras": _build_dpmpp("DPMSolverMultistepScheduler", sde=True, karras=True),
+    "dpmpp_2m_sde_exponential": _build_dpmpp("DPMSolverMultistepScheduler", sde=True, exponential=True),
+    "dpmpp_sde": _build_dpmpp("DPMSolverSinglestepScheduler", sde=True),
+    "dpmpp_sde_karras": _build_dpmpp("DPMSolverSinglestepScheduler", sde=True, karras=True),
+    "deis": _build_spaced("DEISMultistepScheduler", algorithm_type="deis"),
+    "unipc": _build_spaced("UniPCMultistepScheduler"),
+    "unipc_karras": _build_spaced("UniPCMultistepScheduler", karras=True),
+    "lcm": SchedulerPreset(class_name="LCMScheduler"),
+    "tcd": SchedulerPreset(class_name="TCDScheduler"),
+    "flow_match_euler": _build_spaced("FlowMatchEulerDiscreteScheduler"),
+    "flow_match_euler_karras": _build_spaced("FlowMatchEulerDiscreteScheduler", karras=True),
+    "flow_match_euler_exponential": _build_spaced("FlowMatchEulerDiscreteScheduler", exponential=True),
+    "flow_match_lcm": SchedulerPreset(class_name="FlowMatchLCMScheduler"),
 }
 
 # diffusers' KarrasDiffusionSchedulers: each can stand in for each.
-NOISE = frozenset(
+NOISE_SCHEDULERS = frozenset(
     f"{kind}Scheduler"
     for kind in (
         *("DDIM", "DDPM", "PNDM", "LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "EulerAncestralDiscrete"),
@@ -78,59 +80,61 @@ NOISE = frozenset(
     )
 )
 # Those of them that also follow flows, when `use_flow_sigmas` is set, as Sana's does.
-EITHER = frozenset({"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler"}) | {
-    "UniPCMultistepScheduler"
-}
-FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler"})
+FLOW_CAPABLE_SCHEDULERS = frozenset(
+    {"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler"}
+) | {"UniPCMultistepScheduler"}
+FLOW_SCHEDULERS = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler"})
 # Pipelines whose own code drives few.
-FEW: Mapping[str, tuple[str, ...]] = {
+RESTRICTED_PIPELINES: Mapping[str, tuple[str, ...]] = {
     # It hands every scheduler a generator, and its network predicts variances beside the noise.
     "KandinskyV22CombinedPipeline": ("ddim", "ddpm"),
 }
-LEARNS_VARIANCE = frozenset({"DDPMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"})
+LEARNED_VARIANCE_SCHEDULERS = frozenset(
+    {"DDPMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"}
+)
 # Made for distilled weights, which most often are put into a model of the other kind's; diffusers doesn't list them.
-DISTILLED = frozenset({"LCMScheduler", "TCDScheduler"})
+DISTILLED_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
 
 
-def is_flow(class_name: str, config: Mapping[str, Any]) -> bool:
+def is_flow_matching(class_name: str, config: Mapping[str, Any]) -> bool:
     """Return whether a model with this scheduler and its configuration follows flows."""
-    return class_name in FLOW or bool(config.get("use_flow_sigmas"))
+    return class_name in FLOW_SCHEDULERS or bool(config.get("use_flow_sigmas"))
 
 
-def accepted(pipeline: str, class_name: str, config: Mapping[str, Any]) -> list[str]:
+def get_compatible_schedulers(pipeline: str, class_name: str, config: Mapping[str, Any]) -> list[str]:
     """Return the names of the schedulers that a model takes, by the classes of its pipeline and its own scheduler."""
-    if pipeline in FEW:
-        return list(FEW[pipeline])
-    if class_name in NOISE and config.get("use_flow_sigmas"):
-        return [name for name in _of(EITHER) if not _respaced(SCHEDULERS[name])]
-    for group, also in ((NOISE, DISTILLED), (FLOW, frozenset())):
+    if pipeline in RESTRICTED_PIPELINES:
+        return list(RESTRICTED_PIPELINES[pipeline])
+    if class_name in NOISE_SCHEDULERS and config.get("use_flow_sigmas"):
+        return [name for name in _names_of_classes(FLOW_CAPABLE_SCHEDULERS) if not _has_noise_spacing(SCHEDULERS[name])]
+    for group, also in ((NOISE_SCHEDULERS, DISTILLED_SCHEDULERS), (FLOW_SCHEDULERS, frozenset())):
         if class_name in group:
-            return _of(group | also)
-    return _of({class_name})
+            return _names_of_classes(group | also)
+    return _names_of_classes({class_name})
 
 
-def accepted_in(folder: Path) -> list[str]:
+def read_compatible_schedulers(folder: Path) -> list[str]:
     """Return the names of the schedulers that the model in a folder takes; none when its own is not known."""
     try:
         pipeline = json.loads((folder / "model_index.json").read_text())
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     except (OSError, ValueError):
         return []
-    return accepted(pipeline.get("_class_name", ""), config.get("_class_name", ""), config)
+    return get_compatible_schedulers(pipeline.get("_class_name", ""), config.get("_class_name", ""), config)
 
 
-def configured(named: NamedScheduler, own: Mapping[str, Any]) -> dict[str, Any]:
+def build_config(named: SchedulerPreset, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a named scheduler that takes the place of the model's own."""
     # Pipelines look there, too, whether the scheduler takes the variances that a network predicts; most don't.
-    dropped = set() if named.class_name in LEARNS_VARIANCE else {"variance_type"}
+    dropped = set() if named.class_name in LEARNED_VARIANCE_SCHEDULERS else {"variance_type"}
     return {**{name: value for name, value in own.items() if name not in dropped}, **named.options}
 
 
-def _of(class_names: Iterable[str]) -> list[str]:
+def _names_of_classes(class_names: Iterable[str]) -> list[str]:
     wanted = set(class_names)
     return [name for name, named in SCHEDULERS.items() if named.class_name in wanted]
 
 
-def _respaced(named: NamedScheduler) -> bool:
+def _has_noise_spacing(named: SchedulerPreset) -> bool:
     """Return whether it spaces sigmas of noise, which goes before those of a flow."""
     return any(named.options.get(option) for option in ("use_karras_sigmas", "use_exponential_sigmas"))

@@ -14,62 +14,62 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tasks_app.contracts import Recipe, Recovered
+from tasks_app.contracts import GenerationMetadata, ParsedMetadata
 from tasks_app.engine.types import OutputFormat
-from tasks_app.errors import UnreadablePicture
+from tasks_app.errors import InvalidImageError
 from tasks_app.images.metadata import containers, exif, infotext
 
-OURS = "diffusers-handler"
-A1111 = "parameters"
+OWN_CHUNK = "diffusers-handler"
+A1111_CHUNK = "parameters"
 JPEG_QUALITY, WEBP_QUALITY = 95, 90
 
 
-def encode(image: Image.Image, output_format: OutputFormat, recipe: Recipe, *, seed: int) -> bytes:
+def encode_image(image: Image.Image, output_format: OutputFormat, recipe: GenerationMetadata, *, seed: int) -> bytes:
     """Return a picture's file; `seed` is the picture's own.
 
     Raises:
         OSError: the format can't hold such an image.
     """
     params = {**recipe.params, "seed": seed, "num_images": 1, "width": image.width, "height": image.height}
-    line, ours = infotext.write(params, recipe), _json(params, recipe)
+    line, ours = infotext.format_infotext(params, recipe), _build_json(params, recipe)
     buffer = io.BytesIO()
     if output_format == "png":
         chunks = PngInfo()
-        chunks.add_text(A1111, line)
-        chunks.add_text(OURS, ours)
+        chunks.add_text(A1111_CHUNK, line)
+        chunks.add_text(OWN_CHUNK, ours)
         image.save(buffer, format="PNG", pnginfo=chunks)
     elif output_format == "jpeg":
-        told = exif.write(line, ours, limit=exif.MAX_IN_JPEG)
+        told = exif.build_exif(line, ours, limit=exif.MAX_JPEG_BYTES)
         image.convert("RGB").save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0, exif=told)
     else:
-        image.save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4, exif=exif.write(line, ours))
+        image.save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4, exif=exif.build_exif(line, ours))
     return buffer.getvalue()
 
 
-def read(content: bytes) -> Recovered:
+def read_metadata(content: bytes) -> ParsedMetadata:
     """Return the parameters that a PNG, JPEG or WebP file tells, our own before A1111's; no pixel is decoded.
 
     Raises:
         UnreadablePicture: it is no such file, is damaged, or tells nothing.
     """
-    texts = containers.texts(content, {A1111, OURS})
-    if ours := texts.get(OURS, ""):
-        return _recovered(ours)
-    if line := texts.get(A1111, ""):
-        return infotext.read(line)
-    raise UnreadablePicture("The picture doesn't tell how it was made.")
+    texts = containers.read_texts(content, {A1111_CHUNK, OWN_CHUNK})
+    if ours := texts.get(OWN_CHUNK, ""):
+        return _parse_json(ours)
+    if line := texts.get(A1111_CHUNK, ""):
+        return infotext.parse_infotext(line)
+    raise InvalidImageError("The picture doesn't tell how it was made.")
 
 
-def text(content: bytes) -> str:
+def read_infotext(content: bytes) -> str:
     """Return A1111's infotext of a PNG, JPEG or WebP file; empty when it has none.
 
     Raises:
         UnreadablePicture: it is no such file, or is damaged.
     """
-    return containers.texts(content, {A1111}).get(A1111, "")
+    return containers.read_texts(content, {A1111_CHUNK}).get(A1111_CHUNK, "")
 
 
-def _json(params: dict[str, Any], recipe: Recipe) -> str:
+def _build_json(params: dict[str, Any], recipe: GenerationMetadata) -> str:
     told = {
         "task_type": recipe.task_type,
         "params": params,
@@ -79,7 +79,7 @@ def _json(params: dict[str, Any], recipe: Recipe) -> str:
     return json.dumps(told, ensure_ascii=False, sort_keys=True)
 
 
-def _recovered(text: str) -> Recovered:
+def _parse_json(text: str) -> ParsedMetadata:
     """Return what our own JSON says; somebody else may have written it."""
     try:
         told = json.loads(text)
@@ -87,20 +87,20 @@ def _recovered(text: str) -> Recovered:
         json.dumps(told, ensure_ascii=False).encode()  # no escaped lone surrogate
         task_type, params = told["task_type"], told["params"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UnreadablePicture("The picture's parameters are damaged.") from None
-    if not isinstance(task_type, str) or not isinstance(params, dict) or not all(map(_is_kept, params.values())):
-        raise UnreadablePicture("The picture's parameters are damaged.")
-    return Recovered(source="diffusers-handler", task_type=task_type, params=params)
+        raise InvalidImageError("The picture's parameters are damaged.") from None
+    if not isinstance(task_type, str) or not isinstance(params, dict) or not all(map(_is_valid_param, params.values())):
+        raise InvalidImageError("The picture's parameters are damaged.")
+    return ParsedMetadata(source="diffusers-handler", task_type=task_type, params=params)
 
 
-def _is_kept(value: Any) -> bool:
+def _is_valid_param(value: Any) -> bool:
     """Return whether it is what parameters consist of: a plain value, or a list of those and of objects with such."""
-    return all(map(_is_item, value)) if isinstance(value, list) else _is_plain(value)
+    return all(map(_is_valid_item, value)) if isinstance(value, list) else _is_plain_value(value)
 
 
-def _is_item(value: Any) -> bool:
-    return all(map(_is_plain, value.values())) if isinstance(value, dict) else _is_plain(value)
+def _is_valid_item(value: Any) -> bool:
+    return all(map(_is_plain_value, value.values())) if isinstance(value, dict) else _is_plain_value(value)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain_value(value: Any) -> bool:
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

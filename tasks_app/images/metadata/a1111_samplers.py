@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SAMPLERS: Mapping[str, str] = {
+SCHEDULERS_BY_SAMPLER: Mapping[str, str] = {
     "DDIM": "ddim",
     "DDPM": "ddpm",
     "PLMS": "pndm",
@@ -39,8 +39,8 @@ SAMPLERS: Mapping[str, str] = {
     "Euler FlowMatch Exponential": "flow_match_euler_exponential",
     "LCM FlowMatch": "flow_match_lcm",
 }
-NAMES: Mapping[str, str] = {scheduler: name for name, scheduler in SAMPLERS.items()}
-ALIASES: Mapping[str, tuple[str, ...]] = {
+SAMPLERS_BY_SCHEDULER: Mapping[str, str] = {scheduler: name for name, scheduler in SCHEDULERS_BY_SAMPLER.items()}
+SAMPLER_ALIASES: Mapping[str, tuple[str, ...]] = {
     "DDIM": ("ddim",),
     "PLMS": ("plms",),
     "Euler": ("k_euler",),
@@ -63,38 +63,40 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "LCM": ("k_lcm",),
 }
 # Types of schedules, with A1111's labels.
-SCHEDULES: Mapping[str, str] = {
+SCHEDULE_LABELS: Mapping[str, str] = {
     "automatic": "Automatic",
     "uniform": "Uniform",
     "karras": "Karras",
     "exponential": "Exponential",
 }
-_BY_NAME = {
-    alias.casefold(): scheduler for name, scheduler in SAMPLERS.items() for alias in (name, *ALIASES.get(name, ()))
+_SCHEDULERS_BY_NAME = {
+    alias.casefold(): scheduler
+    for name, scheduler in SCHEDULERS_BY_SAMPLER.items()
+    for alias in (name, *SAMPLER_ALIASES.get(name, ()))
 }
 # What A1111's automatic schedule is, where it is not the uniform one.
-_AUTOMATIC: Mapping[str, str] = {
+_AUTOMATIC_SCHEDULES: Mapping[str, str] = {
     **dict.fromkeys(("dpm2", "dpm2_a", "dpmpp_2m", "dpmpp_sde"), "karras"),
     "dpmpp_2m_sde": "exponential",
 }
 
 
-def known(sampler: str) -> bool:
+def is_known_sampler(sampler: str) -> bool:
     """Return whether there is such a sampler, by one of A1111's names for it."""
-    return sampler.casefold() in _BY_NAME
+    return sampler.casefold() in _SCHEDULERS_BY_NAME
 
 
-def scheduler(sampler: str, schedule: str) -> str | None:
+def find_scheduler(sampler: str, schedule: str) -> str | None:
     """Return our scheduler for a sampler that is known, with the schedule; None when it can't have that.
 
     An empty schedule is that of a client which knows of none.
     """
-    ours, wanted = _BY_NAME[sampler.casefold()], schedule.casefold() or "uniform"
+    ours, wanted = _SCHEDULERS_BY_NAME[sampler.casefold()], schedule.casefold() or "uniform"
     named = ours.rpartition("_")[2]
-    if named in SCHEDULES:
+    if named in SCHEDULE_LABELS:
         # Its name says it already.
         return ours if not schedule or wanted in ("automatic", named) else None
     if wanted == "automatic":
-        wanted = _AUTOMATIC.get(ours, "uniform")
+        wanted = _AUTOMATIC_SCHEDULES.get(ours, "uniform")
     found = ours if wanted == "uniform" else f"{ours}_{wanted}"
-    return found if found in NAMES and wanted in SCHEDULES else None
+    return found if found in SAMPLERS_BY_SCHEDULER and wanted in SCHEDULE_LABELS else None

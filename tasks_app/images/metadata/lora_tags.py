@@ -8,31 +8,31 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 # A longer prompt is not searched: no field takes what would be left of it.
-MAX_LENGTH = 16_384
+MAX_SEARCHED_LENGTH = 16_384
 # Without the spaces before it, which would be searched again from each of them.
-_TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
+_TAG_PATTERN = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
 
 
-def taken(prompt: str) -> tuple[str, list[dict[str, Any]]]:
+def extract_tags(prompt: str) -> tuple[str, list[dict[str, Any]]]:
     """Return a prompt without its tags, and the LoRAs that they name; a weight that is not a number stays as it is."""
-    tags = list(_TAG.finditer(prompt)) if len(prompt) <= MAX_LENGTH else []
+    tags = list(_TAG_PATTERN.finditer(prompt)) if len(prompt) <= MAX_SEARCHED_LENGTH else []
     if not tags:
         return prompt, []
     ends = [0, *(tag.end() for tag in tags)]
     texts = [prompt[end : tag.start()].rstrip() for end, tag in zip(ends, tags, strict=False)]
-    return "".join([*texts, prompt[ends[-1] :]]).strip(), [_lora(tag[1], tag[2] or "") for tag in tags]
+    return "".join([*texts, prompt[ends[-1] :]]).strip(), [_build_lora(tag[1], tag[2] or "") for tag in tags]
 
 
-def written(prompt: str, loras: Iterable[Mapping[str, Any]]) -> str:
+def append_tags(prompt: str, loras: Iterable[Mapping[str, Any]]) -> str:
     """Return a prompt with tags behind it."""
     return " ".join([prompt, *(f"<lora:{lora['id']}:{lora['weight']:g}>" for lora in loras)])
 
 
-def _lora(name: str, weight: str) -> dict[str, Any]:
-    return {"id": name, "weight": _number(weight)} if weight else {"id": name}
+def _build_lora(name: str, weight: str) -> dict[str, Any]:
+    return {"id": name, "weight": _parse_weight(weight)} if weight else {"id": name}
 
 
-def _number(text: str) -> float | str:
+def _parse_weight(text: str) -> float | str:
     try:
         number = float(text)
     except ValueError:

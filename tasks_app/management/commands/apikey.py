@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from tasks_app.access import api_keys
-from tasks_app.errors import DestinationRefused
+from tasks_app.errors import WebhookUrlRefusedError
 from tasks_app.models import ApiKey, Scope
 from tasks_app.webhooks import payload, url_policy
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         create = verbs.add_parser("create", help="make a key and print it, this once")
         create.add_argument("name", help="what it is for")
         create.add_argument("--owner", required=True, help="whose: a user's name")
-        usual = f"again for each ({', '.join(api_keys.USUAL)})"
+        usual = f"again for each ({', '.join(api_keys.DEFAULT_SCOPES)})"
         create.add_argument("--scope", action="append", choices=Scope.values, help=usual)
         create.add_argument("--days", type=int, help="how long it is good (for ever)")
         create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
@@ -40,48 +40,48 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what the verb says."""
-        verbs = {"create": self._create, "list": self._list, "revoke": self._revoke}
+        verbs = {"create": self._create_key, "list": self._list_keys, "revoke": self._revoke_key}
         verbs[options["verb"]](options)
 
-    def _create(self, options: dict[str, Any]) -> None:
+    def _create_key(self, options: dict[str, Any]) -> None:
         owner = User.objects.filter(username=options["owner"]).first()
         if owner is None:
             raise CommandError(f"--owner: there is no user {options['owner']}.")
         if ApiKey.objects.filter(user=owner, name=options["name"]).exists():
             raise CommandError(f"{owner} has a key of this name already.")
         days = options["days"]
-        key, token = api_keys.create(
+        key, token = api_keys.create_api_key(
             user=owner,
             name=options["name"],
-            scopes=[Scope(scope) for scope in options["scope"] or api_keys.USUAL],
+            scopes=[Scope(scope) for scope in options["scope"] or api_keys.DEFAULT_SCOPES],
             expires_in=None if days is None else timedelta(days=days),
             max_queued=options["max_queued"],
             max_running=options["max_running"],
             rate_per_minute=options["rate"],
-            webhook_url=_webhook(options["webhook"]),
+            webhook_url=_check_webhook_url(options["webhook"]),
         )
         self.stderr.write(f"Key {key.pk}, of {owner}: {', '.join(key.scopes)}. It is shown only now:", str)
         self.stdout.write(token)
         if key.webhook_url:
             self.stderr.write(f"Its webhooks are signed with {key.webhook_secret}", str)
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list_keys(self, options: dict[str, Any]) -> None:
         for key in ApiKey.objects.select_related("user"):
             ended = key.expiry is not None and key.expiry <= timezone.now()
             used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
             self.stdout.write(f"{key.pk}\t{key.user}\t{key}\t{','.join(key.scopes)}\t{used}{', ended' * ended}")
 
-    def _revoke(self, options: dict[str, Any]) -> None:
+    def _revoke_key(self, options: dict[str, Any]) -> None:
         key = ApiKey.objects.filter(pk=options["id"]).first()
-        if key is None or not api_keys.revoke(key):
+        if key is None or not api_keys.revoke_api_key(key):
             raise CommandError("There is no such key, or it has ended.")
         self.stdout.write(f"{key} has ended.")
 
 
-def _webhook(url: str) -> str:
+def _check_webhook_url(url: str) -> str:
     if url:
         try:
-            url_policy.parse(url, payload.policy())
-        except DestinationRefused as error:
+            url_policy.parse_url(url, payload.get_url_policy())
+        except WebhookUrlRefusedError as error:
             raise CommandError(f"--webhook: {error}") from None
     return url

@@ -11,12 +11,12 @@ import httpx2
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from tasks_app.management.client import Json, Server, authorization
+from tasks_app.management.client import Json, Server, build_auth_headers
 from tasks_app.task_types.registry import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
 
-URL = "http://127.0.0.1:8000"
+DEFAULT_URL = "http://127.0.0.1:8000"
 # What the API calls by this path is given by this option.
-OPTIONS = {
+OPTION_NAMES = {
     "params.prompt": "prompt",
     "params.negative_prompt": "--negative",
     "params.model_id": "--model",
@@ -39,14 +39,14 @@ OPTIONS = {
 EXIT_INTERRUPTED = 130
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([0-9]{1,5})[x×]([0-9]{1,5})", text)
     if found is None:
         raise ArgumentTypeError("must be WIDTHxHEIGHT in pixels, as in 512x512")
     return int(found[1]), int(found[2])
 
 
-def _lora(text: str) -> Json:
+def _parse_lora(text: str) -> Json:
     name, separator, weight = text.rpartition(":")
     if not separator:
         return {"id": text}
@@ -72,10 +72,12 @@ class Command(BaseCommand):
         parser.add_argument("--guidance", type=float)
         parser.add_argument("--seed", type=int, help="the same seed makes the same picture")
         parser.add_argument("--count", type=int, help="how many pictures")
-        parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels")
+        parser.add_argument("--size", type=_parse_size, metavar="WxH", help="in pixels")
         parser.add_argument("--format", metavar="png|jpeg|webp", help="of the pictures' files (png)")
         parser.add_argument("--scheduler", metavar="NAME", help="another one than the model's own, as in euler_a")
-        parser.add_argument("--lora", type=_lora, action="append", metavar="NAME[:WEIGHT]", help="can be repeated")
+        parser.add_argument(
+            "--lora", type=_parse_lora, action="append", metavar="NAME[:WEIGHT]", help="can be repeated"
+        )
         parser.add_argument("--embedding", action="append", metavar="NAME", help="can be repeated")
         parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to begin with")
         parser.add_argument("--strength", type=float, help="how much of it is drawn anew, from 0 to 1 (0.8)")
@@ -85,7 +87,7 @@ class Command(BaseCommand):
         parser.add_argument("--priority", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
         parser.add_argument("--key", default=settings.API_KEY, help="the API key (API_KEY)")
-        parser.add_argument("--url", default=URL, help=f"the server ({URL})")
+        parser.add_argument("--url", default=DEFAULT_URL, help=f"the server ({DEFAULT_URL})")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Post, follow and save; the pictures' paths are what is printed."""
@@ -94,33 +96,35 @@ class Command(BaseCommand):
         if options["image"] is None and (options["mask"] or options["strength"] is not None):
             raise CommandError("--mask and --strength go with --image.")
         task: Json | None = None
-        with httpx2.Client(base_url=options["url"], timeout=10, headers=authorization(options["key"])) as api:
+        with httpx2.Client(base_url=options["url"], timeout=10, headers=build_auth_headers(options["key"])) as api:
             try:
-                server = Server(api, options=OPTIONS)
-                task = self._task(server, options)
-                self._finish(server, task, options["out"])
+                server = Server(api, options=OPTION_NAMES)
+                task = self._get_or_submit_task(server, options)
+                self._save_images(server, task, options["out"])
             except KeyboardInterrupt:
-                self.stderr.write(_left_running(task, options["url"]) if task else "", str)
+                self.stderr.write(_build_interrupt_message(task, options["url"]) if task else "", str)
                 raise SystemExit(EXIT_INTERRUPTED) from None
 
-    def _task(self, server: Server, options: dict[str, Any]) -> Json:
+    def _get_or_submit_task(self, server: Server, options: dict[str, Any]) -> Json:
         if options["watch"]:
-            return server.get(options["watch"])
-        uploads = {name: server.upload(options[name]) for name in ("image", "mask") if options[name]}
-        return server.post(_params(options) | uploads, task_type=_task_type(uploads), priority=options["priority"])
+            return server.get_task(options["watch"])
+        uploads = {name: server.upload_image(options[name]) for name in ("image", "mask") if options[name]}
+        return server.submit_task(
+            _build_params(options) | uploads, task_type=_infer_task_type(uploads), priority=options["priority"]
+        )
 
-    def _finish(self, server: Server, task: Json, folder: Path) -> None:
+    def _save_images(self, server: Server, task: Json, folder: Path) -> None:
         self.stderr.write(f"Task {task['id']}, seed {task['params']['seed']}", str)
-        for image in server.follow(task)["images"]:
+        for image in server.follow_task(task)["images"]:
             if image["purged"]:
                 self.stderr.write(f"Picture {image['index']} was purged.", str)
                 continue
             path = folder / f"{task['id']}-{image['index']}.{image['content_type'].removeprefix('image/')}"
-            server.save(image, path)
+            server.save_image(image, path)
             self.stdout.write(str(path))
 
 
-def _params(options: dict[str, Any]) -> Json:
+def _build_params(options: dict[str, Any]) -> Json:
     width, height = options["size"] or (None, None)
     params = {
         "prompt": options["prompt"],
@@ -141,14 +145,14 @@ def _params(options: dict[str, Any]) -> Json:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _task_type(uploads: Json) -> str:
+def _infer_task_type(uploads: Json) -> str:
     if "image" not in uploads:
         return TEXT_TO_IMAGE.name
     return (INPAINTING if "mask" in uploads else IMAGE_TO_IMAGE).name
 
 
-def _left_running(task: Json, url: str) -> str:
-    there = "" if url == URL else f" --url {url}"
+def _build_interrupt_message(task: Json, url: str) -> str:
+    there = "" if url == DEFAULT_URL else f" --url {url}"
     return (
         f"\nThe task goes on. Watch it:\n  manage.py generate --watch {task['id']}{there}"
         f"\nor cancel it:\n  curl -X POST {task['urls']['cancel']}"

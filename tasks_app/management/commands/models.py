@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tasks_app import errors
 from tasks_app.catalog import inventory, resolve
-from tasks_app.catalog.inventory import Stored
+from tasks_app.catalog.inventory import LocalModel
 from tasks_app.engine import model_files
 from tasks_app.engine.types import Progress
 from tasks_app.task_types.registry import TEXT_TO_IMAGE
@@ -44,46 +44,46 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what the verb says."""
         verbs = {
-            "pull": self._pull,
-            "list": self._list,
-            "verify": self._verify,
-            "remove": self._remove,
-            "default": self._default,
+            "pull": self._pull_model,
+            "list": self._list_models,
+            "verify": self._verify_models,
+            "remove": self._remove_model,
+            "default": self._set_default,
         }
         try:
             verbs[options["verb"]](options)
         except errors.TaskError as error:
             raise CommandError(str(error)) from None
 
-    def _pull(self, options: dict[str, Any]) -> None:
-        model = _resolve(options["model"])
-        handler = engines.handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
+    def _pull_model(self, options: dict[str, Any]) -> None:
+        model = _resolve_model(options["model"])
+        handler = engines.get_handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
         with tqdm(desc=model.model_id, unit="B", unit_scale=True, disable=None) as bar:
             wanted = options["revision"] or model.revision
-            revision = handler.pull(model.model_id, wanted, lambda progress: _show(bar, progress))
+            revision = handler.download_model(model.model_id, wanted, lambda progress: _update_bar(bar, progress))
         self.stdout.write(f"{model.model_id} is here, at revision {revision}.")
 
-    def _list(self, options: dict[str, Any]) -> None:
-        for model in _stored():
+    def _list_models(self, options: dict[str, Any]) -> None:
+        for model in _get_local_models():
             self.stdout.write(f"{model.model_id}\t{model.revision}\t{model.size:,} bytes")
-        for name, why in sorted(model_files.refused(settings.MODELS_DIR).items()):
+        for name, why in sorted(model_files.find_rejected_files(settings.MODELS_DIR).items()):
             self.stdout.write(f"{name}\tno model: {why}")
 
-    def _verify(self, options: dict[str, Any]) -> None:
-        models = [model for name in options["model"] for model in _named(name)] or _stored()
+    def _verify_models(self, options: dict[str, Any]) -> None:
+        models = [model for name in options["model"] for model in _find_revisions(name)] or _get_local_models()
         if options["record"]:
             for model in models:
-                self._record(model)
-        elif sum(not self._verified(model) for model in models):
+                self._write_checksums(model)
+        elif sum(not self._check_files(model) for model in models):
             raise CommandError("Some files are not what they must be: `models remove` and `models pull` renew them.")
 
-    def _record(self, model: Stored) -> None:
-        if model.revision == inventory.LOCAL:
-            inventory.record(model)
+    def _write_checksums(self, model: LocalModel) -> None:
+        if model.revision == inventory.LOCAL_REVISION:
+            inventory.write_checksums(model)
             self.stdout.write(f"{model.model_id}: recorded.")
 
-    def _verified(self, model: Stored) -> bool:
-        wrong = inventory.wrong(model)
+    def _check_files(self, model: LocalModel) -> bool:
+        wrong = inventory.find_file_errors(model)
         if wrong is None:
             self.stdout.write(f"{model.model_id}: nothing was recorded; `models verify --record` does that.")
             return True
@@ -93,49 +93,51 @@ class Command(BaseCommand):
             self.stdout.write(f"{model.model_id} {model.revision}: {len(model.files)} files are what they must be.")
         return not wrong
 
-    def _remove(self, options: dict[str, Any]) -> None:
-        models = _named(options["model"])
+    def _remove_model(self, options: dict[str, Any]) -> None:
+        models = _find_revisions(options["model"])
         model_id, size = models[0].model_id, sum(model.size for model in models)
-        if dependents := model_files.built_on(settings.MODELS_DIR, model_id):
+        if dependents := model_files.find_dependents(settings.MODELS_DIR, model_id):
             raise CommandError(f"{', '.join(dependents)} would lack its base: remove that first.")
         if not options["no_input"] and input(f"Delete {model_id} ({size:,} bytes)? [y/N] ").strip().lower() != "y":
             raise CommandError("Nothing was deleted.")
-        inventory.remove(models[0])
+        inventory.remove_model(models[0])
         self.stdout.write(f"{model_id} is gone from this host.")
         if "/" in model_id:
             self.stdout.write("Its next task fetches it again, unless it is not allowed any more.")
 
-    def _default(self, options: dict[str, Any]) -> None:
+    def _set_default(self, options: dict[str, Any]) -> None:
         if options["model"] is not None:
-            resolve.make_default(resolve.resolve(options["model"]))
-        self.stdout.write(resolve.default_name())
+            resolve.set_default_model(resolve.resolve_model(options["model"]))
+        self.stdout.write(resolve.get_default_name())
 
 
-def _stored() -> list[Stored]:
-    return inventory.stored(settings.MODELS_DIR, settings.PROVIDERS["diffusers"]["hub_cache"])
+def _get_local_models() -> list[LocalModel]:
+    return inventory.list_local_models(settings.MODELS_DIR, settings.PROVIDERS["diffusers"]["hub_cache"])
 
 
-def _named(name: str) -> list[Stored]:
+def _find_revisions(name: str) -> list[LocalModel]:
     """Return all revisions of a model that are here."""
     model_id = settings.MODEL_ALIASES.get(name, name)
-    found = [model for model in _stored() if model.model_id == model_id]
+    found = [model for model in _get_local_models() if model.model_id == model_id]
     if not found:
         raise CommandError(f"No model {name} lies on this host: `models list` shows what does.")
     return found
 
 
-def _resolve(name: str) -> resolve.ResolvedModel:
+def _resolve_model(name: str) -> resolve.ResolvedModel:
     """Return the model by its row; where there is no database or no table yet, by the settings."""
     try:
-        return resolve.resolve(name)
+        return resolve.resolve_model(name)
     except (OperationalError, ProgrammingError):
-        model = resolve.by_settings(name)
+        model = resolve.resolve_from_settings(name)
         if model is None:
-            raise errors.ModelNotAllowed("The settings do not allow this model, and no database says more.") from None
+            raise errors.ModelNotAllowedError(
+                "The settings do not allow this model, and no database says more."
+            ) from None
         return model
 
 
-def _show(bar: Any, progress: Progress) -> None:
+def _update_bar(bar: Any, progress: Progress) -> None:
     if progress.bytes_total:
         bar.total = progress.bytes_total
         bar.n = progress.bytes_done

@@ -20,16 +20,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from project import embedded
-from project.keeper import Kept
-from tasks_app.management.client import Json, Server, authorization, every
+from project.keeper import WatchedProcess
+from tasks_app.management.client import Json, Server, build_auth_headers, run_every
 
-MODEL = "demo"
+DEMO_MODEL = "demo"
 PROMPT = "a red house"
-START_PATIENCE_SECONDS = 60
+START_TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.1
-TEND_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 60.0
-ADMIN = "admin"
+RESTART_CHECK_SECONDS = 0.5
+MAX_RESTART_DELAY_SECONDS = 60.0
+ADMIN_USERNAME = "admin"
 
 
 class Command(BaseCommand):
@@ -50,90 +50,98 @@ class Command(BaseCommand):
             signal.signal(number, signal.default_int_handler)
         try:
             with ExitStack() as stack:
-                self._run(stack, options["port"], options["prompt"], once=options["once"])
+                self._start_and_serve(stack, options["port"], options["prompt"], once=options["once"])
         except KeyboardInterrupt:
             self.stdout.write("\nStopped; the data stays.")
         except embedded.EmbeddedError as error:
             raise CommandError(str(error)) from None
 
-    def _run(self, stack: ExitStack, port: int, prompt: str, *, once: bool) -> None:
-        _require_free(port)
+    def _start_and_serve(self, stack: ExitStack, port: int, prompt: str, *, once: bool) -> None:
+        _require_free_port(port)
         if settings.EMBED_POSTGRES or settings.EMBED_REDIS:
             self.stdout.write("Starting PostgreSQL and Redis …")
-            servers = embedded.started(settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS)
+            servers = embedded.run_services(
+                settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
+            )
             stack.enter_context(servers)
-        _manage("migrate", "--no-input")
+        _run_manage("migrate", "--no-input")
         self._ensure_admin()
-        web = _start(stack, "web.log", "-m", "uvicorn", "project.asgi:application", f"--port={port}", *UVICORN)
-        worker = Restarted(lambda: _start(stack, "worker.log", "manage.py", "rundramatiq"))
-        headers = authorization(settings.API_KEY)
+        web = _start_process(
+            stack, "web.log", "-m", "uvicorn", "project.asgi:application", f"--port={port}", *UVICORN_OPTIONS
+        )
+        worker = RestartingProcess(lambda: _start_process(stack, "worker.log", "manage.py", "rundramatiq"))
+        headers = build_auth_headers(settings.API_KEY)
         api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers=headers))
-        _until_ready(api, web)
-        self.stdout.write(f"The web server answers. The default model here is the small demo model, “{MODEL}”.")
+        _wait_until_ready(api, web)
+        self.stdout.write(f"The web server answers. The default model here is the small demo model, “{DEMO_MODEL}”.")
         server = Server(api)
-        self._report(server, self._first_picture(server, prompt, worker))
+        self._report_task(server, self._generate_first_image(server, prompt, worker))
         if not once:
-            self._serve(web, worker)
+            self._serve_until_stopped(web, worker)
 
     def _ensure_admin(self) -> None:
         password = secrets.token_urlsafe(12)
-        account = {"DJANGO_SUPERUSER_USERNAME": ADMIN, "DJANGO_SUPERUSER_PASSWORD": password}
+        account = {"DJANGO_SUPERUSER_USERNAME": ADMIN_USERNAME, "DJANGO_SUPERUSER_PASSWORD": password}
         arguments = ["createsuperuser", "--no-input", "--email="]
-        done = subprocess.run(_command("manage.py", *arguments), env=os.environ | account, **RUN)
+        done = subprocess.run(_build_command("manage.py", *arguments), env=os.environ | account, **RUN_OPTIONS)
         if done.returncode == 0:
-            self.stdout.write(f"Admin user: {ADMIN}, password: {password} (shown only now)")
+            self.stdout.write(f"Admin user: {ADMIN_USERNAME}, password: {password} (shown only now)")
         elif "already taken" not in done.stderr:
             raise CommandError(done.stderr.strip())
 
-    def _first_picture(self, server: Server, prompt: str, worker: Restarted) -> Json:
-        task = server.post({"model_id": MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 3})
+    def _generate_first_image(self, server: Server, prompt: str, worker: RestartingProcess) -> Json:
+        task = server.submit_task({"model_id": DEMO_MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 3})
         self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
-        with every(TEND_SECONDS, worker.tend):
-            return server.follow(task)
+        with run_every(RESTART_CHECK_SECONDS, worker.restart_if_ended):
+            return server.follow_task(task)
 
-    def _report(self, server: Server, task: Json) -> None:
+    def _report_task(self, server: Server, task: Json) -> None:
         image = task["images"][0]
         path = settings.VAR_DIR / "first-picture.png"
-        server.save(image, path)
+        server.save_image(image, path)
         self.stdout.write(f"Picture  {path}  ({image['width']}×{image['height']}, seed {image['seed']})")
         self.stdout.write(f"         {image['url']}")
         self.stdout.write(f"Task     {task['urls']['self']}")
         self.stdout.write(f"Admin    {server.api.base_url}/admin/tasks_app/task/{task['id']}/change/")
 
-    def _serve(self, web: Kept, worker: Restarted) -> None:
+    def _serve_until_stopped(self, web: WatchedProcess, worker: RestartingProcess) -> None:
         self.stdout.write("Serving until Ctrl-C.")
         while web.poll() is None:
-            worker.tend()
-            if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.running(settings.VAR_DIR):
+            worker.restart_if_ended()
+            if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.find_running_services(
+                settings.VAR_DIR
+            ):
                 raise CommandError("PostgreSQL or Redis ended; its log is in VAR_DIR.")
             time.sleep(1)
-        raise CommandError(f"The web server ended:\n{_tail('web.log')}")
+        raise CommandError(f"The web server ended:\n{_read_log_tail('web.log')}")
 
 
-class Restarted:
+class RestartingProcess:
     """A part that is started again when it ends, each time after a longer while, as a supervisor would."""
 
-    def __init__(self, start: Callable[[], Kept]) -> None:
-        self._start = start
-        self._part = start()
+    def __init__(self, start: Callable[[], WatchedProcess]) -> None:
+        self._start_process = start
+        self._process = start()
         self._started_at = time.monotonic()
-        self._pause = 1.0
+        self._restart_delay = 1.0
 
-    def tend(self) -> None:
+    def restart_if_ended(self) -> None:
         """Start it again if it has ended and the pause is over."""
-        if self._part.poll() is None:
+        if self._process.poll() is None:
             return
         lasted = time.monotonic() - self._started_at
-        if lasted > self._pause:
-            self._pause = 1.0 if lasted > LONGEST_PAUSE_SECONDS else min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-            self._part, self._started_at = self._start(), time.monotonic()
+        if lasted > self._restart_delay:
+            self._restart_delay = (
+                1.0 if lasted > MAX_RESTART_DELAY_SECONDS else min(2 * self._restart_delay, MAX_RESTART_DELAY_SECONDS)
+            )
+            self._process, self._started_at = self._start_process(), time.monotonic()
 
 
-RUN: dict[str, Any] = {"cwd": settings.BASE_DIR, "capture_output": True, "text": True, "check": False}
-UVICORN = ["--host=127.0.0.1", "--lifespan=off", "--timeout-graceful-shutdown=5"]
+RUN_OPTIONS: dict[str, Any] = {"cwd": settings.BASE_DIR, "capture_output": True, "text": True, "check": False}
+UVICORN_OPTIONS = ["--host=127.0.0.1", "--lifespan=off", "--timeout-graceful-shutdown=5"]
 
 
-def _require_free(port: int) -> None:
+def _require_free_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -142,32 +150,32 @@ def _require_free(port: int) -> None:
             raise CommandError(f"Port {port} is taken: choose another with --port.") from None
 
 
-def _command(*arguments: str) -> list[str]:
+def _build_command(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def _manage(*arguments: str) -> None:
-    done = subprocess.run(_command("manage.py", *arguments), **RUN)
+def _run_manage(*arguments: str) -> None:
+    done = subprocess.run(_build_command("manage.py", *arguments), **RUN_OPTIONS)
     if done.returncode:
         raise CommandError(done.stderr.strip())
 
 
-def _start(stack: ExitStack, log: str, *arguments: str) -> Kept:
+def _start_process(stack: ExitStack, log: str, *arguments: str) -> WatchedProcess:
     # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
-    defaults = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": MODEL, "API_AUTH": "optional", "LOG_FORMAT": "console"}
+    defaults = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": DEMO_MODEL, "API_AUTH": "optional", "LOG_FORMAT": "console"}
     environment = defaults | os.environ
     with open(settings.VAR_DIR / log, "ab") as output:
-        part = Kept(_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
+        part = WatchedProcess(_build_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
     stack.callback(part.stop)
     return part
 
 
-def _tail(log: str) -> str:
+def _read_log_tail(log: str) -> str:
     return Path(settings.VAR_DIR / log).read_text()[-2000:]
 
 
-def _until_ready(api: httpx2.Client, web: Kept) -> None:
-    give_up = time.monotonic() + START_PATIENCE_SECONDS
+def _wait_until_ready(api: httpx2.Client, web: WatchedProcess) -> None:
+    give_up = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             if api.get("/readyz").status_code == 200:
@@ -175,5 +183,5 @@ def _until_ready(api: httpx2.Client, web: Kept) -> None:
         except httpx2.TransportError:
             pass  # it does not listen yet
         if web.poll() is not None or time.monotonic() > give_up:
-            raise CommandError(f"The web server did not start:\n{_tail('web.log')}")
+            raise CommandError(f"The web server did not start:\n{_read_log_tail('web.log')}")
         time.sleep(POLL_SECONDS)

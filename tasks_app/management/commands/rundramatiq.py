@@ -24,6 +24,6 @@ class Command(DjangoDramatiqCommand):  # type: ignore[misc]
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Start it, unless it would try to reach servers that nobody runs."""
-        if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.running(settings.VAR_DIR):
-            raise CommandError(f"Neither PostgreSQL nor Redis runs. {embedded.WHAT_TO_START}")
+        if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.find_running_services(settings.VAR_DIR):
+            raise CommandError(f"Neither PostgreSQL nor Redis runs. {embedded.START_HINT}")
         super().handle(*args, **options)

@@ -25,13 +25,13 @@ class Command(BaseCommand):
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background without the first
             signal.signal(number, signal.default_int_handler)
         try:
-            with embedded.started(
+            with embedded.run_services(
                 settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
             ) as services:
                 self.stdout.write(f"PostgreSQL  {services.database_url or 'DATABASE_URL'}")
                 self.stdout.write(f"Redis       {services.redis_url or 'REDIS_URL'}")
                 self.stdout.write("Other terminals may now run manage.py commands. Ctrl-C stops both.")
-                while embedded.running(settings.VAR_DIR):
+                while embedded.find_running_services(settings.VAR_DIR):
                     time.sleep(1)
             raise CommandError("A server ended; its log is in VAR_DIR.")
         except KeyboardInterrupt:

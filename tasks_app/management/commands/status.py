@@ -16,8 +16,8 @@ from tasks_app.models import DiffusionModel, Pause
 from tasks_app.queue import pauses, statistics, workers
 
 GIB = 2**30
-NOTHING = "-"
-Line = Sequence[str]
+EMPTY_CELL = "-"
+TableRow = Sequence[str]
 
 
 class Command(BaseCommand):
@@ -37,75 +37,75 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print three tables, or one line for a probe."""
         if options["worker"]:
-            self.stdout.write(_alive_here())
+            self.stdout.write(_describe_local_worker())
             return
         tables = {
-            "Queue": [("QUEUED", "OLDEST WAITS", "RUNNING", "PAUSED"), _queue()],
-            "Workers": [("WORKER", "STATE", "DEVICE", "MEMORY", "WARM", "TASK", "SEEN"), *_workers()],
-            "Models": [("MODEL", "ALLOWED", "REVISION", "WARM ON", "PAUSED"), *_models()],
+            "Queue": [("QUEUED", "OLDEST WAITS", "RUNNING", "PAUSED"), _build_queue_row()],
+            "Workers": [("WORKER", "STATE", "DEVICE", "MEMORY", "WARM", "TASK", "SEEN"), *_build_worker_rows()],
+            "Models": [("MODEL", "ALLOWED", "REVISION", "WARM ON", "PAUSED"), *_build_model_rows()],
         }
         for title, lines in tables.items():
             self.stdout.write(self.style.MIGRATE_HEADING(title))
-            self.stdout.write("\n".join(_aligned(lines)) + "\n\n")
+            self.stdout.write("\n".join(_align_columns(lines)) + "\n\n")
 
 
-def _alive_here() -> str:
+def _describe_local_worker() -> str:
     host = socket.gethostname()
-    worker = workers.workers().filter(host=host, state__in=workers.ALIVE).first()
+    worker = workers.list_workers().filter(host=host, state__in=workers.ALIVE_STATES).first()
     if worker is None:
         raise CommandError(f"No worker lives on {host}.")
     return f"{worker.name} is {worker.state}."
 
 
-def _queue() -> Line:
-    queue, pause = statistics.queue(), pauses.of_queue()
+def _build_queue_row() -> TableRow:
+    queue, pause = statistics.get_queue_summary(), pauses.get_queue_pause()
     by = f", by {pause.by}" if pause and pause.by else ""
     return (
         str(queue.queued),
-        _since(queue.oldest),
+        _format_elapsed(queue.oldest),
         str(queue.running),
-        f"for {_since(pause.since)}{by}" if pause else "no",
+        f"for {_format_elapsed(pause.since)}{by}" if pause else "no",
     )
 
 
-def _workers() -> Iterator[Line]:
-    for worker in workers.workers():
-        alive = worker.state in workers.ALIVE
+def _build_worker_rows() -> Iterator[TableRow]:
+    for worker in workers.list_workers():
+        alive = worker.state in workers.ALIVE_STATES
         warm = [model["model_id"] for model in worker.warm] if alive else []
         yield (
             worker.name,
             worker.state,
-            worker.device or NOTHING,
-            _memory(worker.memory_used, worker.memory_total) if alive else NOTHING,
-            ", ".join(warm) or NOTHING,
-            str(worker.task_id) if alive and worker.task_id else NOTHING,
-            f"{_since(worker.seen_at)} ago",
+            worker.device or EMPTY_CELL,
+            _format_memory(worker.memory_used, worker.memory_total) if alive else EMPTY_CELL,
+            ", ".join(warm) or EMPTY_CELL,
+            str(worker.task_id) if alive and worker.task_id else EMPTY_CELL,
+            f"{_format_elapsed(worker.seen_at)} ago",
         )
 
 
-def _models() -> Iterator[Line]:
-    warm, active = workers.warm_on(), pauses.active()
+def _build_model_rows() -> Iterator[TableRow]:
+    warm, active = workers.get_workers_by_model(), pauses.list_active_pauses()
     for model in DiffusionModel.objects.all():
         paused = (Pause.Scope.MODEL, model.model_id) in active
         yield (
             model.model_id,
             "yes" if model.allowed else "no",
-            resolve.revision(model) or "newest",
-            ", ".join(warm.get(model.model_id, [])) or NOTHING,
+            resolve.get_pinned_revision(model) or "newest",
+            ", ".join(warm.get(model.model_id, [])) or EMPTY_CELL,
             "yes" if paused else "no",
         )
 
 
-def _memory(used: int | None, total: int | None) -> str:
-    return NOTHING if used is None or total is None else f"{used / GIB:.1f}/{total / GIB:.1f} GiB"
+def _format_memory(used: int | None, total: int | None) -> str:
+    return EMPTY_CELL if used is None or total is None else f"{used / GIB:.1f}/{total / GIB:.1f} GiB"
 
 
-def _since(moment: datetime | None) -> str:
+def _format_elapsed(moment: datetime | None) -> str:
     """Write how long ago that was, in whole seconds."""
-    return NOTHING if moment is None else str(timedelta(seconds=round((timezone.now() - moment).total_seconds())))
+    return EMPTY_CELL if moment is None else str(timedelta(seconds=round((timezone.now() - moment).total_seconds())))
 
 
-def _aligned(lines: Sequence[Line]) -> Iterator[str]:
+def _align_columns(lines: Sequence[TableRow]) -> Iterator[str]:
     """Write lines whose columns begin at the same place."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

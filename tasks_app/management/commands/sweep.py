@@ -17,13 +17,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Sweep once and say what moved and what was purged."""
-        moved = sweeper.sweep()
-        sweeper.wake_for_lost_tickets(after_seconds=0)
+        moved = sweeper.sweep_tasks()
+        sweeper.resend_lost_wake_ups(after_seconds=0)
         for task_id, status in moved:
             self.stdout.write(f"{task_id} {status}")
         self.stdout.write(f"{len(moved)} moved.")
         purged = 0
-        for task_id, status in retention.purge():
+        for task_id, status in retention.purge_tasks():
             self.stdout.write(f"{task_id} {status}, purged")
             purged += 1
         self.stdout.write(f"{purged} purged.")

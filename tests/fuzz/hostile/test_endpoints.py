@@ -32,7 +32,7 @@ def warmed(client: Client) -> None:
 @pytest.mark.parametrize("text", [b"a%bb", b"b%ba\nSteps: 1, Seed: 2, Size: 64x64"])
 def test_a_small_file_that_unfolds_into_spaces(client: Client, text: bytes) -> None:
     unfolded = zlib.compress(text % (b" " * 250_000))
-    content = containers.PNG + chunk(b"zTXt", b"parameters\0\0" + unfolded) + chunk(b"IEND", b"")
+    content = containers.PNG_SIGNATURE + chunk(b"zTXt", b"parameters\0\0" + unfolded) + chunk(b"IEND", b"")
     assert len(content) < 400
     answer = post(client, "/task/from-image", content, "image/png")
     assert (answer.status_code, answer.json()["error"]["fields"][0]["path"]) == (400, "params.prompt")
@@ -56,6 +56,6 @@ def test_many_embeddings_in_a_long_prompt(client: Client, settings: LazySettings
 
 def test_a_seed_of_more_digits_than_a_float_holds(client: Client) -> None:
     text = b"a fox\nSteps: 1, CFG scale: 2, Seed: " + b"9" * 4000
-    content = containers.PNG + chunk(b"tEXt", b"parameters\0" + text) + chunk(b"IEND", b"")
+    content = containers.PNG_SIGNATURE + chunk(b"tEXt", b"parameters\0" + text) + chunk(b"IEND", b"")
     answer = post(client, "/task/from-image", content, "image/png")
     assert (answer.status_code, list(json.loads(answer.content)["ignored"])) == (200, ["seed"])

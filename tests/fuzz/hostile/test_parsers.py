@@ -26,27 +26,27 @@ NAMES = [f"{'-a' * 30}{number}" for number in range(300)]
 
 
 def parse_weights(text: str) -> None:
-    with suppress(errors.InvalidParams):
-        attention.parse(text, "prompt")
+    with suppress(errors.InvalidParamsError):
+        attention.parse_prompt_attention(text, "prompt")
 
 
 def find_trigger_words(text: str) -> None:
-    trigger_words.named(text, NAMES)
-    trigger_words.replaced(text, dict.fromkeys(NAMES, "x"))
+    trigger_words.find_trigger_words(text, NAMES)
+    trigger_words.replace_trigger_words(text, dict.fromkeys(NAMES, "x"))
 
 
 def read_preference(text: str) -> None:
-    prefer_wait.preferred(Request(RequestFactory().get("/", headers={"Prefer": text})))
+    prefer_wait.parse_prefer_wait(Request(RequestFactory().get("/", headers={"Prefer": text})))
 
 
 @pytest.fixture(autouse=True)
 def _any_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the limits of length not hide how the work grows."""
-    monkeypatch.setattr(lora_tags, "MAX_LENGTH", 2**30)
+    monkeypatch.setattr(lora_tags, "MAX_SEARCHED_LENGTH", 2**30)
 
 
 class UnboundedJSONParser(StrictJSONParser):
-    def limit(self) -> int:
+    def get_body_limit(self) -> int:
         return 2**30
 
 
@@ -55,11 +55,11 @@ def read_json(text: str) -> None:
 
 
 PARSERS: dict[str, Callable[[str], object]] = {
-    "LoRA tags": lora_tags.taken,
+    "LoRA tags": lora_tags.extract_tags,
     "trigger words": find_trigger_words,
-    "infotext": infotext.read,
+    "infotext": infotext.parse_infotext,
     "prompt weights": parse_weights,
-    "redaction": logs.redacted,
+    "redaction": logs.redact_secrets,
     "Prefer": read_preference,
     "JSON": read_json,
 }
@@ -130,14 +130,14 @@ def test_a_text_twice_as_long_takes_at_most_twice_the_work(name: str) -> None:
 
 def png(text: bytes) -> bytes:
     """Return a PNG without pixels whose parameters are this text, deflated."""
-    return containers.PNG + chunk(b"zTXt", b"parameters\0\0" + zlib.compress(text)) + chunk(b"IEND", b"")
+    return containers.PNG_SIGNATURE + chunk(b"zTXt", b"parameters\0\0" + zlib.compress(text)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("text", [b"a%bb", b"%b", b'A: "%b'])
 def test_the_longest_text_that_a_file_can_have_is_read_in_a_second(text: bytes) -> None:
-    content = png(text % (b" " * (exif.MAX_TEXT - len(text) + 2)))
+    content = png(text % (b" " * (exif.MAX_TEXT_BYTES - len(text) + 2)))
     assert len(content) < 1000
-    assert cpu_seconds(metadata.read, content) < 1
+    assert cpu_seconds(metadata.read_metadata, content) < 1
 
 
 def test_the_measure_sees_work_that_grows_with_the_square() -> None:

@@ -60,7 +60,7 @@ def save_sd15(folder: Path, dtype: str) -> None:
 
     from tests import tiny
 
-    words = tiny.tokenizer(folder / "words")
+    words = tiny.make_tokenizer(folder / "words")
     words.model_max_length = WORDS
     torch.manual_seed(0)
     StableDiffusionPipeline(

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx2
 
-from tests.stack import ROOT, until
+from tests.stack import ROOT, wait_until
 from tools.benchmarks.harness.pipeline import GUIDANCE
 from tools.benchmarks.harness.world import environment
 
@@ -107,7 +107,7 @@ def ask(plan: Plan, name: str, found: Found, ready: Barrier) -> None:
                 assert picture.startswith(PNG), picture[:80]
             except httpx2.HTTPError:
                 found.lost += 1
-                until(lambda: answers(client, plan.ready), bool, patience=PATIENCE_SECONDS)
+                wait_until(lambda: answers(client, plan.ready), bool, patience=PATIENCE_SECONDS)
             else:
                 found.latencies.append(time.perf_counter() - began)
                 # With its end in one write: those of two clients must not come between each other.

@@ -9,7 +9,7 @@ from uuid import UUID
 import django
 
 from tasks_app.contracts import Claim
-from tasks_app.engine.types import Progress, percent
+from tasks_app.engine.types import Progress, percent_done
 
 STEPS_PER_SECOND = 5
 TOTAL_STEPS = 1_000_000
@@ -25,14 +25,14 @@ def tell(task_id: UUID, step: int) -> None:
         "phase": "denoising",
         "step": step,
         "total_steps": TOTAL_STEPS,
-        "percent": percent(step, TOTAL_STEPS),
+        "percent": percent_done(step, TOTAL_STEPS),
         "eta_seconds": 60.0,
         "sent": time.time(),
     }
-    progress.publish(task_id, "progress", data)
+    progress.publish_event(task_id, "progress", data)
     if step % STEPS_PER_SECOND == 0:
         report = Progress(phase="denoising", step=step, total_steps=TOTAL_STEPS)
-        lifecycle.heartbeat([Claim(task_id=task_id, attempt=1)], report, lease_seconds=3600)
+        lifecycle.renew_leases([Claim(task_id=task_id, attempt=1)], report, lease_seconds=3600)
 
 
 def main(task_ids: list[UUID]) -> None:

@@ -13,7 +13,7 @@ import httpx2
 import psutil
 
 from tests import stack
-from tests.chaos.processes import Child, members, send
+from tests.chaos.processes import Child, send_signal, session_processes
 from tools.benchmarks.harness.load import Plan, answers
 from tools.benchmarks.harness.pipeline import MODELS
 from tools.benchmarks.harness.world import environment, service
@@ -65,15 +65,15 @@ def peer(name: str, logs: Path, extent: Plan) -> Side:
     @contextmanager
     def start() -> Iterator[Child]:
         log = logs / f"{name}.log"
-        with stack.part(log, environment(), *command) as child, httpx2.Client(base_url=plan.url) as client:
+        with stack.run_process(log, environment(), *command) as child, httpx2.Client(base_url=plan.url) as client:
             try:
-                stack.until(lambda: answers(client, plan.ready), bool, patience=START_SECONDS)
+                stack.wait_until(lambda: answers(client, plan.ready), bool, patience=START_SECONDS)
                 yield child
             finally:
                 # Its helpers don't end with it.
-                for one in members(child.session):
+                for one in session_processes(child.session):
                     if one.pid != child.session:
-                        send(one.pid, signal.SIGKILL)
+                        send_signal(one.pid, signal.SIGKILL)
 
     return Side(plan=plan, start=start)
 
@@ -81,14 +81,14 @@ def peer(name: str, logs: Path, extent: Plan) -> Side:
 @contextmanager
 def halted(others: Iterable[Child]) -> Iterator[None]:
     """Let servers stand still: one that nobody asks for anything may look for work all the while."""
-    idle = [one.pid for child in others for one in members(child.session)]
+    idle = [one.pid for child in others for one in session_processes(child.session)]
     for pid in idle:
-        send(pid, signal.SIGSTOP)
+        send_signal(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in idle:
-            send(pid, signal.SIGCONT)
+            send_signal(pid, signal.SIGCONT)
 
 
 def holder(child: Child) -> int:

@@ -39,7 +39,9 @@ class World:
     @contextmanager
     def worker(self, **variables: str) -> Iterator[Child]:
         """Run a worker as users start it; of its models none is loaded yet."""
-        with stack.part(self.directory / "worker.log", {**self.env, **variables}, "manage.py", "rundramatiq") as child:
+        with stack.run_process(
+            self.directory / "worker.log", {**self.env, **variables}, "manage.py", "rundramatiq"
+        ) as child:
             yield child
 
 
@@ -56,7 +58,7 @@ def service(**variables: str) -> Iterator[World]:
         directory = Path(tempfile.mkdtemp(prefix="dh-benchmark-", dir="/tmp"))
         exits.callback(shutil.rmtree, directory)
         directory.chmod(0o755)
-        servers = exits.enter_context(embedded.started(directory / "var"))
+        servers = exits.enter_context(embedded.run_services(directory / "var"))
         here = {"DATABASE_URL": str(servers.database_url), "REDIS_URL": str(servers.redis_url)}
         here |= {"VAR_DIR": str(directory / "var"), "SECRET_KEY": "benchmarks", "API_AUTH": "optional"}
         here |= {"DJANGO_SETTINGS_MODULE": "project.settings"}
@@ -66,7 +68,7 @@ def service(**variables: str) -> Iterator[World]:
             "DATABASE_URL": f"{servers.database_url}?application_name={NAME}",
             "REDIS_URL": f"{servers.redis_url}?client_name={NAME}",
         }
-        api, web = exits.enter_context(stack.serving(directory, {**env, **named}))
+        api, web = exits.enter_context(stack.run_web(directory, {**env, **named}))
         yield World(api=api, web=web, directory=directory, env=env)
 
 

@@ -21,15 +21,15 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from tasks_app.engine import addon_files, trigger_words
-from tasks_app.engine.diffusers.loading.snapshots import content_hash
+from tasks_app.engine.diffusers.loading.snapshots import hash_file
 from tasks_app.engine.types import GenerationRequest
-from tasks_app.errors import InvalidParams, ModelLoadFailed
+from tasks_app.errors import InvalidParamsError, ModelLoadError
 
-_WORN = "_worn_embeddings"
+_ACTIVE_ATTRIBUTE = "_worn_embeddings"
 # By what files for two encoders call them, what follows the names of encoders and tokenizers.
-_PARTS = {"clip_l": "", "clip_g": "_2"}
+_ENCODER_SUFFIXES = {"clip_l": "", "clip_g": "_2"}
 # What a prompt's piece needs beside its words: where it begins and ends.
-_MARKS = 2
+_MARKER_TOKENS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Embedding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Worn:
+class _ActiveEmbeddings:
     """What is on, by name what stands for it in prompts, and how it comes off."""
 
     embeddings: tuple[Embedding, ...] = ()
@@ -51,115 +51,117 @@ class _Worn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _TextEncoder:
     """A text encoder and the tokenizer that reads for it."""
 
     encoder: Any
     tokenizer: Any
 
 
-def find(names: Iterable[str], folder: Path) -> tuple[Embedding, ...]:
+def find_embeddings(names: Iterable[str], folder: Path) -> tuple[Embedding, ...]:
     """Return the files of embeddings.
 
     Raises:
         ModelUnavailable: one is not here.
     """
-    paths = {name: addon_files.path(folder, name, kind="embedding", setting="EMBEDDINGS_DIR") for name in names}
-    return tuple(Embedding(id=name, sha256=content_hash(path), path=path) for name, path in paths.items())
+    paths = {
+        name: addon_files.find_addon_path(folder, name, kind="embedding", setting="EMBEDDINGS_DIR") for name in names
+    }
+    return tuple(Embedding(id=name, sha256=hash_file(path), path=path) for name, path in paths.items())
 
 
-def wear(pipeline: DiffusionPipeline, wanted: tuple[Embedding, ...]) -> None:
+def apply_embeddings(pipeline: DiffusionPipeline, wanted: tuple[Embedding, ...]) -> None:
     """Let a pipeline know these embeddings and no others; refused, it keeps those that it had.
 
     Raises:
         InvalidParams: names the embedding that doesn't fit, or says that the model takes none.
         ModelLoadFailed: names the embedding whose file is damaged.
     """
-    if wanted == worn(pipeline):
+    if wanted == get_active_embeddings(pipeline):
         return
-    parts = _parts(pipeline) if wanted else {}
-    learned = {each.id: _read(each, parts) for each in wanted}
-    _on(pipeline).undo.close()
-    setattr(pipeline, _WORN, _Worn())
-    tokens = {name: _tokens(index, len(rows[0])) for index, (name, rows) in enumerate(learned.items())}
+    parts = _get_text_encoders(pipeline) if wanted else {}
+    learned = {each.id: _load_vectors(each, parts) for each in wanted}
+    _get_active_state(pipeline).undo.close()
+    setattr(pipeline, _ACTIVE_ATTRIBUTE, _ActiveEmbeddings())
+    tokens = {name: _build_tokens(index, len(rows[0])) for index, (name, rows) in enumerate(learned.items())}
     with ExitStack() as undo:
         for part, *rows in zip(parts.values(), *learned.values(), strict=True):
-            _put_on(part, [token for each in tokens.values() for token in each], torch.cat(rows), undo)
+            _attach_tokens(part, [token for each in tokens.values() for token in each], torch.cat(rows), undo)
         words = {name: "".join(each) for name, each in tokens.items()}
-        setattr(pipeline, _WORN, _Worn(embeddings=wanted, tokens=words, undo=undo.pop_all()))
+        setattr(pipeline, _ACTIVE_ATTRIBUTE, _ActiveEmbeddings(embeddings=wanted, tokens=words, undo=undo.pop_all()))
 
 
-def worn(pipeline: DiffusionPipeline) -> tuple[Embedding, ...]:
+def get_active_embeddings(pipeline: DiffusionPipeline) -> tuple[Embedding, ...]:
     """Return the embeddings that are on."""
-    return _on(pipeline).embeddings
+    return _get_active_state(pipeline).embeddings
 
 
-def spoken(pipeline: DiffusionPipeline, request: GenerationRequest) -> GenerationRequest:
+def substitute_tokens(pipeline: DiffusionPipeline, request: GenerationRequest) -> GenerationRequest:
     """Return a request with prompts in which tokens of the pipeline stand for the names of what is on."""
-    tokens = _on(pipeline).tokens
+    tokens = _get_active_state(pipeline).tokens
     return replace(
         request,
-        prompt=trigger_words.replaced(request.prompt, tokens),
-        negative_prompt=trigger_words.replaced(request.negative_prompt, tokens),
+        prompt=trigger_words.replace_trigger_words(request.prompt, tokens),
+        negative_prompt=trigger_words.replace_trigger_words(request.negative_prompt, tokens),
     )
 
 
-def told(embeddings: Iterable[Embedding]) -> dict[str, str]:
+def build_provenance(embeddings: Iterable[Embedding]) -> dict[str, str]:
     """Return the sha256 of each file, by what it is called in a provenance."""
     return {f"embedding:{each.id}": each.sha256 for each in embeddings}
 
 
-def _on(pipeline: DiffusionPipeline) -> _Worn:
-    return getattr(pipeline, _WORN, _Worn())
+def _get_active_state(pipeline: DiffusionPipeline) -> _ActiveEmbeddings:
+    return getattr(pipeline, _ACTIVE_ATTRIBUTE, _ActiveEmbeddings())
 
 
-def _tokens(index: int, rows: int) -> list[str]:
+def _build_tokens(index: int, rows: int) -> list[str]:
     return [f"<|{index}-{row}|>" for row in range(rows)]
 
 
-def _parts(pipeline: DiffusionPipeline) -> dict[str, _Part]:
+def _get_text_encoders(pipeline: DiffusionPipeline) -> dict[str, _TextEncoder]:
     """Return the text encoders by what files call them."""
     own = pipeline.components
     found = {
-        name: _Part(encoder=own[f"text_encoder{which}"], tokenizer=own[f"tokenizer{which}"])
-        for name, which in _PARTS.items()
+        name: _TextEncoder(encoder=own[f"text_encoder{which}"], tokenizer=own[f"tokenizer{which}"])
+        for name, which in _ENCODER_SUFFIXES.items()
         if own.get(f"text_encoder{which}") is not None
     }
     known = all(isinstance(part.encoder, CLIPTextModel | CLIPTextModelWithProjection) for part in found.values())
     if not (hasattr(pipeline, "load_textual_inversion") and found and known):
-        raise InvalidParams("This model doesn't take: embeddings.")
+        raise InvalidParamsError("This model doesn't take: embeddings.")
     return found
 
 
-def _read(embedding: Embedding, parts: Mapping[str, _Part]) -> list[torch.Tensor]:
+def _load_vectors(embedding: Embedding, parts: Mapping[str, _TextEncoder]) -> list[torch.Tensor]:
     """Return the vectors for each text encoder, (vectors, features)."""
     try:
         stored = load_file(embedding.path)
     except (OSError, SafetensorError) as error:
         message = f"The embedding {embedding.id} can't be read: it is no whole safetensors file."
-        raise ModelLoadFailed(message) from error
+        raise ModelLoadError(message) from error
     if len(stored) != len(parts) or (len(parts) > 1 and stored.keys() != parts.keys()):
-        raise _misfit(embedding, f"it has vectors for {len(stored)} text encoders, not for {len(parts)}")
+        raise _mismatch_error(embedding, f"it has vectors for {len(stored)} text encoders, not for {len(parts)}")
     # What is for one encoder is called by whatever word it was trained with.
     by_part = stored if len(parts) > 1 else dict(zip(parts, stored.values(), strict=True))
     # One vector may lie there without the dimension that counts them.
     rows = [found[None] if found.ndim == 1 else found for found in (by_part[name] for name in parts)]
-    if wrong := next(_wrong(rows, parts), None):
-        raise _misfit(embedding, wrong)
+    if wrong := next(_find_mismatches(rows, parts), None):
+        raise _mismatch_error(embedding, wrong)
     return rows
 
 
-def _wrong(rows: list[torch.Tensor], parts: Mapping[str, _Part]) -> Iterator[str]:
+def _find_mismatches(rows: list[torch.Tensor], parts: Mapping[str, _TextEncoder]) -> Iterator[str]:
     """Yield why vectors don't fit the text encoders."""
     for found, part in zip(rows, parts.values(), strict=True):
-        width, room = part.encoder.config.hidden_size, part.tokenizer.model_max_length - _MARKS
+        width, room = part.encoder.config.hidden_size, part.tokenizer.model_max_length - _MARKER_TOKENS
         if found.ndim != 2 or found.shape[1] != width:
             yield f"its vectors have {found.shape[-1]} features, not {width}"
         if len(found) != len(rows[0]) or not 0 < len(found) <= room:
             yield f"it has {len(found)} vectors"
 
 
-def _put_on(part: _Part, tokens: list[str], learned: torch.Tensor, undo: ExitStack) -> None:
+def _attach_tokens(part: _TextEncoder, tokens: list[str], learned: torch.Tensor, undo: ExitStack) -> None:
     """Let a tokenizer know tokens, and its encoder the vector of each; `undo` takes them off."""
     own = part.tokenizer._tokenizer
     longer = Tokenizer.from_str(own.to_str())
@@ -170,14 +172,14 @@ def _put_on(part: _Part, tokens: list[str], learned: torch.Tensor, undo: ExitSta
     undo.callback(part.encoder.set_input_embeddings, layer)
     first = longer.token_to_id(tokens[0])
     assert first is not None, "it was added above"
-    part.encoder.set_input_embeddings(_Extended(layer, first, learned))
+    part.encoder.set_input_embeddings(_ExtendedEmbedding(layer, first, learned))
     # Older configurations let the whole of a prompt be read where its highest id is, which would be one of ours.
     model = getattr(part.encoder, "text_model", part.encoder)
     undo.callback(setattr, model, "eos_token_id", model.eos_token_id)
     model.eos_token_id = part.tokenizer.eos_token_id
 
 
-class _Extended(torch.nn.Module):
+class _ExtendedEmbedding(torch.nn.Module):
     """Stands for an embedding of tokens: ids from `first` on are rows of `learned`, all others are its own."""
 
     def __init__(self, own: torch.nn.Module, first: int, learned: torch.Tensor) -> None:
@@ -195,5 +197,5 @@ class _Extended(torch.nn.Module):
         return torch.where(ours.unsqueeze(-1), rows, found)
 
 
-def _misfit(embedding: Embedding, why: str) -> InvalidParams:
-    return InvalidParams(f"The embedding {embedding.id} doesn't fit this model: {why}.")
+def _mismatch_error(embedding: Embedding, why: str) -> InvalidParamsError:
+    return InvalidParamsError(f"The embedding {embedding.id} doesn't fit this model: {why}.")

@@ -25,24 +25,24 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from tasks_app.engine import addon_files
-from tasks_app.engine.diffusers.loading.snapshots import content_hash
-from tasks_app.engine.types import LoadOptions, LoraUse
-from tasks_app.errors import InvalidParams, ModelLoadFailed
+from tasks_app.engine.diffusers.loading.snapshots import hash_file
+from tasks_app.engine.types import LoadOptions, RequestedLora
+from tasks_app.errors import InvalidParamsError, ModelLoadError
 
 # Several at once are meant; and that a file has nothing for one of the parts is as it should be.
 warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
 for _name in ("diffusers.loaders.peft", "diffusers.loaders.lora_base"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
-_WORN = "_worn_loras"
+_ACTIVE_ATTRIBUTE = "_worn_loras"
 # Fused projections are other layers than those that LoRAs are for; what is compiled would be compiled anew for each.
-_CLASHES = ("fuse_qkv", "compile_blocks")
+_CONFLICTING_OPTIONS = ("fuse_qkv", "compile_blocks")
 # Two matrices for each layer, after PEFT's naming: B · A is what is added to its weight.
-_MATRIX = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
+_MATRIX_PATTERN = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 # What may stand beside them: scales that were learned, and biases.
-_BESIDE = re.compile(r".+\.(alpha|lora_B\.bias|lora_magnitude_vector(\.weight)?)")
+_EXTRA_WEIGHT_PATTERN = re.compile(r".+\.(alpha|lora_B\.bias|lora_magnitude_vector(\.weight)?)")
 # What diffusers and PEFT raise at files that they can make nothing of.
-_WRONG = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RuntimeError)
+_LOAD_ERRORS = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +55,16 @@ class Lora:
     path: Path = field(compare=False)
 
 
-def find(uses: Iterable[LoraUse], loras_dir: Path) -> tuple[Lora, ...]:
+def find_loras(uses: Iterable[RequestedLora], loras_dir: Path) -> tuple[Lora, ...]:
     """Return the files of LoRAs.
 
     Raises:
         ModelUnavailable: one is not here.
     """
-    return tuple(_found(use, loras_dir) for use in uses)
+    return tuple(_find_lora(use, loras_dir) for use in uses)
 
 
-def check(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: LoadOptions) -> None:
+def check_loras(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: LoadOptions) -> None:
     """Refuse, with the pipeline untouched, LoRAs that have a layer which the model has not, or has in another size.
 
     diffusers itself passes over such layers, or widens the model's.
@@ -73,19 +73,19 @@ def check(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: LoadOptio
         InvalidParams: names the LoRA that doesn't fit, or what doesn't go with any.
         ModelLoadFailed: names the LoRA whose file is damaged.
     """
-    on = {lora.sha256 for lora in worn(pipeline)}
+    on = {lora.sha256 for lora in get_active_loras(pipeline)}
     for lora in loras:
         if lora.sha256 in on:
             continue
         if not hasattr(pipeline, "load_lora_weights"):
-            raise InvalidParams("This model doesn't take: loras.")
-        if clashes := [name for name in _CLASHES if getattr(options, name)]:
-            raise InvalidParams(f"This model is loaded with {' and '.join(clashes)}, which no loras go with.")
-        if strange := next(_strange(pipeline, lora), None):
-            raise _misfit(lora, f"it has nothing for {strange}")
+            raise InvalidParamsError("This model doesn't take: loras.")
+        if clashes := [name for name in _CONFLICTING_OPTIONS if getattr(options, name)]:
+            raise InvalidParamsError(f"This model is loaded with {' and '.join(clashes)}, which no loras go with.")
+        if strange := next(_find_unmatched(pipeline, lora), None):
+            raise _mismatch_error(lora, f"it has nothing for {strange}")
 
 
-def wear(pipeline: DiffusionPipeline, loras: tuple[Lora, ...]) -> bool:
+def apply_loras(pipeline: DiffusionPipeline, loras: tuple[Lora, ...]) -> bool:
     """Put these LoRAs on, which are checked, and no others; return whether the pipeline has grown or shrunk.
 
     After any error the pipeline is not to be used again.
@@ -93,102 +93,104 @@ def wear(pipeline: DiffusionPipeline, loras: tuple[Lora, ...]) -> bool:
     Raises:
         InvalidParams: names the LoRA that doesn't fit for a reason that only trying tells.
     """
-    before = worn(pipeline)
+    before = get_active_loras(pipeline)
     names = [f"lora_{index}" for index in range(len(loras))]
     anew = [lora.sha256 for lora in loras] != [lora.sha256 for lora in before]
     if anew:
-        _take_off(pipeline)
+        _detach_loras(pipeline)
         for name, lora in zip(names, loras, strict=True):
-            _put_on(pipeline, name, lora)
+            _attach_lora(pipeline, name, lora)
     if loras and loras != before:
         pipeline.set_adapters(names, [lora.weight for lora in loras])
-    setattr(pipeline, _WORN, loras)
+    setattr(pipeline, _ACTIVE_ATTRIBUTE, loras)
     return anew
 
 
-def worn(pipeline: DiffusionPipeline) -> tuple[Lora, ...]:
+def get_active_loras(pipeline: DiffusionPipeline) -> tuple[Lora, ...]:
     """Return the LoRAs that are on."""
-    return getattr(pipeline, _WORN, ())
+    return getattr(pipeline, _ACTIVE_ATTRIBUTE, ())
 
 
-def told(loras: Iterable[Lora]) -> dict[str, str]:
+def build_provenance(loras: Iterable[Lora]) -> dict[str, str]:
     """Return the sha256 of each file, by what it is called in a provenance."""
     return {f"lora:{lora.id}": lora.sha256 for lora in loras}
 
 
-def _found(use: LoraUse, loras_dir: Path) -> Lora:
-    path = addon_files.path(loras_dir, use.id, kind="LoRA", setting="LORAS_DIR")
-    return Lora(id=use.id, sha256=content_hash(path), weight=use.weight, path=path)
+def _find_lora(use: RequestedLora, loras_dir: Path) -> Lora:
+    path = addon_files.find_addon_path(loras_dir, use.id, kind="LoRA", setting="LORAS_DIR")
+    return Lora(id=use.id, sha256=hash_file(path), weight=use.weight, path=path)
 
 
-def _take_off(pipeline: DiffusionPipeline) -> None:
-    if worn(pipeline):
+def _detach_loras(pipeline: DiffusionPipeline) -> None:
+    if get_active_loras(pipeline):
         pipeline.unload_lora_weights()
 
 
-def _put_on(pipeline: DiffusionPipeline, name: str, lora: Lora) -> None:
+def _attach_lora(pipeline: DiffusionPipeline, name: str, lora: Lora) -> None:
     try:
-        pipeline.load_lora_weights(**_file(lora), adapter_name=name)
+        pipeline.load_lora_weights(**_build_load_arguments(lora), adapter_name=name)
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
-    except _WRONG as error:
-        raise _misfit(lora, type(error).__name__) from error
+    except _LOAD_ERRORS as error:
+        raise _mismatch_error(lora, type(error).__name__) from error
 
 
-def _strange(pipeline: DiffusionPipeline, lora: Lora) -> Iterator[str]:
+def _find_unmatched(pipeline: DiffusionPipeline, lora: Lora) -> Iterator[str]:
     """Yield what the file has that has no place in the pipeline."""
-    by_part = _by_part(pipeline, lora)
+    by_part = _group_by_component(pipeline, lora)
     if not by_part:
         yield "any of it"
     for name, weights in by_part.items():
         part = getattr(pipeline, name, None) if name in pipeline._lora_loadable_modules else None
-        yield from ([name] if part is None else _strange_to(part, weights))
+        yield from ([name] if part is None else _find_unmatched_weights(part, weights))
 
 
-def _strange_to(part: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
+def _find_unmatched_weights(part: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
     layers = dict(part.named_modules())
     for key, weight in weights.items():
-        matrix = _MATRIX.fullmatch(key)
+        matrix = _MATRIX_PATTERN.fullmatch(key)
         if matrix is None:
-            fits = _BESIDE.fullmatch(key) is not None
+            fits = _EXTRA_WEIGHT_PATTERN.fullmatch(key) is not None
         else:
-            fits = _size(layers.get(matrix["layer"]), matrix["side"]) == weight.shape[matrix["side"] == "A"]
+            fits = _get_layer_size(layers.get(matrix["layer"]), matrix["side"]) == weight.shape[matrix["side"] == "A"]
         if not fits:
             yield f"{type(part).__name__}.{key}"
 
 
-def _size(layer: torch.nn.Module | None, side: str) -> Any:
+def _get_layer_size(layer: torch.nn.Module | None, side: str) -> Any:
     """Return how many features or channels a layer takes (A) or gives (B)."""
     kinds = ("in_features", "in_channels") if side == "A" else ("out_features", "out_channels")
     return next((getattr(layer, kind) for kind in kinds if hasattr(layer, kind)), None)
 
 
-def _by_part(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, Mapping[str, torch.Tensor]]:
+def _group_by_component(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, Mapping[str, torch.Tensor]]:
     """Return what the file has for each part of the pipeline, under PEFT's names."""
     try:
         found: dict[str, dict[str, torch.Tensor]] = {}
-        for key, weight in _read(pipeline, lora).items():
+        for key, weight in _load_weights(pipeline, lora).items():
             prefix, _, name = key.partition(".")
             found.setdefault(prefix, {})[name] = weight
-        return {prefix: _renamed(getattr(pipeline, prefix, None), weights) for prefix, weights in found.items()}
+        return {prefix: _convert_to_peft(getattr(pipeline, prefix, None), weights) for prefix, weights in found.items()}
     except (OSError, SafetensorError) as error:
-        raise ModelLoadFailed(f"The LoRA {lora.id} can't be read: it is no whole safetensors file.") from error
-    except _WRONG as error:
-        raise _misfit(lora, f"its format is not known ({type(error).__name__})") from error
+        raise ModelLoadError(f"The LoRA {lora.id} can't be read: it is no whole safetensors file.") from error
+    except _LOAD_ERRORS as error:
+        raise _mismatch_error(lora, f"its format is not known ({type(error).__name__})") from error
 
 
-def _read(pipeline: DiffusionPipeline, lora: Lora) -> Mapping[str, torch.Tensor]:
+def _load_weights(pipeline: DiffusionPipeline, lora: Lora) -> Mapping[str, torch.Tensor]:
     """Return what the file has, under one of the names that diffusers has for it, behind that of a part."""
     with safe_open(lora.path, "pt") as file:
         if any("dora_scale" in key for key in file.keys()):  # noqa: SIM118 - it is no mapping
-            raise _misfit(lora, "it is a DoRA")  # of which diffusers would leave out one half
+            raise _mismatch_error(lora, "it is a DoRA")  # of which diffusers would leave out one half
     unet = getattr(pipeline, "unet", None)
-    found = pipeline.lora_state_dict(**_file(lora), **({} if unet is None else {"unet_config": unet.config}))
+    found = pipeline.lora_state_dict(
+        **_build_load_arguments(lora), **({} if unet is None else {"unet_config": unet.config})
+    )
     weights: Mapping[str, torch.Tensor] = found[0] if isinstance(found, tuple) else found
     return weights
 
 
-def _renamed(part: torch.nn.Module | None, weights: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def _convert_to_peft(part: torch.nn.Module | None, weights: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Return a part's weights under PEFT's names, as diffusers finds them itself."""
     found: dict[str, torch.Tensor]
     if not isinstance(part, PreTrainedModel):
@@ -199,10 +201,10 @@ def _renamed(part: torch.nn.Module | None, weights: dict[str, torch.Tensor]) -> 
     return found if hasattr(part, "text_model") else {key.removeprefix("text_model."): found[key] for key in found}
 
 
-def _file(lora: Lora) -> dict[str, Any]:
+def _build_load_arguments(lora: Lora) -> dict[str, Any]:
     where = {"pretrained_model_name_or_path_or_dict": str(lora.path.parent), "weight_name": lora.path.name}
     return {**where, "local_files_only": True, "use_safetensors": True}
 
 
-def _misfit(lora: Lora, why: str) -> InvalidParams:
-    return InvalidParams(f"The LoRA {lora.id} doesn't fit this model: {why}.")
+def _mismatch_error(lora: Lora, why: str) -> InvalidParamsError:
+    return InvalidParamsError(f"The LoRA {lora.id} doesn't fit this model: {why}.")

@@ -14,10 +14,10 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from tasks_app.engine.diffusers.loading import optimizations, overheads, weights
-from tasks_app.engine.diffusers.loading.snapshots import Snapshot, variant_of
-from tasks_app.engine.model_files import INDEX
+from tasks_app.engine.diffusers.loading.snapshots import Snapshot, get_variant
+from tasks_app.engine.model_files import INDEX_FILE
 from tasks_app.engine.types import LoadOptions
-from tasks_app.errors import ModelLoadFailed
+from tasks_app.errors import ModelLoadError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +28,18 @@ class Placement:
     dtype: torch.dtype
 
 
-def choose(device: str, dtype: str, folder: Path) -> Placement:
+def choose_placement(device: str, dtype: str, folder: Path) -> Placement:
     """Return the placement; `auto` is the accelerator that torch finds (CUDA, MPS, …), else the CPU.
 
     On CUDA diffusion transformers get bfloat16, which they are published in, and all others float16; elsewhere float32.
     """
-    device = device_of(device)
+    device = resolve_device(device)
     if dtype == "auto":
-        dtype = _half_precision(folder) if device.startswith("cuda") else "float32"
+        dtype = _choose_half_precision(folder) if device.startswith("cuda") else "float32"
     return Placement(device=device, dtype=getattr(torch, dtype))
 
 
-def device_of(device: str) -> str:
+def resolve_device(device: str) -> str:
     """Return the device's name, with `auto` made out."""
     if device != "auto":
         return device
@@ -47,7 +47,9 @@ def device_of(device: str) -> str:
     return found.type if found else "cpu"
 
 
-def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, options: LoadOptions) -> DiffusionPipeline:
+def load_pipeline(
+    snapshot: Snapshot, placement: Placement, *, safety_checker: bool, options: LoadOptions
+) -> DiffusionPipeline:
     """Load a pipeline: safetensors or GGUF only, no code but diffusers' own.
 
     `offload` keeps on an accelerator only the component that is at work (`model`) or only its layer (`sequential`).
@@ -56,23 +58,23 @@ def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, opti
         ModelLoadFailed: the files don't make a pipeline, or not one that can be run with these options.
         RuntimeError: torch's own, when the device is full or failed.
     """
-    fewer_bits = optimizations.quantization(options, _index(snapshot.path), placement.dtype)
+    fewer_bits = optimizations.build_quantization_arguments(options, _read_index(snapshot.path), placement.dtype)
     try:
-        arguments = _options(snapshot.path, placement, safety_checker=safety_checker) | fewer_bits
+        arguments = _build_load_arguments(snapshot.path, placement, safety_checker=safety_checker) | fewer_bits
         if snapshot.weights is not None:
-            arguments |= weights.parts(snapshot.weights, snapshot.path, placement.dtype)
+            arguments |= weights.load_components(snapshot.weights, snapshot.path, placement.dtype)
         pipeline = _from_pretrained(snapshot.path, arguments)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError) as error:
-        raise ModelLoadFailed(
+        raise ModelLoadError(
             f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    optimizations.tune(pipeline, options)
+    optimizations.apply_optimizations(pipeline, options)
     if not options.compile_blocks:  # which looks at no signature while it runs
-        overheads.signatures(pipeline)
+        overheads.cache_signatures(pipeline)
     if options.offload == "none" or placement.device == "cpu":
         pipeline.to(placement.device)
-        overheads.device(pipeline)
+        overheads.cache_device(pipeline)
     elif options.offload == "model":
         pipeline.enable_model_cpu_offload(device=placement.device)
     else:
@@ -80,21 +82,21 @@ def load(snapshot: Snapshot, placement: Placement, *, safety_checker: bool, opti
     return pipeline
 
 
-def _options(folder: Path, placement: Placement, *, safety_checker: bool) -> dict[str, Any]:
+def _build_load_arguments(folder: Path, placement: Placement, *, safety_checker: bool) -> dict[str, Any]:
     options: dict[str, Any] = {
         "dtype": placement.dtype,
         "use_safetensors": True,
         "local_files_only": True,
-        "variant": variant_of(folder),
+        "variant": get_variant(folder),
     }
-    if not safety_checker and "safety_checker" in _index(folder):
+    if not safety_checker and "safety_checker" in _read_index(folder):
         options |= {"safety_checker": None, "requires_safety_checker": False}
     return options
 
 
 def _from_pretrained(folder: Path, options: dict[str, Any]) -> DiffusionPipeline:
-    own = getattr(diffusers, str(_index(folder).get("_class_name")), None)
-    if own is not None and takes_text_alone(own):
+    own = getattr(diffusers, str(_read_index(folder).get("_class_name")), None)
+    if own is not None and is_text_to_image(own):
         return own.from_pretrained(folder, **options)
     # Only now: with it come all of diffusers' pipelines, for 0.3 s.
     from diffusers import AutoPipelineForText2Image
@@ -108,16 +110,16 @@ def _from_pretrained(folder: Path, options: dict[str, Any]) -> DiffusionPipeline
     return DiffusionPipeline.from_pretrained(folder, **options)
 
 
-def takes_text_alone(pipeline: type[DiffusionPipeline]) -> bool:
+def is_text_to_image(pipeline: type[DiffusionPipeline]) -> bool:
     """Return whether a pipeline draws after a prompt alone: AutoPipeline would find no other for its model."""
     takes = inspect.signature(pipeline.__call__).parameters
     return "prompt" in takes and not any(name.startswith(("image", "mask", "control")) for name in takes)
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+def _read_index(folder: Path) -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((folder / INDEX_FILE).read_text())
     return index
 
 
-def _half_precision(folder: Path) -> str:
+def _choose_half_precision(folder: Path) -> str:
     return "bfloat16" if (folder / "transformer").is_dir() and torch.cuda.is_bf16_supported() else "float16"

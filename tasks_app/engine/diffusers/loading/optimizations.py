@@ -20,24 +20,24 @@ from diffusers import (
 )
 from diffusers.models.attention_dispatch import attention_backend
 
-from tasks_app.engine.diffusers.prompts.weighting import weigh
+from tasks_app.engine.diffusers.prompts.weighting import enable_prompt_weighting
 from tasks_app.engine.types import LoadOptions
-from tasks_app.errors import ModelLoadFailed
+from tasks_app.errors import ModelLoadError
 
 # The names that pipelines have for the network that denoises.
-DENOISERS = ("unet", "transformer", "transformer_2")
+DENOISER_NAMES = ("unet", "transformer", "transformer_2")
 # What a picture shows; the others change it by rounding only.
-_SHOWN = ("quantization", "step_cache", "attention_backend", "vae_tiling", "prompt_weighting")
-_TORCHAO = {
+_PROVENANCE_OPTIONS = ("quantization", "step_cache", "attention_backend", "vae_tiling", "prompt_weighting")
+_TORCHAO_CONFIGS = {
     "int8": "Int8WeightOnlyConfig",
     "int8_dynamic": "Int8DynamicActivationInt8WeightConfig",
     "float8": "Float8WeightOnlyConfig",
 }
 # What diffusers says in when something can't be had: a missing method, a missing package, a class it doesn't know.
-_REFUSALS = (AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+_OPTION_ERRORS = (AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def quantization(options: LoadOptions, names: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+def build_quantization_arguments(options: LoadOptions, names: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """Return what `from_pretrained` takes so that the network that denoises is loaded in fewer bits.
 
     `names` are the pipeline's parts, `dtype` is what is computed in.
@@ -47,86 +47,86 @@ def quantization(options: LoadOptions, names: Mapping[str, Any], dtype: torch.dt
     """
     if not options.quantization:
         return {}
-    with _named("quantization"):
-        found = [name for name in DENOISERS if name in names]
+    with _translate_option_errors("quantization"):
+        found = [name for name in DENOISER_NAMES if name in names]
         if not found:
             raise LookupError("no network to quantize")
-        config = _quantization(options.quantization, dtype)
+        config = _build_quantization_config(options.quantization, dtype)
         return {"quantization_config": PipelineQuantizationConfig(quant_mapping=dict.fromkeys(found, config))}
 
 
-def tune(pipeline: DiffusionPipeline, options: LoadOptions) -> None:
+def apply_optimizations(pipeline: DiffusionPipeline, options: LoadOptions) -> None:
     """Apply the options to a pipeline that is not on its device yet: what is moved layer by layer stays as it is then.
 
     Raises:
         ModelLoadFailed: names the option that this pipeline or this machine can't be run with.
     """
-    for name, step in _STEPS.items():
+    for name, step in _OPTION_SETTERS.items():
         chosen = getattr(options, name)
         if chosen:
-            with _named(name):
+            with _translate_option_errors(name):
                 step(pipeline, chosen)
 
 
-def shown(options: LoadOptions) -> dict[str, str]:
+def build_provenance(options: LoadOptions) -> dict[str, str]:
     """Return the options that change pictures, as far as they are chosen."""
-    return {name: str(getattr(options, name)).lower() for name in _SHOWN if getattr(options, name)}
+    return {name: str(getattr(options, name)).lower() for name in _PROVENANCE_OPTIONS if getattr(options, name)}
 
 
 @contextmanager
-def _named(option: str) -> Iterator[None]:
+def _translate_option_errors(option: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except _REFUSALS as error:
+    except _OPTION_ERRORS as error:
         kind = type(error).__name__
-        raise ModelLoadFailed(f"This model can't be run on this worker with the option {option} ({kind}).") from error
+        raise ModelLoadError(f"This model can't be run on this worker with the option {option} ({kind}).") from error
 
 
-def _quantization(name: str, dtype: torch.dtype) -> Any:
+def _build_quantization_config(name: str, dtype: torch.dtype) -> Any:
     if name == "nf4":
         if find_spec("bitsandbytes") is None or not torch.accelerator.is_available():
             raise ImportError("nf4 needs bitsandbytes and an accelerator")
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    return TorchAoConfig(getattr(import_module("torchao.quantization"), _TORCHAO[name])())
+    return TorchAoConfig(getattr(import_module("torchao.quantization"), _TORCHAO_CONFIGS[name])())
 
 
-def _denoisers(pipeline: DiffusionPipeline) -> list[Any]:
+def _get_denoisers(pipeline: DiffusionPipeline) -> list[Any]:
     parts = pipeline.components
-    found = [parts[name] for name in DENOISERS if parts.get(name) is not None]
+    found = [parts[name] for name in DENOISER_NAMES if parts.get(name) is not None]
     if not found:
         raise LookupError("no network that denoises")
     return found
 
 
-def _quantized(pipeline: DiffusionPipeline, name: str) -> None:
+def _check_quantized(pipeline: DiffusionPipeline, name: str) -> None:
     # A network that was loaded from a file of its own never saw the configuration.
-    for part in _denoisers(pipeline):
+    for part in _get_denoisers(pipeline):
         if getattr(part, "quantization_method", None) not in ("torchao", "bitsandbytes"):
             raise LookupError("its weights were not quantized")
 
 
-def _channels_last(pipeline: DiffusionPipeline, chosen: bool) -> None:
-    for part in (*_denoisers(pipeline), pipeline.vae):
+def _set_channels_last(pipeline: DiffusionPipeline, chosen: bool) -> None:
+    for part in (*_get_denoisers(pipeline), pipeline.vae):
         part.to(memory_format=torch.channels_last)
 
 
 def _fuse_qkv(pipeline: DiffusionPipeline, chosen: bool) -> None:
-    for part in _denoisers(pipeline):
+    for part in _get_denoisers(pipeline):
         part.fuse_qkv_projections()
-        _require(part, "fused_projections")
+        _check_applied(part, "fused_projections")
 
 
-def _attention_backend(pipeline: DiffusionPipeline, name: str) -> None:
+def _set_attention_backend(pipeline: DiffusionPipeline, name: str) -> None:
     # It sets the process's default, too, which is for other models to inherit nothing of.
     with attention_backend():
-        for part in _denoisers(pipeline):
+        for part in _get_denoisers(pipeline):
             part.set_attention_backend(name)
-            _require(part, "processor._attention_backend")
+            _check_applied(part, "processor._attention_backend")
 
 
-def _require(part: torch.nn.Module, path: str) -> None:
+def _check_applied(part: torch.nn.Module, path: str) -> None:
     """Refuse what diffusers passes over in silence: no layer of this part took the option."""
     first, _, rest = path.partition(".")
     values = (getattr(module, first, None) for module in part.modules())
@@ -134,18 +134,18 @@ def _require(part: torch.nn.Module, path: str) -> None:
         raise LookupError("no layer takes it")
 
 
-def _step_cache(pipeline: DiffusionPipeline, name: str) -> None:
-    for part in _denoisers(pipeline):
-        part.enable_cache(_CACHES[name](pipeline))
+def _enable_step_cache(pipeline: DiffusionPipeline, name: str) -> None:
+    for part in _get_denoisers(pipeline):
+        part.enable_cache(_STEP_CACHE_CONFIGS[name](pipeline))
 
 
 def _compile_blocks(pipeline: DiffusionPipeline, chosen: bool) -> None:
-    for part in _denoisers(pipeline):
+    for part in _get_denoisers(pipeline):
         part.compile_repeated_blocks()
 
 
 # Thresholds and intervals are those that diffusers documents.
-_CACHES: Mapping[str, Callable[[DiffusionPipeline], Any]] = {
+_STEP_CACHE_CONFIGS: Mapping[str, Callable[[DiffusionPipeline], Any]] = {
     "first_block": lambda pipeline: FirstBlockCacheConfig(),
     "taylorseer": lambda pipeline: TaylorSeerCacheConfig(),
     "pyramid_attention": lambda pipeline: PyramidAttentionBroadcastConfig(
@@ -153,14 +153,14 @@ _CACHES: Mapping[str, Callable[[DiffusionPipeline], Any]] = {
     ),
 }
 # In this order: fused projections are new layers, and what is compiled is what all others have made of it.
-_STEPS: Mapping[str, Callable[[DiffusionPipeline, Any], None]] = {
-    "quantization": _quantized,
+_OPTION_SETTERS: Mapping[str, Callable[[DiffusionPipeline, Any], None]] = {
+    "quantization": _check_quantized,
     "fuse_qkv": _fuse_qkv,
-    "channels_last": _channels_last,
-    "attention_backend": _attention_backend,
-    "step_cache": _step_cache,
+    "channels_last": _set_channels_last,
+    "attention_backend": _set_attention_backend,
+    "step_cache": _enable_step_cache,
     "vae_slicing": lambda pipeline, chosen: pipeline.vae.enable_slicing(),
     "vae_tiling": lambda pipeline, chosen: pipeline.vae.enable_tiling(),
     "compile_blocks": _compile_blocks,
-    "prompt_weighting": lambda pipeline, chosen: weigh(pipeline, type(pipeline).__name__),
+    "prompt_weighting": lambda pipeline, chosen: enable_prompt_weighting(pipeline, type(pipeline).__name__),
 }

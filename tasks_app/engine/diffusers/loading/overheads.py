@@ -12,17 +12,17 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 
-def signatures(pipeline: DiffusionPipeline) -> None:
+def cache_signatures(pipeline: DiffusionPipeline) -> None:
     """Let each attention processor that a pipeline has by now keep its signature: attention asks at every call."""
     networks = (part for part in pipeline.components.values() if isinstance(part, nn.Module))
     processors = (getattr(module, "processor", None) for network in networks for module in network.modules())
     for processor in processors:
         if callable(processor) and not isinstance(processor, nn.Module):
             # A call of the processor finds its class's method; only who asks for the attribute finds this.
-            processor.__call__ = _Signed(processor)
+            processor.__call__ = _SignedProcessor(processor)
 
 
-def device(pipeline: DiffusionPipeline) -> None:
+def cache_device(pipeline: DiffusionPipeline) -> None:
     """Let a pipeline that stays where it is know that: it would look for hooks of offloading in all of its modules.
 
     It becomes one of a class of the same name that has the device in the place of the property that finds it out.
@@ -32,7 +32,7 @@ def device(pipeline: DiffusionPipeline) -> None:
     pipeline.__class__ = type(kind.__name__, (kind,), stays)
 
 
-class _Signed:
+class _SignedProcessor:
     """A processor's `__call__` with the signature that `inspect` looks for first."""
 
     def __init__(self, processor: Any) -> None:

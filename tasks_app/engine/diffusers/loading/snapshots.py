@@ -18,8 +18,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tasks_app.engine import model_files
-from tasks_app.engine.model_files import INDEX
-from tasks_app.errors import ModelUnavailable
+from tasks_app.engine.model_files import INDEX_FILE
+from tasks_app.errors import ModelUnavailableError
 
 # The bytes are reported instead: a worker's log is no terminal.
 disable_progress_bars()
@@ -46,7 +46,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class ModelLocations:
     """Where models are looked for, and how many bytes downloads may take up there."""
 
     models_dir: Path
@@ -56,9 +56,9 @@ class Places:
     max_bytes: int | None = None
 
 
-def find(model_id: str, revision: str, places: Places) -> Snapshot | None:
+def find_snapshot(model_id: str, revision: str, places: ModelLocations) -> Snapshot | None:
     """Return the folder that is the model if all its files are here; never touches the network."""
-    if model_files.is_folder(places.models_dir, model_id):
+    if model_files.is_pipeline_folder(places.models_dir, model_id):
         return Snapshot(path=places.models_dir / model_id, revision="local")
     if "/" not in model_id:
         return None  # a folder that is gone; on the Hub it would be somebody else's
@@ -72,49 +72,49 @@ def find(model_id: str, revision: str, places: Places) -> Snapshot | None:
     return Snapshot(path=path, revision=path.name) if is_complete(path) else None
 
 
-def fetch(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
+def fetch_snapshot(model_id: str, revision: str, places: ModelLocations, on_bytes: OnBytes) -> Snapshot:
     """Return the model's files, from the Hub if they are not here.
 
     Raises:
         ModelUnavailable: they can't be had; says within seconds when the Hub doesn't answer.
         ModelLoadFailed: what stands beside a file of weights is wrong.
     """
-    file = model_files.weights_file(places.models_dir, model_id)
+    file = model_files.find_weights_file(places.models_dir, model_id)
     if file is None:
         return _fetch_folder(model_id, revision, places, on_bytes)
     base, _, base_revision = file.base.partition("@")
     folder = _fetch_folder(base, base_revision, places, on_bytes)
-    return Snapshot(path=folder.path, revision=content_hash(file.path)[:HASH_DIGITS], weights=file.path)
+    return Snapshot(path=folder.path, revision=hash_file(file.path)[:HASH_DIGITS], weights=file.path)
 
 
-def _fetch_folder(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
-    found = find(model_id, revision, places)
+def _fetch_folder(model_id: str, revision: str, places: ModelLocations, on_bytes: OnBytes) -> Snapshot:
+    found = find_snapshot(model_id, revision, places)
     if found is not None:
         return found
     if "/" not in model_id:
-        raise _unavailable(model_id, _why_not_local(model_id, places))
+        raise _unavailable_error(model_id, _explain_not_local(model_id, places))
     if places.offline:
-        raise _unavailable(model_id, "this server works offline")
+        raise _unavailable_error(model_id, "this server works offline")
     try:
-        return _download(model_id, revision, places, on_bytes)
+        return _download_snapshot(model_id, revision, places, on_bytes)
     except GatedRepoError:
-        raise _unavailable(model_id, "its owner asks for a login: set HF_TOKEN") from None
+        raise _unavailable_error(model_id, "its owner asks for a login: set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise _unavailable(model_id, "the Hub doesn't know it") from None
+        raise _unavailable_error(model_id, "the Hub doesn't know it") from None
     except HfHubHTTPError as error:
-        raise _unavailable(model_id, f"the Hub answered {error.response.status_code}") from None
+        raise _unavailable_error(model_id, f"the Hub answered {error.response.status_code}") from None
     except (OSError, httpx2.HTTPError) as error:
-        raise _unavailable(model_id, f"the Hub can't be reached ({type(error).__name__})") from None
+        raise _unavailable_error(model_id, f"the Hub can't be reached ({type(error).__name__})") from None
 
 
-def content_hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return a file's sha256, in hexadecimal."""
     stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    return _hash_file_version(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified: int) -> str:
+def _hash_file_version(path: Path, size: int, modified: int) -> str:
     """Read a file once for as long as it stays what it is: every task asks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -122,12 +122,15 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 def is_complete(folder: Path) -> bool:
     """Return whether every component of a pipeline's folder has its files, none of them cut short."""
-    if not (folder / INDEX).is_file():
+    if not (folder / INDEX_FILE).is_file():
         return False
-    return all(_component_complete(folder / name) for name in components(json.loads((folder / INDEX).read_text())))
+    return all(
+        _is_component_complete(folder / name)
+        for name in get_component_names(json.loads((folder / INDEX_FILE).read_text()))
+    )
 
 
-def components(index: dict[str, Any]) -> list[str]:
+def get_component_names(index: dict[str, Any]) -> list[str]:
     """Return the names of a pipeline's parts that have a folder of their own."""
     return [
         name
@@ -136,18 +139,18 @@ def components(index: dict[str, Any]) -> list[str]:
     ]
 
 
-def wanted_files(names: Iterable[str], parts: Iterable[str]) -> list[str]:
+def select_files(names: Iterable[str], parts: Iterable[str]) -> list[str]:
     """Return which of a repository's files a pipeline needs: configuration, tokenizers and full-precision safetensors.
 
     A part that has weights in half precision only (`….fp16.safetensors`) is taken in those.
     """
     names = list(names)
-    wanted = [name for name in names if name == INDEX]
+    wanted = [name for name in names if name == INDEX_FILE]
     for part in parts:
         inside = [name for name in names if name.startswith(f"{part}/")]
         weights = [name for name in inside if name.endswith((".safetensors", ".safetensors.index.json"))]
-        plain = [name for name in weights if not _variant(name)]
-        half = [name for name in weights if _variant(name) == "fp16"]
+        plain = [name for name in weights if not _parse_variant(name)]
+        half = [name for name in weights if _parse_variant(name) == "fp16"]
         others = ("*.json", "*.txt", "*.model", "*.jinja")
         wanted += plain or half
         wanted += [
@@ -158,22 +161,22 @@ def wanted_files(names: Iterable[str], parts: Iterable[str]) -> list[str]:
     return wanted
 
 
-def variant_of(folder: Path) -> str | None:
+def get_variant(folder: Path) -> str | None:
     """Return `fp16` when some part of the folder has half-precision weights only."""
     for part in folder.iterdir():
         weights = [file.name for file in part.glob("*.safetensors")] if part.is_dir() else []
-        if weights and all(_variant(name) == "fp16" for name in weights):
+        if weights and all(_parse_variant(name) == "fp16" for name in weights):
             return "fp16"
     return None
 
 
-def _variant(name: str) -> str:
+def _parse_variant(name: str) -> str:
     """Return `fp16` of `model.fp16.safetensors` and of `model.fp16-00001-of-00002.safetensors`."""
     parts = Path(name).name.removesuffix(".index.json").split(".")
     return parts[1].split("-")[0] if len(parts) > 2 else ""
 
 
-def _component_complete(part: Path) -> bool:
+def _is_component_complete(part: Path) -> bool:
     if not part.is_dir():
         return False
     # In the Hub's cache files are links; one whose blob is missing doesn't exist.
@@ -187,52 +190,52 @@ def _component_complete(part: Path) -> bool:
     return not needs_weights or any(part.glob("*.safetensors"))
 
 
-def _download(model_id: str, revision: str, places: Places, on_bytes: OnBytes) -> Snapshot:
+def _download_snapshot(model_id: str, revision: str, places: ModelLocations, on_bytes: OnBytes) -> Snapshot:
     hub = HfApi(endpoint=places.endpoint)
     # By the name that was asked for, not by the commit: only then can the cache be asked for that name later.
     where: dict[str, Any] = {"repo_id": model_id, "revision": revision or None}
     info = hub.model_info(**where, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    if INDEX not in sizes:
-        raise _unavailable(model_id, "it is no diffusers pipeline: it has no model_index.json")
+    if INDEX_FILE not in sizes:
+        raise _unavailable_error(model_id, "it is no diffusers pipeline: it has no model_index.json")
     where["cache_dir"] = places.hub_cache
-    first = Path(hub.snapshot_download(**where, allow_patterns=[INDEX]))
-    wanted = wanted_files(sizes, components(json.loads((first / INDEX).read_text())))
+    first = Path(hub.snapshot_download(**where, allow_patterns=[INDEX_FILE]))
+    wanted = select_files(sizes, get_component_names(json.loads((first / INDEX_FILE).read_text())))
     missing = [name for name in wanted if not _is_cached(model_id, name, first.name, places)]
-    _hold_to_quota(model_id, sum(sizes[name] for name in missing), places)
-    with _Watch(first.parent.parent / "blobs", sum(sizes[name] for name in wanted), on_bytes):
+    _check_download_quota(model_id, sum(sizes[name] for name in missing), places)
+    with _DownloadWatcher(first.parent.parent / "blobs", sum(sizes[name] for name in wanted), on_bytes):
         path = Path(hub.snapshot_download(**where, allow_patterns=wanted))
     return Snapshot(path=path, revision=path.name)
 
 
-def _why_not_local(model_id: str, places: Places) -> str:
-    refused = model_files.refused(places.models_dir).items()
+def _explain_not_local(model_id: str, places: ModelLocations) -> str:
+    refused = model_files.find_rejected_files(places.models_dir).items()
     reasons = [f"{name}: {why}" for name, why in refused if Path(name).stem == model_id]
     return "; ".join(reasons) or "MODELS_DIR has no folder of this name"
 
 
-def _is_cached(model_id: str, name: str, commit: str, places: Places) -> bool:
+def _is_cached(model_id: str, name: str, commit: str, places: ModelLocations) -> bool:
     return isinstance(try_to_load_from_cache(model_id, name, cache_dir=places.hub_cache, revision=commit), str)
 
 
-def _hold_to_quota(model_id: str, more: int, places: Places) -> None:
+def _check_download_quota(model_id: str, more: int, places: ModelLocations) -> None:
     if places.max_bytes is None:
         return
-    taken = sum(_size(blobs) for blobs in places.hub_cache.glob("models--*/blobs"))
+    taken = sum(_get_folder_size(blobs) for blobs in places.hub_cache.glob("models--*/blobs"))
     if taken + more > places.max_bytes:
-        raise ModelUnavailable(
+        raise ModelUnavailableError(
             f"The model {model_id} takes {more:,} bytes more, and {taken:,} of MODELS_MAX_BYTES={places.max_bytes:,} "
             "are taken: `manage.py models list` says by what, `manage.py models remove` makes room."
         )
 
 
-class _Watch:
+class _DownloadWatcher:
     """Reports the bytes in a folder while a download fills it."""
 
     def __init__(self, folder: Path, total: int, on_bytes: OnBytes) -> None:
         self._folder, self._total, self._on_bytes = folder, total, on_bytes
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="download-watch", daemon=True)
+        self._thread = threading.Thread(target=self._report_bytes, name="download-watch", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -243,12 +246,12 @@ class _Watch:
         if failure is None:
             self._on_bytes(self._total, self._total)
 
-    def _run(self) -> None:
+    def _report_bytes(self) -> None:
         while not self._done.wait(POLL_SECONDS):
-            self._on_bytes(min(_size(self._folder), self._total), self._total)
+            self._on_bytes(min(_get_folder_size(self._folder), self._total), self._total)
 
 
-def _size(folder: Path) -> int:
+def _get_folder_size(folder: Path) -> int:
     sizes = []
     for file in folder.glob("*"):
         try:
@@ -258,8 +261,8 @@ def _size(folder: Path) -> int:
     return sum(sizes)
 
 
-def _unavailable(model_id: str, reason: str) -> ModelUnavailable:
-    return ModelUnavailable(
+def _unavailable_error(model_id: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
         f"The model {model_id} is not on this server and can't be fetched: {reason}. "
         f"Run `manage.py models pull {model_id}` where the Hub can be reached, or put its folder into MODELS_DIR."
     )

@@ -21,54 +21,63 @@ from diffusers.loaders.single_file_utils import (
 from safetensors import SafetensorError
 from transformers import T5EncoderModel
 
-from tasks_app.engine.model_files import INDEX
-from tasks_app.errors import ModelLoadFailed
+from tasks_app.engine.model_files import INDEX_FILE
+from tasks_app.errors import ModelLoadError
 
 # What is published as GGUF.
-DENOISERS = ("transformer", "unet")
+GGUF_COMPONENTS = ("transformer", "unet")
 # What conversions raise at weights that they don't expect. None of it has reached a device.
-_WRONG = (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError)
+_CONVERSION_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+)
 # What is passed to a part's loader.
-Options = dict[str, Any]
+LoaderOptions = dict[str, Any]
 
 
-def parts(file: Path, base: Path, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
+def load_components(file: Path, base: Path, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
     """Return by name the parts of the pipeline in the folder `base` that the file brings, in the base's configuration.
 
     Raises:
         ModelLoadFailed: it brings none, or other weights than the base has.
     """
     try:
-        found = _parts(file, base, dtype)
-    except _WRONG as error:
+        found = _convert_components(file, base, dtype)
+    except _CONVERSION_ERRORS as error:
         why = f"other weights, or not all of them ({type(error).__name__})"
-        raise ModelLoadFailed(f"{file.name} does not fit its base: {why}.") from error
+        raise ModelLoadError(f"{file.name} does not fit its base: {why}.") from error
     lacking = [name for name, part in found.items() if any(weight.is_meta for weight in part.parameters())]
     if lacking or not found:
-        raise ModelLoadFailed(f"{file.name} does not fit its base: it lacks weights of {', '.join(lacking) or 'all'}.")
+        raise ModelLoadError(f"{file.name} does not fit its base: it lacks weights of {', '.join(lacking) or 'all'}.")
     return found
 
 
-def _parts(file: Path, base: Path, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
+def _convert_components(file: Path, base: Path, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
     checkpoint = load_single_file_checkpoint(str(file), local_files_only=True)
-    options: Options = {"torch_dtype": dtype}
-    kinds = dict(_kinds(base))
+    options: LoaderOptions = {"torch_dtype": dtype}
+    kinds = dict(_iter_component_classes(base))
     if file.suffix == ".gguf":
-        kinds = {name: kind for name, kind in kinds.items() if name in DENOISERS}
+        kinds = {name: kind for name, kind in kinds.items() if name in GGUF_COMPONENTS}
         options["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
-    brought = {name: kind for name, kind in kinds.items() if _brings(kind, checkpoint)}
-    tried = {name: _converted(kind, name, checkpoint, base, options) for name, kind in brought.items()}
+    brought = {name: kind for name, kind in kinds.items() if _has_weights_for(kind, checkpoint)}
+    tried = {name: _convert_component(kind, name, checkpoint, base, options) for name, kind in brought.items()}
     return {name: part for name, part in tried.items() if part is not None}
 
 
-def _kinds(base: Path) -> Iterator[tuple[str, type]]:
+def _iter_component_classes(base: Path) -> Iterator[tuple[str, type]]:
     """Return the parts of the pipeline whose classes are diffusers' or transformers'."""
-    for name, value in json.loads((base / INDEX).read_text()).items():
+    for name, value in json.loads((base / INDEX_FILE).read_text()).items():
         if isinstance(value, list) and value[0] in ("diffusers", "transformers"):
             yield name, getattr(importlib.import_module(value[0]), value[1])
 
 
-def _brings(kind: type, checkpoint: dict[str, torch.Tensor]) -> bool:
+def _has_weights_for(kind: type, checkpoint: dict[str, torch.Tensor]) -> bool:
     if issubclass(kind, FromOriginalModelMixin):
         return True  # which only trying to convert it tells
     if issubclass(kind, T5EncoderModel):
@@ -76,8 +85,8 @@ def _brings(kind: type, checkpoint: dict[str, torch.Tensor]) -> bool:
     return bool(is_clip_model_in_single_file(kind, checkpoint))
 
 
-def _converted(
-    kind: type, name: str, checkpoint: dict[str, torch.Tensor], base: Path, options: Options
+def _convert_component(
+    kind: type, name: str, checkpoint: dict[str, torch.Tensor], base: Path, options: LoaderOptions
 ) -> torch.nn.Module | None:
     """Return the part; None where the file has none of its weights."""
     try:

@@ -10,56 +10,58 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from tasks_app.errors import InvalidParams
+from tasks_app.errors import InvalidParamsError
 
 # Far above what makes pictures; without a bound half precision overflows.
 MAX_WEIGHT = 10.0
 # How many groups of words can weigh less than 1: for each the whole prompt is encoded once more.
-MAX_LIGHT = 30
+MAX_LIGHT_GROUPS = 30
 # What brackets without a number multiply weights with.
-_FACTORS = {"(": 1.1, "[": 1 / 1.1}
-_OPENING = {")": "(", "]": "["}
-_TOKEN = re.compile(r"\\(?P<escaped>[\\()\[\]])|:\s*(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\)|[\\()\[\]:]|[^\\()\[\]:]+")
+_BRACKET_FACTORS = {"(": 1.1, "[": 1 / 1.1}
+_OPENING_BRACKETS = {")": "(", "]": "["}
+_TOKEN_PATTERN = re.compile(
+    r"\\(?P<escaped>[\\()\[\]])|:\s*(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\)|[\\()\[\]:]|[^\\()\[\]:]+"
+)
 
 # Words and how much they weigh.
 Fragment = tuple[str, float]
 
 
-def parse(text: str, field: str) -> list[Fragment]:
+def parse_prompt_attention(text: str, field: str) -> list[Fragment]:
     r"""Return the words of a request's field with their weights; `\(` is a bracket that means nothing.
 
     Raises:
         InvalidParams: something weighs more than `MAX_WEIGHT`, or more than `MAX_LIGHT` weigh less than 1.
     """
-    tokens = list(_TOKEN.finditer(text))
-    alike = groupby(_weighted(tokens, _factors(tokens)), key=lambda fragment: fragment[1])
+    tokens = list(_TOKEN_PATTERN.finditer(text))
+    alike = groupby(_iter_fragments(tokens, _find_factors(tokens)), key=lambda fragment: fragment[1])
     found = [("".join(words for words, _ in group), weight) for weight, group in alike]
     if not all(weight <= MAX_WEIGHT for _, weight in found):
-        raise InvalidParams(f"{field}: no words can weigh more than {MAX_WEIGHT:g}.")
-    if sum(weight < 1 for _, weight in found) > MAX_LIGHT:
-        raise InvalidParams(f"{field}: at most {MAX_LIGHT} groups of words can weigh less than 1.")
+        raise InvalidParamsError(f"{field}: no words can weigh more than {MAX_WEIGHT:g}.")
+    if sum(weight < 1 for _, weight in found) > MAX_LIGHT_GROUPS:
+        raise InvalidParamsError(f"{field}: at most {MAX_LIGHT_GROUPS} groups of words can weigh less than 1.")
     return found
 
 
-def _factors(tokens: Sequence[re.Match[str]]) -> dict[int, float]:
+def _find_factors(tokens: Sequence[re.Match[str]]) -> dict[int, float]:
     """Return what each bracket that is closed, and the one that closes it, multiplies weights with, by their index."""
-    opened: dict[str, list[int]] = {bracket: [] for bracket in _FACTORS}
+    opened: dict[str, list[int]] = {bracket: [] for bracket in _BRACKET_FACTORS}
     factors: dict[int, float] = {}
     for index, token in enumerate(tokens):
         if token[0] in opened:
             opened[token[0]].append(index)
-        bracket = _bracket(token)
+        bracket = _get_closed_bracket(token)
         if bracket and opened[bracket]:
-            factors[opened[bracket].pop()] = factors[index] = float(token["weight"] or _FACTORS[bracket])
+            factors[opened[bracket].pop()] = factors[index] = float(token["weight"] or _BRACKET_FACTORS[bracket])
     return factors
 
 
-def _weighted(tokens: Sequence[re.Match[str]], factors: Mapping[int, float]) -> Iterator[Fragment]:
+def _iter_fragments(tokens: Sequence[re.Match[str]], factors: Mapping[int, float]) -> Iterator[Fragment]:
     """Yield the words with their weights; brackets that have a factor are not among them."""
     # One stack for each kind of bracket, because `(a [b) c]` is allowed.
-    weights = {bracket: [1.0] for bracket in _FACTORS}
+    weights = {bracket: [1.0] for bracket in _BRACKET_FACTORS}
     for index, token in enumerate(tokens):
-        bracket = _bracket(token)
+        bracket = _get_closed_bracket(token)
         if index not in factors:
             yield token["escaped"] or token[0], weights["("][-1] * weights["["][-1]
         elif bracket:
@@ -68,6 +70,6 @@ def _weighted(tokens: Sequence[re.Match[str]], factors: Mapping[int, float]) -> 
             weights[token[0]].append(weights[token[0]][-1] * factors[index])
 
 
-def _bracket(token: re.Match[str]) -> str | None:
+def _get_closed_bracket(token: re.Match[str]) -> str | None:
     """Return the kind of bracket that a token would close, if any."""
-    return "(" if token["weight"] else _OPENING.get(token[0])
+    return "(" if token["weight"] else _OPENING_BRACKETS.get(token[0])
