@@ -1,4 +1,4 @@
-"""Django's settings, made of the variables in `environment.py`, which nobody else reads.
+"""Django's settings, made of those in `env.py`.
 
 Without DATABASE_URL and REDIS_URL the embedded servers are used, which `manage.py quickstart` or `manage.py services`
 start.
@@ -11,8 +11,8 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from project import embedded, environment, logs, sentry
-from project.environment import BASE_DIR, split_commas
+from project import embedded, logs, sentry
+from project.env import BASE_DIR, RENAMED, read_env, split_commas
 from project.sidebar import UNFOLD as UNFOLD
 
 
@@ -32,7 +32,7 @@ def _read_secret_key() -> str:
     return path.read_text()
 
 
-env = environment.read_environment()
+env = read_env()
 VAR_DIR = env.VAR_DIR
 _attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.find_running_services(VAR_DIR)
 # Without any server these lead nowhere, and the first query says so.
@@ -41,6 +41,7 @@ REDIS_URL = env.REDIS_URL or (_attached and _attached.redis_url) or "unix:///non
 EMBED_POSTGRES = not env.DATABASE_URL
 EMBED_REDIS = not env.REDIS_URL
 
+RENAMED_SETTINGS = RENAMED
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 
 # --- Django ----------------------------------------------------------------------------------------------------------
@@ -49,8 +50,8 @@ DEBUG = env.DEBUG
 ALLOWED_HOSTS = split_commas(env.ALLOWED_HOSTS)
 CSRF_TRUSTED_ORIGINS = split_commas(env.CSRF_TRUSTED_ORIGINS)
 # With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
-SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.HTTPS
-SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.HTTPS else 0
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.BEHIND_HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.BEHIND_HTTPS else 0
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 # Whether HSTS covers subdomains and preload lists is for the owner of the domain to say, at the proxy.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
@@ -192,14 +193,15 @@ KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
 MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {"TOKEN_MODEL": KNOX_TOKEN_MODEL, "TOKEN_PREFIX": "dh_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
 API_AUTH = env.API_AUTH
-API_KEY = env.API_KEY
-RATE_PER_MINUTE = env.RATE_PER_MINUTE
+DIFFUSERS_HANDLER_URL = env.DIFFUSERS_HANDLER_URL
+DIFFUSERS_HANDLER_KEY = env.DIFFUSERS_HANDLER_KEY
+RATE_LIMIT_PER_MINUTE = env.RATE_LIMIT_PER_MINUTE
 MAX_QUEUED_PER_KEY = env.MAX_QUEUED_PER_KEY
 MAX_RUNNING_PER_KEY = env.MAX_RUNNING_PER_KEY
 MAX_WAIT_SECONDS = env.MAX_WAIT_SECONDS
-FACADE_WAIT_SECONDS = env.FACADE_WAIT_SECONDS
+COMPAT_TIMEOUT_SECONDS = env.COMPAT_TIMEOUT_SECONDS
 SIGNED_URL_SECONDS = env.SIGNED_URL_SECONDS
-IDEMPOTENCY_HOURS = env.IDEMPOTENCY_HOURS
+IDEMPOTENCY_TTL_HOURS = env.IDEMPOTENCY_TTL_HOURS
 MAX_BODY_BYTES = env.MAX_BODY_BYTES
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_BYTES
 MAX_PIXELS = env.MAX_PIXELS
@@ -222,8 +224,8 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "offline": env.HF_HUB_OFFLINE,
         "hub_endpoint": env.HF_ENDPOINT,
         "max_models_bytes": env.MODELS_MAX_BYTES,
-        "device": env.DEVICE,
-        "dtype": env.DTYPE,
+        "device": env.INFERENCE_DEVICE,
+        "dtype": env.INFERENCE_DTYPE,
         "max_cached_models": env.MAX_CACHED_MODELS,
         "max_cached_bytes": env.MAX_CACHED_BYTES,
         "safety_checker": env.SAFETY_CHECKER,
@@ -239,7 +241,7 @@ WORKER_NAME = env.WORKER_NAME
 MAX_BATCH = env.MAX_BATCH
 BATCH_WAIT_MS = env.BATCH_WAIT_MS
 WARM_MODELS = split_commas(env.WARM_MODELS)
-WARM_PREFERENCE_SECONDS = env.WARM_PREFERENCE_SECONDS
+MODEL_AFFINITY_SECONDS = env.MODEL_AFFINITY_SECONDS
 IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS
 METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
 LOGGING = logs.build_logging_config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
@@ -249,11 +251,11 @@ if SENTRY_DSN:
 # --- The life of a task ----------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS
 HEARTBEAT_SECONDS = env.HEARTBEAT_SECONDS
-SWEEP_SECONDS = env.SWEEP_SECONDS
-WAKE_SECONDS = env.WAKE_SECONDS
-DRAIN_SECONDS = env.DRAIN_SECONDS
-HANG_SECONDS = env.HANG_SECONDS
-MAX_ATTEMPTS = env.MAX_ATTEMPTS
+SWEEP_INTERVAL_SECONDS = env.SWEEP_INTERVAL_SECONDS
+WAKE_UP_INTERVAL_SECONDS = env.WAKE_UP_INTERVAL_SECONDS
+SHUTDOWN_GRACE_SECONDS = env.SHUTDOWN_GRACE_SECONDS
+STEP_TIMEOUT_SECONDS = env.STEP_TIMEOUT_SECONDS
+MAX_LOST_WORKERS = env.MAX_LOST_WORKERS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
@@ -263,8 +265,8 @@ RETENTION = {
     "failed": {"age_days": env.RETENTION_FAILED_AGE_DAYS, "count": env.RETENTION_FAILED_COUNT},
     "canceled": {"age_days": env.RETENTION_CANCELED_AGE_DAYS, "count": env.RETENTION_CANCELED_COUNT},
 }
-UPLOAD_HOURS = env.UPLOAD_HOURS
-RETENTION_SECONDS = env.RETENTION_SECONDS
+UPLOAD_TTL_HOURS = env.UPLOAD_TTL_HOURS
+RETENTION_INTERVAL_SECONDS = env.RETENTION_INTERVAL_SECONDS
 
 # --- Webhooks --------------------------------------------------------------------------------------------------------
 PUBLIC_URL = env.PUBLIC_URL

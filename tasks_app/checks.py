@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import Any
 
@@ -42,6 +43,15 @@ def check_warm_models(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = "Raise MAX_CACHED_MODELS, or name fewer."
     return [Warning("WARM_MODELS: more than MAX_CACHED_MODELS keeps loaded.", hint=hint, id="tasks_app.W004")]
+
+
+@register()
+def check_renamed_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of settings in the process's environment that have another name since version 0.1."""
+    return [
+        Warning(f"{name}: ignored, because it is now called {settings.RENAMED_SETTINGS[name]}.", id="tasks_app.W005")
+        for name in sorted(settings.RENAMED_SETTINGS.keys() & os.environ.keys())
+    ]
 
 
 @register()

@@ -178,7 +178,7 @@ def _build_columns(submission: Submission) -> dict[str, Any]:
         "sent": sorted(submission.explicit_params),
         "reproduces_id": submission.reproduces,
         "total_steps": count_run_steps(submission.params["steps"], submission.params.get("strength")),
-        "max_attempts": settings.MAX_ATTEMPTS,
+        "max_attempts": settings.MAX_LOST_WORKERS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
         **_webhook_columns(submission.webhook),
     }

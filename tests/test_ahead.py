@@ -192,7 +192,7 @@ def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_fin
 
 def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp_path: Path) -> None:
     tasks = [make_task(params={"prompt": "stall"}) for _ in range(2)]
-    with run_worker(tmp_path, HANG_SECONDS="1") as process:
+    with run_worker(tmp_path, STEP_TIMEOUT_SECONDS="1") as process:
         dispatch.send_wake_up(tasks[0].pk)
         for task in tasks:
             wait_until(lambda task=task: row(task).attempt, bool)

@@ -94,6 +94,12 @@ def test_more_warm_models_than_stay_loaded_are_warned_of(settings: Any) -> None:
     assert [message.id for message in checks.check_warm_models()] == ["tasks_app.W004"]
 
 
+def test_an_old_name_in_the_environment_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANG_SECONDS", "5")
+    (message,) = checks.check_renamed_settings()
+    assert (message.id, "STEP_TIMEOUT_SECONDS" in message.msg) == ("tasks_app.W005", True)
+
+
 def test_a_sentry_without_its_package_is_told(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.SENTRY_DSN = "https://key@sentry.example.org/1"
     assert checks.check_sentry() == []

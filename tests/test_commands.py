@@ -187,7 +187,7 @@ def test_services_run_in_the_foreground_and_others_attach(var: Path) -> None:
     [
         ({"DEBUG": "flase"}, "DEBUG"),
         ({"MAX_IMAGES": "0"}, "MAX_IMAGES"),
-        ({"DTYPE": "float8"}, "DTYPE"),
+        ({"INFERENCE_DTYPE": "float8"}, "INFERENCE_DTYPE"),
         ({"DATABASE_URL": "postgresql://x/y"}, "SECRET_KEY"),
     ],
     ids=str,
@@ -203,7 +203,7 @@ PRODUCTION = {
     "REDIS_URL": "redis://x",
     "SECRET_KEY": "a-secret-of-fifty-characters-at-least-0123456789-abcdefgh",
     "ALLOWED_HOSTS": "pictures.example.org",
-    "HTTPS": "true",
+    "BEHIND_HTTPS": "true",
     "METRICS_TOKEN": "a-token",
     "API_AUTH": "required",
 }
@@ -211,7 +211,7 @@ PRODUCTION = {
 
 @pytest.mark.parametrize(
     ("change", "status"),
-    [({}, 0), ({"HTTPS": "false"}, 1), ({"ALLOWED_MODELS": "*"}, 1), ({"METRICS_TOKEN": ""}, 1)],
+    [({}, 0), ({"BEHIND_HTTPS": "false"}, 1), ({"ALLOWED_MODELS": "*"}, 1), ({"METRICS_TOKEN": ""}, 1)],
     ids=str,
 )
 def test_the_deploy_check_is_clean_under_production_settings_and_only_there(

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from django.conf import settings
 
-from project.environment import Environment
+from project.env import Env
 from tasks_app.models import Task
 from tests import stack as stacks
 from tests.acting import ScriptedWorker
@@ -71,7 +71,7 @@ def test_what_is_copied_is_there_and_not_kept_out_of_the_build() -> None:
 
 def test_the_files_agree_on_targets_names_and_times() -> None:
     targets = set(re.findall(r"AS (\w+)$", DOCKERFILE, re.MULTILINE))
-    drain = Environment.model_fields["DRAIN_SECONDS"].default
+    drain = Env.model_fields["SHUTDOWN_GRACE_SECONDS"].default
     for compose in COMPOSE.values():
         for name, service in compose["services"].items():
             if "build" in service:
@@ -84,7 +84,7 @@ def test_the_files_agree_on_targets_names_and_times() -> None:
 
 
 def test_every_variable_is_one_that_somebody_reads() -> None:
-    known = Environment.model_fields.keys() | {"POSTGRES_PASSWORD", "WEB_PORT"}
+    known = Env.model_fields.keys() | {"POSTGRES_PASSWORD", "WEB_PORT"}
     asked = {name for path in DEPLOY.glob("compose*.yaml") for name in VARIABLE.findall(path.read_text())}
     assert names(DEPLOY / ".env.example") <= known
     assert asked <= known
@@ -94,7 +94,7 @@ def test_every_variable_is_one_that_somebody_reads() -> None:
     assert given - {"POSTGRES_USER", "POSTGRES_DB", "FORWARDED_ALLOW_IPS"} <= known
     baked = set(re.findall(r"^(?:ENV|   ) ([A-Z_]+)=", DOCKERFILE, re.MULTILINE))
     python = {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
-    assert baked - python - {"UV_COMPILE_BYTECODE"} <= Environment.model_fields.keys()
+    assert baked - python - {"UV_COMPILE_BYTECODE"} <= Env.model_fields.keys()
     assert not baked & {"SECRET_KEY", "DATABASE_URL", "REDIS_URL"}
 
 

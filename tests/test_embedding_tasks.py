@@ -139,7 +139,7 @@ def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, st
 
 
 def test_a1111s_clients_name_them_by_their_words_alone(client: Client, settings: Any) -> None:
-    settings.FACADE_WAIT_SECONDS = 0
+    settings.COMPAT_TIMEOUT_SECONDS = 0
     assert client.get("/sdapi/v1/embeddings").json()["loaded"].keys() == {"bad-hands", "mood"}
     model = {"override_settings": {"sd_model_checkpoint": "sd"}, "steps": 2}
     for body in ({"prompt": "moody h"}, {"prompt": "(Mood:1.2), h", "negative_prompt": "rain, bad-hands"}):

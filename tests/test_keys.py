@@ -35,7 +35,7 @@ def test_a_key_is_kept_as_a_hash_alone(owner: User) -> None:
 
 
 def test_what_a_key_does_not_limit_the_settings_do(owner: User, settings: Any) -> None:
-    settings.RATE_PER_MINUTE, settings.MAX_QUEUED_PER_KEY = 60, None
+    settings.RATE_LIMIT_PER_MINUTE, settings.MAX_QUEUED_PER_KEY = 60, None
     own, _ = api_keys.create_api_key(user=owner, name="own", scopes=[Scope.READ], rate_per_minute=5, max_queued=0)
     assert api_keys.get_key_principal(own).limits == Limits(rate_per_minute=5, max_queued=0)
     plain, _ = api_keys.create_api_key(user=owner, name="plain", scopes=[Scope.READ])

@@ -189,7 +189,7 @@ def test_a_key_needs_the_scope_that_lists_models(settings: Any, scope: Scope, st
 def test_a1111s_tags_are_taken_out_of_the_prompt(
     client: Client, settings: Any, prompt: str, ours: str, chosen: list[Any]
 ) -> None:
-    settings.FACADE_WAIT_SECONDS = 0
+    settings.COMPAT_TIMEOUT_SECONDS = 0
     body = {"prompt": prompt, "steps": 2, "override_settings": {"sd_model_checkpoint": "sd"}}
     client.post("/sdapi/v1/txt2img", body, content_type="application/json")
     params = Task.objects.get().params

@@ -61,8 +61,8 @@ def world() -> Iterator[World]:
             "DATABASE_URL": f"postgresql://postgres@{quote(str(postgres.sockets), safe='')}/{DATABASE_NAME}",
             "REDIS_URL": f"unix://{redis.socket}",
             "SECRET_KEY": "tests",
-            "WAKE_SECONDS": "1",
-            "SWEEP_SECONDS": "0.5",
+            "WAKE_UP_INTERVAL_SECONDS": "1",
+            "SWEEP_INTERVAL_SECONDS": "0.5",
             "HEARTBEAT_SECONDS": "0.3",
         }
         subprocess.run([sys.executable, "manage.py", "migrate"], cwd=stack.ROOT, env=env, check=True, stdout=-3)

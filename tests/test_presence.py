@@ -25,7 +25,12 @@ from tests.test_services import tickets
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
 WORKER = Pause.Scope.WORKER
-QUICK = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_SECONDS": "0.2", "WAKE_SECONDS": "2"}
+QUICK = {
+    "LEASE_SECONDS": "2",
+    "HEARTBEAT_SECONDS": "0.2",
+    "SWEEP_INTERVAL_SECONDS": "0.2",
+    "WAKE_UP_INTERVAL_SECONDS": "2",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -253,7 +258,7 @@ def test_a_paused_queue_holds_a_task_until_it_is_resumed_and_then_it_runs_at_onc
         services.resume_claims(Pause.Scope.QUEUE)
         resumed = time.monotonic()
         wait_until(lambda: row(task), lambda now: now.status == Status.SUCCEEDED)
-        assert time.monotonic() - resumed < settings.WAKE_SECONDS
+        assert time.monotonic() - resumed < settings.WAKE_UP_INTERVAL_SECONDS
 
 
 def test_a_pause_outlasts_the_worker(make_task: MakeTask, tmp_path: Path) -> None:
@@ -290,7 +295,7 @@ def test_a_drained_worker_finishes_its_task_and_another_one_has_the_next(make_ta
 
 def test_a_paused_worker_swallows_no_tickets_and_sends_none_in_a_loop(make_task: MakeTask, tmp_path: Path) -> None:
     services.pause_claims(WORKER, "one")
-    with run_worker(tmp_path, WORKER_NAME="one", **{**QUICK, "WAKE_SECONDS": "0.2"}):
+    with run_worker(tmp_path, WORKER_NAME="one", **{**QUICK, "WAKE_UP_INTERVAL_SECONDS": "0.2"}):
         until_state("one", WorkerState.PAUSED)
         tasks = [submitted(make_task, "pace 0") for _ in range(5)]
         # As many beats and sweeps as would let tickets pile up, or be eaten up.

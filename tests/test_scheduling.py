@@ -160,7 +160,7 @@ def test_the_first_in_line_is_passed_over_for_so_long_and_no_longer(
 
 
 def test_a_bound_of_nothing_is_no_preference(make_task: MakeTask, settings: Any) -> None:
-    settings.WARM_PREFERENCE_SECONDS = 0
+    settings.MODEL_AFFINITY_SECONDS = 0
     tasks = [make_task(model_id=name) for name in ("a", "b", "a")]
     assert [claimed(holding("b")).pk for _ in tasks] == [task.pk for task in tasks]
 

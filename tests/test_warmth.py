@@ -65,5 +65,5 @@ def test_alternating_models_with_room_for_one_are_loaded_twice_and_not_forty_tim
         use.model_id: use.loads for use in engines.get_loaded_handlers()[0].get_state().uses if use.model_id in NAMES
     }
     # Once each, and once more for each bound that passed.
-    assert 2 <= sum(uses.values()) <= 2 + (time.monotonic() - began) // settings.WARM_PREFERENCE_SECONDS
+    assert 2 <= sum(uses.values()) <= 2 + (time.monotonic() - began) // settings.MODEL_AFFINITY_SECONDS
     assert sum(uses.values()) <= 4

@@ -62,7 +62,10 @@ def test_sigterm_lets_a_short_task_finish_and_exits_with_0(make_task: MakeTask, 
 def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_within_two_seconds(
     make_task: MakeTask, tmp_path: Path, grace: str
 ) -> None:
-    with run_worker(tmp_path, DRAIN_SECONDS=grace) as one, run_worker(tmp_path, DRAIN_SECONDS=grace) as two:
+    with (
+        run_worker(tmp_path, SHUTDOWN_GRACE_SECONDS=grace) as one,
+        run_worker(tmp_path, SHUTDOWN_GRACE_SECONDS=grace) as two,
+    ):
         task = submitted(make_task, "pace 0.05", 100)
         master = os.getpgid(worker_pid(until_running(task)))
         draining, other = (one, two) if master == one.pid else (two, one)
@@ -106,7 +109,7 @@ def test_a_worker_whose_master_is_killed_gives_its_task_back_and_ends(make_task:
 
 
 def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_task: MakeTask, tmp_path: Path) -> None:
-    variables = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_SECONDS": "0.2"}
+    variables = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.2", "SWEEP_INTERVAL_SECONDS": "0.2"}
     with run_worker(tmp_path, **variables) as first:
         task = submitted(make_task, "pace 0.05", 400)
         until_running(task)
@@ -127,7 +130,7 @@ def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_tas
 def test_a_hung_step_ends_the_worker_so_that_the_lease_can_move_the_task_on(
     make_task: MakeTask, tmp_path: Path
 ) -> None:
-    with run_worker(tmp_path, HANG_SECONDS="1") as process:
+    with run_worker(tmp_path, STEP_TIMEOUT_SECONDS="1") as process:
         task = submitted(make_task, "hang", 4)
         assert process.wait(timeout=30) == shutdown.EXIT_STALLED
     assert row(task).status == Status.RUNNING

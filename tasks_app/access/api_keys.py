@@ -55,7 +55,7 @@ def get_key_principal(key: ApiKey) -> Principal:
         key_id=key.pk,
         scopes=frozenset(key.scopes),
         limits=Limits(
-            rate_per_minute=_value_or_default(key.rate_per_minute, settings.RATE_PER_MINUTE),
+            rate_per_minute=_value_or_default(key.rate_per_minute, settings.RATE_LIMIT_PER_MINUTE),
             max_queued=_value_or_default(key.max_queued, settings.MAX_QUEUED_PER_KEY),
         ),
         webhook=_get_webhook(key),

@@ -88,7 +88,7 @@ def read_upload(upload_id: UUID) -> Image.Image:
 
 
 def purge_uploads() -> int:
-    """Remove the uploads older than UPLOAD_HOURS that no task refers to but purged ones; return how many."""
+    """Remove the uploads older than UPLOAD_TTL_HOURS that no task refers to but purged ones; return how many."""
     while _mark_expired():
         continue
     return sum(
@@ -105,7 +105,7 @@ def _mark_expired() -> int:
 
 def _filter_expired() -> QuerySet[Upload]:
     referring = Task.uploads.through.objects.filter(upload=OuterRef("pk"), task__purged_at__isnull=True)
-    old = Upload.objects.filter(created_at__lt=Now() - timedelta(hours=settings.UPLOAD_HOURS))
+    old = Upload.objects.filter(created_at__lt=Now() - timedelta(hours=settings.UPLOAD_TTL_HOURS))
     return old.filter(~Exists(referring), purged_at__isnull=True)
 
 

@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
             name="compile_blocks",
             field=models.BooleanField(
                 default=False,
-                help_text="Compile the blocks that repeat. The first picture of each size waits for it, up to minutes: keep that below HANG_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
+                help_text="Compile the blocks that repeat. The first picture of each size waits for it, up to minutes: keep that below STEP_TIMEOUT_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
                 verbose_name="compile",
             ),
         ),

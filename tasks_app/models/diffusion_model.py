@@ -86,7 +86,7 @@ class DiffusionModel(models.Model):
         "compile",
         default=False,
         help_text="Compile the blocks that repeat. The first picture of each size waits for it, up to minutes: keep "
-        "that below HANG_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
+        "that below STEP_TIMEOUT_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
     )
     channels_last = models.BooleanField(
         default=False,

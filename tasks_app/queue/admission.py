@@ -67,5 +67,5 @@ def check_queue_quota(caller: Principal) -> None:
 
 
 def purge_expired_keys() -> None:
-    """Let names be used anew after IDEMPOTENCY_HOURS."""
-    IdempotencyKey.objects.filter(created_at__lt=Now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)).delete()
+    """Let names be used anew after IDEMPOTENCY_TTL_HOURS."""
+    IdempotencyKey.objects.filter(created_at__lt=Now() - timedelta(hours=settings.IDEMPOTENCY_TTL_HOURS)).delete()

@@ -144,5 +144,5 @@ def build_parameters(worker: str, held: WorkerCapacity) -> dict[str, Any]:
         "fit_pictures": list(held.max_batch_sizes.values()),
         "max_batch": settings.MAX_BATCH,
         "held_seconds": held.unchanged_seconds,
-        "patience": settings.WARM_PREFERENCE_SECONDS,
+        "patience": settings.MODEL_AFFINITY_SECONDS,
     }

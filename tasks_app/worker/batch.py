@@ -117,7 +117,7 @@ class Batch:
         """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""
         latest = self.latest_progress
         loading = latest.phase == "loading" and latest.bytes_done == latest.bytes_total
-        return not loading and time.monotonic() - self.last_progress_at > settings.HANG_SECONDS
+        return not loading and time.monotonic() - self.last_progress_at > settings.STEP_TIMEOUT_SECONDS
 
     def estimate_eta(self) -> float | None:
         """Return how long the remaining steps will take at the pace of those before."""

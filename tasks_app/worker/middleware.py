@@ -91,7 +91,7 @@ def _drain_on_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
         # Else the ticket that this worker gives back would be fetched by itself.
         for consumer in worker.consumers.values():
             consumer.pause()
-        shutdown.request_shutdown(settings.DRAIN_SECONDS)
+        shutdown.request_shutdown(settings.SHUTDOWN_GRACE_SECONDS)
         # A second signal takes the grace away; Dramatiq's own answer would be to exit with a failure.
         if first and callable(dramatiqs_own):
             dramatiqs_own(number, frame)

@@ -69,7 +69,7 @@ def run_forever(stop: threading.Event) -> None:
             logger.warning("Nothing purged: %s", type(error).__name__)
         finally:
             connection.close()
-        if stop.wait(settings.RETENTION_SECONDS):
+        if stop.wait(settings.RETENTION_INTERVAL_SECONDS):
             return
 
 

@@ -260,7 +260,7 @@ def _handle_report(call: _Call, report: Progress) -> None:
     elif batch.is_stalled():
         _release_prefetched(call)
         shutdown.exit_now(
-            shutdown.EXIT_STALLED, f"Task {batch.runs[0].claim.task_id}: no step for {settings.HANG_SECONDS} s."
+            shutdown.EXIT_STALLED, f"Task {batch.runs[0].claim.task_id}: no step for {settings.STEP_TIMEOUT_SECONDS} s."
         )
 
 

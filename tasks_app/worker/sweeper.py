@@ -65,10 +65,10 @@ def run_forever(stop: threading.Event) -> None:
             resend_lost_wake_ups(after_seconds=after_seconds)
             workers.prune_workers()
             admission.purge_expired_keys()
-            after_seconds, away = settings.WAKE_SECONDS, False
+            after_seconds, away = settings.WAKE_UP_INTERVAL_SECONDS, False
         except (DatabaseError, InterfaceError) as error:
             away = True
             logger.warning("No sweep: %s", type(error).__name__)
         finally:
             connection.close()
-        stop.wait(settings.SWEEP_SECONDS)
+        stop.wait(settings.SWEEP_INTERVAL_SECONDS)

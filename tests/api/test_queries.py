@@ -91,7 +91,7 @@ class TestPost:
             assert post(client).status_code == 201
 
     def test_with_a_key_its_row(self, client: Client, key: Any, costs: Costs, settings: Any) -> None:
-        settings.MAX_QUEUED_PER_KEY = settings.RATE_PER_MINUTE = None
+        settings.MAX_QUEUED_PER_KEY = settings.RATE_LIMIT_PER_MINUTE = None
         headers = key()
         with costs(queries=4, redis=1):
             assert post(client, **headers).status_code == 201
@@ -106,7 +106,7 @@ class TestPost:
     def test_a_cap_is_a_lock_and_a_count(
         self, client: Client, key: Any, costs: Costs, settings: Any, waiting: int
     ) -> None:
-        settings.RATE_PER_MINUTE = None
+        settings.RATE_LIMIT_PER_MINUTE = None
         headers = key(max_queued=100)
         for _ in range(waiting):
             post(client, **headers)

@@ -85,7 +85,7 @@ def test_full(base: ChaosServers, seed: int, capsys: pytest.CaptureFixture[str])
 def test_demo_model(base: ChaosServers, capsys: pytest.CaptureFixture[str]) -> None:
     """The same on diffusers: a kill, a freeze and a SIGTERM in the middle of real inference."""
     # Importing torch holds the interpreter for longer than the fake provider's lease.
-    with worlds.run_service(base, LEASE_SECONDS="6", HEARTBEAT_SECONDS="0.5", DRAIN_SECONDS="0.5") as world:
+    with worlds.run_service(base, LEASE_SECONDS="6", HEARTBEAT_SECONDS="0.5", SHUTDOWN_GRACE_SECONDS="0.5") as world:
         chance = random.Random(1)
         strikes = []
         for kind in (HOLDER_KILL, FREEZE, "rolling SIGTERM"):

@@ -27,7 +27,7 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 def guarded(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a web server that wants keys and waits for nothing, and return its address; there may be a worker."""
     with django_db_blocker.unblock():
-        environment = stacks.build_environment(API_AUTH="required", DEFAULT_MODEL_ID="demo", FACADE_WAIT_SECONDS="0")
+        environment = stacks.build_environment(API_AUTH="required", DEFAULT_MODEL_ID="demo", COMPAT_TIMEOUT_SECONDS="0")
     with stacks.run_web(tmp_path_factory.mktemp("guarded"), environment) as (api, _):
         yield str(api.base_url).rstrip("/")
 

@@ -19,7 +19,7 @@ from tests.fuzz.conftest import run_web
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
-VARIABLES = {"API_AUTH": "required", "MAX_WAIT_SECONDS": "0", "FACADE_WAIT_SECONDS": "0"}
+VARIABLES = {"API_AUTH": "required", "MAX_WAIT_SECONDS": "0", "COMPAT_TIMEOUT_SECONDS": "0"}
 # The facades have many fields, and going through all that can be wrong with each takes its time.
 QUICK = """
 [[operations]]

@@ -108,7 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.short:
         options.rounds, options.images, options.steps = 2, 4, 5
-    variables = {"MAX_BATCH": "1", "DEVICE": options.device, "DTYPE": options.dtype}
+    variables = {"MAX_BATCH": "1", "INFERENCE_DEVICE": options.device, "INFERENCE_DTYPE": options.dtype}
     folder = options.models_dir / options.model
     with (
         service(MODELS_DIR=str(options.models_dir), **variables) as world,

@@ -3,7 +3,7 @@
     uv run python -m tools.benchmarks.switching [--short] [--rounds 5]
 
 40 tasks wait when the worker starts, every second one for the other model. First in, first out is the same worker with
-`WARM_PREFERENCE_SECONDS=0` and `MAX_BATCH=1`. Times count from the first claim, so without the start of the process.
+`MODEL_AFFINITY_SECONDS=0` and `MAX_BATCH=1`. Times count from the first claim, so without the start of the process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TWO = ("first", "second")
 PREFERENCE_SECONDS = 10
 ORDERS: Mapping[str, Mapping[str, str]] = {
     "service": {},
-    "first in, first out": {"WARM_PREFERENCE_SECONDS": "0", "MAX_BATCH": "1"},
+    "first in, first out": {"MODEL_AFFINITY_SECONDS": "0", "MAX_BATCH": "1"},
 }
 
 

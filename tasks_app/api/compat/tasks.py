@@ -102,7 +102,7 @@ def submit_and_wait(request: Request, submission: Submission, succeeded: Callabl
     )
     wait = Wait(
         task_id=task.pk,
-        seconds=settings.FACADE_WAIT_SECONDS,
+        seconds=settings.COMPAT_TIMEOUT_SECONDS,
         render=partial(_build_final_response, request, succeeded=succeeded),
         fallback=_build_error_response(request, 503, "unavailable", DATABASE_UNAVAILABLE),
     )
@@ -136,7 +136,7 @@ def _build_final_response(request: Request, task: Task, *, succeeded: Callable[[
 
 
 def _build_timeout_response(request: Request, task: Task) -> Response:
-    message = f"The task {task.pk} has not ended within {settings.FACADE_WAIT_SECONDS:g} seconds; it goes on."
+    message = f"The task {task.pk} has not ended within {settings.COMPAT_TIMEOUT_SECONDS:g} seconds; it goes on."
     return _build_error_response(request, 504, "still_running", message)
 
 

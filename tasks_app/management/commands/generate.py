@@ -14,7 +14,6 @@ from django.core.management.base import BaseCommand, CommandError
 from tasks_app.management.client import Json, Server, build_auth_headers
 from tasks_app.task_types.registry import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 # What the API calls by this path is given by this option.
 OPTION_NAMES = {
     "params.prompt": "prompt",
@@ -86,8 +85,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--priority", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
-        parser.add_argument("--key", default=settings.API_KEY, help="the API key (API_KEY)")
-        parser.add_argument("--url", default=DEFAULT_URL, help=f"the server ({DEFAULT_URL})")
+        parser.add_argument("--key", default=settings.DIFFUSERS_HANDLER_KEY, help="the API key (DIFFUSERS_HANDLER_KEY)")
+        url = settings.DIFFUSERS_HANDLER_URL
+        parser.add_argument("--url", default=url, help=f"the server (DIFFUSERS_HANDLER_URL, {url})")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Post, follow and save; the pictures' paths are what is printed."""
@@ -152,7 +152,7 @@ def _infer_task_type(uploads: Json) -> str:
 
 
 def _build_interrupt_message(task: Json, url: str) -> str:
-    there = "" if url == DEFAULT_URL else f" --url {url}"
+    there = "" if url == settings.DIFFUSERS_HANDLER_URL else f" --url {url}"
     return (
         f"\nThe task goes on. Watch it:\n  manage.py generate --watch {task['id']}{there}"
         f"\nor cancel it:\n  curl -X POST {task['urls']['cancel']}"

@@ -70,7 +70,7 @@ class Command(BaseCommand):
             stack, "web.log", "-m", "uvicorn", "project.asgi:application", f"--port={port}", *UVICORN_OPTIONS
         )
         worker = RestartingProcess(lambda: _start_process(stack, "worker.log", "manage.py", "rundramatiq"))
-        headers = build_auth_headers(settings.API_KEY)
+        headers = build_auth_headers(settings.DIFFUSERS_HANDLER_KEY)
         api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers=headers))
         _wait_until_ready(api, web)
         self.stdout.write(f"The web server answers. The default model here is the small demo model, “{DEMO_MODEL}”.")
@@ -162,7 +162,12 @@ def _run_manage(*arguments: str) -> None:
 
 def _start_process(stack: ExitStack, log: str, *arguments: str) -> WatchedProcess:
     # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
-    defaults = {"DRAIN_SECONDS": "0", "DEFAULT_MODEL_ID": DEMO_MODEL, "API_AUTH": "optional", "LOG_FORMAT": "console"}
+    defaults = {
+        "SHUTDOWN_GRACE_SECONDS": "0",
+        "DEFAULT_MODEL_ID": DEMO_MODEL,
+        "API_AUTH": "optional",
+        "LOG_FORMAT": "console",
+    }
     environment = defaults | os.environ
     with open(settings.VAR_DIR / log, "ab") as output:
         part = WatchedProcess(_build_command(*arguments), env=environment, cwd=settings.BASE_DIR, output=output)
