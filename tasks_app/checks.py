@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
 
 from tasks_app.catalog import resolve
 from tasks_app.task_types import registry
@@ -71,6 +74,20 @@ def check_storage(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = "`uv sync --extra s3` installs it."
     return [Error("S3_BUCKET: django-storages and boto3 are not installed.", hint=hint, id="tasks_app.E005")]
+
+
+@register(Tags.database)
+def check_upgradable(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse to migrate a database that is older than version 0.1, whose own migrations are gone."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        recorder = MigrationRecorder(connections[alias])
+        applied = {name for app, name in recorder.applied_migrations() if app == "tasks_app"}
+        if "0002_attempts" in applied and "0022_prompt_weighting" not in applied:
+            hint = "Run `git checkout 0208789 && uv run manage.py migrate` first, then come back to this version."
+            message = "The database was made before version 0.1 and can't be migrated from here."
+            messages.append(Error(message, hint=hint, id="tasks_app.E006"))
+    return messages
 
 
 @register(Tags.security, deploy=True)

@@ -78,7 +78,7 @@ class StorageError(TaskError):
 class InvalidImageError(TaskError):
     """A picture's file does not tell how it was made."""
 
-    code = "unreadable_picture"
+    code = "invalid_image"
 
 
 class InternalError(TaskError):

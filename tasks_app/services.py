@@ -155,7 +155,7 @@ def _clone_request(task: Task) -> Submission:
         params=task.params,
         seed=task.seed,
         priority=task.priority,
-        explicit_params=frozenset(task.sent),
+        explicit_params=frozenset(task.explicit_params),
         uploads=tuple(
             parameters.get_upload_ids(registry.get_task_type(task.task_type, task.provider), task.params).values()
         ),
@@ -175,10 +175,10 @@ def _build_columns(submission: Submission) -> dict[str, Any]:
         "seed": submission.seed,
         "priority": submission.priority,
         "batch_key": submission.batch_key,
-        "sent": sorted(submission.explicit_params),
+        "explicit_params": sorted(submission.explicit_params),
         "reproduces_id": submission.reproduces,
         "total_steps": count_run_steps(submission.params["steps"], submission.params.get("strength")),
-        "max_attempts": settings.MAX_LOST_WORKERS,
+        "max_lost_workers": settings.MAX_LOST_WORKERS,
         "deadline": None if deadline is None else Now() + timedelta(seconds=deadline),
         **_webhook_columns(submission.webhook),
     }

@@ -135,7 +135,7 @@ class SubmissionSerializer(StrictSerializer):
         # Who sends a seed wants just that picture again.
         batchable = seed is None if values["batchable"] is None else values["batchable"]
         entry = registry.get_task_type(values["task_type"], provider)
-        sent = self._get_explicit_params(entry)
+        explicit = self._get_explicit_params(entry)
         return Submission(
             task_type=values["task_type"],
             provider=provider,
@@ -145,10 +145,12 @@ class SubmissionSerializer(StrictSerializer):
             params=params,
             seed=secrets.randbelow(SEED_COUNT) if seed is None else seed,
             priority=values["priority"],
-            batch_key=parameters.build_batch_key(entry, model.model_id, model.revision, params, sent=sent)
+            batch_key=parameters.build_batch_key(
+                entry, model.model_id, model.revision, params, explicit_params=explicit
+            )
             if batchable
             else "",
-            explicit_params=sent,
+            explicit_params=explicit,
             uploads=tuple(parameters.get_upload_ids(entry, params).values()),
             webhook=_build_webhook(values["webhook"]),
         )

@@ -7,8 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import dramatiq
+import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
@@ -178,3 +179,21 @@ def database_clock(db: None) -> Callable[[], Any]:
             return cursor.fetchone()[0]
 
     return now
+
+
+@pytest.fixture
+def empty_database(django_db_blocker: Any) -> Iterator[str]:
+    """Make a database that has no tables yet, and return the alias of its connection."""
+    with django_db_blocker.unblock():
+        settings = connection.settings_dict
+        where = {"host": settings["HOST"], "user": settings["USER"], "dbname": "postgres"}
+        with psycopg.connect(**where, autocommit=True) as server:
+            server.execute("CREATE DATABASE empty_one")
+            connections.databases["empty"] = {**settings, "NAME": "empty_one"}
+            try:
+                yield "empty"
+            finally:
+                connections["empty"].close()
+                connections["empty"].close_pool()
+                del connections["empty"], connections.databases["empty"]
+                server.execute("DROP DATABASE empty_one")

@@ -95,7 +95,7 @@ def test_nothing_is_claimed_ahead_beside_what_may_kill_the_worker(make_task: Mak
         until_beaten(first)
         seen.append(row(second).status)
 
-    first = make_task(params={"prompt": behave("first", decoding(look))}, attempt=1, losses=1)
+    first = make_task(params={"prompt": behave("first", decoding(look))}, attempt=1, lost_workers=1)
     second = make_task()
     run_all()
     assert seen == [Status.QUEUED]
@@ -140,7 +140,7 @@ def test_what_may_have_killed_a_worker_begins_only_when_all_that_was_made_is_sav
         waiting_storage.may_save.set()
 
     first = make_task(params={"prompt": behave("first", decoding(lambda: until_claimed(second)))})
-    second = make_task(params={"prompt": behave("second", look)}, attempt=1, losses=1)
+    second = make_task(params={"prompt": behave("second", look)}, attempt=1, lost_workers=1)
     waiting_storage.may_save.clear()
     waiting_storage.save_started.clear()
     saver = threading.Thread(target=let_it_be_saved)
@@ -186,7 +186,7 @@ def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_fin
     first = make_task(params={"prompt": behave("first", decoding(drain))})
     second = make_task()
     run_all()
-    assert [(task.losses, task.worker) for task in given_back] == [(0, "")]
+    assert [(task.lost_workers, task.worker) for task in given_back] == [(0, "")]
     assert (row(first).status, row(second).status) == (Status.SUCCEEDED, Status.QUEUED)
 
 
@@ -198,5 +198,5 @@ def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp
             wait_until(lambda task=task: row(task).attempt, bool)
         assert process.wait(timeout=60) == shutdown.EXIT_STALLED
     # The second is the first to be claimed where the worker's sweeper has the first locked in that moment.
-    after = {(now.status, now.attempt, now.losses) for now in map(row, tasks)}
+    after = {(now.status, now.attempt, now.lost_workers) for now in map(row, tasks)}
     assert after == {(Status.RUNNING, 1, 0), (Status.QUEUED, 1, 0)}

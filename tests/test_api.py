@@ -475,7 +475,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
         height=24,
         sha256="ab",
         flagged=True,
-        black=False,
+        blank=False,
     )
     succeed_one(Claim(task_id=task.pk, attempt=1), [image])
     (shown,) = client.get(f"/task/{task.pk}").json()["images"]
@@ -489,7 +489,7 @@ def test_the_picture_is_served_with_its_hash(client: Client, claimed: MakeTask) 
         "content_type": "image/png",
         "sha256": "ab",
         "flagged": True,
-        "black": False,
+        "blank": False,
         "purged": False,
     }
     assert client.get(f"/task/{task.pk}/images/").json() == [shown]

@@ -180,7 +180,9 @@ def test_a_batch_that_is_drained_is_given_back_whole(batch: Callable[..., list[T
     finally:
         shutdown.requested.clear()
         shutdown.deadline_passed.clear()
-    assert [(row(task).status, row(task).losses, row(task).batch_key) for task in tasks] == [("queued", 0, KEY)] * 2
+    assert [(row(task).status, row(task).lost_workers, row(task).batch_key) for task in tasks] == [
+        ("queued", 0, KEY)
+    ] * 2
 
 
 def test_a_bad_task_takes_no_other_down_with_it(
@@ -190,7 +192,7 @@ def test_a_bad_task_takes_no_other_down_with_it(
     while supervisor.run_once():
         pass
     assert engine.calls == [["one", "bad", "three"], ["one"], ["bad"], ["three"]]
-    assert [(row(task).status, row(task).attempt, row(task).losses) for task in tasks] == [
+    assert [(row(task).status, row(task).attempt, row(task).lost_workers) for task in tasks] == [
         ("succeeded", 2, 0),
         ("failed", 2, 0),
         ("succeeded", 2, 0),
@@ -327,7 +329,7 @@ def test_a_device_that_one_of_them_loses_costs_the_others_nothing_but_time(make_
     with run_worker(tmp_path):
         dispatch.send_wake_up(tasks[0].pk)
         wait_until(lambda: statuses(tasks), lambda now: now == ["succeeded", "failed", "succeeded"])
-    assert {row(task).losses for task in tasks} == {0}
+    assert {row(task).lost_workers for task in tasks} == {0}
 
 
 def test_pictures_made_together_are_those_made_alone(

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from tasks_app.access import api_keys, permissions
 from tasks_app.api.compat import current_model
 from tasks_app.contracts import Principal
-from tasks_app.models import ApiKey, ChosenModel, Scope
+from tasks_app.models import ApiKey, Scope, SelectedCheckpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -32,10 +32,10 @@ def test_a_choice_is_one_key_s_and_the_last_counts(key: ApiKey) -> None:
         current_model.get_selected_checkpoint(mine),
         current_model.get_selected_checkpoint(permissions.ANONYMOUS),
     ) == ("second", "demo")
-    assert ChosenModel.objects.count() == 2
+    assert SelectedCheckpoint.objects.count() == 2
 
 
 def test_a_choice_goes_with_its_key(key: ApiKey) -> None:
     current_model.select_checkpoint(Principal(scopes=frozenset(), key_id=key.pk), "demo")
     key.delete()
-    assert not ChosenModel.objects.exists()
+    assert not SelectedCheckpoint.objects.exists()

@@ -83,7 +83,7 @@ def test_a_retry_has_them_and_a_reproduction_tells_of_a_file_that_was_replaced(
     finally:
         path.write_bytes(before)
     assert again["reproduction"]["verdict"] == "different"
-    assert list(again["reproduction"]["differs"]) == ["embedding:mood"]
+    assert list(again["reproduction"]["differences"]) == ["embedding:mood"]
 
 
 def test_only_tasks_with_the_same_embeddings_run_together(post: Post) -> None:

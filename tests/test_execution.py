@@ -178,7 +178,7 @@ def test_a_step_that_blocks_for_two_lease_times_keeps_its_lease(
         supervisor.run_once()
     assert not any(swept)
     after = Task.objects.get(pk=task.pk)
-    assert (after.status, after.attempt, after.losses) == (Status.SUCCEEDED, 1, 0)
+    assert (after.status, after.attempt, after.lost_workers) == (Status.SUCCEEDED, 1, 0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -201,7 +201,7 @@ def test_without_heartbeats_the_same_step_would_lose_its_lease(
         lost.set()
         thread.join()
     after = Task.objects.get(pk=task.pk)
-    assert (after.status, after.losses) == (Status.QUEUED, 1)
+    assert (after.status, after.lost_workers) == (Status.QUEUED, 1)
     assert not default_storage.exists(f"tasks/{task.pk}/1-0.png")
 
 
@@ -248,7 +248,7 @@ def test_a_run_that_lost_its_claim_stops_and_changes_nothing(make_task: MakeTask
 @pytest.mark.django_db(transaction=True)
 def test_a_drained_run_is_given_back_without_a_loss_and_nothing_more_is_claimed(make_task: MakeTask) -> None:
     after = run_with(make_task, lambda task: shutdown.request_shutdown(0))
-    assert (after.status, after.attempt, after.losses) == (Status.QUEUED, 1, 0)
+    assert (after.status, after.attempt, after.lost_workers) == (Status.QUEUED, 1, 0)
     assert not supervisor.run_once()
 
 
@@ -295,7 +295,7 @@ def test_a_drain_gives_a_run_back_that_has_not_begun(make_task: MakeTask) -> Non
     with waiting_behind_a_call(task):
         shutdown.request_shutdown(0)
         wait_until(lambda: ended(task).status, lambda status: status == Status.QUEUED)
-    assert ended(task).losses == 0
+    assert ended(task).lost_workers == 0
 
 
 def test_an_error_of_ours_fails_the_task_with_its_code_and_message(make_task: MakeTask, behave: Behave) -> None:

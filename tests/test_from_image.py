@@ -92,7 +92,7 @@ def test_without_a_usable_prompt_nothing_can_be_made(send: Send, prompt: str) ->
 def test_what_can_not_be_read_is_refused_in_words(send: Send, content: bytes) -> None:
     answer = send(content)
     error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["retryable"]) == (400, "unreadable_picture", False)
+    assert (answer.status_code, error["code"], error["retryable"]) == (400, "invalid_image", False)
     assert error["message"]
 
 

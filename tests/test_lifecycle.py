@@ -33,7 +33,7 @@ def stored(index: int = 0) -> StoredImage:
         height=24,
         sha256="0" * 64,
         flagged=False,
-        black=False,
+        blank=False,
     )
 
 
@@ -255,7 +255,7 @@ def test_a_released_task_keeps_its_place_and_counts_no_loss(claimed: MakeTask, m
     assert lifecycle.release_task(claim_of(task)) == Status.QUEUED
     again = claim_one(worker="w2", lease_seconds=30)
     assert again is not None
-    assert (again.pk, again.attempt, again.losses) == (task.pk, 2, 0)
+    assert (again.pk, again.attempt, again.lost_workers) == (task.pk, 2, 0)
 
 
 def test_releasing_a_task_that_shall_be_canceled_cancels_it(claimed: MakeTask) -> None:
@@ -270,7 +270,7 @@ def test_an_expired_lease_sends_the_task_back_with_a_loss(claimed: MakeTask) -> 
     overdue(task)
     assert lifecycle.expire_leases() == [(task.pk, Status.QUEUED)]
     after = Task.objects.get(pk=task.pk)
-    assert (after.losses, after.attempt, after.worker, after.started_at) == (1, 1, "", None)
+    assert (after.lost_workers, after.attempt, after.worker, after.started_at) == (1, 1, "", None)
 
 
 def test_a_lease_that_has_not_expired_stays(claimed: MakeTask) -> None:
@@ -279,7 +279,7 @@ def test_a_lease_that_has_not_expired_stays(claimed: MakeTask) -> None:
 
 
 def test_a_task_that_loses_its_workers_too_often_fails(claimed: MakeTask) -> None:
-    task = claimed(max_attempts=1)
+    task = claimed(max_lost_workers=1)
     overdue(task)
     assert lifecycle.expire_leases() == [(task.pk, Status.FAILED)]
     assert Task.objects.get(pk=task.pk).error_code == "worker_lost"
@@ -326,8 +326,8 @@ def test_a_paused_worker_wakes_nobody(make_task: MakeTask) -> None:
         {"status": "succeeded"},
         {"error_code": "internal"},
         {"step": 5},
-        {"losses": 1},
-        {"max_attempts": 0},
+        {"lost_workers": 1},
+        {"max_lost_workers": 0},
         {"priority": 11},
         {"seed": -1},
         {"seed": 2**32},

@@ -104,7 +104,7 @@ def test_a_reproduction_tells_of_a_file_that_was_replaced(client: Client, post: 
     finally:
         path.write_bytes(before)
     assert again["reproduction"]["verdict"] == "different"
-    assert list(again["reproduction"]["differs"]) == ["lora:style"]
+    assert list(again["reproduction"]["differences"]) == ["lora:style"]
 
 
 def test_only_tasks_with_the_same_loras_run_together(post: Post) -> None:

@@ -44,7 +44,7 @@ def test_what_a_worker_ends_is_counted_once_with_its_code(make_task: MakeTask, b
 def test_what_the_sweeper_ends_is_counted_and_what_it_queues_again_is_not(
     make_task: MakeTask, claimed: MakeTask
 ) -> None:
-    claimed(max_attempts=1), claimed()
+    claimed(max_lost_workers=1), claimed()
     make_task(deadline=Now() - timedelta(seconds=1))
     Task.objects.filter(status=Status.RUNNING).update(lease_until=Now() - timedelta(seconds=1))
     assert len(sweeper.sweep_tasks()) == 3

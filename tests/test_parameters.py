@@ -28,7 +28,7 @@ def test_defaults_are_judged_as_a_requests_values_are(values: dict[str, Any], wr
 def test_what_was_sent_counts_among_what_one_call_draws() -> None:
     params = {"negative_prompt": "", "guidance_scale": 7.5}
     keys = [
-        parameters.build_batch_key(TEXT_TO_IMAGE, "demo", "", params, sent=sent)
+        parameters.build_batch_key(TEXT_TO_IMAGE, "demo", "", params, explicit_params=sent)
         for sent in ((), ("guidance_scale",), ())
     ]
     assert keys[0] == keys[2] != keys[1]

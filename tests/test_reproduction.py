@@ -60,7 +60,7 @@ def again(first: Task) -> Task:
 
 
 def verdicts(task: Task) -> list[tuple[str, bool]]:
-    return [(image["verdict"], image["same_file"]) for image in task.reproduction["images"]]
+    return [(image["verdict"], image["identical_file"]) for image in task.reproduction["images"]]
 
 
 def filled(*color: int, size: tuple[int, int] = (8, 4)) -> Image.Image:
@@ -112,7 +112,7 @@ def test_a_real_pipeline_makes_the_same_files_again(model: Path, make_task: Make
     new = again(first)
     assert (new.params, new.seed, new.revision, new.batch_key) == (first.params, first.seed, first.revision, "")
     assert new.reproduces == first
-    assert (new.reproduction["verdict"], new.reproduction["differs"]) == ("identical", {})
+    assert (new.reproduction["verdict"], new.reproduction["differences"]) == ("identical", {})
     assert verdicts(new) == [("identical", True)] * 2
 
 
@@ -131,7 +131,7 @@ def test_what_was_drawn_in_company_is_drawn_alone_and_says_so(model: Path, make_
     run()
     new = again(first)
     assert new.reproduction["verdict"] in {"identical", "near"}
-    assert new.reproduction["differs"] == {"batch_size": ["2", "1"]}
+    assert new.reproduction["differences"] == {"batch_size": ["2", "1"]}
     assert verdicts(new)[0][1] is False
 
 

@@ -21,7 +21,7 @@ def test_every_field_is_as_the_orm_reads_it(make_task: MakeTask) -> None:
         webhook_events=["succeeded"],
         webhook_url="https://example.com",
         deadline=timezone.now(),
-        sent=["seed"],
+        explicit_params=["seed"],
     )
     second = make_task(retried_from=first, reproduction={"psnr": None})
     with connection.cursor() as cursor:

@@ -94,5 +94,5 @@ def test_nothing_reads_the_whole_table(
 
 
 def test_a_scan_of_the_whole_table_is_seen(large_table: None) -> None:
-    plan = "\n".join(plans(lambda: Task.objects.filter(seed=7).exists() or Task.objects.filter(losses=5).count()))
+    plan = "\n".join(plans(lambda: Task.objects.filter(seed=7).exists() or Task.objects.filter(lost_workers=5).count()))
     assert f"Seq Scan on {Task._meta.db_table}" in plan

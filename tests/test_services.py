@@ -64,7 +64,7 @@ def submit() -> Task:
 def test_a_submitted_task_is_queued_with_all_that_was_asked_for(db: None) -> None:
     task = Task.objects.get(pk=submit().pk)
     assert (task.status, task.priority, task.seed, task.total_steps) == (Status.QUEUED, 3, 7, 4)
-    assert (task.params, task.max_attempts, task.deadline) == (PARAMS, 3, None)
+    assert (task.params, task.max_lost_workers, task.deadline) == (PARAMS, 3, None)
 
 
 def test_the_deadline_of_the_settings_counts_from_the_submission(db: None, settings: Any) -> None:
@@ -142,10 +142,10 @@ def test_the_same_retry_at_the_same_moment_is_one_task(claimed: Callable[..., Ta
 
 
 def test_a_retry_means_what_the_request_meant(claimed: Callable[..., Task]) -> None:
-    task = claimed(sent=["guidance_scale"])
+    task = claimed(explicit_params=["guidance_scale"])
     lifecycle.mark_failed(Claim(task_id=task.pk, attempt=task.attempt), code="internal", message="", traceback="")
     new, _ = services.retry_task(task, key=uuid4())
-    assert new.sent == ["guidance_scale"]
+    assert new.explicit_params == ["guidance_scale"]
 
 
 def test_only_a_queued_task_gets_another_priority(make_task: Callable[..., Task], claimed: Callable[..., Task]) -> None:

@@ -34,7 +34,7 @@ def post(client: Client, **params: Any) -> Task:
 def test_a_task_knows_what_its_client_sent_of_what_not_every_model_heeds(
     client: Client, db: None, params: dict[str, Any], sent: list[str]
 ) -> None:
-    assert post(client, **params).sent == sent
+    assert post(client, **params).explicit_params == sent
 
 
 def test_a_client_of_a1111_which_always_sends_a_guidance_does_not_insist_on_it(db: None) -> None:
@@ -52,6 +52,6 @@ def test_the_handler_is_told_what_was_sent(
     def note(request: GenerationRequest, report: ProgressCallback) -> None:
         told.append(request.explicit_params)
 
-    make_task(params={"prompt": behave("a note", note)}, sent=["guidance_scale"])
+    make_task(params={"prompt": behave("a note", note)}, explicit_params=["guidance_scale"])
     assert supervisor.run_once()
     assert told == [frozenset({"guidance_scale"})]

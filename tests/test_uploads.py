@@ -116,7 +116,7 @@ def test_what_is_gone_is_not_found(client: Client, image: dict[str, Any], gone: 
 )
 def test_what_is_no_picture_or_too_large_a_one_is_refused_and_leaves_nothing(client: Client, content: bytes) -> None:
     answer = send(client, content)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unreadable_picture")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_image")
     assert not Upload.objects.exists()
 
 

@@ -80,7 +80,7 @@ def test_a_longer_task_is_given_back_without_a_loss_and_the_next_worker_has_it_w
         again = wait_until(lambda: row(task), lambda now: now.attempt == 2)
         assert time.monotonic() - given_back < 2
         assert draining.wait(timeout=20) == 0
-        assert (again.losses, os.getpgid(worker_pid(again))) == (0, other.pid)
+        assert (again.lost_workers, os.getpgid(worker_pid(again))) == (0, other.pid)
         ended = wait_until(lambda: row(task), lambda now: now.finished_at)
     assert ended.status == Status.SUCCEEDED
 
@@ -105,7 +105,7 @@ def test_a_worker_whose_master_is_killed_gives_its_task_back_and_ends(make_task:
         process.kill()
         given_back = wait_until(lambda: row(task), lambda now: now.status == Status.QUEUED)
         wait_until(lambda: Path(f"/proc/{pid}").exists(), lambda exists: not exists, patience=10)
-    assert given_back.losses == 0
+    assert given_back.lost_workers == 0
 
 
 def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_task: MakeTask, tmp_path: Path) -> None:
@@ -119,12 +119,12 @@ def test_a_killed_worker_loses_its_task_to_the_next_one_after_the_lease(make_tas
             assert row(task).attempt == 1
             os.killpg(first.pid, signal.SIGKILL)
             killed = time.monotonic()
-            wait_until(lambda: row(task), lambda now: now.losses)
+            wait_until(lambda: row(task), lambda now: now.lost_workers)
             assert time.monotonic() - killed < 2 + 10
             wait_until(lambda: row(task).attempt, lambda attempt: attempt == 2)
             services.cancel_task(task.pk)
             ended = wait_until(lambda: row(task), lambda now: now.finished_at)
-    assert (ended.status, ended.attempt, ended.losses) == (Status.CANCELED, 2, 1)
+    assert (ended.status, ended.attempt, ended.lost_workers) == (Status.CANCELED, 2, 1)
 
 
 def test_a_hung_step_ends_the_worker_so_that_the_lease_can_move_the_task_on(

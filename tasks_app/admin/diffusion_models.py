@@ -117,7 +117,7 @@ class CatalogChangeList(ChangeList):
         models: list[Any] = list(self.result_list)
         warm = workers.get_workers_by_model()
         for model in models:
-            model.warm_on = warm.get(model.model_id, [])
+            model.loaded_on = warm.get(model.model_id, [])
         self.result_list = models
 
 
@@ -249,7 +249,7 @@ class CatalogAdmin(ModelActionsAdmin):
     @admin.display(description="warm on")
     def warm_column(self, model: Any) -> str:
         """Show which workers hold it."""
-        return format_html_join("", '<span class="steer-model">{}</span>', [(name,) for name in model.warm_on]) or "–"
+        return format_html_join("", '<span class="steer-model">{}</span>', [(name,) for name in model.loaded_on]) or "–"
 
 
 def _get_pause_target(model: Any) -> tuple[Pause.Scope, str, bool]:
@@ -257,12 +257,12 @@ def _get_pause_target(model: Any) -> tuple[Pause.Scope, str, bool]:
 
 
 def _build_page_context(request: HttpRequest, model: Any) -> dict[str, Any]:
-    warm_on = workers.get_workers_by_model().get(model.model_id, [])
-    fitting = {PRELOAD: model.allowed, UNLOAD: bool(warm_on)}
+    loaded_on = workers.get_workers_by_model().get(model.model_id, [])
+    fitting = {PRELOAD: model.allowed, UNLOAD: bool(loaded_on)}
     return {
         "model": model,
         "access": _render_access(model),
-        "warm_on": warm_on,
+        "loaded_on": loaded_on,
         "button": pausing.build_button(request, *_get_pause_target(model)[:2], paused=model.is_paused),
         "orders": [order for order, fits in fitting.items() if fits and request.user.has_perm(COMMAND_PERMISSION)],
         "commands": commands.get_latest_commands(model_id=model.model_id),

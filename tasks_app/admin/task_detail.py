@@ -186,7 +186,7 @@ def _build_lifecycle_rows(task: Task) -> Iterator[DetailRow]:
     yield DetailRow(label="Id", value=task.pk)
     yield DetailRow(label="Attempt", value=task.attempt)
     yield DetailRow(
-        label="Losses", value=f"{task.losses} of {task.max_attempts}", hint="how often its worker went silent"
+        label="Losses", value=f"{task.lost_workers} of {task.max_lost_workers}", hint="how often its worker went silent"
     )
     yield DetailRow(label="Worker", value=task.worker)
     yield DetailRow(label="Lease until", value=format_time(task.lease_until))
@@ -206,9 +206,9 @@ def _build_reproduction_rows(task: Task) -> Iterator[DetailRow]:
         return
     yield DetailRow(label="Verdict", value=task.reproduction["verdict"])
     for image in task.reproduction["images"]:
-        hint = "the same file" if image["same_file"] else image["psnr"] and f"PSNR {image['psnr']} dB"
+        hint = "the same file" if image["identical_file"] else image["psnr"] and f"PSNR {image['psnr']} dB"
         yield DetailRow(label=f"Picture {image['index']}", value=image["verdict"], hint=hint or "")
-    for name, (then, now) in task.reproduction["differs"].items():
+    for name, (then, now) in task.reproduction["differences"].items():
         yield DetailRow(label=name, value=f"{then or 'unknown'} → {now or 'unknown'}", hint="differs")
 
 

@@ -28,12 +28,12 @@ class ModelListView(APIView):
     def get(self, request: Request) -> Response:
         """List the models by name, each with what its row says and where it is loaded."""
         rows = list(resolve.annotate_paused(DiffusionModel.objects.all()))
-        default, warm_on = resolve.pick_default_name(rows), workers.get_workers_by_model()
+        default, loaded_on = resolve.pick_default_name(rows), workers.get_workers_by_model()
         default = settings.MODEL_ALIASES.get(default, default)
-        return Response([_serialize_model(row, default, warm_on.get(row.model_id, [])) for row in rows])
+        return Response([_serialize_model(row, default, loaded_on.get(row.model_id, [])) for row in rows])
 
 
-def _serialize_model(row: ModelRow, default: str, warm_on: list[str]) -> dict[str, Any]:
+def _serialize_model(row: ModelRow, default: str, loaded_on: list[str]) -> dict[str, Any]:
     revision = resolve.get_pinned_revision(row)
     return {
         "id": row.model_id,
@@ -47,7 +47,7 @@ def _serialize_model(row: ModelRow, default: str, warm_on: list[str]) -> dict[st
         "schedulers": capabilities.get_schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
         "max_batch": row.max_batch,
-        "loading": asdict(resolve.load_options_of(row)),
+        "load_options": asdict(resolve.load_options_of(row)),
         "license": row.license_note or None,
-        "warm_on": warm_on,
+        "loaded_on": loaded_on,
     }

@@ -20,7 +20,7 @@ from tasks_app.events import progress
 from tasks_app.models import Status, Task, TaskImage
 from tasks_app.queue import position, rows
 
-_IMAGE_COLUMNS = ("index", "seed", "width", "height", "content_type", "sha256", "flagged", "black")
+_IMAGE_COLUMNS = ("index", "seed", "width", "height", "content_type", "sha256", "flagged", "blank")
 
 _TASK_WITH_IMAGES = f"""
 SELECT {rows.select_columns("task")}, (
@@ -122,7 +122,7 @@ def _serialize_image(url: str, picture: Mapping[str, Any]) -> dict[str, Any]:
 def _serialize_reproduction(task: Task) -> dict[str, Any] | None:
     if task.reproduces_id is None and task.reproduction is None:
         return None
-    known = task.reproduction or {"verdict": None, "images": [], "differs": {}}
+    known = task.reproduction or {"verdict": None, "images": [], "differences": {}}
     return {"of": task.reproduces_id and str(task.reproduces_id), **known}
 
 

@@ -42,7 +42,7 @@ class StoredImage:
     height: int
     sha256: str
     flagged: bool
-    black: bool
+    blank: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class ImageComparison:
     index: int
     verdict: Verdict
     psnr: float | None
-    same_file: bool
+    identical_file: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,4 +64,4 @@ class Reproduction:
 
     verdict: Verdict
     images: tuple[ImageComparison, ...]
-    differs: Mapping[str, tuple[str | None, str | None]]
+    differences: Mapping[str, tuple[str | None, str | None]]

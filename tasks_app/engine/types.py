@@ -86,12 +86,12 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """One picture. `flagged`: the model's safety checker replaced it; `black`: nothing was drawn."""
+    """One picture. `flagged`: the model's safety checker replaced it; `blank`: nothing was drawn."""
 
     seed: int
     image: Image
     flagged: bool = False
-    black: bool = False
+    blank: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ def compare_with_original(task: Task, images: Sequence[StoredImage], recipe: Gen
     return Reproduction(
         verdict=max((picture.verdict for picture in compared), key=_VERDICT_ORDER.index),
         images=compared,
-        differs=find_differences(
+        differences=find_differences(
             {**first.provenance, "revision": first.revision}, {**recipe.provenance, "revision": recipe.revision}
         ),
     )
@@ -61,9 +61,9 @@ def compare_images(one: Image.Image, other: Image.Image) -> tuple[Verdict, float
 
 
 def _compare_image(first: TaskImage, again: StoredImage) -> ImageComparison:
-    same_file = first.sha256 == again.sha256
-    verdict, decibels = ("identical", None) if same_file else _compare_pixels(str(first.file.name), again.name)
-    return ImageComparison(index=again.index, verdict=verdict, psnr=decibels, same_file=same_file)
+    identical_file = first.sha256 == again.sha256
+    verdict, decibels = ("identical", None) if identical_file else _compare_pixels(str(first.file.name), again.name)
+    return ImageComparison(index=again.index, verdict=verdict, psnr=decibels, identical_file=identical_file)
 
 
 def _compare_pixels(first: str, again: str) -> tuple[Verdict, float | None]:

@@ -194,5 +194,5 @@ def _store_image(claim: Claim, index: int, image: GeneratedImage, recipe: Genera
         height=image.image.height,
         sha256=hashlib.sha256(content).hexdigest(),
         flagged=image.flagged,
-        black=image.black,
+        blank=image.blank,
     )

@@ -1,7 +1,7 @@
 """The rows that are the truth: fields, constraints and indexes. `lifecycle` alone changes a task's status."""
 
 from tasks_app.models.diffusion_model import DiffusionModel
-from tasks_app.models.keys import ApiKey, ChosenModel, IdempotencyKey, Scope, WebhookEvent
+from tasks_app.models.keys import ApiKey, IdempotencyKey, Scope, SelectedCheckpoint, WebhookEvent
 from tasks_app.models.pause import Pause
 from tasks_app.models.tasks import (
     HIGHEST_PRIORITY,
@@ -22,12 +22,12 @@ __all__ = [
     "LOWEST_PRIORITY",
     "TERMINAL",
     "ApiKey",
-    "ChosenModel",
     "DiffusionModel",
     "IdempotencyKey",
     "Pause",
     "Phase",
     "Scope",
+    "SelectedCheckpoint",
     "Status",
     "Task",
     "TaskAttempt",

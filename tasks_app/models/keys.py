@@ -82,14 +82,16 @@ class IdempotencyKey(models.Model):
         return self.name
 
 
-class ChosenModel(models.Model):
+class SelectedCheckpoint(models.Model):
     """The model that a client of the A1111 API goes on with."""
 
     key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Whose; none: of those without one.")
     name = models.CharField(max_length=255)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["key"], nulls_distinct=False, name="chosen_model_unique"),)
+        constraints = (
+            models.UniqueConstraint(fields=["key"], nulls_distinct=False, name="selected_checkpoint_unique"),
+        )
 
     def __str__(self) -> str:
         return self.name

@@ -50,7 +50,7 @@ class Task(models.Model):
     model_id = models.CharField("model", max_length=255, help_text="What the requested name resolved to.")
     revision = models.CharField(max_length=255, blank=True, help_text="The commit that was loaded.")
     params = models.JSONField(help_text="Every effective parameter but provider, model and seed.")
-    sent = ArrayField(
+    explicit_params = ArrayField(
         models.CharField(max_length=32),
         default=list,
         blank=True,
@@ -72,8 +72,12 @@ class Task(models.Model):
     total_steps = models.PositiveIntegerField(default=0)
 
     attempt = models.PositiveIntegerField(default=0, help_text="Rises with every claim and fences its writes.")
-    losses = models.PositiveIntegerField(default=0, help_text="How often a worker's lease ran out.")
-    max_attempts = models.PositiveIntegerField(default=3, help_text="The task fails at this many losses.")
+    lost_workers = models.PositiveIntegerField(
+        default=0, help_text="Workers whose lease ran out while they ran the task."
+    )
+    max_lost_workers = models.PositiveIntegerField(
+        default=3, help_text="The task fails when it has lost this many workers."
+    )
     lease_until = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=255, blank=True)
     woken_at = models.DateTimeField(null=True, blank=True, help_text="When the sweeper last sent a ticket for it.")
@@ -199,8 +203,8 @@ class Task(models.Model):
                 name="task_error_when_failed",
             ),
             models.CheckConstraint(condition=Q(step__lte=F("total_steps")), name="task_step_in_range"),
-            models.CheckConstraint(condition=Q(losses__lte=F("attempt")), name="task_losses_in_range"),
-            models.CheckConstraint(condition=Q(max_attempts__gte=1), name="task_max_attempts_positive"),
+            models.CheckConstraint(condition=Q(lost_workers__lte=F("attempt")), name="task_lost_workers_in_range"),
+            models.CheckConstraint(condition=Q(max_lost_workers__gte=1), name="task_max_lost_workers_positive"),
             models.CheckConstraint(
                 condition=Q(priority__gte=LOWEST_PRIORITY) & Q(priority__lte=HIGHEST_PRIORITY),
                 name="task_priority_in_range",
@@ -259,7 +263,7 @@ class TaskImage(models.Model):
     height = models.PositiveIntegerField()
     sha256 = models.CharField(max_length=64)
     flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this picture.")
-    black = models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")
+    blank = models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")
     purged_at = models.DateTimeField(null=True, blank=True, help_text="When its file was removed, if it was.")
 
     class Meta:

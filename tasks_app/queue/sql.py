@@ -56,12 +56,12 @@ RETURNING task.id, cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, 
 EXPIRE_LEASES = f"""
 WITH gone AS MATERIALIZED (
     SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
-                    WHEN losses + 1 >= max_attempts THEN 'failed' ELSE 'queued' END AS next
+                    WHEN lost_workers + 1 >= max_lost_workers THEN 'failed' ELSE 'queued' END AS next
     FROM {_TABLE}
     WHERE status = 'running' AND lease_until < {_NOW} FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE {_TABLE} AS task
-    SET status = gone.next, losses = losses + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
+    SET status = gone.next, lost_workers = lost_workers + 1, lease_until = NULL, phase = '', updated_at = {_NOW},
         batch_key = CASE gone.next WHEN 'queued' THEN '' ELSE batch_key END,
         step = CASE gone.next WHEN 'queued' THEN 0 ELSE step END,
         worker = CASE gone.next WHEN 'queued' THEN '' ELSE worker END,
@@ -81,7 +81,7 @@ SELECT id, status FROM moved
 """
 
 # Every run ends so, while the next one computes: the ORM took six statements for each, and ten times as long.
-_IMAGE_COLUMNS = "index, content_type, seed, width, height, sha256, flagged, black"
+_IMAGE_COLUMNS = "index, content_type, seed, width, height, sha256, flagged, blank"
 MARK_SUCCEEDED = f"""
 WITH made AS (
     SELECT * FROM jsonb_to_recordset(%s::jsonb) AS made (

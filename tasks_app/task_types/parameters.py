@@ -75,19 +75,27 @@ def get_upload_ids(entry: TaskType, params: Mapping[str, Any]) -> dict[str, UUID
 
 
 def build_batch_key(
-    entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any], *, sent: Iterable[str] = ()
+    entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any], *, explicit_params: Iterable[str] = ()
 ) -> str:
     """Return what requests have in common that one call can draw, as 32 hexadecimal digits.
 
     Of the parameters these are all but those that the serializer calls `individual`; whether there is a negative prompt
-    counts, since a pipeline does without one what it doesn't do with an empty one. `sent` counts, since it is refused
-    of all or of none. Empty where nothing may differ: such requests run alone.
+    counts, since a pipeline does without one what it doesn't do with an empty one. `explicit_params` counts, since
+    they are refused for all or for none. Empty where nothing may differ: such requests run alone.
     """
     individual = import_string(entry.params).per_image_params
     if not individual:
         return ""
     common = {name: value for name, value in params.items() if name not in individual}
-    shape = [entry.name, entry.provider, model_id, revision, bool(params["negative_prompt"]), common, sorted(sent)]
+    shape = [
+        entry.name,
+        entry.provider,
+        model_id,
+        revision,
+        bool(params["negative_prompt"]),
+        common,
+        sorted(explicit_params),
+    ]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -86,7 +86,7 @@ class Batch:
     @property
     def is_quarantined(self) -> bool:
         """Whether one of its tasks has lost a worker, which may have died of it."""
-        return any(run.task.losses for run in self.runs)
+        return any(run.task.lost_workers for run in self.runs)
 
     def generate_images(self) -> list[GenerationResult]:
         """Let the handler run the requests."""
@@ -192,7 +192,7 @@ def _build_request(task: Task, options: LoadOptions) -> GenerationRequest:
         model_id=task.model_id,
         revision=task.revision,
         seed=task.seed,
-        explicit_params=frozenset(task.sent),
+        explicit_params=frozenset(task.explicit_params),
         options=options,
         **params,
     )

@@ -32,7 +32,7 @@ def succeeded(claimed: MakeTask) -> MakeTask:
                 height=side,
                 sha256="ab" * 32,
                 flagged=False,
-                black=False,
+                blank=False,
             )
             for index in range(images)
         ]

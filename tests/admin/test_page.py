@@ -78,8 +78,8 @@ def test_a_reproduction_shows_what_came_of_it_and_links_to_the_first(
     first = succeeded()
     found = {
         "verdict": "near",
-        "images": [{"index": 0, "verdict": "near", "psnr": 45.25, "same_file": False}],
-        "differs": {"torch": ["2.8", None]},
+        "images": [{"index": 0, "verdict": "near", "psnr": 45.25, "identical_file": False}],
+        "differences": {"torch": ["2.8", None]},
     }
     again = make_task(reproduces=first, reproduction=found)
     page, origin = body(admin_client, url_of(again)), body(admin_client, url_of(first))

@@ -62,9 +62,9 @@ def test_models_are_listed_as_their_rows_say(client: Client, settings: Any) -> N
         "schedulers": read_compatible_schedulers(settings.MODELS_DIR / "demo"),
         "max_images": 2,
         "max_batch": 2,
-        "loading": asdict(LoadOptions(dtype="bfloat16", offload="model")),
+        "load_options": asdict(LoadOptions(dtype="bfloat16", offload="model")),
         "license": "apache-2.0",
-        "warm_on": [],
+        "loaded_on": [],
     }
     assert (models[SD]["default"], models[SD]["max_images"]) == (True, 8)
 
@@ -86,7 +86,7 @@ def test_a_pause_and_the_workers_that_hold_a_model_are_told(client: Client) -> N
     engine = EngineState(device="cpu", device_name="", memory_used=1, memory_total=2, warm=warm)
     workers.record_heartbeat("a-worker", host="here", pid=1, version="1", engine=engine)
     demo = listed(client)["demo"]
-    assert (demo["paused"], demo["warm_on"]) == (True, ["a-worker"])
+    assert (demo["paused"], demo["loaded_on"]) == (True, ["a-worker"])
     assert not listed(client)[SD]["paused"]
 
 

@@ -45,12 +45,12 @@ def test_the_new_task_tells_the_verdict_when_it_has_ended(client: Client, done: 
     answer = reproduce(client, first)
     new = answer.json()
     assert (answer.status_code, answer["Location"]) == (201, f"/task/{new['id']}")
-    assert new["reproduction"] == {"of": str(first.pk), "verdict": None, "images": [], "differs": {}}
+    assert new["reproduction"] == {"of": str(first.pk), "verdict": None, "images": [], "differences": {}}
     assert supervisor.run_once()
     told = client.get(f"/task/{new['id']}")
     check_response("get", "/task/{task_id}", told)
-    image = {"index": 0, "verdict": "identical", "psnr": None, "same_file": True}
-    of = {"of": str(first.pk), "verdict": "identical", "images": [image], "differs": {}}
+    image = {"index": 0, "verdict": "identical", "psnr": None, "identical_file": True}
+    of = {"of": str(first.pk), "verdict": "identical", "images": [image], "differences": {}}
     assert told.json()["reproduction"] == of
     assert told.json()["provenance"]["device"] == "fake"
     assert client.get(f"/task/{first.pk}").json()["reproduction"] is None

@@ -31,7 +31,7 @@ def find_victim(world: World) -> dict[str, Any]:
 
     def look() -> list[dict[str, Any]]:
         rows = world.postgres.fetch_rows(
-            "SELECT * FROM tasks_app_task WHERE status = 'running' AND losses = 0 AND cancel_requested_at IS NULL"
+            "SELECT * FROM tasks_app_task WHERE status = 'running' AND lost_workers = 0 AND cancel_requested_at IS NULL"
             " AND params->>'prompt' LIKE 'pace%%' AND step > 0 AND step * 2 <= total_steps ORDER BY random()"
         )
         return [row for row in rows if str(row["id"]) not in world.doomed and _is_holder_up(world, row)]

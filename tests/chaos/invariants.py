@@ -127,13 +127,15 @@ def only_poison_runs_out_of_attempts(found: Evidence) -> Iterator[Violation]:
         poison = row["params"]["prompt"] == "poison"
         given_up = row["error_code"] == "worker_lost"
         if given_up and not poison:
-            yield Violation(kind="given up", task=row["id"], text=f"{row['losses']} losses: {row['params']['prompt']}")
+            yield Violation(
+                kind="given up", task=row["id"], text=f"{row['lost_workers']} lost_workers: {row['params']['prompt']}"
+            )
         if poison and row["status"] not in ("failed", "canceled"):
             yield Violation(kind="given up", task=row["id"], text=f"poison ended as {row['status']}")
 
 
 def attempts_match_rows(found: Evidence) -> Iterator[Violation]:
-    """Each row's attempts are numbered without gaps, ended, and add up to its losses and its end."""
+    """Each row's attempts are numbered without gaps, ended, and add up to its lost_workers and its end."""
     kept: dict[UUID, list[dict[str, Any]]] = {}
     for attempt in found.attempts:
         kept.setdefault(attempt["task_id"], []).append(attempt)
@@ -143,11 +145,11 @@ def attempts_match_rows(found: Evidence) -> Iterator[Violation]:
         good = [attempt["number"] for attempt in mine] == list(range(1, row["attempt"] + 1))
         good &= set(outcomes[:-1]) <= {"lost", "released"}
         if row["status"] == "succeeded":
-            good &= outcomes[-1:] == ["succeeded"] and outcomes.count("lost") == row["losses"]
+            good &= outcomes[-1:] == ["succeeded"] and outcomes.count("lost") == row["lost_workers"]
         good &= row["status"] not in TERMINAL or "" not in outcomes
         if not good:
             yield Violation(
-                kind="attempts", task=row["id"], text=f"{row['status']}, {row['losses']} losses: {outcomes}"
+                kind="attempts", task=row["id"], text=f"{row['status']}, {row['lost_workers']} lost_workers: {outcomes}"
             )
 
 

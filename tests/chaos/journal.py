@@ -13,14 +13,14 @@ from tests.chaos.servers import Postgres
 TRIGGER = """
 CREATE TABLE chaos_log (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz DEFAULT clock_timestamp(), task uuid,
-    old_status text, status text, old_attempt int, attempt int, losses int, phase text, step int, worker text,
+    old_status text, status text, old_attempt int, attempt int, lost_workers int, phase text, step int, worker text,
     cancel_requested bool, writer text
 );
 CREATE FUNCTION chaos_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO chaos_log (task, old_status, status, old_attempt, attempt, losses, phase, step, worker,
+    INSERT INTO chaos_log (task, old_status, status, old_attempt, attempt, lost_workers, phase, step, worker,
                            cancel_requested, writer)
     VALUES (NEW.id, CASE TG_OP WHEN 'UPDATE' THEN OLD.status ELSE '' END, NEW.status,
-            CASE TG_OP WHEN 'UPDATE' THEN OLD.attempt ELSE 0 END, NEW.attempt, NEW.losses, NEW.phase, NEW.step,
+            CASE TG_OP WHEN 'UPDATE' THEN OLD.attempt ELSE 0 END, NEW.attempt, NEW.lost_workers, NEW.phase, NEW.step,
             NEW.worker, NEW.cancel_requested_at IS NOT NULL, current_setting('application_name'));
     RETURN NEW;
 END $$;
@@ -39,7 +39,7 @@ class Entry:
     status: str
     old_attempt: int
     attempt: int
-    losses: int
+    lost_workers: int
     phase: str
     step: int
     worker: str

@@ -59,7 +59,7 @@ def _format_work(outcome: Outcome) -> list[str]:
     ended = {str(row["id"]): row["status"] for row in rows}
     hits = Counter(when for task, when in outcome.cancel_requests.items() if ended.get(task) == "canceled")
     prompts = Counter(row["params"]["prompt"].split()[0] for row in rows)
-    deaths = sum(row["losses"] for row in rows if row["params"]["prompt"] == "poison")
+    deaths = sum(row["lost_workers"] for row in rows if row["params"]["prompt"] == "poison")
     failed = sum(row["error_code"] == "internal" for row in rows)
     return [
         f"{'cancel of a queued task':38} {asked['queued']:6} {hits['queued']:5}",

@@ -113,7 +113,7 @@ def test_a_worker_frozen_in_its_sweep_holds_up_nobody(base: ChaosServers) -> Non
                 row = str(strike.task)
                 wait_until(
                     lambda: world.get_row(row),
-                    lambda row: row["losses"],
+                    lambda row: row["lost_workers"],
                     patience=3 * (world.lease_seconds + RECOVERY_SECONDS),
                 )
         assert world.wait_until_ended(DEMO_PATIENCE_SECONDS)

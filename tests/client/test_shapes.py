@@ -18,7 +18,7 @@ IMAGE = {
     "content_type": "image/webp",
     "sha256": "ab",
     "flagged": False,
-    "black": False,
+    "blank": False,
 }
 
 

@@ -99,7 +99,7 @@ def test_a_picture_is_uploaded_and_begun_with(client: Client, tmp_path: Path) ->
     assert (task.raw["task_type"], task.params["mask"]) == ("inpainting", mask.id)
     with pytest.raises(ApiError) as refused:
         client.upload(b"text")
-    assert refused.value.code == "unreadable_picture"
+    assert refused.value.code == "invalid_image"
 
 
 def test_a_submission_whose_answer_got_lost_is_one_task(url: str, db: None) -> None:
@@ -165,7 +165,7 @@ def test_what_succeeded_is_reproduced_and_nothing_else(client: Client, make_task
     ScriptedWorker(task).succeed_task()
     again = client.reproduce(client.get(str(task.pk)))
     assert row(again).reproduces == task
-    assert again.reproduction == {"of": str(task.pk), "verdict": None, "images": [], "differs": {}}
+    assert again.reproduction == {"of": str(task.pk), "verdict": None, "images": [], "differences": {}}
 
 
 def test_pages_are_read_as_far_as_they_are_wanted(client: Client, make_task: MakeTask, claimed: MakeTask) -> None:

@@ -181,7 +181,7 @@ def test_fields_that_nobody_knows_may_ask_for_nothing(guarded: str, make_key: Ma
         idle = {"ControlNet": {"args": [{"enabled": False, "module": "canny"}]}, "ADetailer": {"args": [False]}}
         late = raw.post("/sdapi/v1/txt2img", json={**SMALL, "alwayson_scripts": idle, "new_thing": False})
         refused = raw.post("/sdapi/v1/txt2img", json={**SMALL, "new_thing": 3})
-    assert (late.status_code, late.json()["error"]) == (504, "still_running")
+    assert (late.status_code, late.json()["error"]) == (504, "wait_timeout")
     assert refused.status_code == 422
     assert refused.json()["errors"] == "new_thing: Unknown field."
 

@@ -175,7 +175,7 @@ def test_what_takes_too_long_goes_on_and_is_not_sent_again(guarded: str, make_ke
     with pytest.raises(openai.InternalServerError, match="it goes on") as refusal:
         patient.images.generate(prompt="a beach")
     task = Task.objects.get()  # the only one
-    assert (refusal.value.status_code, refusal.value.code) == (504, "still_running")
+    assert (refusal.value.status_code, refusal.value.code) == (504, "wait_timeout")
     assert str(task.pk) in refusal.value.message
 
 

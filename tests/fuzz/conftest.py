@@ -96,7 +96,7 @@ def tasks(transactional_db: None) -> list[Task]:
         height=32,
         sha256="ab",
         flagged=False,
-        black=False,
+        blank=False,
     )
     claim = Claim(task_id=claimed.pk, attempt=1)
     assert succeed_one(claim, [image], size={"width": 32, "height": 32})

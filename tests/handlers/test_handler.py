@@ -416,9 +416,9 @@ def test_a_picture_of_nan_is_said_to_be_black(handler: DiffusersHandler, monkeyp
     def overflowing(self: AutoencoderKL, *args: Any, **kwargs: Any) -> Any:
         return tuple(part * float("nan") for part in original(self, *args, **kwargs))
 
-    assert not run(handler, request()).images[0].black
+    assert not run(handler, request()).images[0].blank
     monkeypatch.setattr(AutoencoderKL, "decode", overflowing)
-    assert run(handler, request()).images[0].black
+    assert run(handler, request()).images[0].blank
 
 
 class Flagging:

@@ -67,7 +67,7 @@ def release_canceled(task: Task) -> None:
 
 def expire(task: Task) -> None:
     claim_of(task)
-    Task.objects.update(lease_until=Now() - timedelta(seconds=1), max_attempts=1)
+    Task.objects.update(lease_until=Now() - timedelta(seconds=1), max_lost_workers=1)
     assert lifecycle.expire_leases()
 
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 FILL = """
 INSERT INTO tasks_app_task (
     id, task_type, provider, requested_model_id, model_id, revision, params, seed, priority, status, phase, step,
-    total_steps, attempt, losses, max_attempts, worker, error_code, error_message, error_traceback, created_at,
-    updated_at, started_at, finished_at, timings, webhook_url, webhook_events, webhook_due,
-    batch_key, sent, provenance)
+    total_steps, attempt, lost_workers, max_lost_workers, worker, error_code, error_message, error_traceback,
+    created_at, updated_at, started_at, finished_at, timings, webhook_url, webhook_events, webhook_due,
+    batch_key, explicit_params, provenance)
 SELECT gen_random_uuid(), 'text-to-image', 'diffusers', 'demo', CASE WHEN n %% 7 = 0 THEN 'other' ELSE 'demo' END, '',
     jsonb_build_object('prompt', 'a ' || (ARRAY['red','blue','green','old','tiny'])[1 + n %% 5] || ' '
         || (ARRAY['house','beach','forest','city','flower','fox'])[1 + n %% 6] || ' n' || n || 'x',

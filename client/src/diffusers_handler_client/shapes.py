@@ -64,7 +64,7 @@ class Image:
     content_type: str
     sha256: str
     flagged: bool
-    black: bool
+    blank: bool
 
     @classmethod
     def parse(cls, data: Json) -> Image:
@@ -79,7 +79,7 @@ class Image:
             content_type=data["content_type"],
             sha256=data["sha256"],
             flagged=data["flagged"],
-            black=data["black"],
+            blank=data["blank"],
         )
 
     @property

@@ -137,7 +137,7 @@ def _build_final_response(request: Request, task: Task, *, succeeded: Callable[[
 
 def _build_timeout_response(request: Request, task: Task) -> Response:
     message = f"The task {task.pk} has not ended within {settings.COMPAT_TIMEOUT_SECONDS:g} seconds; it goes on."
-    return _build_error_response(request, 504, "still_running", message)
+    return _build_error_response(request, 504, "wait_timeout", message)
 
 
 def _build_error_response(request: Request, status: int, code: str, message: str) -> Response:

@@ -25,7 +25,7 @@ ERROR_RESPONSES = {
     400: ErrorResponseSpec(
         name="Invalid",
         description="Values are wrong, and `fields` names all of them; or the request can't be read.",
-        codes=("invalid_params", "model_not_allowed", "unreadable_picture", "bad_request"),
+        codes=("invalid_params", "model_not_allowed", "invalid_image", "bad_request"),
         example=build_error_body("invalid_params", "params.steps: Must be an integer.", fields=[_FIELD]),
     ),
     401: ErrorResponseSpec(
@@ -120,7 +120,7 @@ ERROR_RESPONSES = {
     504: ErrorResponseSpec(
         name="Late",
         description="The task has not ended in time, and goes on; or its deadline passed.",
-        codes=("still_running", "timed_out"),
-        example=build_error_body("still_running", "The task has not ended within 300 seconds; it goes on."),
+        codes=("wait_timeout", "timed_out"),
+        example=build_error_body("wait_timeout", "The task has not ended within 300 seconds; it goes on."),
     ),
 }

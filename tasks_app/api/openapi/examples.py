@@ -36,7 +36,7 @@ IMAGE: Example = {
     "content_type": "image/png",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "flagged": False,
-    "black": False,
+    "blank": False,
     "purged": False,
 }
 QUEUED: Example = {
@@ -93,9 +93,9 @@ MODEL: Example = {
     "schedulers": ["ddim", "ddpm", "euler"],
     "max_images": 8,
     "max_batch": None,
-    "loading": asdict(LoadOptions()),
+    "load_options": asdict(LoadOptions()),
     "license": "apache-2.0",
-    "warm_on": ["gpu-host:4711"],
+    "loaded_on": ["gpu-host:4711"],
 }
 SUCCEEDED: Example = {
     **QUEUED,
@@ -114,7 +114,7 @@ SUCCEEDED: Example = {
 REPRODUCING: Example = {
     **QUEUED,
     "model": {"id": "demo", "revision": "local"},
-    "reproduction": {"of": "7f1d6f0a-58cf-4b0c-9f3c-0a4c1f1c9f10", "verdict": None, "images": [], "differs": {}},
+    "reproduction": {"of": "7f1d6f0a-58cf-4b0c-9f3c-0a4c1f1c9f10", "verdict": None, "images": [], "differences": {}},
 }
 PAGE: Example = {"next": None, "previous": None, "results": [SUCCEEDED]}
 RECOVERED: Example = {

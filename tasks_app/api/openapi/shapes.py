@@ -158,7 +158,7 @@ def _image_schema() -> Schema:
         content_type=TEXT,
         sha256=TEXT,
         flagged=with_description(FLAG, str(TaskImage._meta.get_field("flagged").help_text)),
-        black=with_description(FLAG, str(TaskImage._meta.get_field("black").help_text)),
+        blank=with_description(FLAG, str(TaskImage._meta.get_field("blank").help_text)),
         purged=with_description(FLAG, "Its file was removed: its address is 410."),
     )
 
@@ -180,14 +180,14 @@ def _reproduction_schema() -> Schema:
         psnr=with_description(
             make_nullable({"type": "number"}), "In decibels; null where pixels are equal or can't be compared."
         ),
-        same_file=with_description(FLAG, "The files are equal byte by byte."),
+        identical_file=with_description(FLAG, "The files are equal byte by byte."),
     )
     then_and_now: Schema = {"type": "array", "items": make_nullable(TEXT), "minItems": 2, "maxItems": 2}
     return object_schema(
         of=with_description(make_nullable(UUID), "The task that this one reproduces; null once that is deleted."),
         verdict=with_description(make_nullable(verdict), "The worst of the pictures'; null before it has succeeded."),
         images={"type": "array", "items": image},
-        differs=with_description(
+        differences=with_description(
             {"type": "object", "additionalProperties": then_and_now}, "What was, and is now, otherwise."
         ),
     )
@@ -237,9 +237,9 @@ def _model_schema() -> Schema:
         max_batch=with_description(
             make_nullable({"type": "integer", "minimum": 1}), "How many one call makes; null is the server's."
         ),
-        loading=with_description(object_schema(**options), "How workers load it."),
+        load_options=with_description(object_schema(**options), "How workers load it."),
         license=make_nullable(TEXT),
-        warm_on=with_description({"type": "array", "items": TEXT}, "The living workers that hold it."),
+        loaded_on=with_description({"type": "array", "items": TEXT}, "The living workers that hold it."),
     )
 
 

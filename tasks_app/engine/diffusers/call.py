@@ -209,7 +209,7 @@ def build_images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator
     for request in requests:
         yield tuple(
             GeneratedImage(
-                seed=seed, image=_restore_unmasked(image, request), flagged=bool(flag), black=_is_blank(image)
+                seed=seed, image=_restore_unmasked(image, request), flagged=bool(flag), blank=_is_blank(image)
             )
             for seed, (image, flag) in zip(_get_seeds(request), islice(made, request.num_images), strict=True)
         )

@@ -53,7 +53,7 @@ function showNotice(image) {
     ? "This picture was purged: this server keeps pictures for a limited time."
     : image.flagged
       ? "The model’s safety checker replaced this picture."
-      : image.black
+      : image.blank
         ? "Nothing was drawn: numbers overflowed, as happens in half precision."
         : "";
   notice.hidden = !notice.textContent;

@@ -64,7 +64,7 @@ def row(params: dict[str, Any]) -> dict[str, Any]:
         "params": own,
         "seed": SEED,
         "batch_key": BATCH_KEY,
-        "sent": [name for name in SENT if name in params],
+        "explicit_params": [name for name in SENT if name in params],
         "total_steps": own["steps"],
     }
 

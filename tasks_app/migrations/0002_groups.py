@@ -1,4 +1,4 @@
-"""The groups `viewers`, who see everything of the service, and `operators`, who act."""
+"""The groups `viewers`, who see every page of the service, and `operators`, who also act."""
 
 from django.contrib.auth.management import create_permissions
 from django.db import migrations
@@ -12,11 +12,12 @@ ACTS = (
     "add_diffusionmodel",
     "change_diffusionmodel",
     "add_workercommand",
+    "change_webhookdelivery",
 )
 
 
 def create_groups(apps, schema_editor):
-    """Make both groups, or give those that are there what they lack; what people added to them stays."""
+    """Create both groups, or add the permissions that existing ones lack; permissions that people added stay."""
     using = schema_editor.connection.alias
     _create_permissions(apps, using)
     own = apps.get_model("auth", "Permission").objects.using(using).filter(content_type__app_label="tasks_app")
@@ -28,14 +29,14 @@ def create_groups(apps, schema_editor):
 
 
 def remove_groups(apps, schema_editor):
-    """Take both groups away, with whoever is in them."""
+    """Delete both groups, with their memberships."""
     groups = apps.get_model("auth", "Group").objects.using(schema_editor.connection.alias)
     groups.filter(name__in=[VIEWERS, OPERATORS]).delete()
 
 
 def _create_permissions(apps, using):
-    # Django makes them after all migrations, which is too late; and it makes none for an app without a models module,
-    # which the apps of a migration don't have.
+    # Django creates them after all migrations, which is too late; and it creates none for an app without a models
+    # module, which the apps of a migration don't have.
     config = apps.get_app_config("tasks_app")
     own = getattr(config, "models_module", None)
     config.models_module = own or True
@@ -44,8 +45,11 @@ def _create_permissions(apps, using):
 
 
 class Migration(migrations.Migration):
+    # So that a database of version 0.1 keeps its groups as they are.
+    replaces = [("tasks_app", "0005_groups")]
+
     dependencies = [
-        ("tasks_app", "0004_control_plane"),
+        ("tasks_app", "0001_initial"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
     ]
