@@ -1,1 +1,1 @@
-"""Image-generation tasks, from the POST to the PNG."""
+"""Image-generation tasks, from the POST request to the image file."""

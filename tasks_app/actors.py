@@ -1,4 +1,4 @@
-"""The Dramatiq actor. Its message is a wake-up: it names a task, but lets the worker take the best one."""
+"""The Dramatiq actor. Its message is a wake-up: it names a task, but the worker claims the best one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tasks_app.worker import supervisor
 
 @dramatiq.actor(actor_name=dispatch.ACTOR, queue_name=dispatch.QUEUE)
 def generate(task_id: str) -> None:
-    """Run what is claimable, unless this worker is to end; while there is more, others are woken for it."""
+    """Run claimable tasks, unless this worker is shutting down; wake other workers while there are more."""
     wake_others = partial(dispatch.notify_workers, worker=supervisor.WORKER_NAME)
-    # Not one task a message: the next one is claimed while the last decodes, which no message could be in time for.
+    # Not one task per message: the next one is claimed while the last decodes, too soon for a message to arrive.
     supervisor.run_until_idle(begun=wake_others)
     wake_others()

@@ -1,4 +1,4 @@
-"""The app's configuration."""
+"""Django application configuration."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
@@ -11,7 +11,7 @@ class TasksConfig(AppConfig):
     verbose_name = "Text to image"
 
     def ready(self) -> None:
-        """Register the checks, and give the models that the settings name their rows after each migrate."""
+        """Register the system checks, and create missing model rows after each migrate."""
         from tasks_app import checks  # noqa: F401
         from tasks_app.catalog import resolve
 

@@ -1,4 +1,4 @@
-"""Django checks: what the registry and the settings name must exist, and finding out must not import torch."""
+"""System checks of the task-type registry and the settings. They must not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks_app.task_types import registry
 
 @register()
 def check_task_types(**kwargs: Any) -> list[CheckMessage]:
-    """Every registered task type names modules that exist and has a PROVIDERS entry."""
+    """Check that every registered task type names existing modules and has a PROVIDERS entry."""
     messages: list[CheckMessage] = []
     for entry in registry.get_task_types():
         for dotted in (entry.params, entry.handler):
@@ -31,8 +31,8 @@ def check_task_types(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_default_model(**kwargs: Any) -> list[CheckMessage]:
-    """Check that requests which name no model get one that this server allows."""
-    # Not by its row: checks run where no database is.
+    """Check that DEFAULT_MODEL_ID is a model that this server allows."""
+    # The model's row is not used: checks also run without a database.
     if resolve.resolve_from_settings(settings.DEFAULT_MODEL_ID) is None:
         hint = "Name a folder of MODELS_DIR, an alias or an id on the Hub."
         return [Error(f"DEFAULT_MODEL_ID: {settings.DEFAULT_MODEL_ID} is no model.", hint=hint, id="tasks_app.E003")]
@@ -41,7 +41,7 @@ def check_default_model(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_warm_models(**kwargs: Any) -> list[CheckMessage]:
-    """Check that the models which are loaded ahead find room beside one another."""
+    """Check that MAX_CACHED_MODELS has room for all WARM_MODELS."""
     if len(settings.WARM_MODELS) <= settings.PROVIDERS["diffusers"]["max_cached_models"]:
         return []
     hint = "Raise MAX_CACHED_MODELS, or name fewer."
@@ -59,7 +59,7 @@ def check_renamed_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_sentry(**kwargs: Any) -> list[CheckMessage]:
-    """Check that what SENTRY_DSN asks for is installed."""
+    """Check that sentry-sdk is installed if SENTRY_DSN is set."""
     if settings.SENTRY_DSN is None or _module_exists("sentry_sdk"):
         return []
     hint = "Install the extra: `uv sync --extra sentry`."
@@ -68,7 +68,7 @@ def check_sentry(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_storage(**kwargs: Any) -> list[CheckMessage]:
-    """Check that what the pictures' storage needs is installed."""
+    """Check that django-storages and boto3 are installed if images are stored in a bucket."""
     bucket = settings.STORAGES["default"]["BACKEND"] == "tasks_app.images.s3.BucketStorage"
     if not bucket or (_module_exists("storages") and _module_exists("boto3")):
         return []
@@ -92,7 +92,7 @@ def check_upgradable(databases: Sequence[str] | None = None, **kwargs: Any) -> l
 
 @register(Tags.security, deploy=True)
 def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
-    """Warn of a server that loads whatever model somebody asks for."""
+    """Warn if the server loads any model that a client requests."""
     if "*" not in settings.ALLOWED_MODELS:
         return []
     hint = "Name ids, or an organisation's `org/*`."
@@ -101,7 +101,7 @@ def check_allowed_models(**kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_metrics(**kwargs: Any) -> list[CheckMessage]:
-    """Warn of metrics that whoever reaches the server can read."""
+    """Warn if the metrics can be read without a token."""
     if settings.METRICS_TOKEN:
         return []
     return [Warning("METRICS_TOKEN: unset, so /metrics is open to everybody.", id="tasks_app.W003")]
@@ -109,7 +109,7 @@ def check_metrics(**kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def check_api_auth(**kwargs: Any) -> list[CheckMessage]:
-    """Warn of a server that whoever reaches it may use."""
+    """Warn if the API can be used without a key."""
     if settings.API_AUTH == "required":
         return []
     hint = "Set API_AUTH=required; `manage.py apikey create` makes keys."

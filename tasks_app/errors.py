@@ -1,17 +1,20 @@
-"""Everything that can go wrong with a task, under one root; messages are for people and carry no paths or tokens."""
+"""Exceptions of the service; the errors of tasks derive from TaskError.
+
+Messages are shown to users and contain neither paths nor tokens.
+"""
 
 from __future__ import annotations
 
 
 class TaskError(Exception):
-    """Something in the service's own domain went wrong."""
+    """Base class of the errors that end a task or reject a request."""
 
     code = "internal"
     retryable = False
 
 
 class InvalidParamsError(TaskError):
-    """The parameters can't be carried out by the chosen model."""
+    """The task can't be run with these parameters."""
 
     code = "invalid_params"
 
@@ -23,27 +26,27 @@ class ModelNotAllowedError(TaskError):
 
 
 class ModelUnavailableError(TaskError):
-    """The model's files are neither here nor to be fetched."""
+    """The model's files are not on this host and can't be downloaded."""
 
     code = "model_unavailable"
     retryable = True
 
 
 class ModelLoadError(TaskError):
-    """The model's files are here but don't make a text-to-image pipeline."""
+    """The model's files are on this host but can't be loaded as a text-to-image pipeline."""
 
     code = "model_load_failed"
 
 
 class OutOfMemoryError(TaskError):
-    """The device has not enough memory for the task."""
+    """The device doesn't have enough memory for the task."""
 
     code = "out_of_memory"
     retryable = True
 
 
 class DeviceLostError(TaskError):
-    """The device failed in a way that only a new process gets over."""
+    """The device failed, and only a new process can use it again."""
 
     retryable = True
 
@@ -63,38 +66,38 @@ class WorkerLostError(TaskError):
 
 
 class TaskCanceledError(TaskError):
-    """Somebody canceled the task."""
+    """The task was canceled."""
 
     code = "canceled"
 
 
 class StorageError(TaskError):
-    """The pictures could not be stored."""
+    """A file could not be stored, read or removed."""
 
     code = "storage_failed"
     retryable = True
 
 
 class InvalidImageError(TaskError):
-    """A picture's file does not tell how it was made."""
+    """An image file can't be decoded, or contains no generation metadata."""
 
     code = "invalid_image"
 
 
 class InternalError(TaskError):
-    """The task failed with an error that the service does not know."""
+    """The task failed with an unexpected error."""
 
     retryable = True
 
 
 class QuotaExceededError(TaskError):
-    """The caller has as much of something as it may have."""
+    """The caller has reached one of its limits."""
 
     code = "limit_exceeded"
     retryable = True
 
     def __init__(self, limit: str, most: int, *, retry_after: float) -> None:
-        """`limit` names it as the API does; `retry_after` is in seconds."""
+        """Initialize with the limit's name as in the API, its maximum, and `retry_after` in seconds."""
         super().__init__(f"This key may have at most {most} {limit.replace('_', ' ')}.")
         self.limit, self.most, self.retry_after = limit, most, retry_after
 
@@ -115,8 +118,8 @@ RETRYABLE = {error.code: error.retryable for error in TaskError.__subclasses__()
 
 
 class GenerationAbortedError(Exception):
-    """Raised inside a run, from its progress callback, when its supervisor wants it to end."""
+    """Raised by a run's progress callback when the supervisor wants the run to end."""
 
 
 class WebhookUrlRefusedError(Exception):
-    """A webhook's URL leads to where this server does not call; the message says why."""
+    """A webhook's URL is invalid or not allowed; the message gives the reason."""

@@ -1,4 +1,4 @@
-"""Serializer fields that take the JSON type they name and nothing that merely looks like it."""
+"""Strict serializer fields: each accepts exactly one JSON type and converts no other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _UUID = re.compile(UUID_PATTERN)
 
 
 def has_surrogate(text: str) -> bool:
-    """Return whether the text holds a lone surrogate, which neither UTF-8 nor PostgreSQL can carry."""
+    """Return whether the text contains a lone surrogate, which neither UTF-8 nor PostgreSQL can store."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def escape_surrogates(text: str) -> str:
-    """Return the text with what UTF-8 can't carry written as escapes."""
+    """Return the text with characters that UTF-8 can't encode replaced by escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -29,7 +29,7 @@ def get_field_errors(error: serializers.ValidationError) -> dict[str, Any]:
 
 
 class StrictCharField(serializers.CharField):
-    """A JSON string, kept to the letter."""
+    """A JSON string; surrounding whitespace is kept."""
 
     default_error_messages = {
         "invalid": "Must be a string.",
@@ -41,7 +41,7 @@ class StrictCharField(serializers.CharField):
         super().__init__(trim_whitespace=False, **kwargs)
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        """Check the type before anything else does."""
+        """Check the type and the characters before any other validation."""
         if data is not serializers.empty and data is not None:
             if not isinstance(data, str):
                 self.fail("invalid")
@@ -53,7 +53,7 @@ class StrictCharField(serializers.CharField):
 
 
 class StrictIntegerField(serializers.Field[int, Any, int, Any]):
-    """A JSON integer within bounds: neither `true` nor `"25"` nor `25.0`."""
+    """A JSON integer within bounds; `true`, `"25"` and `25.0` are rejected."""
 
     default_error_messages = {
         "invalid": "Must be an integer.",
@@ -76,23 +76,23 @@ class StrictIntegerField(serializers.Field[int, Any, int, Any]):
         return data
 
     def to_representation(self, value: int) -> int:
-        """Return it as it is."""
+        """Return the value unchanged."""
         return value
 
 
 class StrictBooleanField(serializers.Field[bool, Any, bool, Any]):
-    """`true` or `false`."""
+    """A JSON boolean."""
 
     default_error_messages = {"invalid": "Must be true or false."}
 
     def to_internal_value(self, data: Any) -> bool:
-        """Return it as it is."""
+        """Return the boolean."""
         if type(data) is not bool:
             self.fail("invalid")
         return data
 
     def to_representation(self, value: bool) -> bool:
-        """Return it as it is."""
+        """Return the value unchanged."""
         return value
 
 
@@ -109,7 +109,7 @@ class StrictFloatField(serializers.Field[float, Any, float, Any]):
         self.min_value, self.max_value = min_value, max_value
 
     def to_internal_value(self, data: Any) -> float:
-        """Return the number; infinities and NaN are out of every range."""
+        """Return the number; infinities and NaN are always out of bounds."""
         if type(data) not in (int, float):
             self.fail("invalid")
         if (type(data) is float and math.isnan(data)) or not self.min_value <= data <= self.max_value:
@@ -117,12 +117,12 @@ class StrictFloatField(serializers.Field[float, Any, float, Any]):
         return float(data)
 
     def to_representation(self, value: float) -> float:
-        """Return it as it is."""
+        """Return the value unchanged."""
         return value
 
 
 class StrictChoiceField(StrictCharField):
-    """One of a few JSON strings."""
+    """A JSON string from a fixed set of choices."""
 
     default_error_messages = {"choice": "Must be {choices}."}
 
@@ -150,7 +150,7 @@ class StrictUUIDField(StrictCharField):
 
 
 class StrictListField(serializers.ListField):
-    """A JSON array of at most `most` values; a longer one is refused before any of them is looked at."""
+    """A JSON array of at most `most` values; a longer one is rejected before any value is validated."""
 
     default_error_messages = {"not_a_list": "Must be a list.", "most": "Must be at most {most}."}
 
@@ -166,9 +166,10 @@ class StrictListField(serializers.ListField):
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A serializer that refuses unknown fields by name, and reports them with all other errors.
+    """A serializer that rejects unknown fields by name and reports them together with all other errors.
 
-    `together` names fields of which all have a value or none has, for those who describe the serializer.
+    `required_together` names fields that are given together or not at all. The OpenAPI schema describes this;
+    subclasses have to enforce it.
     """
 
     required_together: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
-"""What Prometheus is told: read anew at each scrape, from rows and Redis, so that all web processes say the same.
+"""Prometheus metrics, read from rows and Redis at each scrape, so that all web processes report the same values.
 
-Four queries through partial indexes and one question to Redis, with any number of tasks.
+A scrape takes four queries through partial indexes and one call to Redis, with any number of tasks.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ METRIC_PREFIX = "diffusers_handler_"
 
 
 class _ServiceCollector(Collector):
-    """The whole service as it stands."""
+    """Collector of the metrics of the whole service."""
 
     def collect(self) -> Iterable[Metric]:
-        """Read it.
+        """Yield the current metrics.
 
         Raises:
-            OperationalError, InterfaceError: the database is away.
+            OperationalError, InterfaceError: the database is unavailable.
         """
         yield from _collect_queued()
         yield _build_gauge("tasks_running", "Tasks that run.", statistics.count_running())
@@ -53,7 +53,7 @@ _registry.register(_ServiceCollector())
 
 
 def render_metrics() -> bytes:
-    """Return all metrics in Prometheus' text format."""
+    """Return all metrics in the Prometheus text format."""
     return generate_latest(_registry)
 
 
@@ -73,7 +73,10 @@ def _collect_queued() -> Iterator[Metric]:
 
 
 def _collect_workers() -> Iterator[Metric]:
-    """Tell of all workers but those that left on purpose; a dead one's row, and its `up 0`, stay for a day."""
+    """Yield metrics of all workers except those that ended on purpose.
+
+    A dead worker's row, and with it `worker_up 0`, stays for a day.
+    """
     up = GaugeMetricFamily(METRIC_PREFIX + "worker_up", "Whether a worker lives.", labels=["worker"])
     silent = GaugeMetricFamily(METRIC_PREFIX + "worker_silent_seconds", "Since its last heartbeat.", labels=["worker"])
     device = ["worker", "device"]

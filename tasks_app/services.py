@@ -1,4 +1,7 @@
-"""What people can do to tasks, models and workers: the API, the admin and the commands call these and nothing below."""
+"""Actions on tasks, models and workers.
+
+The API, the admin and the commands call these functions and none of the layers below.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,17 @@ logger = logging.getLogger(__name__)
 def submit_task(
     submission: Submission, *, caller: Principal, once: IdempotentRequest | None = None
 ) -> tuple[Task, bool]:
-    """Create a queued task and wake a worker for it once the row is committed.
+    """Create a queued task, and wake a worker once the row is committed.
 
-    With `once`, the task that the same request made before is returned instead, and False.
+    Return the task and True. With `once`, if the same request was made before, return its task and False.
 
     Raises:
-        KeyReused: the name in `once` was used for another request.
-        InvalidParams: a picture that the task begins with was given up a moment ago.
-        LimitExceeded: as many of the caller's tasks as may wait do so already.
+        IdempotencyKeyReusedError: the name in `once` was used for another request.
+        InvalidParamsError: an upload that the task uses has just expired.
+        QuotaExceededError: the caller has reached its limit of queued tasks.
     """
     task_id = uuid4()
-    # One INSERT is a transaction of its own; what must hold together with it makes it a larger one.
+    # A single INSERT is atomic by itself; idempotency key, quota and uploads must be committed together with it.
     alone = once is None and caller.limits.max_queued is None and not submission.uploads
     with nullcontext() if alone else transaction.atomic():
         before = None if once is None else admission.register_request(once, caller, task_id)
@@ -60,7 +63,7 @@ def submit_task(
 
 
 def cancel_task(task_id: UUID) -> bool:
-    """Cancel a queued task, or ask the worker of a running one to; False when it had ended before."""
+    """Cancel a queued task, or ask the worker of a running one to; return False if it had already ended."""
     status = lifecycle.cancel_task(task_id)
     if status == Status.CANCELED:
         status_events.publish_status(task_id, status)
@@ -68,10 +71,10 @@ def cancel_task(task_id: UUID) -> bool:
 
 
 def retry_task(task: Task, *, key: UUID) -> tuple[Task, bool]:
-    """Queue the same request again as a new task; the old row stays as it is.
+    """Queue the same request again as a new task; the old row is unchanged.
 
-    The new task's id is made of the key, so that the same retry twice, even at the same moment, is one task; False with
-    the task when it was there before.
+    The new task's id is derived from the key, so repeating a retry, even concurrently, creates only one task. Return
+    the task, and whether this call created it.
     """
     webhook = Webhook(url=task.webhook_url, events=tuple(task.webhook_events)) if task.webhook_url else None
     submission = replace(_clone_request(task), batch_key=task.batch_key, webhook=webhook)
@@ -85,15 +88,15 @@ def retry_task(task: Task, *, key: UUID) -> tuple[Task, bool]:
 
 
 def reproduce_task(task: Task, *, caller: Principal, once: IdempotentRequest | None = None) -> tuple[Task, bool]:
-    """Queue what succeeded once more, alone and with the revision that was loaded; its worker compares the pictures.
+    """Queue a succeeded task again, unbatched and with the same model revision, to compare the images.
 
-    With `once` as `submit`.
+    The worker compares the new images with the original ones. `once` is used as in `submit_task`.
 
     Raises:
-        NotReproducible: it has not succeeded.
-        ModelNotAllowed: its model is no longer allowed.
-        InvalidParams: what it began with is gone.
-        KeyReused, LimitExceeded: as `submit`.
+        NotReproducibleError: the task has not succeeded.
+        ModelNotAllowedError: its model is no longer allowed.
+        InvalidParamsError: an upload that it uses has expired.
+        IdempotencyKeyReusedError, QuotaExceededError: as in `submit_task`.
     """
     if task.status != Status.SUCCEEDED:
         raise errors.NotReproducibleError(str(errors.NotReproducibleError.__doc__))
@@ -102,15 +105,15 @@ def reproduce_task(task: Task, *, caller: Principal, once: IdempotentRequest | N
 
 
 def set_priority(task_id: UUID, priority: int) -> bool:
-    """Give a queued task another priority (-10…10); False when it is queued no more."""
+    """Set the priority (-10…10) of a queued task; return False if it is no longer queued."""
     return lifecycle.change_priority(task_id, priority)
 
 
 def delete_task(task: Task) -> bool:
-    """Remove a task that has ended, its pictures' files first; False when it has not ended.
+    """Delete a task that has ended, its image files first; return False if it has not ended.
 
     Raises:
-        StorageFailed: a file could not be removed; the row stays.
+        StorageError: a file could not be removed; the row is kept.
     """
     if task.status not in TERMINAL:
         return False
@@ -119,12 +122,12 @@ def delete_task(task: Task) -> bool:
 
 
 def pause_claims(scope: Pause.Scope, target: str = "", *, by: User | None = None) -> bool:
-    """Let no task be claimed from the whole queue, for a model or by a worker; False when that was so before."""
+    """Stop claims from the whole queue, for a model or by a worker; return False if they were paused before."""
     return pauses.create_pause(scope, target, by=by)
 
 
 def resume_claims(scope: Pause.Scope, target: str = "") -> bool:
-    """End a pause and wake a worker for what waited; False when there was none."""
+    """End a pause and wake a worker for a waiting task; return False if nothing was paused."""
     resumed = pauses.delete_pause(scope, target)
     waiting = lifecycle.find_claimable()
     if resumed and waiting:
@@ -133,19 +136,19 @@ def resume_claims(scope: Pause.Scope, target: str = "") -> bool:
 
 
 def redeliver_webhook(delivery: WebhookDelivery) -> bool:
-    """Have a webhook delivered once more, now; False while it is being sent."""
+    """Deliver a webhook once more, now; return False while it is being sent."""
     return deliveries.requeue_delivery(delivery.pk)
 
 
 def send_worker_command(
     kind: WorkerCommand.Kind, model_id: str, workers: Iterable[str], *, by: User | None = None
 ) -> list[WorkerCommand]:
-    """Ask workers to load a model or to give it up; returns what was left for those that can be reached."""
+    """Ask workers to load or unload a model; return the commands created for those that can be reached."""
     return worker_registry.enqueue_commands(kind, model_id, workers, by=by)
 
 
 def _clone_request(task: Task) -> Submission:
-    """Return the same request, with the revision that was loaded, to run alone and to be told to nobody."""
+    """Return the same request with the revision that was loaded, unbatched and without webhook."""
     return Submission(
         task_type=task.task_type,
         provider=task.provider,
@@ -185,7 +188,7 @@ def _build_columns(submission: Submission) -> dict[str, Any]:
 
 
 def _log_queued(task: Task) -> None:
-    # The one line that has both ids, the request's and the task's.
+    # The only log line with both the request's and the task's id.
     logger.info("Task %s: queued with %s.", task.pk, task.model_id, extra={"task": str(task.pk)})
 
 
@@ -196,5 +199,5 @@ def _webhook_columns(webhook: Webhook | None) -> dict[str, Any]:
 
 
 def _notify_on_commit(task_id: UUID) -> None:
-    # Robust: a ticket that can't be sent must not turn a committed row into an error.
+    # Robust: the row is committed, so a wake-up that can't be sent must not fail the request.
     transaction.on_commit(lambda: dispatch.send_wake_up(task_id), robust=True)

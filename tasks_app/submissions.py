@@ -1,6 +1,6 @@
-"""What somebody asks for -> a task to be: strict, with all wrong fields told at once, and every default resolved.
+"""Validation of submitted tasks: all wrong fields are reported at once, and all defaults are resolved.
 
-A default is the request's, else the model's row's, else the parameters' own.
+A value comes from the request, else from the model's row, else from the parameter's own default.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class AnyField(serializers.Field[Any, Any, Any, Any]):
     """A value that another serializer validates."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return it as it is."""
+        """Return the value unchanged."""
         return data
 
 
 class WebhookUrlField(StrictCharField):
-    """A URL that this server may call, as far as that can be said without looking its name up."""
+    """A URL that this server may call, as far as that can be checked without resolving its host."""
 
     def to_internal_value(self, data: Any) -> str:
         """Return the URL."""
@@ -58,7 +58,7 @@ class WebhookUrlField(StrictCharField):
 
 
 class WebhookEventsField(serializers.ListField):
-    """Ends of a task, at least one."""
+    """A non-empty list of webhook events."""
 
     child = StrictChoiceField(WebhookEvent.values)
     default_error_messages = {"not_a_list": "Must be a list.", "empty": "Must not be empty."}
@@ -68,17 +68,17 @@ class WebhookEventsField(serializers.ListField):
 
 
 class WebhookSerializer(StrictSerializer):
-    """Who is told how the task ended."""
+    """The URL and the events of a task's webhook."""
 
     url = WebhookUrlField()
     events = WebhookEventsField(default=WebhookEvent.values)
 
 
 class SubmissionSerializer(StrictSerializer):
-    """The body of `POST /task`; every wrong field is reported at once.
+    """The body of `POST /task`; all wrong fields are reported at once.
 
-    The context may bring the `caller`, and `meant`: that who sent the body meant every field of it. Others, such as the
-    clients of facades, send fields that nobody chose.
+    The context may contain the `caller`, and `meant`: true if the client sent every field deliberately. Clients of the
+    compatibility APIs also send fields that no user chose.
     """
 
     task_type = StrictChoiceField(sorted({entry.name for entry in registry.get_task_types()}))
@@ -96,7 +96,7 @@ class SubmissionSerializer(StrictSerializer):
     _resolved_model: ResolvedModel | None = None
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the validated values; `params` by the serializer of its task type and provider."""
+        """Return the validated values; the serializer of the task type and provider validates `params`."""
         found: dict[str, Any] = {}
         values: dict[str, Any] = {}
         try:
@@ -117,7 +117,10 @@ class SubmissionSerializer(StrictSerializer):
         return values
 
     def validate_webhook(self, webhook: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Refuse what could not be signed: a key has a secret of its own, the others share the server's."""
+        """Reject a webhook that could not be signed.
+
+        Each key has its own secret; callers without a key share the server's.
+        """
         caller: Principal | None = self.context.get("caller")
         has_key = caller is not None and caller.key_id is not None
         if webhook is not None and not has_key and settings.WEBHOOK_SECRET is None:
@@ -125,14 +128,14 @@ class SubmissionSerializer(StrictSerializer):
         return webhook
 
     def build_submission(self) -> Submission:
-        """Return the task to be: defaults filled in, the seed drawn, the model resolved."""
+        """Return the submission, with defaults filled in, a seed chosen and the model resolved."""
         values = self.validated_data
         params = dict(values["params"])
         provider, seed = params.pop("provider"), params.pop("seed")
         params.pop("model_id", None)
         model = self._resolved_model
         assert model is not None, "a valid submission has a model"
-        # Who sends a seed wants just that picture again.
+        # A seed asks for exactly the same image again, so such a request is unbatched by default.
         batchable = seed is None if values["batchable"] is None else values["batchable"]
         entry = registry.get_task_type(values["task_type"], provider)
         explicit = self._get_explicit_params(entry)
@@ -167,11 +170,13 @@ def _build_webhook(values: dict[str, Any] | None) -> Webhook | None:
 
 
 def read_image_params(content: bytes, caller: Principal) -> ParsedMetadata:
-    """Return the parameters that a picture's file tells; what this server can't take of them is ignored and told.
+    """Return the generation parameters in an image file.
+
+    Parameters that this server does not accept are returned as `ignored`.
 
     Raises:
-        UnreadablePicture: it tells none.
-        ValidationError: nothing can be made of what it tells.
+        InvalidImageError: the file contains no parameters.
+        ValidationError: no valid request can be built from the parameters.
     """
     told = metadata.read_metadata(content)
     params = dict(told.params)
@@ -193,7 +198,10 @@ def _find_errors(task_type: str, params: dict[str, Any], caller: Principal) -> d
 def _build_params_serializer(
     data: dict[str, Any], model: ResolvedModel | None, caller: Principal
 ) -> serializers.Serializer[Any]:
-    """Return the serializer that fits; where type or provider are wrong, the first one, to say all errors."""
+    """Return the serializer of the task type and provider.
+
+    If one of them is unknown, return the first serializer, so that the errors in the parameters are reported too.
+    """
     params = data["params"] if isinstance(data["params"], dict) else {}
     named = data.get("task_type"), params.get("provider", "diffusers")
     entries = registry.get_task_types()
@@ -209,10 +217,10 @@ def _build_params_serializer(
 
 
 def _resolve_model(params: Any) -> tuple[ResolvedModel | None, dict[str, Any]]:
-    """Return the model that is asked for, or what is wrong with its name."""
+    """Return the requested model, or the errors of its name."""
     name = params.get("model_id") if isinstance(params, dict) else None
     if name is not None and (not isinstance(name, str) or not name or "\0" in name or has_surrogate(name)):
-        return None, {}  # refused by the field itself
+        return None, {}  # rejected by the field itself
     try:
         return resolve.resolve_model(name), {}
     except errors.ModelNotAllowedError as error:

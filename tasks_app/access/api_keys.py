@@ -1,4 +1,4 @@
-"""Keys of the API: made, revoked, and what each is held to. Hashing and lookup are knox's."""
+"""Creation, revocation and limits of API keys; knox hashes the keys and looks them up."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from django.utils import timezone
 from tasks_app.contracts import Limits, Principal, Webhook
 from tasks_app.models import ApiKey, Scope, WebhookEvent
 
-# What a key may do unless somebody says otherwise.
 DEFAULT_SCOPES = [Scope.READ, Scope.SUBMIT, Scope.MODELS]
-# Said at most so often, since it is a write.
+# Limits the writes of `last_used_at`.
 TOUCH_INTERVAL_SECONDS = 60
 
 
 def create_api_key(
     *, user: User, name: str, scopes: Iterable[Scope], expires_in: timedelta | None = None, **limits: Any
 ) -> tuple[ApiKey, str]:
-    """Make a key and return it with the secret that nobody can read again; `limits` are fields of the row."""
+    """Create a key and return it with its token, which can't be read again; `limits` are fields of the row."""
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     fields = {"name": name, "scopes": list(scopes), "webhook_secret": secret, **limits}
     key, token = ApiKey.objects.create(user, expires_in, **fields)
@@ -34,13 +33,13 @@ def create_api_key(
 
 
 def revoke_api_key(key: ApiKey) -> bool:
-    """End a key now; False when it had ended before. Its tasks stay its own."""
+    """Expire a key now; return False if it had already expired. Its tasks still belong to it."""
     live = ApiKey.objects.filter(Q(expiry__isnull=True) | Q(expiry__gt=Now()), pk=key.pk)
     return bool(live.update(expiry=Now()))
 
 
 def touch_api_key(key: ApiKey) -> None:
-    """Write when the key was last used, unless that was just now."""
+    """Record that the key was used, at most once per TOUCH_INTERVAL_SECONDS."""
     lately = timedelta(seconds=TOUCH_INTERVAL_SECONDS)
     if key.last_used_at is not None and timezone.now() - key.last_used_at < lately:
         return
@@ -50,7 +49,7 @@ def touch_api_key(key: ApiKey) -> None:
 
 
 def get_key_principal(key: ApiKey) -> Principal:
-    """Return what a key may do; what it doesn't limit itself is limited by the settings."""
+    """Return the principal of a key; the settings provide the limits that the key doesn't set."""
     return Principal(
         key_id=key.pk,
         scopes=frozenset(key.scopes),

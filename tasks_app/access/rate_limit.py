@@ -1,6 +1,6 @@
-"""How often something may happen in a minute, counted in Redis: one round trip, and none is counted twice.
+"""Rate limits per minute, counted atomically in Redis in one round trip.
 
-Redis being away limits nobody.
+Nothing is limited while Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WINDOW_SECONDS = 60
 
 
 def consume(name: str, most: int) -> float | None:
-    """Count one more; return how many seconds are left to wait when that was one too many."""
+    """Count one event; return the seconds until the next window if it exceeds `most` per minute, else None."""
     if not progress.is_redis_available():
         return None
     window, passed = divmod(time.time(), WINDOW_SECONDS)

@@ -1,4 +1,4 @@
-"""What a model can be asked for, by its files, where this host has them: schedulers, types of tasks, its size."""
+"""Capabilities of a model, read from its files on this host: schedulers, task types and native size."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from tasks_app.task_types import parameters, registry
 
 
 def get_schedulers(model_id: str, revision: str) -> list[str] | None:
-    """Return the schedulers that a model takes; None where it can't be told here."""
+    """Return the schedulers that a model supports, or None if this host can't determine them."""
     folder = resolve.find_configuration(model_id, revision)
     return None if folder is None else parameters.get_schedulers(folder) or None
 
 
 def get_supported_task_types(model_id: str, revision: str) -> list[str] | None:
-    """Return the types of tasks that a model is for; None where it can't be told here."""
+    """Return the task types that a model supports, or None if this host can't determine them."""
     folder = resolve.find_configuration(model_id, revision)
     if folder is None:
         return None
@@ -23,6 +23,6 @@ def get_supported_task_types(model_id: str, revision: str) -> list[str] | None:
 
 
 def get_native_pixels(model_id: str, revision: str) -> int | None:
-    """Return how many pixels a model draws by itself; None where it can't be told here."""
+    """Return the pixel count of a model's native size, or None if this host can't determine it."""
     folder = resolve.find_configuration(model_id, revision)
     return None if folder is None else parameters.get_native_pixels(folder)

@@ -1,7 +1,7 @@
-"""The models whose files lie on this host, in MODELS_DIR or the Hub's cache: how large, whether whole, and out again.
+"""Inventory of the models on this host, in MODELS_DIR or the Hub's cache: sizes, verification and removal.
 
-What a file must be is known: the Hub's cache names each by the hash that the Hub gave, and beside what people put into
-MODELS_DIR stands what was recorded, as `sha256sum` writes it.
+The Hub's cache names each file by the hash that the Hub published. For models in MODELS_DIR, checksums are recorded in
+a file beside them, in the format of `sha256sum`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tasks_app.engine import model_files
 LOCAL_REVISION = "local"
 CHECKSUMS_FILE = "SHA256SUMS"
 _HUB_PREFIX = "models--"
-# The names of blobs: of large files sha256, of the others git's own of a blob.
+# The Hub's cache names the blobs of large files by sha256, all others by git's blob hash.
 _SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalModel:
-    """One revision of a model on this disk; of a file of weights `path` is the file itself."""
+    """One revision of a model on this disk; for a single weights file, `path` is that file."""
 
     model_id: str
     revision: str
@@ -31,19 +31,19 @@ class LocalModel:
 
     @property
     def files(self) -> list[Path]:
-        """All of its files, those of the Hub's cache as links to what may be missing."""
+        """Return all files of the model; those in the Hub's cache are links whose targets may be missing."""
         if self.path.is_file():
             return [self.path]
         return sorted(path for path in self.path.rglob("*") if not path.is_dir() and path.name != CHECKSUMS_FILE)
 
     @property
     def size(self) -> int:
-        """How many bytes they take; revisions of one model share files."""
+        """Return the total size in bytes; revisions of one model share files."""
         return sum(path.stat().st_size for path in self.files if path.exists())
 
 
 def list_local_models(models_dir: Path, hub_cache: Path) -> list[LocalModel]:
-    """Return everything that is here, by name."""
+    """Return all models on this host, sorted by name and revision."""
     found = [*_iter_models_dir(models_dir), *_iter_hub_cache(hub_cache)]
     return sorted(found, key=lambda model: (model.model_id, model.revision))
 
@@ -63,13 +63,16 @@ def _iter_hub_cache(hub_cache: Path) -> Iterator[LocalModel]:
 
 
 def write_checksums(model: LocalModel) -> None:
-    """Write down what a local model's files are now."""
+    """Record the checksums of a local model's files."""
     lines = [f"{_hash_file(path)}  {name}\n" for name, path in _map_names_to_files(model).items()]
     _get_checksums_path(model).write_text("".join(lines), encoding="utf-8")
 
 
 def find_file_errors(model: LocalModel) -> dict[str, str] | None:
-    """Return by file what is wrong with it; None of a local model of which nothing was recorded."""
+    """Return the error of each wrong file by its name.
+
+    Return None for a local model without recorded checksums.
+    """
     if model.revision != LOCAL_REVISION:
         return {name: why for name, path in _map_names_to_files(model).items() if (why := _find_blob_error(path))}
     if not _get_checksums_path(model).is_file():
@@ -86,7 +89,7 @@ def find_file_errors(model: LocalModel) -> dict[str, str] | None:
 
 
 def remove_model(model: LocalModel) -> None:
-    """Take a local model away, a file with what stands beside it, or all revisions of one from the Hub's cache."""
+    """Delete a local model with its sidecar files, or all revisions of a model in the Hub's cache."""
     if model.revision != LOCAL_REVISION:
         shutil.rmtree(model.path.parent.parent)
     elif model.path.is_symlink():

@@ -1,7 +1,7 @@
-"""Which models this server allows, what their names stand for, and how each is loaded and called by default.
+"""Models that this server allows, their names, and the options they are loaded and called with by default.
 
-A model's row says all of it; rows are edited in the admin and take effect with the next request. The settings say which
-rows there are to begin with, and by patterns which models of the Hub need no row.
+A model's row defines all of this. Rows are edited in the admin and take effect with the next request. The settings
+define the initial rows, and the patterns of Hub models that need no row.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
     class PausedAnnotation(TypedDict):
-        """What is said of a row beside its columns."""
+        """Annotations of a model's row."""
 
         is_paused: bool
 
 
 logger = logging.getLogger(__name__)
 
-# The columns that stand in for parameters which a request leaves out.
+# Columns with the values of parameters that a request omits.
 DEFAULT_COLUMNS = ("steps", "guidance_scale", "width", "height", "scheduler", "negative_prompt")
-# Parameters of a model card's front matter, under the Hub's names, and the columns they fill.
+# The Hub's names of parameters in a model card's front matter, and the columns that they fill.
 _CARD_COLUMNS = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance_scale",
@@ -48,12 +48,12 @@ _CARD_COLUMNS = {
     "height": "height",
 }
 
-# Every request for a task asks so: made by the ORM each time, the statement would cost more than its answer.
+# Executed with every submission: building the statement with the ORM would take longer than running it.
 _SELECT_BY_NAME = f"""
 SELECT * FROM {DiffusionModel._meta.db_table}
  WHERE model_id = %s OR aliases @> ARRAY[%s]::varchar[] OR (is_default AND %s)
 """
-# So does every run.
+# Executed with every run.
 _OPTION_COLUMNS = [option.name for option in fields(LoadOptions)]
 _SELECT_OPTIONS = f"SELECT {', '.join(_OPTION_COLUMNS)} FROM {DiffusionModel._meta.db_table} WHERE model_id = %s"
 
@@ -62,9 +62,8 @@ _SELECT_OPTIONS = f"SELECT {', '.join(_OPTION_COLUMNS)} FROM {DiffusionModel._me
 class ResolvedModel:
     """A model of MODELS_DIR or an id on the Hub; an empty revision means the newest one.
 
-    `name` is the one that it was asked for by, the default's where a request names none.
-    `defaults` are parameters of a request that leaves them out; `max_images` is how many pictures it may ask for, where
-    that is fewer than elsewhere.
+    `name` is the requested name, or the default model's if the request names none. `defaults` are the values of
+    parameters that a request omits. `max_images` is the model's own limit of images per request, if it has one.
     """
 
     name: str
@@ -75,15 +74,15 @@ class ResolvedModel:
 
 
 def resolve_model(name: str | None) -> ResolvedModel:
-    """Return the model that a public name stands for; None stands for the default.
+    """Return the model of a public name; None means the default model.
 
     Raises:
-        ModelNotAllowed: it is no model's name, or this server doesn't allow it.
+        ModelNotAllowedError: the name is unknown, or this server doesn't allow the model.
     """
     wanted = settings.DEFAULT_MODEL_ID if name is None else name
     model_id = settings.MODEL_ALIASES.get(wanted, wanted)
     rows = list(DiffusionModel.objects.raw(_SELECT_BY_NAME, [model_id, wanted, name is None]))
-    # A row that is the default goes before the setting, and a model's own name before an alias.
+    # A default row takes precedence over the setting, and a model's own name over an alias.
     rows.sort(key=lambda row: (name is None and row.is_default, row.model_id == model_id), reverse=True)
     by_default = name is None and bool(rows) and rows[0].is_default
     found = _resolve_from_row(rows[0], None if by_default else wanted) if rows else resolve_from_settings(wanted)
@@ -94,30 +93,30 @@ def resolve_model(name: str | None) -> ResolvedModel:
 
 
 def get_default_name() -> str:
-    """Return the name of the model that a request gets which names none."""
+    """Return the name of the model for requests that name none."""
     return pick_default_name(DiffusionModel.objects.filter(is_default=True))
 
 
 def pick_default_name(rows: Iterable[DiffusionModel]) -> str:
-    """Return the same, when these are all rows."""
+    """Return the name of the default model among these rows, else the one in the settings."""
     return next((row.model_id for row in rows if row.is_default), str(settings.DEFAULT_MODEL_ID))
 
 
 @transaction.atomic
 def set_default_model(model: ResolvedModel) -> None:
-    """Give requests that name no model this one from now on."""
+    """Make this the model for requests that name none."""
     DiffusionModel.objects.filter(is_default=True).update(is_default=False)
     DiffusionModel.objects.update_or_create(model_id=model.model_id, defaults={"is_default": True})
 
 
 def annotate_paused(rows: QuerySet[DiffusionModel]) -> QuerySet[WithAnnotations[DiffusionModel, PausedAnnotation]]:
-    """Say of each model whether it is paused (`is_paused`)."""
+    """Annotate each model with `is_paused`."""
     pauses = Pause.objects.filter(scope=Pause.Scope.MODEL, target=OuterRef("model_id"))
     return rows.annotate(is_paused=Exists(pauses))
 
 
 def get_public_names() -> list[str]:
-    """Return what a request may ask for: models, their aliases, and patterns."""
+    """Return the names that a request may use: models, their aliases, and patterns."""
     return _collect_names(list(DiffusionModel.objects.all()))
 
 
@@ -137,12 +136,15 @@ def _collect_names(rows: list[DiffusionModel]) -> list[str]:
 
 
 def get_public_ids() -> list[str]:
-    """Return the public names that are no patterns."""
+    """Return the public names that are not patterns."""
     return _filter_ids(get_public_names())
 
 
 def get_model_choices() -> tuple[str, dict[str, ResolvedModel | None]]:
-    """Return the default's name, and every public name that is no pattern with its model; None for one that is gone."""
+    """Return the default model's name, and the model of each public name that is not a pattern.
+
+    The model is None if it is no longer available.
+    """
     rows = list(DiffusionModel.objects.all())
     named = {
         name: resolve_from_settings(name) if row is None else _resolve_from_row(row, name)
@@ -152,7 +154,10 @@ def get_model_choices() -> tuple[str, dict[str, ResolvedModel | None]]:
 
 
 def get_created_by_id() -> dict[str, float]:
-    """Return every public name that is no pattern, and the time since which its model has a row, else 0."""
+    """Return the creation timestamp of the row of each public name that is not a pattern.
+
+    The timestamp is 0 for models without a row.
+    """
     rows = list(DiffusionModel.objects.all())
     return {name: 0 if row is None else row.created_at.timestamp() for name, row in _map_ids_to_rows(rows).items()}
 
@@ -163,17 +168,20 @@ def _map_ids_to_rows(rows: list[DiffusionModel]) -> dict[str, DiffusionModel | N
 
 
 def get_local_model_names() -> set[str]:
-    """Return the models of MODELS_DIR."""
+    """Return the names of the models in MODELS_DIR."""
     return model_files.get_model_names(settings.MODELS_DIR)
 
 
 def is_valid_model_id(model_id: str) -> bool:
-    """Return whether a model can be meant at all: folders and files come and go."""
+    """Return whether this is a valid Hub id, or a model that is in MODELS_DIR now."""
     return _is_hub_id(model_id) or model_id in get_local_model_names()
 
 
 def find_name_owners(names: Iterable[str], *, besides: int = 0) -> dict[str, str]:
-    """Return by name the model that it stands for already, by its row or the settings, but for one row."""
+    """Return the model that already uses each of the names, in its row or the settings.
+
+    The row with the primary key `besides` is left out.
+    """
     wanted = set(names)
     found = {name: model_id for name, model_id in settings.MODEL_ALIASES.items() if name in wanted}
     rows = DiffusionModel.objects.filter(Q(model_id__in=wanted) | Q(aliases__overlap=list(wanted))).exclude(pk=besides)
@@ -183,13 +191,13 @@ def find_name_owners(names: Iterable[str], *, besides: int = 0) -> dict[str, str
 
 
 def get_pinned_revision(row: DiffusionModel) -> str:
-    """Return the commit that a model stays at by its row, else by the settings; empty is the newest."""
+    """Return the commit that the row or else the settings pin a model to; empty means the newest."""
     ruled = None if row.revision else resolve_from_settings(row.model_id)
     return ruled.revision if ruled else row.revision
 
 
 def find_configuration(model_id: str, revision: str) -> Path | None:
-    """Return the folder that says what a model consists of, where this host has one."""
+    """Return the folder with a model's configuration, or None if this host has none."""
     hub_cache = settings.PROVIDERS["diffusers"]["hub_cache"]
     try:
         return (
@@ -202,7 +210,7 @@ def find_configuration(model_id: str, revision: str) -> Path | None:
 
 
 def fetch_load_options(model_id: str) -> LoadOptions:
-    """Return how a worker is to load a model."""
+    """Return the load options of a model from the database, the default ones if it has no row."""
     with connection.cursor() as cursor:
         cursor.execute(_SELECT_OPTIONS, [model_id])
         row = cursor.fetchone()
@@ -210,16 +218,16 @@ def fetch_load_options(model_id: str) -> LoadOptions:
 
 
 def load_options_of(row: DiffusionModel) -> LoadOptions:
-    """Return how a worker is to load the model of a row."""
+    """Return the load options of a row."""
     return LoadOptions(**{option: getattr(row, option) for option in _OPTION_COLUMNS})
 
 
 def resolve_from_settings(name: str) -> ResolvedModel | None:
-    """Return the model as the settings alone allow it; None when they don't."""
+    """Return the model if the settings alone allow it, else None."""
     model_id = settings.MODEL_ALIASES.get(name, name)
     if model_id in get_local_model_names():
         return ResolvedModel(name=name, model_id=model_id, revision="")
-    # A rule that pins a revision goes before one that only allows.
+    # Rules that pin a revision take precedence over rules that only allow a model.
     for rule in sorted(_list_rules(), key=lambda rule: "@" not in rule):
         pattern, _, revision = rule.partition("@")
         if fnmatchcase(model_id, pattern) and _is_hub_id(model_id):
@@ -228,18 +236,18 @@ def resolve_from_settings(name: str) -> ResolvedModel | None:
 
 
 def sync_rows() -> None:
-    """Give every model that the settings name a row, if it has none yet; rows that are there stay as they are."""
+    """Create rows for the models in MODELS_DIR and in the settings; existing rows are unchanged."""
     DiffusionModel.objects.bulk_create(_build_settings_rows(), ignore_conflicts=True)
 
 
 def sync_after_migrate(**kwargs: Any) -> None:
-    """Do the same when all tables are there."""
+    """Call `sync_rows` once the table exists."""
     if DiffusionModel._meta.db_table in connection.introspection.table_names():
         sync_rows()
 
 
 def is_allowed(row: DiffusionModel) -> bool:
-    """Return whether requests may name the model of a row."""
+    """Return whether requests may use the model of a row."""
     return row.allowed and is_valid_model_id(row.model_id)
 
 
@@ -256,7 +264,7 @@ def _resolve_from_row(row: DiffusionModel, wanted: str | None) -> ResolvedModel 
 
 
 def get_request_defaults(row: DiffusionModel) -> dict[str, Any]:
-    """Return the parameters that the model of a row stands in for where a request leaves them out."""
+    """Return the row's values for parameters that a request omits."""
     values = {name: getattr(row, name) for name in DEFAULT_COLUMNS}
     return {name: value for name, value in values.items() if value not in (None, "")}
 
@@ -287,12 +295,12 @@ def _filter_ids(rules: Iterable[str]) -> list[str]:
 
 
 def _read_card(name: str) -> dict[str, Any]:
-    """Return what a local model's card says of its own defaults and licence."""
+    """Return the default parameters and the licence in a local model's card."""
     path = settings.MODELS_DIR / name / "README.md"
     data = _read_front_matter(path) if name in get_local_model_names() and path.is_file() else {}
     if not data:
         return {}
-    # Many cards say only whether the Hub may run the model: `inference: false`.
+    # In many cards `inference` only states whether the Hub may run the model: `inference: false`.
     inference = data.get("inference")
     given = inference.get("parameters", {}) if isinstance(inference, dict) else {}
     found = {column: given[name] for name, column in _CARD_COLUMNS.items() if name in given}
@@ -301,11 +309,11 @@ def _read_card(name: str) -> dict[str, Any]:
 
 
 def _read_front_matter(path: Path) -> dict[str, Any]:
-    """Return what a card says in its front matter; one that can't be read must stop neither a migrate nor a worker."""
+    """Return a card's front matter; an unreadable card must stop neither a migrate nor a worker."""
     try:
         text = path.read_text(encoding="utf-8")
         if not text.startswith("---"):
-            return {}  # a card without front matter, which the library would complain about
+            return {}  # the library would complain about a card without front matter
         found: dict[str, Any] = ModelCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
     except (OSError, ValueError, YAMLError) as error:
         logger.warning("The card of the model %s can't be read (%s).", path.parent.name, type(error).__name__)

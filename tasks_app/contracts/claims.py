@@ -1,4 +1,4 @@
-"""What a worker claims with, what it gets, and what its heartbeat learns."""
+"""Types for claiming tasks, for their success and for heartbeats."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tasks_app.engine.types import WarmModel
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerCapacity:
-    """What a worker holds when it claims, and for how many seconds it has held just that.
+    """The models that a worker has loaded when it claims, and for how many seconds these have not changed.
 
-    `fits` is by model how many pictures the worker makes in one call, where it learned that more are too many.
+    `max_batch_sizes` is the number of images per call by model, for models that have run out of memory with more.
     """
 
     models: frozenset[WarmModel] = frozenset()
@@ -27,7 +27,7 @@ NO_MODELS = WorkerCapacity()
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right to write to a running task: lost as soon as the row's attempt is another."""
+    """The right to write to a running task; it is lost as soon as the row has another attempt."""
 
     task_id: UUID
     attempt: int
@@ -35,10 +35,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Success:
-    """A run that made its pictures, with what is written down of it.
+    """A run that has generated its images, with the values to write to its row.
 
-    `size` is the pictures' real width and height in pixels, which the parameters may have left to the model; timings
-    are in seconds by stage; `reproduction` compares the pictures with those of the task that it reproduces.
+    `size` is the images' actual width and height in pixels, which the parameters may leave to the model; `timings` are
+    in seconds by stage; `reproduction` compares the images with those of the task that this one reproduces.
     """
 
     claim: Claim
@@ -52,7 +52,7 @@ class Success:
 
 @dataclass(frozen=True, kw_only=True)
 class HeartbeatResult:
-    """What a heartbeat learned about its task."""
+    """State of a task as read by a heartbeat."""
 
     cancel_requested: bool
     overdue: bool

@@ -1,4 +1,4 @@
-"""What watchers of tasks are told."""
+"""Types for clients that follow tasks: queue positions and live events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, kw_only=True)
 class QueuePosition:
-    """Where a queued task stands: its place in line, from 1, and whether the queue or its model is paused."""
+    """Position of a queued task, counted from 1, and whether the queue or its model is paused."""
 
     position: int
     is_paused: bool
@@ -18,9 +18,9 @@ class QueuePosition:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that Redis tells of a task: `status`, `progress` or `preview`.
+    """An event of a task in Redis: `status`, `progress` or `preview`.
 
-    `entry` is its id in the task's stream, which a preview isn't in.
+    `entry` is its id in the task's stream; a preview has none, since it is not in the stream.
     """
 
     task_id: UUID
@@ -31,7 +31,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSlice:
-    """What Redis has of a task at one moment: the newest event, those since the one asked for, the latest preview."""
+    """A task's data in Redis at one moment: newest event, events after a given entry, latest preview."""
 
     newest: Event | None = None
     since: tuple[Event, ...] = ()

@@ -1,4 +1,4 @@
-"""Pictures that lie in the storage, what they were made of, and how they compare."""
+"""Types for stored images, their metadata and their comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Verdict = Literal["identical", "near", "different", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationMetadata:
-    """What a run's pictures were made of, as their files tell it; `params` are those that a `POST /task` takes."""
+    """Generation metadata of a run's images, as written to their files; `params` are those of `POST /task`."""
 
     task_type: str
     params: Mapping[str, Any]
@@ -22,7 +22,7 @@ class GenerationMetadata:
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedMetadata:
-    """What a picture's file tells of how it was made; `ignored` has no counterpart here."""
+    """Generation metadata read from an image file; `ignored` are values without a counterpart here."""
 
     source: Literal["diffusers-handler", "a1111"]
     task_type: str
@@ -32,7 +32,7 @@ class ParsedMetadata:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
-    """A picture that lies in the storage. Sizes are in pixels."""
+    """An image in the storage. Sizes are in pixels."""
 
     index: int
     name: str
@@ -47,9 +47,9 @@ class StoredImage:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageComparison:
-    """How a picture that was made again compares with the first one: by its pixels, and by its file's bytes.
+    """Comparison of a reproduced image with the original one: by its pixels, and by the bytes of its file.
 
-    `psnr` is in decibels; None where the pixels are equal, or can't be compared.
+    `psnr` is in decibels; None if the pixels are equal or can't be compared.
     """
 
     index: int
@@ -60,7 +60,10 @@ class ImageComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """How a task that was run again compares: the worst verdict, and what of its provenance was and is otherwise."""
+    """Comparison of a reproduced task with the original one; `verdict` is the worst of its images.
+
+    `differences` has the old and the new value of each provenance entry that is not the same.
+    """
 
     verdict: Verdict
     images: tuple[ImageComparison, ...]

@@ -1,4 +1,4 @@
-"""Who asks for what, and who is told of it."""
+"""Types for callers, their requests and webhooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Who is told how a task ended, and of which ends."""
+    """URL that is notified when a task ends, and the final statuses that it is notified of."""
 
     url: str
     events: tuple[str, ...]
@@ -18,10 +18,10 @@ class Webhook:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A task to be: everything validated and resolved; without a batch key it runs alone.
+    """A task to create, validated and resolved; without a batch key it runs alone.
 
-    `sent` is as in a `GenerationRequest`; `uploads` are those that the parameters name; `reproduces` is the task whose
-    pictures its own are compared with.
+    `explicit_params` is as in `GenerationRequest`; `uploads` are those that the parameters name; `reproduces` is the
+    task whose images the new ones are compared with.
     """
 
     task_type: str
@@ -41,7 +41,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookRequest:
-    """What a webhook's receiver is sent."""
+    """Content and headers of the request to a webhook's receiver."""
 
     content: bytes
     headers: Mapping[str, str]
@@ -49,7 +49,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryResult:
-    """What came of a delivery: the status, if there was one, and what went wrong in words, if something did."""
+    """Result of a delivery: the HTTP status, if there was one, and a description of the error, if any."""
 
     status: int | None = None
     error: str = ""
@@ -57,7 +57,7 @@ class DeliveryResult:
 
 @dataclass(frozen=True, kw_only=True)
 class IdempotentRequest:
-    """A client's name for one request, and what tells its body from another's."""
+    """A client's idempotency key for one request, and the hash that identifies the request's body."""
 
     name: str
     body_sha256: str
@@ -65,7 +65,7 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a key is held to; None is no limit."""
+    """Limits of an API key; None means unlimited."""
 
     rate_per_minute: int | None = None
     max_queued: int | None = None
@@ -74,7 +74,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks: a key, or somebody without one, and what they may."""
+    """The caller, with or without an API key, and its permissions."""
 
     scopes: frozenset[str]
     key_id: int | None = None

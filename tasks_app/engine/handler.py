@@ -1,4 +1,4 @@
-"""The protocols between the worker and a provider's engine."""
+"""Protocols between the worker and a provider's engine."""
 
 from __future__ import annotations
 
@@ -9,49 +9,54 @@ from tasks_app.engine.types import EngineState, GenerationRequest, GenerationRes
 
 
 class ProgressCallback(Protocol):
-    """Called by a handler at every step.
+    """Callback that the engine calls at every step.
 
     Raises:
-        RunStopped: the run is to end; the handler lets it pass.
+        GenerationAbortedError: The run has to end; the engine lets the error propagate.
     """
 
     def __call__(self, progress: Progress, /) -> None:
-        """Take one report."""
+        """Process one progress report."""
 
 
 class Handler(Protocol):
-    """A provider's engine. All but `held` and `state` is called from one thread at a time."""
+    """Interface of a provider's engine.
+
+    All methods except `get_warm_models` and `get_state` are called from one thread at a time.
+    """
 
     def run(self, requests: Sequence[GenerationRequest], report: ProgressCallback) -> list[GenerationResult]:
-        """Generate the pictures of some requests in one call, which differ in prompt, negative prompt and seed only.
+        """Generate the images of several requests in one call.
+
+        The requests differ only in prompt, negative prompt and seed.
 
         Raises:
-            TaskError: with the code that each task shall fail with.
-            RunStopped: passed on from `report`.
+            TaskError: Every task of the call fails with the code of this error.
+            GenerationAbortedError: Raised by `report`.
         """
 
     def download_model(self, model_id: str, revision: str, report: ProgressCallback) -> str:
-        """Fetch a model's files ahead of time and return the revision.
+        """Download a model's files ahead of time and return the revision.
 
         Raises:
-            ModelUnavailable: they can't be had.
+            ModelUnavailableError: The files are not available.
         """
 
     def preload_model(self, model_id: str, revision: str, options: LoadOptions) -> None:
-        """Load a model ahead of the first task that wants it.
+        """Load a model ahead of the first task that uses it.
 
         Raises:
-            TaskError: with the reason why it can't be loaded.
+            TaskError: The model can't be loaded; the message gives the reason.
         """
 
     def unload_model(self, model_id: str) -> None:
-        """Give up the memory that a model takes."""
+        """Free the memory of a model."""
 
     def unload_idle_models(self, seconds: float) -> None:
-        """Give up the memory of models that nobody has used for so long."""
+        """Free the memory of models that have not been used for this many seconds."""
 
     def get_warm_models(self) -> tuple[WarmModel, ...]:
-        """Say which models are loaded, without asking the device; may be called at any time from any thread."""
+        """Return the loaded models without querying the device; safe to call at any time from any thread."""
 
     def get_state(self) -> EngineState:
-        """Say what the engine runs on and holds; may be called at any time from any thread."""
+        """Return the engine's device and loaded models; safe to call at any time from any thread."""

@@ -1,6 +1,7 @@
-"""What in MODELS_DIR is a model: a folder that diffusers saved, or a file of weights and beside it what it is built on.
+"""Models in MODELS_DIR: folders saved by diffusers, and weights files with a sidecar file that names their base.
 
-`name.safetensors` or `name.gguf` is one by `name.json`: `{"base": "another model"}`. Knows no Django and no torch.
+`name.safetensors` or `name.gguf` is a model if its sidecar file `name.json` contains `{"base": "another model"}`.
+Imports neither Django nor torch.
 """
 
 from __future__ import annotations
@@ -15,52 +16,52 @@ from huggingface_hub import try_to_load_from_cache
 from tasks_app.errors import ModelLoadError
 
 INDEX_FILE = "model_index.json"
-# What can't run code when it is read.
+# Formats that can't run code when they are loaded.
 WEIGHTS_SUFFIXES = (".safetensors", ".gguf")
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsFile:
-    """A file of weights; its configuration, and parts that it lacks, are those of a model, `base` (`id[@revision]`)."""
+    """A weights file; its configuration and missing components come from the model `base` (`id[@revision]`)."""
 
     path: Path
     base: str
 
 
 def get_model_names(models_dir: Path) -> set[str]:
-    """Return the names of all models that lie there."""
+    """Return the names of all models in the directory."""
     return {name for path in models_dir.glob("*") if (name := _parse_model_name(path))}
 
 
 def is_pipeline_folder(models_dir: Path, name: str) -> bool:
-    """Return whether a whole pipeline lies there under this name."""
+    """Return whether the directory has a pipeline folder of this name."""
     return (models_dir / name / INDEX_FILE).is_file()
 
 
 def find_weights_file(models_dir: Path, name: str) -> WeightsFile | None:
-    """Return the file that is the model of this name; None when none is, as where a folder has the name.
+    """Return the weights file of this model; None if it has none or is a pipeline folder.
 
     Raises:
-        ModelLoadFailed: what stands beside it names no base.
+        ModelLoadError: The sidecar file names no base.
     """
     found = None if "/" in name or is_pipeline_folder(models_dir, name) else find_weights_path(models_dir, name)
     return None if found is None else WeightsFile(path=found, base=_read_base(_get_sidecar_path(found)))
 
 
 def find_weights_path(models_dir: Path, name: str) -> Path | None:
-    """Return the file of weights of this name that has a note beside it."""
+    """Return the path of the weights file of this name; None if there is none with a sidecar file."""
     paths = (models_dir / f"{name}{suffix}" for suffix in WEIGHTS_SUFFIXES)
     return next((path for path in paths if path.is_file() and _get_sidecar_path(path).is_file()), None)
 
 
 def find_configuration(models_dir: Path, hub_cache: Path, model_id: str, revision: str) -> Path | None:
-    """Return the folder that says what a model consists of, of a file of weights its base's; None where none is here.
+    """Return the local folder with a model's configuration, for a weights file that of its base; None if missing.
 
-    It may be one that a download has yet to fill. An empty revision is the newest that is here.
+    The folder's other files may not be downloaded yet. An empty revision means the newest local one.
 
     Raises:
-        ModelLoadFailed: what stands beside a file of weights names no base.
+        ModelLoadError: The sidecar file of a weights file names no base.
     """
     file = find_weights_file(models_dir, model_id)
     if file is not None:
@@ -74,13 +75,13 @@ def find_configuration(models_dir: Path, hub_cache: Path, model_id: str, revisio
 
 
 def find_dependents(models_dir: Path, base: str) -> list[str]:
-    """Return the models that are files on this base."""
+    """Return the names of the weights files that are built on this base."""
     files = {name: find_weights_file(models_dir, name) for name in sorted(get_model_names(models_dir))}
     return [name for name, file in files.items() if file is not None and file.base.partition("@")[0] == base]
 
 
 def find_rejected_files(models_dir: Path) -> dict[str, str]:
-    """Return by file name why what lies there is no model."""
+    """Return the files that can't be used as models, mapped to the reason."""
     found = {
         path.name: f"needs {path.stem}.json"
         for path in _iter_weights_files(models_dir)
@@ -91,7 +92,7 @@ def find_rejected_files(models_dir: Path) -> dict[str, str]:
 
 
 def _parse_model_name(path: Path) -> str:
-    """Return the name of the model that lies there, if one does."""
+    """Return the name of the model at this path; an empty string if it is not a model."""
     if (path / INDEX_FILE).is_file():
         return path.name
     return path.stem if path.suffix in WEIGHTS_SUFFIXES and path.is_file() and _get_sidecar_path(path).is_file() else ""

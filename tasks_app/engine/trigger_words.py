@@ -1,4 +1,4 @@
-"""Where the names of embeddings stand in prompts: as whole words, in any case, as A1111 reads them."""
+"""Search for embedding names in prompts: as whole words and case-insensitively, like A1111."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 _WORD_CHARACTER = re.compile(r"\w")
-# What follows each character of the names; the name that ends here lies under the empty string.
+# Maps each character to the next node, and the empty string to the name that ends at this node.
 TrieNode = dict[str, "TrieNode | str"]
 
 
 class TriggerMatch(NamedTuple):
-    """A name, and the part of the text that it takes."""
+    """A name and the range of the text that it matches."""
 
     name: str
     start: int
@@ -20,12 +20,12 @@ class TriggerMatch(NamedTuple):
 
 
 def find_trigger_words(text: str, names: Iterable[str]) -> list[str]:
-    """Return those of the names that stand in a text, sorted."""
+    """Return the names that occur in a text, sorted."""
     return sorted({found.name for found in _iter_matches(text, names)})
 
 
 def replace_trigger_words(text: str, by_name: Mapping[str, str]) -> str:
-    """Return a text with something else for each name that stands in it."""
+    """Return a text in which each name is replaced by its value in `by_name`."""
     parts, end = [], 0
     for found in _iter_matches(text, by_name):
         parts += [text[end : found.start], by_name[found.name]]
@@ -34,9 +34,9 @@ def replace_trigger_words(text: str, by_name: Mapping[str, str]) -> str:
 
 
 def _iter_matches(text: str, names: Iterable[str]) -> Iterator[TriggerMatch]:
-    """Yield the names in a text, of two that begin alike the longer one.
+    """Yield the names in a text; of two names with the same beginning, the longer one matches.
 
-    The names are one tree, so that the work does not grow with their number.
+    The names form one trie, so that the search time does not grow with their number.
     """
     root, folded = _build_trie(names), list(map(_fold_case, text))
     position = 0
@@ -50,7 +50,7 @@ def _iter_matches(text: str, names: Iterable[str]) -> Iterator[TriggerMatch]:
 
 
 def _find_longest_match(root: TrieNode, text: str, folded: list[str], start: int) -> TriggerMatch | None:
-    """Return the longest name that begins at a place of the text and ends before no letter or digit."""
+    """Return the longest name that starts at this position and is not followed by a word character."""
     found, node = None, root
     for end in range(start, len(folded)):
         following = node.get(folded[end])
@@ -76,6 +76,6 @@ def _build_trie(names: Iterable[str]) -> TrieNode:
 
 
 def _fold_case(character: str) -> str:
-    """Return what a character and its other case have in common; always one character."""
+    """Return the case-folded character, or the character itself if folding yields more than one."""
     folded = character.casefold()
     return folded if len(folded) == 1 else character

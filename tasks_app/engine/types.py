@@ -1,4 +1,4 @@
-"""What a handler is asked for, what it reports and what it gives back."""
+"""Requests, progress reports and results of an engine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """How a model is loaded; an empty dtype is the server's own, and what is empty otherwise is off.
+    """Options for loading a model; an empty dtype means the server's own, any other empty option is off.
 
-    `offload` takes off an accelerator what is at rest. A model's row says of all others what they do and cost.
+    `offload` keeps idle components off the accelerator. The fields of the model's row describe the effects and costs
+    of the other options.
     """
 
     dtype: str = ""
@@ -41,7 +42,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedLora:
-    """A LoRA by its name, and how much of it is added to the model's weights; 1 is what it was trained for."""
+    """Name of a LoRA and the factor with which it is added to the model's weights; 1 is its trained strength."""
 
     id: str
     weight: float
@@ -49,14 +50,15 @@ class RequestedLora:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What a handler is asked for. Width and height are in pixels; None means the model's own, as for the scheduler.
+    """Request to an engine. Width and height are in pixels; None means the model's own, as for the scheduler.
 
-    `sent` names what the client itself sent of those parameters that not every model heeds: they are refused there.
+    `explicit_params` names the parameters with optional support that the client set itself: a model that does not
+    support one of them rejects the request.
 
-    With an `image` (RGB) the run begins with it, takes the last `strength` (0…1) of the steps, and draws what is as
-    large, or as large as width and height say; with a `mask` (RGB) of the same size only where that is white.
+    With an `image` (RGB), the run starts from it and takes the last `strength` (0…1) of the steps. The result has the
+    size of the image, or `width` × `height` if set. With a `mask` (RGB) of the same size, only its white area changes.
 
-    `embeddings` are names; in the prompts these words stand for what was learned.
+    `embeddings` are names, which act as trigger words in the prompts.
     """
 
     model_id: str
@@ -80,13 +82,13 @@ class GenerationRequest:
 
     @property
     def total_steps(self) -> int:
-        """How many steps the run is expected to take."""
+        """Return the expected number of steps of the run."""
         return count_run_steps(self.steps, self.strength)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """One picture. `flagged`: the model's safety checker replaced it; `blank`: nothing was drawn."""
+    """One image. `flagged`: the model's safety checker replaced it; `blank`: all pixels are black."""
 
     seed: int
     image: Image
@@ -96,9 +98,9 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationResult:
-    """What a handler gives back. `revision` is the one that was loaded; timings are in seconds.
+    """Result of one request. `revision` is the loaded revision; timings are in seconds.
 
-    `provenance` names what the picture depends on beside its parameters: device, dtype, versions of libraries.
+    `provenance` lists the factors besides the parameters that the images depend on: device, dtype, library versions.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -109,10 +111,10 @@ class GenerationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is. Bytes are those of a download and known only in the phase `loading`.
+    """Progress of a run. Byte counts are those of a download and known only in the phase `loading`.
 
-    `preview` draws a small picture of the latents that a request's first picture has at this step, by the request's
-    index; it is for another thread to call.
+    `preview` takes the index of a request and renders a small image from the latents of its first image at this step;
+    call it from another thread.
     """
 
     phase: Phase
@@ -133,7 +135,7 @@ class WarmModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUsage:
-    """How often a process loaded a model, and how often it found it loaded."""
+    """Counts of a process's uses of a model: those that loaded it, and those that found it loaded."""
 
     model_id: str
     loads: int
@@ -142,9 +144,9 @@ class ModelUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """What an engine runs on and holds.
+    """Device and loaded models of an engine.
 
-    Memory is in bytes: the accelerator's own; on a CPU what this process uses of the host's.
+    Memory is in bytes: that of the accelerator; on a CPU, the host's total and the part that this process uses.
     """
 
     device: str
@@ -157,7 +159,7 @@ class EngineState:
 
 @dataclass(frozen=True, kw_only=True)
 class UploadInfo:
-    """A picture that a client sent. Sizes are in pixels, the sum is that of the PNG that is kept."""
+    """An image that a client uploaded. Sizes are in pixels; the checksum is that of the stored PNG."""
 
     id: UUID
     sha256: str
@@ -166,10 +168,10 @@ class UploadInfo:
 
 
 def count_run_steps(steps: int, strength: float | None) -> int:
-    """Return how many of a run's steps are taken: all, or the last ones when it begins with a picture."""
+    """Return the number of steps that a run takes: all, or only the last ones if it starts from an image."""
     return steps if strength is None else int(steps * strength)
 
 
 def percent_done(step: int, total_steps: int) -> int:
-    """Return the share of steps done, 0…100."""
+    """Return the percentage of steps done, 0…100."""
     return 100 * step // total_steps if total_steps else 0

@@ -1,8 +1,8 @@
 """Live events in Redis: latest progress, latest preview and event stream of each task, as JSON. No row depends on it.
 
 `task:{id}:progress` is the latest progress, `task:{id}:preview` the latest preview; `task:{id}:events` is a capped
-stream whose entries have the fields `event` and `data`. All expire. Whatever is published also goes to CHANNEL, once:
-the task's id, the entry's (empty for a preview), the event and its data, each on a line.
+stream whose entries have the fields `event` and `data`. All keys expire. Every event is also published once to CHANNEL:
+the task's id, the entry's id (empty for a preview), the event's name and its data, each on its own line.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "task:events"
 MAX_EVENTS = 2000
-# A preview is worth something only while its task runs.
+# A preview is useful only while its task runs.
 PREVIEW_TTL_SECONDS = 600
-# While Redis doesn't answer, every call would wait for its timeout: leave it alone for so long.
+# While Redis does not answer, every call would block until its timeout, so none is made for this long.
 BREAKER_OPEN_SECONDS = 3.0
 
-# Previews are not appended: they would fill Redis, and only the latest counts.
+# Previews are not added to the stream: they would fill Redis, and only the latest one matters.
 _PUBLISH_SCRIPT = """
 local channel, event, ttl, most, preview_ttl = unpack(ARGV, 1, 5)
 for nth = 0, #KEYS / 3 - 1 do
@@ -81,27 +81,30 @@ def preview_key(task_id: UUID) -> str:
 
 
 def is_redis_available() -> bool:
-    """Return whether Redis is to be asked; False for a while after it did not answer."""
+    """Return whether Redis may be called; False for a while after a call has failed."""
     return time.monotonic() >= _breaker_open_until
 
 
 def trip_breaker(error: Exception) -> None:
-    """Ask Redis nothing for a while: each question would cost its timeout, and whoever waits holds other things."""
+    """Stop calling Redis for a while.
+
+    Every call would block until its timeout while its caller holds other resources.
+    """
     global _breaker_open_until
     _breaker_open_until = time.monotonic() + BREAKER_OPEN_SECONDS
     logger.warning("Redis is left alone for %s s: %s", BREAKER_OPEN_SECONDS, type(error).__name__)
 
 
 def publish_event(task_id: UUID, event: str, data: dict[str, Any]) -> None:
-    """Tell everybody who watches, and keep it: in the task's stream, as its latest progress or as its latest preview.
+    """Publish an event and keep it in the task's stream, as its latest progress or as its latest preview.
 
-    Redis being away costs the event and nothing else.
+    If Redis is unavailable, only the event is lost.
     """
     publish_events(event, {task_id: data})
 
 
 def publish_events(event: str, data: Mapping[UUID, dict[str, Any]]) -> None:
-    """Tell of several tasks at once, in one call to Redis; see `publish`."""
+    """Publish an event of several tasks in one call to Redis; see `publish_event`."""
     if not is_redis_available() or not data:
         return
     keys = [key for task_id in data for key in (events_key(task_id), progress_key(task_id), preview_key(task_id))]
@@ -114,22 +117,22 @@ def publish_events(event: str, data: Mapping[UUID, dict[str, Any]]) -> None:
 
 
 def parse_message(message: bytes) -> Event:
-    """Return what was published on CHANNEL."""
+    """Return the event in a message that was published to CHANNEL."""
     task_id, entry, name, data = message.decode().split("\n", 3)
     return Event(task_id=UUID(task_id), entry=entry, name=name, data=json.loads(data))
 
 
 def get_live_progress(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
-    """Return the progress of those running tasks that Redis knows more of than their rows say.
+    """Return the live progress of those running tasks for which Redis is at least as recent as the row.
 
-    It is that of the row's own attempt and not behind the row; empty while Redis is away.
+    It belongs to the row's own attempt. The result is empty while Redis is unavailable.
     """
     running = {task.pk: task for task in tasks if task.status == Status.RUNNING}
     return {task_id: live for task_id, live in _read_latest(list(running)).items() if _is_ahead(live, running[task_id])}
 
 
 def progress_from_row(task: Task) -> dict[str, Any]:
-    """Return the progress that a task's row has, in the shape that the live one is published in."""
+    """Return the progress stored in a task's row, in the format of the live progress."""
     return {
         "attempt": task.attempt,
         "phase": task.phase,
@@ -141,14 +144,15 @@ def progress_from_row(task: Task) -> dict[str, Any]:
 
 
 def get_progress_rank(progress: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how far a progress is within its attempt; the greater, the further."""
+    """Return a sort key for progress within an attempt; a greater one is further on."""
     return _PHASE_ORDER.index(progress["phase"]), progress["step"]
 
 
 def read_streams(task_ids: Sequence[UUID], *, after: str = "", inclusive: bool = False) -> dict[UUID, StreamSlice]:
-    """Return what Redis has of the tasks, with the events after the entry that is named; empty while it is away.
+    """Return each task's newest event, its preview and the events after the entry `after`.
 
-    Of many events the newest are returned: each tells the whole state.
+    The result is empty while Redis is unavailable. If there are too many events, only the newest are returned, since
+    each contains the whole state.
     """
     if not is_redis_available():
         return {}

@@ -1,7 +1,7 @@
-"""Where tasks went: the one place that tells watchers a status, and that counts what has ended, for /metrics.
+"""Status events of tasks, all of which are published here, and counters of ended tasks for /metrics.
 
-The counts are one hash in Redis, so that all processes add to the same ones and reading them costs the same with any
-number of tasks. They begin anew when Redis loses its data, and miss what ends while Redis is away.
+The counters are one hash in Redis, so that all processes share them and reading them takes the same time with any
+number of tasks. They restart from zero if Redis loses its data, and miss tasks that end while Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tasks_app.models import TERMINAL, Status, Task
 logger = logging.getLogger(__name__)
 
 COUNTERS_KEY = "metrics:ended"
-# Upper bounds in seconds, for the waits and for the runs; what is above the last one counts in a bucket of its own.
+# Upper bounds in seconds for waits and runs; values above the last bound have a bucket of their own.
 HISTOGRAM_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-# What a count is made of, in the order that `_increments` takes it in; by the ORM it took four times as long.
+# The columns needed to count a task, in the order of `_build_increments`; the ORM took four times as long.
 _SELECT_ENDED = f"""
 SELECT status, model_id, error_code, created_at, started_at, finished_at FROM {Task._meta.db_table} WHERE id = %s
 """
 
-# One command for all of a run's counts, of which every one would have to be packed and parsed.
+# One command for all counters of a run, since every single command would have to be packed and parsed.
 _increment_script = progress.client.register_script("""
 for at = 1, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[1], ARGV[at], ARGV[at + 1]) end
 """)
@@ -40,20 +40,20 @@ _Increment = tuple[tuple[str, ...], float]
 
 
 def publish_status(task_id: UUID, status: Status, **more: int) -> None:
-    """Tell watchers where a task stands, or went; one that has ended is counted."""
+    """Publish the status of a task, and count the task if it has ended."""
     progress.publish_event(task_id, "status", {"status": status, **more})
     if status in TERMINAL and progress.is_redis_available():
         _count_task(task_id)
 
 
 def publish_running(attempts: Mapping[UUID, int]) -> None:
-    """Tell watchers of tasks, by id, that these attempts of theirs run."""
+    """Publish the status `running` of tasks, given their attempts by task id."""
     told = {task_id: {"status": Status.RUNNING, "attempt": attempt} for task_id, attempt in attempts.items()}
     progress.publish_events("status", told)
 
 
 def publish_succeeded(finished_at: Mapping[Task, datetime]) -> None:
-    """Tell watchers of runs that made their pictures, and count them: of claimed rows, so that nothing is read."""
+    """Publish the success of claimed tasks and count them, without reading their rows again."""
     told = {task.pk: {"status": Status.SUCCEEDED, "attempt": task.attempt} for task in finished_at}
     progress.publish_events("status", told)
     if told and progress.is_redis_available():
@@ -65,7 +65,7 @@ def publish_succeeded(finished_at: Mapping[Task, datetime]) -> None:
 
 
 def read_counters() -> Counters | None:
-    """Return all counts by name and labels; None while Redis is away.
+    """Return all counters by name and labels; None while Redis is unavailable.
 
     The names: `ended` (status, model), `failures` (code, model), and of tasks that succeeded `wait` and `run` (model,
     index of the bucket), `wait_sum` and `run_sum` (model).

@@ -1,4 +1,4 @@
-"""Whether a task that was run again came out the same: its pictures and its provenance beside the first ones."""
+"""Comparison of a reproduced task with the original one: images and provenance."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from tasks_app.errors import InvalidImageError, StorageError
 from tasks_app.images import storage
 from tasks_app.models import Task, TaskImage
 
-# At and above so many decibels two pictures differ by no more than rounding, as in a batch and alone.
+# At or above this PSNR, two images differ only by rounding, as between a batched and an unbatched run.
 NEAR_PSNR_DB = 40.0
 _VERDICT_ORDER: tuple[Verdict, ...] = ("identical", "near", "unknown", "different")
 
 
 def compare_with_original(task: Task, images: Sequence[StoredImage], recipe: GenerationMetadata) -> Reproduction | None:
-    """Compare what a task made with the task that it reproduces; None where it reproduces none, or a deleted one."""
+    """Compare a task's images and provenance with those of the task that it reproduces.
+
+    Return None if it reproduces none, or if that task was deleted.
+    """
     if task.reproduces_id is None:
         return None
     first = Task.objects.filter(pk=task.reproduces_id).prefetch_related("images").first()
@@ -35,13 +38,13 @@ def compare_with_original(task: Task, images: Sequence[StoredImage], recipe: Gen
 
 
 def find_differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """Return what is otherwise by name, as it was and as it is; None where that is not known."""
+    """Return the entries that differ, by name, as old and new value; None for an unknown value."""
     names = sorted(then.keys() | now.keys())
     return {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
 
 
 def compute_psnr(one: Image.Image, other: Image.Image) -> float:
-    """Return the peak signal-to-noise ratio of two RGB pictures of one size in decibels; infinity for equal ones.
+    """Return the peak signal-to-noise ratio of two RGB images of equal size in decibels; infinity if they are equal.
 
     10 log₁₀(255² / MSE), with the mean over pixels and channels: Huynh-Thu & Ghanbari, Electronics Letters 44 (2008).
     """
@@ -51,7 +54,10 @@ def compute_psnr(one: Image.Image, other: Image.Image) -> float:
 
 
 def compare_images(one: Image.Image, other: Image.Image) -> tuple[Verdict, float | None]:
-    """Return what to call two RGB pictures, and their PSNR in decibels unless they are equal or of different sizes."""
+    """Return the verdict on two RGB images, and their PSNR in decibels.
+
+    The PSNR is None if the images are equal or have different sizes.
+    """
     if one.size != other.size:
         return "different", None
     decibels = compute_psnr(one, other)
@@ -67,9 +73,9 @@ def _compare_image(first: TaskImage, again: StoredImage) -> ImageComparison:
 
 
 def _compare_pixels(first: str, again: str) -> tuple[Verdict, float | None]:
-    # Both as their files have them: what a lossy format loses, it loses twice alike.
+    # Compare both as decoded from their files, since a lossy format changes both in the same way.
     try:
         return compare_images(storage.read_image(first), storage.read_image(again))
     except (FileNotFoundError, StorageError, InvalidImageError):
-        # It was purged. Hashes of files tell no more: these say what they were made with, too.
+        # A file was purged. Different file hashes prove nothing, since files also contain metadata.
         return "unknown", None

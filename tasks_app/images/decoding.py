@@ -1,4 +1,4 @@
-"""A picture's file -> nothing but its pixels, bounded before any of them is decoded. Knows no Django."""
+"""Decoding of image files to pixels; sizes are checked before pixels are decoded. Independent of Django."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tasks_app.errors import InvalidImageError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
 MIN_SIDE, MAX_SIDE = 32, 2048
-# What Pillow's formats raise for a file that is none of theirs or is damaged.
+# Raised by Pillow's formats for a damaged file or a file of another format.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, zlib.error)
-# What makes a picture upright, by what its EXIF calls its orientation.
+# Transposition that turns an image upright, by EXIF orientation.
 _TRANSPOSE_BY_ORIENTATION = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -27,12 +27,12 @@ _TRANSPOSE_BY_ORIENTATION = {
 
 
 def decode_image(content: bytes, *, max_pixels: int) -> Image.Image:
-    """Return the picture of a PNG, JPEG or WebP file: RGB, upright as its EXIF says, on white where it is transparent.
+    """Return the image in a PNG, JPEG or WebP file as RGB, turned upright by its EXIF, on white if it is transparent.
 
-    The bytes alone say what it is. Of several frames the first counts.
+    The format is detected from the bytes alone. Only the first frame is used.
 
     Raises:
-        UnreadablePicture: it is no such file, is damaged, or has sides or an area that are not taken.
+        InvalidImageError: the file has another format or is damaged, or its sides or area are out of bounds.
     """
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
@@ -55,13 +55,13 @@ def _check_size(width: int, height: int, *, max_pixels: int) -> None:
 
 def _flatten_image(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        # Pillow would clip 16 bits of gray to 8 instead of scaling them.
+        # Pillow would clip 16-bit gray values to 8 bits instead of scaling them.
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def _rotate_upright(image: Image.Image, orientation: object) -> Image.Image:
-    # Not ImageOps.exif_transpose, which writes all of the EXIF anew and fails at what is wrong elsewhere in there.
+    # ImageOps.exif_transpose rewrites the whole EXIF and fails on errors elsewhere in it.
     method = _TRANSPOSE_BY_ORIENTATION.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)

@@ -1,4 +1,4 @@
-"""A small picture on its way to people: encoded so that a browser shows it as it is."""
+"""Preview images, encoded so that a browser can show them directly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEBP_QUALITY = 80
 
 
 def encode_preview(image: Image) -> dict[str, Any]:
-    """Return the picture's size in pixels and its bytes as a data URL."""
+    """Return the image's size in pixels and its WebP bytes as a data URL."""
     buffer = io.BytesIO()
     image.save(buffer, format="WEBP", quality=WEBP_QUALITY)
     content = base64.b64encode(buffer.getvalue()).decode()

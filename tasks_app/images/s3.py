@@ -1,4 +1,4 @@
-"""Pictures in a bucket, by django-storages: what goes wrong there is told as a file's errors are, and within seconds.
+"""Image storage in a bucket, through django-storages; errors become OSError and are raised within seconds.
 
 Only loaded when S3_BUCKET is set: boto3 is large.
 """
@@ -19,19 +19,19 @@ from django.core.files import File
 from s3transfer.exceptions import RetriesExceededError
 from storages.backends.s3 import S3Storage
 
-# Python knows it from 3.13 on.
+# Known to Python from 3.13 on.
 mimetypes.add_type("image/webp", ".webp")
 
-# A server that is silent costs a call twice the sum: a web server's thread or a worker's lease can bear that.
+# An unresponsive server delays a call by twice the sum, short enough for a web thread or a worker's lease.
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 REQUEST_ATTEMPTS = 2
-# Pictures go in one piece, in the thread that asks.
+# Upload each image in one part, in the calling thread.
 _SINGLE_PART = TransferConfig(use_threads=False, multipart_threshold=2**30)
 
 
 class BucketStorage(S3Storage):  # type: ignore[misc]  # it has no types
-    """A bucket that never writes over a file, like the local storage, and raises OSError."""
+    """A bucket that never overwrites a file, like the local storage, and raises OSError."""
 
     file_overwrite = False
 
@@ -42,7 +42,7 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # it has no types
             retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
             signature_version="s3v4",
             s3={"addressing_style": "path" if options.get("endpoint_url") else "auto"},
-            # Servers other than Amazon's don't all know the newer checksums.
+            # Not all servers other than Amazon's support the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
@@ -50,29 +50,32 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # it has no types
 
     @cached_property
     def connection(self) -> Any:
-        """Return what all threads share: making one for each, as django-storages does, means one for each request."""
+        """Return the connection that all threads share.
+
+        django-storages creates one per thread, which would mean one per request.
+        """
         place = {"region_name": self.region_name, "endpoint_url": self.endpoint_url}
         return self._create_session().resource("s3", config=self.client_config, **place)
 
     def exists(self, name: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether the file exists."""
         with _translate_bucket_errors():
             found: bool = super().exists(name)
             return found
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is gone already is no error."""
+        """Remove a file; a missing file is no error."""
         with _translate_bucket_errors():
             super().delete(name)
 
     def url(self, name: str, *arguments: Any, **options: Any) -> str:
-        """Return a signed URL of limited life; whether the file is there is not looked at."""
+        """Return a signed URL of limited lifetime, without checking that the file exists."""
         with _translate_bucket_errors():
             signed: str = super().url(name, *arguments, **options)
             return signed
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
-        """Read it by one request; django-storages' own way takes two."""
+        """Read the file with one request; django-storages itself needs two."""
         with _translate_bucket_errors():
             body = self.bucket.Object(self._normalize_name(name)).get()["Body"]
             return File(io.BytesIO(body.read()), name)

@@ -1,4 +1,4 @@
-"""Pictures in Django's default storage: a name for each attempt, so that no two runs ever write the same file."""
+"""Images in Django's default storage; each attempt has its own file names, so no two runs write the same file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_THUMBNAIL_SIDE = 256
 
 
 class DurableStorage(FileSystemStorage):
-    """Local files that are whole or not there: written beside their place, flushed to the disk, then renamed."""
+    """Local storage with atomic writes: files are written beside their target, flushed to disk, then renamed."""
 
     def _save(self, name: str, content: File[bytes]) -> str:
         path = Path(self.path(name))
@@ -50,7 +50,7 @@ class DurableStorage(FileSystemStorage):
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make a rename in the folder outlast a power cut."""
+    """Make a rename in the folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,10 +61,10 @@ def _fsync_folder(folder: Path) -> None:
 def store_images(
     claim: Claim, images: Sequence[GeneratedImage], recipe: GenerationMetadata, *, stored_one: Callable[[], object]
 ) -> list[StoredImage]:
-    """Write a run's pictures as files that tell how they were made; calls `stored_one` after each.
+    """Store a run's images with their generation metadata; call `stored_one` after each.
 
     Raises:
-        StorageFailed: the storage refused one; those written before are removed again.
+        StorageError: an image could not be stored; those stored before are removed.
     """
     stored: list[StoredImage] = []
     try:
@@ -78,10 +78,10 @@ def store_images(
 
 
 def write_file(name: str, content: bytes) -> None:
-    """Write a file under a name that no other has.
+    """Write a file under an unused name.
 
     Raises:
-        StorageFailed: the storage refused.
+        StorageError: the file could not be written.
     """
     try:
         default_storage.save(name, ContentFile(content))
@@ -90,11 +90,11 @@ def write_file(name: str, content: bytes) -> None:
 
 
 def read_file(name: str) -> bytes:
-    """Return a stored file.
+    """Return the content of a stored file.
 
     Raises:
-        FileNotFoundError: it is gone.
-        StorageFailed: the storage does not give it.
+        FileNotFoundError: the file does not exist.
+        StorageError: the file could not be read.
     """
     try:
         with default_storage.open(name) as file:
@@ -106,7 +106,7 @@ def read_file(name: str) -> bytes:
 
 
 def get_redirect_origin() -> str:
-    """Return the origin that clients are sent to for pictures, empty when there is none but our own."""
+    """Return the origin that clients are redirected to for images; empty if the server sends them itself."""
     if not settings.S3_PRESIGNED:
         return ""
     parts = urlsplit(default_storage.url("any"))
@@ -114,10 +114,10 @@ def get_redirect_origin() -> str:
 
 
 def build_thumbnail(content: bytes) -> bytes:
-    """Return a stored picture as WebP, at most THUMBNAIL pixels wide and high.
+    """Return a stored image as WebP, at most MAX_THUMBNAIL_SIDE pixels wide and high.
 
     Raises:
-        UnreadablePicture: the file is damaged.
+        InvalidImageError: the file is damaged.
     """
     buffer = io.BytesIO()
     with _translate_decoding_errors(), Image.open(io.BytesIO(content)) as image:
@@ -127,12 +127,12 @@ def build_thumbnail(content: bytes) -> bytes:
 
 
 def read_image(name: str) -> Image.Image:
-    """Return a stored picture, decoded, in RGB.
+    """Return a stored image, decoded, in RGB.
 
     Raises:
-        FileNotFoundError: it is gone.
-        StorageFailed: the storage does not give it.
-        UnreadablePicture: the file is damaged.
+        FileNotFoundError: the file does not exist.
+        StorageError: the file could not be read.
+        InvalidImageError: the file is damaged.
     """
     content = read_file(name)
     with _translate_decoding_errors(), Image.open(io.BytesIO(content)) as image:
@@ -148,10 +148,10 @@ def _translate_decoding_errors() -> Iterator[None]:
 
 
 def delete_files(names: Iterable[str]) -> None:
-    """Remove the files of a task that is to be forgotten; one that is gone already is no error.
+    """Remove the files of a task or upload that is being deleted; missing files are no error.
 
     Raises:
-        StorageFailed: the storage refused.
+        StorageError: a file could not be removed.
     """
     try:
         for name in names:
@@ -161,10 +161,10 @@ def delete_files(names: Iterable[str]) -> None:
 
 
 def check_writable() -> None:
-    """Write and remove a small file, to see whether pictures could be stored.
+    """Check that images can be stored, by writing and removing a small file.
 
     Raises:
-        StorageFailed: the storage refused.
+        StorageError: the file could not be written or removed.
     """
     try:
         default_storage.delete(default_storage.save(f"probe-{uuid4().hex}", ContentFile(b"probe")))
@@ -173,7 +173,10 @@ def check_writable() -> None:
 
 
 def discard_images(images: Iterable[StoredImage]) -> None:
-    """Remove the files of a run whose result does not count; what the storage refuses stays, and no row names it."""
+    """Remove the files of a run whose result is discarded.
+
+    A file that can't be removed is left in the storage; no row refers to it.
+    """
     try:
         delete_files(image.name for image in images)
     except StorageError as error:
@@ -181,7 +184,7 @@ def discard_images(images: Iterable[StoredImage]) -> None:
 
 
 def _store_image(claim: Claim, index: int, image: GeneratedImage, recipe: GenerationMetadata) -> StoredImage:
-    # Tasks from before there was a choice don't name it.
+    # Tasks created before this parameter existed don't have it.
     output_format: OutputFormat = recipe.params.get("output_format", "png")
     content = metadata.encode_image(image.image, output_format, recipe, seed=image.seed)
     name = f"tasks/{claim.task_id}/{claim.attempt}-{index}.{FILE_SUFFIXES[output_format]}"

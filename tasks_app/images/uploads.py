@@ -1,4 +1,7 @@
-"""Pictures that tasks begin with: taken in as pixels alone, kept while a task refers to them, given up after that."""
+"""Uploaded images that tasks start from.
+
+Only their pixels are stored. An upload is kept while a task refers to it and expires afterwards.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +32,18 @@ BATCH_SIZE = 100
 
 
 def add_upload(content: bytes, caller: Principal) -> UploadInfo:
-    """Keep a picture for the caller's tasks, as a PNG that has nothing but its pixels.
+    """Store an image for the caller's tasks, as a PNG with nothing but its pixels.
 
     Raises:
-        UnreadablePicture: it is none that this server takes.
-        StorageFailed: the storage refused.
+        InvalidImageError: this server does not accept the image.
+        StorageError: the image could not be stored.
     """
     image = decoding.decode_image(content, max_pixels=settings.MAX_PIXELS)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     kept = buffer.getvalue()
     told = UploadInfo(id=uuid4(), sha256=hashlib.sha256(kept).hexdigest(), width=image.width, height=image.height)
-    # The row first: a file that no row names would stay for good.
+    # Create the row first: a file without a row would never be removed.
     upload = Upload.objects.create(
         id=told.id, key_id=caller.key_id, sha256=told.sha256, width=told.width, height=told.height
     )
@@ -53,7 +56,10 @@ def add_upload(content: bytes, caller: Principal) -> UploadInfo:
 
 
 def find_upload(upload_id: UUID, caller: Principal) -> UploadInfo | None:
-    """Return an upload that the caller's tasks may begin with; nobody learns whether there is another."""
+    """Return an upload that the caller's tasks may use, else None.
+
+    None does not reveal whether another caller has an upload with this id.
+    """
     found = permissions.filter_usable(Upload.objects.filter(pk=upload_id, purged_at__isnull=True), caller).first()
     if found is None:
         return None
@@ -61,12 +67,14 @@ def find_upload(upload_id: UUID, caller: Principal) -> UploadInfo | None:
 
 
 def lock_uploads(upload_ids: Sequence[UUID]) -> list[Upload]:
-    """Return the uploads' rows; none is given up before the transaction's end, by which a task refers to them.
+    """Lock the rows of the uploads and return them.
+
+    None of them expires before the end of the transaction, in which a task starts to refer to them.
 
     Raises:
-        InvalidParams: one is gone.
+        InvalidParamsError: an upload has expired.
     """
-    # In one order, so that two tasks with the same pictures don't wait for each other.
+    # Always in the same order, so that two tasks with the same uploads can't deadlock.
     kept = Upload.objects.filter(pk__in=upload_ids, purged_at__isnull=True).order_by("pk")
     locked = list(kept.select_for_update(no_key=True))
     if len(locked) < len(set(upload_ids)):
@@ -75,11 +83,11 @@ def lock_uploads(upload_ids: Sequence[UUID]) -> list[Upload]:
 
 
 def read_upload(upload_id: UUID) -> Image.Image:
-    """Return an upload's picture, RGB.
+    """Return the image of an upload in RGB.
 
     Raises:
-        InvalidParams: it is gone, or damaged.
-        StorageFailed: the storage does not give it.
+        InvalidParamsError: the file is missing or damaged.
+        StorageError: the file could not be read.
     """
     try:
         return storage.read_image(get_file_name(upload_id))
@@ -88,7 +96,7 @@ def read_upload(upload_id: UUID) -> Image.Image:
 
 
 def purge_uploads() -> int:
-    """Remove the uploads older than UPLOAD_TTL_HOURS that no task refers to but purged ones; return how many."""
+    """Remove uploads older than UPLOAD_TTL_HOURS unless an unpurged task refers to them; return their number."""
     while _mark_expired():
         continue
     return sum(
@@ -98,7 +106,7 @@ def purge_uploads() -> int:
 
 def _mark_expired() -> int:
     with transaction.atomic():
-        # Locked first and looked at again then: a task that came to refer to one meanwhile is seen by the second look.
+        # Lock the rows, then query again: the second query sees tasks that started to refer to one in between.
         locked = _filter_expired().select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH_SIZE]
         return _filter_expired().filter(pk__in=list(locked)).update(purged_at=Now())
 
@@ -121,5 +129,5 @@ def _delete_upload(upload: Upload) -> bool:
 
 
 def get_file_name(upload_id: UUID) -> str:
-    """Return what the file of an upload is called in the storage."""
+    """Return the name of an upload's file in the storage."""
     return f"inputs/{upload_id}.png"

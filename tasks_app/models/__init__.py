@@ -1,4 +1,7 @@
-"""The rows that are the truth: fields, constraints and indexes. `lifecycle` alone changes a task's status."""
+"""Database models, the source of truth: fields, constraints and indexes.
+
+Only `queue.lifecycle` changes a task's status.
+"""
 
 from tasks_app.models.diffusion_model import DiffusionModel
 from tasks_app.models.keys import ApiKey, IdempotencyKey, Scope, SelectedCheckpoint, WebhookEvent

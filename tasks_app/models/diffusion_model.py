@@ -1,4 +1,4 @@
-"""Models: who may ask for them, how they are loaded, and their defaults."""
+"""Models that clients can request, with their load options and default parameters."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from django.db.models.functions import Now
 
 
 class DiffusionModel(models.Model):
-    """A model that people may ask for: how it is loaded, and what a request that doesn't say gets."""
+    """A model that clients can request, with its load options and the defaults of omitted parameters."""
 
     class Offload(models.TextChoices):
-        """What leaves the accelerator while it is not at work."""
+        """Parts of a model that are moved off the accelerator while they are idle."""
 
         NONE = "none", "nothing"
         MODEL = "model", "components at rest"
         SEQUENTIAL = "sequential", "layers at rest"
 
     class Dtype(models.TextChoices):
-        """How precisely a model computes; empty is the server's setting."""
+        """Numeric precision of a model; empty means the server's setting."""
 
         FLOAT32 = "float32"
         FLOAT16 = "float16"
         BFLOAT16 = "bfloat16"
 
     class AttentionBackend(models.TextChoices):
-        """Diffusers' names of what computes attention; those that fetch code from the Hub are left out."""
+        """Attention backends by their Diffusers names; those that fetch code from the Hub are left out."""
 
         NATIVE = "native"
         NATIVE_CUDNN = "_native_cudnn"
@@ -40,14 +40,14 @@ class DiffusionModel(models.Model):
         XFORMERS = "xformers"
 
     class StepCache(models.TextChoices):
-        """What is carried over from one step to the next instead of being computed."""
+        """Methods of reusing results of one denoising step in the next instead of computing them."""
 
         FIRST_BLOCK = "first_block"
         TAYLORSEER = "taylorseer"
         PYRAMID_ATTENTION = "pyramid_attention"
 
     class Quantization(models.TextChoices):
-        """In how many bits the weights of the network that denoises are kept."""
+        """Number formats for the quantized weights of the denoiser."""
 
         INT8 = "int8"
         INT8_DYNAMIC = "int8_dynamic"

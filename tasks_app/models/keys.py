@@ -1,4 +1,4 @@
-"""Keys of the API, which knox hashes and finds, and the keys by which a POST is done only once."""
+"""API keys, which knox hashes and looks up, and rows per key: idempotency keys and selected checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks_app.models.tasks import Task
 
 
 class Scope(models.TextChoices):
-    """What a key may do."""
+    """Permissions of an API key."""
 
     READ = "read", "read its own tasks"
     READ_ANY = "read-any", "read everybody's tasks"
@@ -22,7 +22,7 @@ class Scope(models.TextChoices):
 
 
 class WebhookEvent(models.TextChoices):
-    """What a webhook may be told of a task."""
+    """Ends of a task that a webhook can be notified of."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -30,7 +30,7 @@ class WebhookEvent(models.TextChoices):
 
 
 class ApiKey(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
-    """A key of the API, without the key itself: knox keeps its hash and first characters, owner (`user`) and expiry."""
+    """An API key without its token: knox stores the hash, the first characters, the owner (`user`) and the expiry."""
 
     digest = models.CharField(max_length=CONSTANTS.DIGEST_LENGTH, unique=True, editable=False)
     name = models.CharField(max_length=100, help_text="What it is for.")
@@ -65,7 +65,7 @@ class ApiKey(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
 
 
 class IdempotencyKey(models.Model):
-    """A client's name for one POST: whoever sends it again gets the task that it made."""
+    """A client's name for one POST request; repeating the request returns the task that it created."""
 
     key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Whose; none: of those without one.")
     name = models.CharField(max_length=255)
@@ -83,7 +83,7 @@ class IdempotencyKey(models.Model):
 
 
 class SelectedCheckpoint(models.Model):
-    """The model that a client of the A1111 API goes on with."""
+    """The checkpoint that a client of the A1111 API has selected."""
 
     key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Whose; none: of those without one.")
     name = models.CharField(max_length=255)

@@ -9,10 +9,10 @@ from django.db.models.functions import Now
 
 
 class Pause(models.Model):
-    """Something that nobody claims tasks from, or with, until it is resumed."""
+    """A pause of the queue, a model or a worker; it blocks claims until it is deleted."""
 
     class Scope(models.TextChoices):
-        """What is paused; all but the whole queue has a target."""
+        """Kinds of pauses; all but the one of the queue have a target."""
 
         QUEUE = "queue"
         MODEL = "model"

@@ -1,4 +1,4 @@
-"""Tasks, their attempts and their pictures."""
+"""Tasks, their attempts and their images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce, Now
 
 
 class Status(models.TextChoices):
-    """Where a task stands; the last three never change again."""
+    """State of a task; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -24,7 +24,7 @@ class Status(models.TextChoices):
 
 
 class Phase(models.TextChoices):
-    """What a running task is busy with."""
+    """Stage of a running task."""
 
     LOADING = "loading"
     DENOISING = "denoising"
@@ -36,12 +36,12 @@ LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
 _ended = Q(status__in=TERMINAL)
 _running = Q(status=Status.RUNNING)
-# All tasks without a key are one owner's.
+# All tasks without a key count as those of one owner.
 _owner = Coalesce(F("key"), 0, output_field=models.BigIntegerField())
 
 
 class Task(models.Model):
-    """One request for pictures, from the POST to its end."""
+    """A request for images, from the POST request to its end."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     task_type = models.CharField(max_length=64)
@@ -129,7 +129,7 @@ class Task(models.Model):
 
     class Meta:
         ordering = ("-created_at", "-id")
-        # Never put lease_until, step or updated_at into an index: a heartbeat would stop being a heap-only update.
+        # Never index lease_until, step or updated_at: a heartbeat would no longer be a heap-only update.
         indexes = (
             models.Index(
                 F("priority").desc(), F("created_at"), F("id"), condition=Q(status=Status.QUEUED), name="task_claim"
@@ -218,10 +218,10 @@ class Task(models.Model):
 
 
 class TaskAttempt(models.Model):
-    """One claim of a task: who ran it, when, and how that ended."""
+    """One claim of a task: its worker, its times and its outcome."""
 
     class Outcome(models.TextChoices):
-        """How an attempt ended; empty while it runs."""
+        """Outcome of an attempt; empty while it runs."""
 
         SUCCEEDED = "succeeded"
         FAILED = "failed"
@@ -251,7 +251,7 @@ class TaskAttempt(models.Model):
 
 
 class TaskImage(models.Model):
-    """One picture of a task that succeeded."""
+    """One image of a task that succeeded."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="images")
     index = models.PositiveSmallIntegerField()

@@ -1,4 +1,4 @@
-"""Pictures that tasks begin with."""
+"""Uploaded images that tasks start from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 
 class Upload(models.Model):
-    """A picture that a client sent; tasks refer to it. Its file's name is made of its id."""
+    """An image that a client uploaded; tasks refer to it. Its file name is derived from its id."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     key = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""What receivers are told about tasks, and how far that is."""
+"""Webhook deliveries and their state."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tasks_app.models.tasks import Task
 
 
 class WebhookDelivery(models.Model):
-    """One end of one task that one receiver is told; `deliveries` writes it."""
+    """The notification of one receiver that a task has ended; written by `webhooks.deliveries`."""
 
     class State(models.TextChoices):
-        """Where a delivery stands; the first two go on by themselves."""
+        """State of a delivery; the last two are final unless it is redelivered."""
 
         PENDING = "pending"
         SENDING = "sending"

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 
 class Worker(models.Model):
-    """A process that runs tasks, as it last described itself; `registry` writes it and says whether it lives."""
+    """A process that runs tasks, as of its last heartbeat; `queue.workers` writes the row and derives its state."""
 
     name = models.CharField(primary_key=True, max_length=255)
     host = models.CharField(max_length=255)
@@ -33,10 +33,10 @@ class Worker(models.Model):
 
 
 class WorkerCommand(models.Model):
-    """Something that one worker is to do between its tasks."""
+    """A command that one worker runs between its tasks."""
 
     class Kind(models.TextChoices):
-        """What is to be done with a model."""
+        """Action on a model."""
 
         PRELOAD = "preload"
         UNLOAD = "unload"

@@ -1,6 +1,6 @@
-"""What stands between a valid request and its row: it was made before, or its key has too many that wait.
+"""Checks before a valid request becomes a task: idempotency keys and queue quotas.
 
-Both are called in the transaction that inserts the task, and hold a lock until its end: no two requests can race.
+Both are called in the transaction that inserts the task and hold a lock until it ends, so that requests can't race.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tasks_app.errors import IdempotencyKeyReusedError, QuotaExceededError
 from tasks_app.models import ApiKey, IdempotencyKey, Status, Task
 
 QUEUED_TASKS = "queued_tasks"
-# How soon it is worth another try: nobody knows when a place is free.
+# When to retry; an estimate, since it is unknown when a place in the queue becomes free.
 RETRY_AFTER_SECONDS = 5
 
 _INSERT_KEY = f"""
@@ -27,39 +27,44 @@ ON CONFLICT DO NOTHING
 
 
 def register_request(once: IdempotentRequest, caller: Principal, task_id: UUID) -> Task | None:
-    """Return the task that the same request made before; None when this one, with this id, is the first.
+    """Return the task that an earlier identical request created; None if this request is the first.
+
+    The first request is registered under the id that its task will have.
 
     Raises:
-        KeyReused: it was another request.
+        IdempotencyKeyReusedError: the key was used for a different request.
     """
     known = None
     while known is None:
         if _insert_key(once, caller, task_id):
             return None
         names = IdempotencyKey.objects.select_related("task")
-        known = names.filter(key_id=caller.key_id, name=once.name).first()  # None: it was forgotten between the two
+        known = names.filter(key_id=caller.key_id, name=once.name).first()  # None: it was purged in between
     if known.body_sha256 != once.body_sha256:
         raise IdempotencyKeyReusedError(str(IdempotencyKeyReusedError.__doc__))
     return known.task
 
 
 def _insert_key(once: IdempotentRequest, caller: Principal, task_id: UUID) -> bool:
-    """Keep the name, unless it is kept; wait for whoever does so at this moment until that one's task is there."""
+    """Insert the idempotency key and return whether it is new.
+
+    If another request is inserting the same key, wait until that request's transaction ends.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_INSERT_KEY, [caller.key_id, once.name, once.body_sha256, task_id])
         return bool(cursor.rowcount)
 
 
 def check_queue_quota(caller: Principal) -> None:
-    """Let one more of the caller's tasks wait.
+    """Check that the caller may queue one more task.
 
     Raises:
-        LimitExceeded: as many as may wait do so already.
+        QuotaExceededError: the caller has the maximum number of queued tasks already.
     """
     most = caller.limits.max_queued
     if most is None or caller.key_id is None:
         return
-    # Requests with the same key come one after another from here on; a claim only makes room.
+    # The lock serializes requests with the same API key; a concurrent claim can only lower the count.
     ApiKey.objects.select_for_update(no_key=True).only("pk").get(pk=caller.key_id)
     waiting = Task.objects.filter(key_id=caller.key_id, status=Status.QUEUED).order_by()
     if waiting[:most].count() >= most:
@@ -67,5 +72,5 @@ def check_queue_quota(caller: Principal) -> None:
 
 
 def purge_expired_keys() -> None:
-    """Let names be used anew after IDEMPOTENCY_TTL_HOURS."""
+    """Delete idempotency keys after IDEMPOTENCY_TTL_HOURS, so that they can be used again."""
     IdempotencyKey.objects.filter(created_at__lt=Now() - timedelta(hours=settings.IDEMPOTENCY_TTL_HOURS)).delete()

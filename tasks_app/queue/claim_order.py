@@ -1,16 +1,16 @@
-"""The order in which a worker claims: SQL for `lifecycle`, which alone runs it.
+"""Order in which a worker claims tasks: SQL for `lifecycle`, the only module that runs it.
 
     1. priority
-    2. turns between owners: whoever has the fewest tasks running, then, after 3, whoever was last given one longest ago
-    3. a model that the worker holds, unless that would pass the first in line over for too long
+    2. turns between owners: the one with the fewest running tasks, then, after 3, the one served longest ago
+    3. a model that the worker has loaded, unless that would delay the first task in line for too long
     4. age
 
 An owner is an API key; all tasks without one have the same owner. Queued tasks of one owner, model and revision form a
-lane, in which they stand by priority and age. Only the heads of lanes are compared, and each is found by one step in
-the index `task_lane`: a claim costs as much as there are lanes, however many tasks stand in them.
+lane, in which they are ordered by priority and age. Only the heads of lanes are compared, and each is found by one step
+in the index `task_lane`: the cost of a claim depends on the number of lanes, not on the number of tasks in them.
 
-With the best task go others of its batch key, as many as one call takes: by priority, then by turns of owners, then by
-age. They are found in the index `task_batch`, whatever else waits.
+The best task is claimed together with others of its batch key, as many as fit into one call: by priority, then by turns
+of owners, then by age. They are found in the index `task_batch`, regardless of other queued tasks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks_app.models import ApiKey, DiffusionModel, Pause, Task
 
 _TABLE = Task._meta.db_table
 NOW = "statement_timestamp()"
-# Written as in the indexes `task_lane` and `task_served`; no key has the id 0.
+# Must match the indexes `task_lane` and `task_served`; no key has the id 0.
 _OWNER = "COALESCE(key_id, 0)"
 _LANE = f"{_OWNER}, model_id, revision"
 _LANE_ORDER = "priority DESC, created_at, id"
@@ -34,8 +34,8 @@ _SELECT_HEAD = (
     f"SELECT id, {_OWNER} AS owner, model_id, revision, priority, created_at FROM {_TABLE} WHERE {_IS_CLAIMABLE}"
 )
 
-# What opens each statement that looks for tasks: CTEs of which the last is `line`, the lanes that the worker may take
-# from by their `place`. The parameters are those of `parameters`.
+# Beginning of each statement that selects tasks: CTEs, the last of which is `line`, the lanes that the worker may claim
+# from, numbered by `place`. `build_parameters` returns the parameters.
 CLAIM_ORDER = f"""
 WITH RECURSIVE lane AS (
     ({_SELECT_HEAD} ORDER BY {_LANE}, {_LANE_ORDER} LIMIT 1)
@@ -77,11 +77,11 @@ WITH RECURSIVE lane AS (
 """
 
 
-# More than one call takes are looked at, since other workers may be about to take the same.
+# Factor by which more tasks are selected than fit into a call, since other workers may be about to claim the same ones.
 _LOOKAHEAD = 4
 
-# CTEs that stand after `LINE` and a CTE `best` of one task's id. `company` has the ids, locked, of those that are to
-# run with it, where `taken` ones run already.
+# CTEs that follow `CLAIM_ORDER` and a CTE `best` with the id of one task. `company` has the ids of the tasks that join
+# its batch, which has `taken` tasks already; their rows are locked.
 BATCH_MATES = f"""
 room AS MATERIALIZED (
     SELECT task.id, task.batch_key, task.model_id, task.revision, COALESCE(task.key_id, 0) AS owner, GREATEST(0, LEAST(
@@ -109,7 +109,7 @@ room AS MATERIALIZED (
 
 
 def is_batch_full(tasks: Sequence[Task], held: WorkerCapacity) -> bool:
-    """Return whether no more go into the call of these tasks, as `COMPANY` counts it."""
+    """Return whether no more tasks fit into the call of these tasks, counted as in `BATCH_MATES`."""
     first = tasks[0]
     if not first.batch_key:
         return True
@@ -119,9 +119,10 @@ def is_batch_full(tasks: Sequence[Task], held: WorkerCapacity) -> bool:
 
 
 def build_lock_query(limit: str, condition: str = "true") -> str:
-    """Return the query, to stand after `LINE`, that locks the first so many tasks of the line and gives their ids.
+    """Return the query that locks the first `limit` tasks in line and returns their ids; it follows `CLAIM_ORDER`.
 
-    A lane whose head another worker has locked gives its next; of lanes that stand behind, nothing is locked.
+    If another worker has locked the head of a lane, the next task of that lane is taken. No task is locked in lanes
+    further back.
     """
     return f"""
         SELECT free.id FROM (SELECT * FROM line ORDER BY place) AS line CROSS JOIN LATERAL (
@@ -134,7 +135,7 @@ def build_lock_query(limit: str, condition: str = "true") -> str:
 
 
 def build_parameters(worker: str, held: WorkerCapacity) -> dict[str, Any]:
-    """Return the parameters of `LINE` for a worker; one without a name is any that is not paused."""
+    """Return the parameters of `CLAIM_ORDER`; an empty name means any worker that is not paused."""
     return {
         "worker": worker,
         "max_running": settings.MAX_RUNNING_PER_KEY,

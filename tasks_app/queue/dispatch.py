@@ -1,4 +1,4 @@
-"""Wake workers: send the actor's message, by the actor's name, so that the web never imports the worker."""
+"""Wake-up messages for workers, sent by the actor's name so that the web server never imports the worker."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tasks_app.queue import lifecycle
 
 logger = logging.getLogger(__name__)
 
-# The actor of `tasks_app.actors`, and its queue in Redis.
+# Name of the actor in `tasks_app.actors` and of its queue in Redis.
 ACTOR = QUEUE = "generate"
 
 
 def notify_workers(*, worker: str = "") -> None:
-    """Send a message if none waits and a task does that this worker, or any that is not paused, could take."""
-    # Every submission sends a message of its own: passing one on beside those would pile them up.
+    """Send a wake-up if none is queued and this worker, or any that is not paused, could claim a task."""
+    # Every submission sends a message of its own; more on top of those would pile up.
     if get_queue_depth():
         return
     try:
         waiting = lifecycle.find_claimable(worker=worker)
     except (OperationalError, InterfaceError) as error:
-        # This worker may be in the middle of a run; the sweeper sends one later.
+        # Don't fail, since this worker may be in the middle of a run; the sweeper sends a wake-up later.
         logger.warning("No message is passed on: %s", type(error).__name__)
         connection.close()
         return
@@ -37,7 +37,7 @@ def notify_workers(*, worker: str = "") -> None:
 
 
 def get_queue_depth() -> int:
-    """Return how many messages wait for a worker; 0 while Redis is away."""
+    """Return the number of queued messages; 0 while Redis is unavailable."""
     if not progress.is_redis_available():
         return 0
     try:
@@ -48,7 +48,7 @@ def get_queue_depth() -> int:
 
 
 def send_wake_up(task_id: UUID) -> None:
-    """Send a message; without Redis it is the sweeper that sends one later."""
+    """Send a wake-up for a task; while Redis is unavailable, the sweeper sends one later."""
     if not progress.is_redis_available():
         return
     message: dramatiq.Message[None] = dramatiq.Message(

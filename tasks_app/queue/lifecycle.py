@@ -1,13 +1,14 @@
-"""The transitions of a task: the only module that writes `status`, and no I/O but SQL.
+"""State transitions of a task: the only module that writes `status`; its only I/O is SQL.
 
-    queued  -> running                        claim, join
-    running -> succeeded | failed | canceled  succeed, fail, confirm_cancel
-    running -> queued                         release (given back on purpose), expire_leases (the worker went silent)
-    queued  -> canceled | failed              cancel, time_out
+    queued  -> running                        claim_batch, claim_more
+    running -> succeeded | failed | canceled  mark_succeeded, mark_failed, confirm_cancel
+    running -> queued                         release_task (on purpose), expire_leases (the worker was silent)
+    running -> failed | canceled              expire_leases, fail_overdue
+    queued  -> canceled | failed              cancel_task, fail_overdue
 
-Every function is one guarded UPDATE and says whether it moved the row. What a worker writes is fenced by its claim:
-once the row has another attempt, or has ended, the write moves nothing. Time is the database's. `sql_statements.py` has
-what the ORM can't say in one statement.
+Every transition is a guarded UPDATE whose result shows which rows it changed. A worker's writes are fenced by its
+claim: once the row has another attempt, or has ended, they change nothing. Times are the database's. `sql.py` has the
+statements that the ORM can't express as one.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from tasks_app.queue import sql as sql_statements
 
 
 def claim_batch(*, worker: str, lease_seconds: float, held: WorkerCapacity = NO_MODELS) -> list[Task]:
-    """Give this worker, which holds these models, its best queued task, and after it those to run in the same call.
+    """Claim the best queued task for this worker, followed by others to run in the same call.
 
-    Empty when nothing is claimable.
+    The list is empty if no task is claimable. `held` are the models that the worker has loaded.
     """
     return _run_claim(sql_statements.CLAIM_BATCH, worker, held, lease_seconds=lease_seconds, taken=1)
 
@@ -43,13 +44,16 @@ def claim_batch(*, worker: str, lease_seconds: float, held: WorkerCapacity = NO_
 def claim_more(
     tasks: Sequence[Task], *, worker: str, lease_seconds: float, held: WorkerCapacity = NO_MODELS
 ) -> list[Task]:
-    """Give the worker more of what can run in the same call as the tasks that it has claimed, if something can."""
+    """Claim more tasks, if there are any, that can run in the same call as those already claimed."""
     beside = {"beside": tasks[0].pk, "taken": len(tasks), "lease_seconds": lease_seconds}
     return _run_claim(sql_statements.CLAIM_MORE, worker, held, **beside)
 
 
 def renew_leases(claims: Sequence[Claim], progress: Progress, *, lease_seconds: float) -> dict[UUID, HeartbeatResult]:
-    """Record the progress of a call, prolong its leases and look for cancels at once; lost claims are left out."""
+    """Record the progress of a call, renew its leases and read cancellation requests, in one statement.
+
+    Lost claims are missing from the result.
+    """
     ids, attempts = [claim.task_id for claim in claims], [claim.attempt for claim in claims]
     row = [progress.phase, progress.step, progress.total_steps, lease_seconds, ids, attempts]
     return {
@@ -59,9 +63,10 @@ def renew_leases(claims: Sequence[Claim], progress: Progress, *, lease_seconds: 
 
 
 def mark_succeeded(made: Sequence[Success]) -> dict[UUID, datetime]:
-    """End tasks with their pictures, and return when by task; without those whose claim is lost or that are to cancel.
+    """End tasks with their images and return the end times by task id.
 
-    Repeating the call after a commit whose answer was lost says the same again.
+    Tasks whose claim is lost or whose cancellation was requested are left out. A call repeated after a commit whose
+    reply was lost returns the same result.
     """
     ended: dict[UUID, datetime] = dict(
         _fetch_rows(sql_statements.MARK_SUCCEEDED, [json.dumps([_build_document(one) for one in made])])
@@ -95,7 +100,7 @@ def mark_failed(claim: Claim, *, code: str, message: str, traceback: str = "") -
 
 
 def confirm_cancel(claim: Claim) -> bool:
-    """End a running task that somebody asked to cancel."""
+    """End a running task whose cancellation was requested."""
     return _end_tasks(
         _filter_claimed(claim).filter(cancel_requested_at__isnull=False),
         Status.CANCELED,
@@ -104,10 +109,10 @@ def confirm_cancel(claim: Claim) -> bool:
 
 
 def release_task(claim: Claim, *, alone: bool = False) -> Status | None:
-    """Give a running task back to the queue on purpose: it keeps its place, and no loss is counted.
+    """Release a running task on purpose: it keeps its place in the queue, and no lost worker is counted.
 
-    `alone` keeps it from running with others from then on. One that somebody asked to cancel is canceled instead; None
-    when the claim was lost.
+    `alone` keeps it out of batches from then on. A task whose cancellation was requested is canceled instead. The
+    result is the new status, or None if the claim was lost.
     """
     back: dict[str, Any] = {
         "phase": "",
@@ -130,9 +135,12 @@ def release_task(claim: Claim, *, alone: bool = False) -> Status | None:
 
 
 def cancel_task(task_id: UUID) -> Status | None:
-    """End a queued task, or ask the worker of a running one to; return the status, None when it had ended before."""
+    """Cancel a queued task, or ask the worker of a running one to cancel it.
+
+    Return the task's status, or None if it had already ended.
+    """
     with transaction.atomic():
-        # The lock keeps it from being claimed or released between the two updates.
+        # The lock prevents a claim or a release between the two updates.
         tasks = Task.objects.filter(pk=task_id)
         tasks.select_for_update().first()
         if _end_tasks(tasks.filter(status=Status.QUEUED), Status.CANCELED, **_build_cancel_fields("before it ran")):
@@ -144,13 +152,13 @@ def cancel_task(task_id: UUID) -> Status | None:
 
 
 def expire_leases() -> list[tuple[UUID, Status]]:
-    """Take every task whose worker went silent away from it; return where each one went."""
+    """Requeue or end every running task whose lease has expired; return each with its new status."""
     messages = [str(errors.WorkerLostError.__doc__), str(errors.TaskCanceledError.__doc__)]
     return [(task_id, Status(status)) for task_id, status in _fetch_rows(sql_statements.EXPIRE_LEASES, messages)]
 
 
 def fail_overdue() -> list[UUID]:
-    """Fail every task whose deadline passed; a worker that runs one learns it from its next heartbeat."""
+    """Fail every task whose deadline has passed; the worker of a running one notices at its next heartbeat."""
     overdue = Task.objects.exclude(status__in=TERMINAL).filter(deadline__lt=Now())
     return [
         task_id
@@ -165,24 +173,28 @@ def fail_overdue() -> list[UUID]:
 
 
 def change_priority(task_id: UUID, priority: int) -> bool:
-    """Move a queued task to another place in the queue; False when it is queued no more."""
+    """Change the priority of a queued task; return False if it is no longer queued."""
     return bool(Task.objects.filter(pk=task_id, status=Status.QUEUED).update(priority=priority, updated_at=Now()))
 
 
 def delete_tasks(*task_ids: UUID) -> bool:
-    """Remove the rows of those of the tasks that have ended; False when none has."""
+    """Delete the rows of those tasks that have ended; return False if none has."""
     gone, _ = Task.objects.filter(pk__in=task_ids, status__in=TERMINAL).delete()
     return bool(gone)
 
 
 def find_claimable(*, worker: str = "") -> UUID | None:
-    """Return a task that this worker could be given; without a name, any worker that is not paused."""
+    """Return the id of a task that this worker, or without a name any unpaused worker, could claim."""
     found = _fetch_rows(sql_statements.FIND_CLAIMABLE, claim_order.build_parameters(worker, NO_MODELS))
     return found[0][0] if found else None
 
 
 def mark_woken(*, worker: str, after_seconds: float, limit: int) -> list[UUID]:
-    """Mark up to `limit` tasks that this worker could take and nobody took for so long as woken, and return them."""
+    """Mark up to `limit` tasks as woken and return their ids.
+
+    These are tasks that this worker could claim and that have waited for `after_seconds` since their creation or last
+    wake-up.
+    """
     waited = {"after_seconds": after_seconds, "limit": limit}
     return [
         row[0]
@@ -195,16 +207,16 @@ def _run_claim(statement: str, worker: str, held: WorkerCapacity, **more: Any) -
     while True:
         with transaction.atomic():
             tasks = rows.build_tasks(_fetch_rows(statement, parameters))
-            # In one order, so that two that claim for the same keys don't wait for each other.
+            # Always in the same order, so that two claims for the same keys don't deadlock.
             if not any(_exceeds_key_limit(key_id) for key_id in sorted({task.key_id for task in tasks if task.key_id})):
                 return tasks
-            # Another worker took one of the same key at the same moment; the next try sees that.
+            # Another worker claimed a task of the same key at the same time; the next try takes it into account.
             transaction.set_rollback(True)
 
 
 def _exceeds_key_limit(key_id: int) -> bool:
-    """Return whether this claim takes a key over what it may have running; locks the key until the claim's end."""
-    # Whoever claims for the same key waits here, and counts once this transaction is over.
+    """Return whether this claim exceeds a key's limit of running tasks; lock the key until the claim ends."""
+    # Other claims for the same key wait here, and count after this transaction has ended.
     key = ApiKey.objects.select_for_update(no_key=True).only("max_running").filter(pk=key_id).first()
     most = settings.MAX_RUNNING_PER_KEY if key is None or key.max_running is None else key.max_running
     return most is not None and Task.objects.filter(key_id=key_id, status=Status.RUNNING).count() > most
@@ -215,7 +227,7 @@ def _filter_claimed(claim: Claim) -> QuerySet[Task]:
 
 
 def _end_tasks(tasks: QuerySet[Task], status: Status, **fields: Any) -> bool:
-    """End those of the tasks that the filters let through, and the attempt that one of them is in."""
+    """End the tasks in the query and close the attempts of those that were running; return whether any ended."""
     ended = {"phase": "", "lease_until": None, "finished_at": Now(), "updated_at": Now()}
     with transaction.atomic():
         attempts = list(tasks.select_for_update().filter(status=Status.RUNNING).values_list("pk", "attempt"))

@@ -1,4 +1,4 @@
-"""Where queued tasks stand: their places in line, and whether a pause holds them up."""
+"""Positions of queued tasks, and pauses that apply to them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ EXISTS (
 )
 """
 
-# One place is counted, many are numbered in one pass: with 21,000 rows in the queue one costs 5 ms so, and 18 ms
-# numbered; 200 cost 13 ms numbered, and 700 ms counted.
+# A single position is counted, several are numbered in one pass: with 21,000 queued rows, one position takes 5 ms
+# counted and 18 ms numbered; 200 positions take 13 ms numbered and 700 ms counted.
 _COUNT_ONE = f"""
 SELECT task.id, 1 + (
     SELECT count(*) FROM {_TABLE} AS ahead
@@ -39,9 +39,9 @@ WHERE id = ANY(%s)
 
 
 def get_positions(task_ids: Sequence[UUID]) -> dict[UUID, QueuePosition]:
-    """Return, for those of the tasks that are queued, where each stands by priority and age, with one query.
+    """Return the position by priority and age of those tasks that are queued, with one query.
 
-    Turns and warm models let some go ahead of that.
+    Owners' turns and warm models can let some tasks start before their position.
     """
     if not task_ids:
         return {}

@@ -1,6 +1,6 @@
-"""Tasks of the rows that a statement of our own returns, in the order that their columns have in the model.
+"""Tasks built from the rows of our own SQL statements, whose columns are in the order of the model's fields.
 
-The ORM's raw queries find out at every call which column is which: a third of a claim's processor time.
+The ORM's raw queries map the columns at every call, which took a third of a claim's processor time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _CONVERTERS = [getattr(field, "from_db_value", None) for field in _FIELDS]
 
 
 def select_columns(table: str) -> str:
-    """Return the list of columns for a SELECT from this table, or from what goes by that name in the statement."""
+    """Return the column list for a SELECT from this table or alias."""
     return ", ".join(f"{table}.{field.column}" for field in _FIELDS)
 
 
 def build_tasks(rows: Iterable[Sequence[Any]]) -> list[Task]:
-    """Return the tasks whose columns these are."""
+    """Return the tasks built from rows with these columns."""
     return [Task.from_db(connection.alias, _ATTNAMES, _convert_row(row)) for row in rows]
 
 

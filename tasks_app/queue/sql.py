@@ -1,4 +1,4 @@
-"""The SQL of the transitions, where the ORM would take several statements. `lifecycle.py` runs it, and nobody else."""
+"""SQL of the transitions that would take the ORM several statements; only `lifecycle.py` runs it."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ WHERE task.id = claim.id AND task.attempt = claim.attempt AND task.status = 'run
 RETURNING task.id, cancel_requested_at IS NOT NULL, COALESCE(deadline < {_NOW}, false)
 """
 
-# A task that somebody wants canceled is not put back into the queue. One that is put back runs alone from then on: if
-# the worker died of it, others must not.
+# A task whose cancellation was requested is not requeued. A requeued task runs alone from then on: if it killed the
+# worker, it must not take other tasks with it.
 EXPIRE_LEASES = f"""
 WITH gone AS MATERIALIZED (
     SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
@@ -80,7 +80,8 @@ WITH gone AS MATERIALIZED (
 SELECT id, status FROM moved
 """
 
-# Every run ends so, while the next one computes: the ORM took six statements for each, and ten times as long.
+# Every successful run ends with this statement while the next one computes; the ORM took six for each, and ten times
+# as long.
 _IMAGE_COLUMNS = "index, content_type, seed, width, height, sha256, flagged, blank"
 MARK_SUCCEEDED = f"""
 WITH made AS (

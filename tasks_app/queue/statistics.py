@@ -1,6 +1,6 @@
-"""Figures over many tasks, for the dashboard: what waits, what ended when and how quickly, what failed and why.
+"""Statistics over many tasks for the dashboard: queue depth, throughput, latency and failures.
 
-Every query looks at the queue or at a window of time through an index; none counts the whole table.
+Every query reads the queue or a time window through an index; none scans the whole table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks_app.models import TERMINAL, Status, Task
 
 @dataclass(frozen=True, kw_only=True)
 class QueueSummary:
-    """What waits and what runs; `oldest` came first of those that wait."""
+    """Numbers of queued and running tasks; `oldest` is the creation time of the oldest queued task."""
 
     queued: int
     running: int
@@ -27,7 +27,7 @@ class QueueSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PriorityDepth:
-    """How many tasks of a priority wait, and for how many seconds the oldest of them."""
+    """Number of queued tasks of one priority, and the waiting time of the oldest of them in seconds."""
 
     priority: int
     queued: int
@@ -36,7 +36,7 @@ class PriorityDepth:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeWindow:
-    """A stretch of time up to now, cut into equal pieces."""
+    """A period of time up to now, divided into buckets of equal length."""
 
     name: str
     length: timedelta
@@ -45,9 +45,10 @@ class TimeWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBucket:
-    """What ended in a piece of a window. Seconds are medians and 95th percentiles of the tasks that succeeded.
+    """Tasks that ended within one bucket of a window.
 
-    `run` is from the last claim to the end, `wait` from the submission to that claim; None where nothing succeeded.
+    Times are medians and 95th percentiles, in seconds, of the tasks that succeeded: `run` from the last claim to the
+    end, `wait` from the submission to that claim. They are None if no task succeeded.
     """
 
     start: datetime
@@ -94,18 +95,18 @@ GROUP BY 1
 
 
 def get_queue_summary() -> QueueSummary:
-    """Return what waits and what runs now."""
+    """Return the current numbers of queued and running tasks."""
     queued = Task.objects.filter(status=Status.QUEUED).aggregate(count=Count("*"), oldest=Min("created_at"))
     return QueueSummary(queued=queued["count"], running=count_running(), oldest=queued["oldest"])
 
 
 def count_running() -> int:
-    """Return how many tasks run now."""
+    """Return the number of running tasks."""
     return Task.objects.filter(status=Status.RUNNING).count()
 
 
 def list_priority_depths() -> list[PriorityDepth]:
-    """Return what waits now, by priority."""
+    """Return the number of queued tasks and the longest waiting time for each priority."""
     with connection.cursor() as cursor:
         cursor.execute(_SELECT_DEPTHS)
         return [
@@ -115,7 +116,7 @@ def list_priority_depths() -> list[PriorityDepth]:
 
 
 def list_time_buckets(window: TimeWindow, now: datetime) -> list[TimeBucket]:
-    """Return every piece of the window, the oldest first; the last one is not over yet."""
+    """Return all buckets of the window, the oldest first; the last one is not complete yet."""
     starts = list(_bucket_starts(window, now))
     with connection.cursor() as cursor:
         cursor.execute(_SELECT_BUCKETS, {"piece": window.bucket_length.total_seconds(), "since": starts[0]})
@@ -124,7 +125,7 @@ def list_time_buckets(window: TimeWindow, now: datetime) -> list[TimeBucket]:
 
 
 def count_failures(window: TimeWindow) -> dict[str, int]:
-    """Return how many tasks failed in the window, by code, the most frequent first."""
+    """Return the number of tasks that failed in the window by error code, the most frequent first."""
     failed = Task.objects.filter(status=Status.FAILED, finished_at__gte=Now() - window.length)
     counts = failed.order_by().values_list("error_code").annotate(count=Count("*"))
     return dict(sorted(counts, key=lambda row: -row[1]))

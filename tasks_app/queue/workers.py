@@ -1,6 +1,7 @@
-"""The workers' rows: how each describes itself, whether it lives, and the commands that wait for it.
+"""Rows of the workers: their description, their state and the commands for them.
 
-A worker writes its row every few seconds; one that has been silent for a lease counts as dead. Time is the database's.
+A worker writes its row every few seconds; one that has been silent for the length of a lease counts as dead. Times are
+the database's.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
         outcome: str
 
 
-# Rows of workers that have been gone for so long are removed.
+# Rows of workers that have been gone for this long are deleted.
 PRUNE_AFTER = timedelta(days=1)
 _HEARTBEAT_FIELDS = ("host", "pid", "version", "device", "device_name", "memory_used", "memory_total", "warm", "uses")
 
 
 class WorkerState(TextChoices):
-    """How a worker stands; the first two can't be reached any more."""
+    """State of a worker; workers in the first two states can't be reached any more."""
 
     LEFT = "left"
     DEAD = "dead"
@@ -52,7 +53,7 @@ ALIVE_STATES = (WorkerState.DRAINING, WorkerState.PAUSED, WorkerState.BUSY, Work
 
 
 class CommandOutcome(TextChoices):
-    """How a command stands; the first two may still become another."""
+    """Outcome of a command; the first two can still change."""
 
     WAITING = "waiting"
     UNDER_WAY = "under way"
@@ -65,8 +66,8 @@ OPEN_OUTCOMES = (CommandOutcome.WAITING, CommandOutcome.UNDER_WAY)
 
 
 def list_workers() -> QuerySet[WithAnnotations[Worker, _StateAnnotations]]:
-    """Return all workers, each with its `state` and the id of the task that it runs; those that live come first."""
-    # What an earlier process of the same name began is lost, though its lease may not have run out yet.
+    """Return all workers, each with its `state` and the id of its running task; live workers come first."""
+    # Tasks started by an earlier process of the same name are lost, although their leases may not have expired yet.
     running = Task.objects.filter(
         status=Status.RUNNING, worker=OuterRef("name"), started_at__gte=OuterRef("started_at")
     )
@@ -89,9 +90,10 @@ def list_workers() -> QuerySet[WithAnnotations[Worker, _StateAnnotations]]:
 
 
 def record_heartbeat(name: str, *, host: str, pid: int, version: str, engine: EngineState | None) -> None:
-    """Write that this worker lives, and what it is; an engine that has not started leaves its columns empty.
+    """Record that this worker is alive, and its state; an engine that has not started leaves its columns empty.
 
-    Another process of the name may have left since: while they overlap, as in a restart, the one that lives counts.
+    Another process of the same name may have deregistered in the meantime: while two overlap, as in a restart, the live
+    one counts.
     """
     values: dict[str, Any] = {"host": host, "pid": pid, "version": version}
     if engine is not None:
@@ -107,9 +109,10 @@ def record_heartbeat(name: str, *, host: str, pid: int, version: str, engine: En
 
 @transaction.atomic
 def register_worker(name: str, *, host: str, pid: int, version: str, age: timedelta) -> None:
-    """Write that a process of this age goes by this name; what an earlier one of the name left is forgotten.
+    """Register a process that has been running for `age`, and close the commands of an earlier one of the same name.
 
-    At once: whoever sees the process may leave it a command, which is not to be forgotten with those.
+    Both happen in one transaction: as soon as the process is visible, it may be sent a command, which must not be
+    closed.
     """
     record_heartbeat(name, host=host, pid=pid, version=version, engine=None)
     Worker.objects.filter(name=name).update(started_at=Now() - age)
@@ -119,12 +122,12 @@ def register_worker(name: str, *, host: str, pid: int, version: str, age: timede
 
 
 def deregister_worker(name: str) -> None:
-    """Write that the worker ended on purpose."""
+    """Record that the worker ended on purpose."""
     Worker.objects.filter(name=name).update(left_at=Now(), seen_at=Now(), warm=[])
 
 
 def prune_workers() -> None:
-    """Remove the rows of workers that have long been gone; a paused one stays, so that people see what is paused."""
+    """Delete the rows of workers that are long gone; paused ones stay, so that their pause remains visible."""
     paused = Pause.objects.filter(scope=Pause.Scope.WORKER).values("target")
     Worker.objects.filter(seen_at__lt=Now() - PRUNE_AFTER).exclude(name__in=paused).delete()
 
@@ -132,7 +135,7 @@ def prune_workers() -> None:
 def enqueue_commands(
     kind: WorkerCommand.Kind, model_id: str, names: Iterable[str], *, by: User | None = None
 ) -> list[WorkerCommand]:
-    """Leave each of these workers a command; those that can't be reached any more get none."""
+    """Send a command to each of these workers, except to those that can't be reached any more."""
     reachable = list_workers().filter(name__in=names, state__in=ALIVE_STATES)
     return WorkerCommand.objects.bulk_create(
         WorkerCommand(worker=worker, kind=kind, model_id=model_id, by=by) for worker in reachable
@@ -153,7 +156,7 @@ def list_commands() -> QuerySet[WithAnnotations[WorkerCommand, _OutcomeAnnotatio
 
 
 def pop_command(name: str) -> WorkerCommand | None:
-    """Give this worker its oldest open command, once."""
+    """Take this worker's oldest waiting command; no command is returned twice."""
     for command in WorkerCommand.objects.filter(worker=name, taken_at=None).order_by("id"):
         if WorkerCommand.objects.filter(pk=command.pk, taken_at=None).update(taken_at=Now()):
             return command
@@ -161,12 +164,12 @@ def pop_command(name: str) -> WorkerCommand | None:
 
 
 def complete_command(command: WorkerCommand, *, error: str = "") -> None:
-    """Write how a command ended."""
+    """Record the end of a command, and its error if it failed."""
     WorkerCommand.objects.filter(pk=command.pk).update(ended_at=Now(), error=error)
 
 
 def get_workers_by_model() -> dict[str, list[str]]:
-    """Return by model the living workers that hold it."""
+    """Return the names of the live workers that have a model loaded, by model id."""
     found: dict[str, list[str]] = {}
     for worker in list_workers().filter(state__in=ALIVE_STATES):
         for model in worker.warm:

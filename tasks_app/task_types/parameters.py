@@ -1,4 +1,4 @@
-"""The parameters of a task type, as the serializer that its provider brings takes them."""
+"""Parameters of a task type, accessed through the serializer that its provider supplies."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def build_serializer(
     folder: Path | None = None,
     uploaded: FindUpload = lambda upload_id: None,
 ) -> serializers.Serializer[Any]:
-    """Return the serializer of these parameters; `defaults` go before its own.
+    """Return the serializer of these parameters; `defaults` override its own defaults.
 
-    `folder` says what the model consists of, where this host has it. `uploaded` finds the uploads that the parameters
-    may name.
+    `folder` contains the model's configuration, if this host has it. `uploaded` looks up the uploads that the
+    parameters name.
     """
     context = {
         "max_pixels": settings.MAX_PIXELS,
@@ -47,41 +47,42 @@ def build_serializer(
 
 
 def get_schedulers(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> list[str]:
-    """Return the schedulers that the model in a folder takes; none where it can't be told."""
+    """Return the schedulers that the model in a folder supports; empty if they can't be determined."""
     found: list[str] = import_string(entry.params).get_schedulers(folder)
     return found
 
 
 def supports_model(folder: Path, entry: TaskType) -> bool | None:
-    """Return whether the model in a folder can be asked for tasks of a type; None where it can't be told."""
+    """Return whether the model in a folder supports a task type; None if that can't be determined."""
     found: bool | None = import_string(entry.params).supports_model(folder)
     return found
 
 
 def get_native_pixels(folder: Path, entry: TaskType = TEXT_TO_IMAGE) -> int | None:
-    """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
+    """Return the pixel count of the native size of the model in a folder; None if it can't be determined."""
     found: int | None = import_string(entry.params).get_native_pixels(folder)
     return found
 
 
 def get_optional_support(entry: TaskType) -> frozenset[str]:
-    """Return the names of the parameters that not every model heeds."""
+    """Return the names of the parameters that some models don't support."""
     return frozenset(import_string(entry.params).optional_support)
 
 
 def get_upload_ids(entry: TaskType, params: Mapping[str, Any]) -> dict[str, UUID]:
-    """Return the uploads that validated parameters name, by the parameters' names."""
+    """Return the upload ids in validated parameters, by parameter name."""
     return {name: UUID(params[name]) for name in import_string(entry.params).upload_params}
 
 
 def build_batch_key(
     entry: TaskType, model_id: str, revision: str, params: Mapping[str, Any], *, explicit_params: Iterable[str] = ()
 ) -> str:
-    """Return what requests have in common that one call can draw, as 32 hexadecimal digits.
+    """Return a key shared by requests that can run in one call, as 32 hexadecimal digits.
 
-    Of the parameters these are all but those that the serializer calls `individual`; whether there is a negative prompt
-    counts, since a pipeline does without one what it doesn't do with an empty one. `explicit_params` counts, since
-    they are refused for all or for none. Empty where nothing may differ: such requests run alone.
+    The key covers all parameters except the serializer's `per_image_params`. It also covers the presence of a negative
+    prompt, since a pipeline treats a missing one differently from an empty one, and `explicit_params`, since
+    a model rejects these parameters for the whole call. The key is empty if no parameter may differ:
+    such requests run unbatched.
     """
     individual = import_string(entry.params).per_image_params
     if not individual:
@@ -100,13 +101,13 @@ def build_batch_key(
 
 
 def find_default_errors(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return by name what is wrong with values that shall stand in for parameters of a request."""
+    """Return by name the errors of values that are to be defaults of request parameters."""
     checked = _build_default_serializer({"prompt": "any", **values})
     return {} if checked.is_valid() else {name: [str(why) for why in found] for name, found in checked.errors.items()}
 
 
 def get_param_fields(entry: TaskType = TEXT_TO_IMAGE) -> Mapping[str, serializers.Field[Any, Any, Any, Any]]:
-    """Return the fields of the parameters, for their bounds, choices and defaults."""
+    """Return the fields of the parameters, with their bounds, choices and defaults."""
     return _build_default_serializer({}, entry).fields
 
 

@@ -1,4 +1,4 @@
-"""The task types and who provides them: dotted paths, so that naming an engine doesn't import it."""
+"""Registry of task types and their providers; dotted paths, so that naming an engine doesn't import it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class TaskType:
-    """One task type as one provider carries it out.
+    """One task type as implemented by one provider.
 
-    `params` names the serializer of its parameters, which the web loads; `handler` names the class that only workers
-    load; the settings' PROVIDERS entry of the provider's name holds its keyword arguments.
+    `params` is the path of the parameters' serializer, which the web process loads. `handler` is the path of the engine
+    class, which only workers load; its keyword arguments are in the PROVIDERS setting under the provider's name.
     """
 
     name: str
@@ -39,10 +39,10 @@ def register_task_type(task_type: TaskType) -> None:
 
 
 def get_task_type(name: str, provider: str) -> TaskType:
-    """Return the entry of that name and provider.
+    """Return the entry with this name and provider.
 
     Raises:
-        KeyError: nobody registered it.
+        KeyError: it is not registered.
     """
     return _registry[name, provider]
 

@@ -1,1 +1,1 @@
-"""Who is told how a task ended: deliveries as rows, letters that are signed, calls that are guarded."""
+"""Webhooks: deliveries as rows, signed payloads, and requests to allowed URLs only."""

@@ -1,7 +1,7 @@
-"""The rows of webhook deliveries: made of ended tasks, handed out to one sender at a time, settled.
+"""Rows of webhook deliveries: created for ended tasks, claimed by one sender at a time, completed with a result.
 
-A task that somebody wants to hear of is marked as due when it is made. Whatever ends it, the next look turns the mark
-into a delivery, in one statement: no end is missed, and none is told twice. Time is the database's.
+A task with a webhook is marked as due when it is created. However it ends, the next `enqueue_deliveries` turns the mark
+into a delivery, in one statement: no end is missed, and none is enqueued twice. All times are the database's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tasks_app.models import TERMINAL, Task, WebhookDelivery
 
 State = WebhookDelivery.State
 
-# After the first attempt, in seconds: ten more within a day.
+# Seconds between the attempts: ten retries within a day.
 DELAYS = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 28_800)
-# How much longer a delay may be by chance, so that a receiver that comes back isn't met by all at once.
+# Delays are extended by a random fraction up to this, so that a recovered receiver isn't flooded.
 JITTER = 0.1
-# An attempt takes much less; a sender that is silent for so long is gone.
+# An attempt takes much less; a sender without a result after this time counts as lost.
 LEASE_SECONDS = 60
 HTTP_GONE = 410
 SENDER_LOST = "The worker that sent it has gone."
@@ -43,7 +43,7 @@ INSERT INTO {_DELIVERY_TABLE} (id, task_id, event, url, state, attempts, last_er
 SELECT gen_random_uuid(), id, status, webhook_url, 'pending', 0, '' FROM ended WHERE status = ANY(webhook_events)
 """
 
-# One whose sender was lost at its last attempt is given up rather than handed out.
+# A delivery whose sender was lost during the last attempt fails instead of being sent again.
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
     SELECT id, attempts >= {len(DELAYS) + 1} AS spent FROM {_DELIVERY_TABLE}
@@ -61,19 +61,19 @@ RETURNING delivery.*
 
 
 def enqueue_deliveries() -> None:
-    """Make a delivery of every task that ended as somebody wants to hear of."""
+    """Create deliveries for ended tasks whose webhook subscribes to the event."""
     with connection.cursor() as cursor:
         cursor.execute(_ENQUEUE)
 
 
 def claim_delivery() -> WebhookDelivery | None:
-    """Give the delivery that has been due for longest to this sender alone; None when none is due."""
+    """Claim the delivery that has been due for longest; return None if none is due."""
     taken = next(iter(WebhookDelivery.objects.raw(_CLAIM, [SENDER_LOST, LEASE_SECONDS])), None)
     return taken if taken is None or taken.state == State.SENDING else claim_delivery()
 
 
 def record_result(delivery: WebhookDelivery, answer: DeliveryResult) -> bool:
-    """Write what came of the attempt that was taken; False when another sender has taken it since."""
+    """Record the result of a claimed attempt; return False if another sender has claimed it since."""
     wait = timedelta(0)
     if not answer.error:
         state = State.DELIVERED
@@ -90,7 +90,10 @@ def record_result(delivery: WebhookDelivery, answer: DeliveryResult) -> bool:
 
 
 def requeue_delivery(delivery_id: UUID) -> bool:
-    """Make a delivery due at once, with all attempts before it; False while it is being sent, or when it is gone."""
+    """Make a delivery due now, with all its attempts left.
+
+    Return False while it is being sent, or if it no longer exists.
+    """
     idle = WebhookDelivery.objects.filter(pk=delivery_id).exclude(state=State.SENDING)
     return bool(idle.update(state=State.PENDING, attempts=0, next_at=Now()))
 

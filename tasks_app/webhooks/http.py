@@ -1,6 +1,6 @@
-"""POST to a webhook's receiver: to the very address that was judged, once, without redirects, in bounded time.
+"""POST requests to webhook receivers: one try, to the checked addresses only, without redirects, within a time limit.
 
-Of the answer nothing but the status is read, so that no body can be too long or too slow.
+Only the status of the response is read, so that no body can be too long or too slow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks_app.webhooks.url_policy import Address, Destination, Resolver, UrlPol
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """How many seconds a connection or an answer may take, and everything together."""
+    """Time limits in seconds: for connecting and for the response (`step`), and for the whole request (`total`)."""
 
     step: float = 5
     total: float = 10
@@ -37,7 +37,7 @@ def post_webhook(
     tls: ssl.SSLContext | None = None,
     patience: Timeouts | None = None,
 ) -> DeliveryResult:
-    """Send the content, and say what came of it; an answer without an error is one of 2xx."""
+    """Send the content and return the result, which has no error only for a 2xx response."""
     patience = patience or Timeouts()
     deadline = time.monotonic() + patience.total
     try:
@@ -87,7 +87,10 @@ def _describe_connect_error(error: httpcore2.ConnectError) -> str:
 
 
 class _PinnedBackend(httpcore2.NetworkBackend):
-    """Connects to the given addresses, whatever name it is asked for: a second look-up could find others."""
+    """Network backend that connects only to the given addresses.
+
+    It ignores the requested host name, since a second lookup could return other addresses.
+    """
 
     def __init__(self, addresses: Sequence[Address], deadline: float) -> None:
         self._addresses, self._deadline = addresses, deadline
@@ -101,7 +104,7 @@ class _PinnedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Connect to the first address that answers."""
+        """Connect to the first address that responds."""
         *others, last = self._addresses
         for address in others:
             try:
@@ -116,32 +119,32 @@ class _PinnedBackend(httpcore2.NetworkBackend):
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
-    """A stream that ends at a moment, however steadily something trickles in."""
+    """A stream that ends at a deadline, even if data keeps trickling in."""
 
     def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what is there."""
+        """Read the available bytes."""
         return self._stream.read(max_bytes, _remaining_seconds(self._deadline, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write everything."""
+        """Write the whole buffer."""
         self._stream.write(buffer, _remaining_seconds(self._deadline, timeout))
 
     def close(self) -> None:
-        """Close it."""
+        """Close the stream."""
         self._stream.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        """Return the stream inside TLS."""
+        """Return the stream wrapped in TLS."""
         inner = self._stream.start_tls(ssl_context, server_hostname, _remaining_seconds(self._deadline, timeout))
         return _DeadlineStream(inner, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what the stream knows."""
+        """Return information about the underlying stream."""
         return self._stream.get_extra_info(info)
 
 

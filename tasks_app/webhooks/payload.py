@@ -1,4 +1,7 @@
-"""What a receiver is sent: the end of a task as JSON, signed. It is thin on purpose: who wants more asks the API."""
+"""Webhook payloads: the end of a task as signed JSON.
+
+They are small on purpose; receivers can request more from the API.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ from tasks_app.webhooks.url_policy import UrlPolicy
 
 
 def get_url_policy() -> UrlPolicy:
-    """Return where this server's webhooks may go."""
+    """Return this server's policy for webhook URLs."""
     return UrlPolicy(allow_http=settings.WEBHOOK_ALLOW_HTTP, private_networks=tuple(settings.WEBHOOK_PRIVATE_NETWORKS))
 
 
 def build_webhook_request(delivery: WebhookDelivery) -> WebhookRequest | None:
-    """Return what is to be sent now; None when the task or the secret is gone."""
+    """Return the signed request of a delivery, or None if the task or the secret is gone."""
     tasks = Task.objects.select_related("key").prefetch_related("images")
     task = tasks.filter(pk=delivery.task_id).first()
     secret = task and (task.key.webhook_secret if task.key else settings.WEBHOOK_SECRET)

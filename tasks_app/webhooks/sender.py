@@ -1,4 +1,7 @@
-"""A worker's thread beside its tasks that delivers webhooks, each in a thread of its own: receivers may be slow."""
+"""Worker thread that delivers webhooks in parallel to tasks.
+
+Each delivery has its own thread, since receivers may be slow.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from tasks_app.webhooks import deliveries, http, payload
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-# How many receivers one worker waits for at the same time.
+# Maximum number of concurrent deliveries per worker.
 MAX_PARALLEL = 8
 SECRET_MISSING = DeliveryResult(error="Not sent. The secret that it is signed with is gone.")
 
 
 def run_forever(stop: threading.Event) -> None:
-    """Deliver what is due until told to stop; what is under way then is left to the next worker if it doesn't end."""
+    """Deliver due webhooks until `stop` is set; the next worker repeats deliveries that are unfinished then."""
     free = threading.BoundedSemaphore(MAX_PARALLEL)
     while not stop.is_set():
         if not free.acquire(timeout=POLL_SECONDS):
@@ -33,9 +36,9 @@ def run_forever(stop: threading.Event) -> None:
 
 
 def send_delivery(delivery: WebhookDelivery) -> None:
-    """Send it and write what came of it."""
+    """Send a delivery and record the result."""
     letter = payload.build_webhook_request(delivery)
-    connection.close()  # a receiver may take its time
+    connection.close()  # not needed while waiting for the receiver
     answer = letter and http.post_webhook(delivery.url, letter.content, letter.headers, policy=payload.get_url_policy())
     answer = answer or SECRET_MISSING
     if answer.error:

@@ -1,4 +1,4 @@
-"""Signatures of webhooks by the Standard Webhooks scheme (standardwebhooks.com)."""
+"""Webhook signatures according to Standard Webhooks (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PREFIX = "whsec_"
 
 
 def build_signature_headers(secret: str, identifier: str, timestamp: int, content: bytes) -> dict[str, str]:
-    """Return the headers that prove where the content comes from; the timestamp is in seconds since 1970."""
+    """Return the headers that prove the origin of the content; the timestamp is in seconds since 1970."""
     key = base64.b64decode(secret.removeprefix(_PREFIX))
     digest = hmac.digest(key, f"{identifier}.{timestamp}.".encode() + content, hashlib.sha256)
     return {

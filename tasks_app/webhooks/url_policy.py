@@ -1,6 +1,6 @@
-"""Where webhooks may go: public addresses, over HTTPS; what is checked is what is connected to.
+"""Policy for webhook URLs: public addresses over HTTPS, unless the server allows more.
 
-A URL is taken apart once, a name is resolved once, and the addresses that were judged are handed on to connect to.
+A URL is parsed once and its host is resolved once; the connection is made to the addresses that were checked.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from tasks_app.errors import WebhookUrlRefusedError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-# Takes a name and a port; says every address, in the order in which they are to be tried.
+# Takes a host and a port, and returns all addresses in the order to try them.
 Resolver = Callable[[str, int], Sequence[str]]
 
 MAX_URL_LENGTH = 2000
 _PORTS = {"https": 443, "http": 80}
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?")
-# What C libraries read as an IPv4 address: its last part is a decimal, octal or hexadecimal number.
+# Hosts that C libraries parse as an IPv4 address: the last part is a decimal, octal or hexadecimal number.
 _NUMERIC_HOST = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 _GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
-# Beside what Python knows: prefixes that carry an IPv4 address inside (Teredo, 6to4 and its relays), documentation.
+# In addition to Python's own list: prefixes that embed an IPv4 address (Teredo, 6to4 and its relays), documentation.
 _BLOCKED_NETWORKS = tuple(map(ip_network, ("2001::/23", "2002::/16", "3fff::/20", "192.88.99.0/24")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class UrlPolicy:
-    """What a server allows: plain HTTP, and networks that are no public ones."""
+    """Exceptions that a server allows: plain HTTP, and networks that are not public."""
 
     allow_http: bool = False
     private_networks: tuple[Network, ...] = ()
@@ -40,7 +40,7 @@ class UrlPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """A URL in the parts that it is connected and asked with; the host is ASCII."""
+    """The parts of a URL that are needed to connect and to send the request; the host is ASCII."""
 
     scheme: str
     host: str
@@ -49,16 +49,16 @@ class Destination:
 
     @property
     def authority(self) -> str:
-        """The value of the Host header."""
+        """Return the value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_url(url: str, policy: UrlPolicy) -> Destination:
-    """Take a URL apart, and refuse what is wrong with it whatever its name resolves to.
+    """Parse a URL, and check everything that doesn't depend on resolving its host.
 
     Raises:
-        DestinationRefused: with a reason for people.
+        WebhookUrlRefusedError: the URL is invalid or not allowed; the message is for users.
     """
     if len(url) > MAX_URL_LENGTH:
         raise WebhookUrlRefusedError(f"Must have at most {MAX_URL_LENGTH} characters.")
@@ -78,14 +78,14 @@ def parse_url(url: str, policy: UrlPolicy) -> Destination:
 
 
 def resolve_addresses(destination: Destination, policy: UrlPolicy, resolve: Resolver) -> list[Address]:
-    """Resolve the destination's name, once, and return what to connect to.
+    """Resolve the destination's host, once, and return the addresses to connect to.
 
     Raises:
-        DestinationRefused: the name is unknown, or one of its addresses is not allowed.
+        WebhookUrlRefusedError: the host is unknown, or one of its addresses is not allowed.
     """
     try:
         found = [ip_address(text) for text in resolve(destination.host, destination.port)]
-    except (OSError, ValueError):  # unknown; or an address with a zone, which is none that others could reach
+    except (OSError, ValueError):  # unknown host, or an address with a zone, which is not public
         found = []
     if not found:
         raise WebhookUrlRefusedError("The host's name could not be resolved.")
@@ -106,13 +106,13 @@ def is_allowed_address(address: Address, networks: Iterable[Network] = ()) -> bo
 
 
 def resolve_by_system(host: str, port: int) -> list[str]:
-    """Resolve as the operating system does."""
+    """Resolve a host with the operating system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 def _validate_host(host: str, policy: UrlPolicy) -> str:
-    """Return the host, without the dot that ends an absolute name."""
+    """Check a host, and return it without the trailing dot of an absolute name."""
     host = host.removesuffix(".")
     if ":" not in host and not _HOST_NAME.fullmatch(host):
         raise WebhookUrlRefusedError("Must have a valid host.")

@@ -1,4 +1,4 @@
-"""Claimed tasks while they run: what the inference thread reports, why they are to stop, and what watchers are told."""
+"""State of claimed tasks while they run: progress reports, stop reasons and published events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class StopReason(enum.Enum):
-    """Why a run was told to end."""
+    """Reason for stopping a run."""
 
     LEASE_LOST = enum.auto()
     CANCELED = enum.auto()
@@ -42,10 +42,10 @@ class StopReason(enum.Enum):
 
 
 class ActiveRun:
-    """One claimed task while it runs, with others or alone."""
+    """A claimed task while it runs, alone or in a batch."""
 
     def __init__(self, task: Task) -> None:
-        """Nothing has asked it to end yet."""
+        """Create a run that has no stop request yet."""
         self.task = task
         self.claim = Claim(task_id=task.pk, attempt=task.attempt)
         self.stop_reason: StopReason | None = None
@@ -54,19 +54,19 @@ class ActiveRun:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended, and nothing has asked it to."""
+        """Return whether the run is neither finished nor asked to stop."""
         return self.stop_reason is None and not self.is_finished
 
     def request_stop(self, reason: StopReason) -> None:
-        """Let it end; the first reason counts."""
+        """Ask the run to stop; the first reason is kept."""
         self.stop_reason = self.stop_reason or reason
 
 
 class Batch:
-    """The runs that one call of the handler makes; `report` and `generate` belong to the inference thread."""
+    """The runs of one engine call; `generate_images` and `report_progress` belong to the inference thread."""
 
     def __init__(self, runs: Sequence[ActiveRun], options: LoadOptions, hurrying: threading.Event) -> None:
-        """`hurrying` is set when the process has no more time for any run."""
+        """Create a batch; `hurrying` is set once the shutdown grace period has expired."""
         self.runs = tuple(runs)
         self._first_task = runs[0].task
         self._options = options
@@ -74,22 +74,22 @@ class Batch:
         self.latest_progress = Progress(phase="loading", total_steps=self._first_task.total_steps)
         self.reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
         self.last_progress_at = time.monotonic()
-        self.next_heartbeat_at = time.monotonic() + settings.HEARTBEAT_SECONDS  # the claim was the first
+        self.next_heartbeat_at = time.monotonic() + settings.HEARTBEAT_SECONDS  # claiming was the first
         self.is_database_available = True
         self._first_step: tuple[float, int] | None = None
 
     @property
     def active_runs(self) -> list[ActiveRun]:
-        """The runs that go on."""
+        """Return the runs that are neither finished nor asked to stop."""
         return [run for run in self.runs if run.is_active]
 
     @property
     def is_quarantined(self) -> bool:
-        """Whether one of its tasks has lost a worker, which may have died of it."""
+        """Return whether one of the tasks has lost a worker before, which it may have killed."""
         return any(run.task.lost_workers for run in self.runs)
 
     def generate_images(self) -> list[GenerationResult]:
-        """Let the handler run the requests."""
+        """Run the requests of all tasks in one call of their engine."""
         handler = engines.get_handler(self._first_task.task_type, self._first_task.provider)
         results = handler.run([_build_request(run.task, self._options) for run in self.runs], self.report_progress)
         if not all(result.images for result in results):
@@ -97,30 +97,40 @@ class Batch:
         return results
 
     def report_progress(self, progress: Progress) -> None:
-        """Take a report; raises RunStopped when all the runs are to end."""
+        """Queue a progress report for the supervisor.
+
+        Raises:
+            GenerationAbortedError: no run of the batch is active any more.
+        """
         self.reports.put(progress)
         if self.should_stop():
             raise errors.GenerationAbortedError
 
     def should_stop(self) -> bool:
-        """Return whether somebody or the process wants each of the runs to end."""
+        """Return whether no run is active any more; an expired grace period stops all runs."""
         if self._deadline_passed.is_set():
             self.request_stop(StopReason.SHUTDOWN)
         return not self.active_runs
 
     def request_stop(self, reason: StopReason) -> None:
-        """Let all of its runs end."""
+        """Ask all runs to stop."""
         for run in self.runs:
             run.request_stop(reason)
 
     def is_stalled(self) -> bool:
-        """Return whether nothing has moved for too long; loading from a disk may take its time, a download may not."""
+        """Return whether there has been no progress for HANG_SECONDS.
+
+        Loading a model from disk may take longer than that, a download may not.
+        """
         latest = self.latest_progress
         loading = latest.phase == "loading" and latest.bytes_done == latest.bytes_total
         return not loading and time.monotonic() - self.last_progress_at > settings.STEP_TIMEOUT_SECONDS
 
     def estimate_eta(self) -> float | None:
-        """Return how long the remaining steps will take at the pace of those before."""
+        """Return the estimated seconds for the remaining steps, at the pace of the previous ones.
+
+        None until a second step has been observed.
+        """
         now, step = time.monotonic(), self.latest_progress.step
         if self._first_step is None and step:
             self._first_step = now, step
@@ -131,7 +141,7 @@ class Batch:
 
 
 def publish_progress(batch: Batch) -> None:
-    """Tell how far it is, of each run that goes on."""
+    """Publish the batch's progress for each active run."""
     latest = batch.latest_progress
     data: dict[str, Any] = {
         "phase": latest.phase,
@@ -147,7 +157,7 @@ def publish_progress(batch: Batch) -> None:
 
 
 def publish_previews(batch: Batch, draw: Callable[[int], Image]) -> None:
-    """Draw what it looks like so far, and show it, of each run that goes on."""
+    """Publish a preview of each active run; `draw` renders the image of the request with the given index."""
     latest = batch.latest_progress
     for index, run in enumerate(batch.runs):
         if run.is_active:
@@ -156,22 +166,22 @@ def publish_previews(batch: Batch, draw: Callable[[int], Image]) -> None:
 
 
 def publish_starts(runs: Sequence[ActiveRun]) -> None:
-    """Tell that these run."""
+    """Publish the status `running` for the tasks of these runs."""
     status_events.publish_running({run.claim.task_id: run.claim.attempt for run in runs})
 
 
 def publish_end(run: ActiveRun, status: Status) -> None:
-    """Tell where it went."""
+    """Publish the new status of the task of a run that has ended."""
     status_events.publish_status(run.claim.task_id, status, attempt=run.claim.attempt)
 
 
 def publish_successes(runs: Sequence[ActiveRun]) -> None:
-    """Tell that these made their pictures."""
+    """Publish the status `succeeded` for the tasks of those runs that were marked as succeeded."""
     status_events.publish_succeeded({run.task: run.finished_at for run in runs if run.finished_at})
 
 
 def build_metadata(task: Task, result: GenerationResult) -> GenerationMetadata:
-    """Return what the run's pictures were made of."""
+    """Return the metadata to store with the images of a run."""
     return GenerationMetadata(
         task_type=task.task_type,
         params={"provider": task.provider, "model_id": task.requested_model_id, **task.params},
@@ -183,7 +193,7 @@ def build_metadata(task: Task, result: GenerationResult) -> GenerationMetadata:
 
 def _build_request(task: Task, options: LoadOptions) -> GenerationRequest:
     pictures = parameters.get_upload_ids(registry.get_task_type(task.task_type, task.provider), task.params)
-    # The format is for the storage to know.
+    # Only the storage uses the output format.
     params = {name: value for name, value in task.params.items() if name != "output_format"}
     params |= {name: uploads.read_upload(upload_id) for name, upload_id in pictures.items()}
     params["loras"] = tuple(RequestedLora(**lora) for lora in params.get("loras", ()))

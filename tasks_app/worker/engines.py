@@ -1,4 +1,4 @@
-"""From a task type's entry to its engine: one handler per provider and process, made from the settings' entry."""
+"""Engine instances of this process: one per engine class and provider, configured by the setting PROVIDERS."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.utils.module_loading import import_string
 from tasks_app.engine.handler import Handler
 from tasks_app.task_types import registry
 
-# By the class and the settings' entry: task types that name the same ones share their engine.
+# Keyed by class path and provider: task types that name the same ones share an engine.
 _handlers: dict[tuple[str, str], Handler] = {}
 
 
 def get_handler(task_type: str, provider: str) -> Handler:
-    """Return the handler; the first call imports the engine, which can take seconds.
+    """Return the engine of a task type and provider; the first call imports it, which can take seconds.
 
     Raises:
-        KeyError: no such entry.
+        KeyError: no such task type is registered, or PROVIDERS has no such provider.
     """
     entry = registry.get_task_type(task_type, provider)
     key = entry.handler, provider
@@ -29,13 +29,13 @@ def get_handler(task_type: str, provider: str) -> Handler:
 
 
 def get_loaded_handlers() -> list[Handler]:
-    """Return the handlers that this process has made so far."""
+    """Return the engines that this process has created so far."""
     return list(_handlers.values())
 
 
 def _import_engine(path: str) -> Any:
-    # Of the half million objects that an engine brings none goes again, but Python would look through them many times
-    # while it comes, which took a fifth of five seconds, and once more whenever a model goes, which took 0.3 s.
+    # The half million objects of an engine are never freed. Without `disable` and `freeze`, garbage collection would
+    # scan them many times during the import, a fifth of its five seconds, and at every model unload, for 0.3 s.
     gc.disable()
     try:
         return import_string(path)

@@ -1,4 +1,4 @@
-"""What becomes of the runs of a batch: their pictures stored and their rows ended, each on its own."""
+"""Finalization of a batch: each run's images are stored and its task ends with an outcome of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 def send_heartbeat(batch: Batch) -> None:
-    """Record how far the runs are, prolong their leases, and let those end that somebody wants to end."""
+    """Record progress and renew leases; stop runs that lost their claim, were canceled or are overdue."""
     going = batch.active_runs
     batch.next_heartbeat_at = time.monotonic() + settings.HEARTBEAT_SECONDS
     try:
@@ -49,7 +49,7 @@ def send_heartbeat(batch: Batch) -> None:
             [run.claim for run in going], batch.latest_progress, lease_seconds=settings.LEASE_SECONDS
         )
     except DATABASE_ERRORS as error:
-        # The lease outlasts a short outage; a longer one is settled by the fence.
+        # The lease outlasts a short outage; after a longer one, the fence rejects outdated writes.
         logger.warning("No heartbeat: %s", type(error).__name__)
         connection.close()
         batch.is_database_available = False
@@ -66,7 +66,7 @@ def send_heartbeat(batch: Batch) -> None:
 
 
 def save_results(batch: Batch, results: list[GenerationResult]) -> None:
-    """Store the pictures of each run that goes on, and end those together: none waits for another's statement."""
+    """Store the images of each unfinished run and end the successful tasks together, in one statement."""
     total = batch.latest_progress.total_steps
     batch.latest_progress = Progress(phase="saving", step=total, total_steps=total)
     publish_progress(batch)
@@ -83,21 +83,21 @@ def save_results(batch: Batch, results: list[GenerationResult]) -> None:
 
 
 def end_stopped_runs(batch: Batch) -> None:
-    """End those of the runs that were asked to."""
+    """End the runs that were asked to stop."""
     for run in batch.runs:
         if run.stop_reason is not None and not run.is_finished:
             _finish_run(run, partial(_end_stopped, run))
 
 
 def fail_run(run: ActiveRun, error: BaseException) -> None:
-    """End a run that failed by itself."""
+    """End a run that failed with an error of its own."""
     _finish_run(run, partial(_end_failed, run, error))
 
 
 def release_batch(batch: Batch, error: BaseException) -> None:
-    """Give what failed in company back to the queue, since nobody knows which of the tasks it was.
+    """Release the tasks of a failed batch, since any one of them may have caused the error.
 
-    After too little memory fewer go together, after anything else each goes alone.
+    After an out-of-memory error they run in smaller batches, after any other error each runs alone.
     """
     logger.warning(
         "%s tasks failed together: %s", len(batch.runs), type(error).__name__, exc_info=_drop_frame_refs(error)
@@ -109,19 +109,19 @@ def release_batch(batch: Batch, error: BaseException) -> None:
 
 
 def retry_on_db_outage(write: Callable[[], Result]) -> Result:
-    """Repeat a write until the database has answered it."""
+    """Call `write`, and retry until the database is available; return its result."""
     while True:
         try:
             return write()
         except DATABASE_ERRORS as error:
             logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
             connection.close()
-            # Within the time that sweepers leave the living to renew their leases after an outage.
+            # Shorter than the time that sweepers give live workers to renew their leases after an outage.
             time.sleep(settings.HEARTBEAT_SECONDS)
 
 
 def _finish_run(run: ActiveRun, end: Callable[[], Status | None]) -> None:
-    """End a run, once, and tell where its task went; of those that succeeded it is told together."""
+    """End a run and publish its task's new status, except for successes, which are published together."""
     with bound_contextvars(task=str(run.claim.task_id), attempt=run.claim.attempt):
         outcome = end()
         run.is_finished = True
@@ -131,7 +131,10 @@ def _finish_run(run: ActiveRun, end: Callable[[], Status | None]) -> None:
 
 
 def _store_images(batch: Batch, run: ActiveRun, result: GenerationResult) -> Success | None:
-    """Store a run's pictures; None when it is to end otherwise, or can't be stored, and has ended with that."""
+    """Store the images of a run.
+
+    If the run was asked to stop or the storage fails, end the run and return None.
+    """
     if run.stop_reason:
         _finish_run(run, partial(_end_stopped, run))
         return None
@@ -197,7 +200,10 @@ def _end_failed(run: ActiveRun, error: BaseException) -> Status | None:
 
 
 def _drop_frame_refs(error: BaseException) -> BaseException:
-    """Free what the error's frames hold, tensors too: whoever collects errors from the log may keep this one."""
+    """Clear the traceback frames of an error and of its causes, and return the error.
+
+    A log collector may keep the error, and with its frames the tensors in them.
+    """
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
@@ -206,5 +212,5 @@ def _drop_frame_refs(error: BaseException) -> BaseException:
 
 
 def _sanitize_text(text: str) -> str:
-    """Return the text without what PostgreSQL refuses, and without tokens of the Hub."""
+    """Return the text without characters that PostgreSQL rejects and without Hub tokens."""
     return HUB_TOKEN_PATTERN.sub("hf_…", escape_surrogates(text).replace("\0", "\\0"))

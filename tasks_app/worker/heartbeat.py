@@ -1,4 +1,4 @@
-"""A worker's thread beside its tasks that makes it seen and steered: its row, its pauses, its commands."""
+"""Heartbeat thread of a worker: it keeps the worker's row up to date and applies pauses and commands."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from tasks_app.worker import engines, shutdown, supervisor, warm_models
 
 logger = logging.getLogger(__name__)
 
-# Several beats fit into a lease, so that one that fails makes nobody look dead.
+# Several heartbeats fit into a lease, so that a single failed one does not make the worker look dead.
 HEARTBEAT_INTERVAL_SECONDS = min(2.0, settings.LEASE_SECONDS / 4)
 _IDENTITY: dict[str, Any] = {"host": socket.gethostname(), "version": settings.VERSION}
 
 
 class Consumer(Protocol):
-    """What tickets come through: Dramatiq's consumers."""
+    """A Dramatiq consumer, which fetches messages, as far as this module uses it."""
 
     def pause(self) -> None:
-        """Let none through."""
+        """Stop fetching messages."""
 
     def resume(self) -> None:
-        """Let them through again."""
+        """Fetch messages again."""
 
 
 class WorkerHeartbeat:
-    """The process as its row shows it."""
+    """The heartbeat of this process: its row, its pauses and its commands."""
 
     def __init__(self, taps: list[Consumer], ended: threading.Event) -> None:
-        """Take what tickets come through; from when `ended` is set it stays closed, and no command is taken."""
+        """Control the consumers `taps`; once `ended` is set, they stay paused and no command is taken."""
         self._consumers = taps
         self._shutdown_event = ended
         self._paused = False
@@ -51,7 +51,7 @@ class WorkerHeartbeat:
         self._unloading: Future[None] | None = None
 
     def run_forever(self, gone: threading.Event) -> None:
-        """Beat until the process goes."""
+        """Register the worker, then send heartbeats until `gone` is set."""
         arrived = False
         while not gone.is_set():
             try:
@@ -72,18 +72,18 @@ class WorkerHeartbeat:
             gone.wait(HEARTBEAT_INTERVAL_SECONDS)
 
     def update_row(self) -> None:
-        """Write what this process is and holds."""
+        """Write the identity of this process and the state of its engine to the worker's row."""
         engine = next((handler.get_state() for handler in engines.get_loaded_handlers()), None)
         workers.record_heartbeat(supervisor.WORKER_NAME, pid=os.getpid(), engine=engine, **_IDENTITY)
 
     def apply_commands(self) -> None:
-        """Open or close the taps as the pauses say, go on with the commands, and give up what nobody uses."""
+        """Pause or resume the consumers, complete and start commands, and unload idle models."""
         paused = pauses.is_paused(Pause.Scope.WORKER, supervisor.WORKER_NAME)
         if paused != self._paused:
             self._set_consumers_paused(paused)
             self._paused = paused
         if paused:
-            # For others: the pause came after this worker had fetched tickets.
+            # This worker may have fetched wake-ups before the pause, so send one to the others.
             dispatch.notify_workers()
         self._complete_command()
         self._unload_idle_models()
@@ -94,7 +94,7 @@ class WorkerHeartbeat:
         for tap in self._consumers:
             tap.pause() if paused else tap.resume()
             if self._shutdown_event.is_set():
-                tap.pause()  # the process was told to end, and closed it, just before it was opened here
+                tap.pause()  # a shutdown may have paused it just before it was resumed here
 
     def _complete_command(self) -> None:
         if self._running_command is None or not self._running_command[1].done():
@@ -112,7 +112,7 @@ class WorkerHeartbeat:
 
 
 def deregister_worker() -> None:
-    """Write that this process ended on purpose, if the database can be reached."""
+    """Record that this process ended on purpose, if the database is available."""
     try:
         workers.deregister_worker(supervisor.WORKER_NAME)
     except (DatabaseError, InterfaceError) as error:
@@ -133,7 +133,7 @@ def _run_command(command: WorkerCommand) -> None:
 
 
 def _preload_warm_models() -> None:
-    """Load the models that the settings want warm, before the first task if that comes later."""
+    """Load the models of WARM_MODELS in the inference thread, before any task that comes later."""
     for model_id in settings.WARM_MODELS:
         future = supervisor.run_in_inference_thread(partial(warm_models.load_model, model_id))
         future.add_done_callback(partial(_log_preload, model_id))
@@ -150,7 +150,7 @@ def _log_preload(model_id: str, loaded: Future[None]) -> None:
 
 def _exit_if_device_lost(error: BaseException | None) -> None:
     if isinstance(error, errors.DeviceLostError):
-        # Else the next task would be the one to find out, and fail.
+        # Otherwise the next task would fail on the lost device.
         shutdown.exit_now(shutdown.EXIT_DEVICE_LOST, "The device is lost.")
 
 

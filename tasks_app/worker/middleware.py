@@ -1,6 +1,6 @@
-"""What turns a Dramatiq process into a worker: a Dramatiq middleware that starts the sweeper and drains at the end.
+"""Dramatiq middleware that makes a process a worker: it starts the background threads and drains at shutdown.
 
-Dramatiq's broker is made while Django loads its apps, so the app's modules are imported when a worker boots.
+Dramatiq's broker is created while Django loads its apps, so the app's modules are imported when a worker boots.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from project import logs
 logger = logging.getLogger(__name__)
 
 PARENT_CHECK_SECONDS = 1.0
-# How long the last beat may take, as while the database is away.
+# Longest wait for the last heartbeat, for instance while the database is unavailable.
 LAST_HEARTBEAT_SECONDS = 5.0
 
 
 class WorkerMiddleware(dramatiq.Middleware):
-    """Sweep and be seen while the worker lives; when it is told to end, claim no more at that very moment."""
+    """Middleware that runs the background threads of a worker and stops its claims as soon as SIGTERM arrives."""
 
     def __init__(self) -> None:
         self._exiting = threading.Event()
 
     def after_process_boot(self, broker: dramatiq.Broker) -> None:
-        """Let every line of the log say which worker writes it."""
+        """Add the worker's name to every log line."""
         from tasks_app.worker import supervisor
 
         logs.add_process_fields(worker=supervisor.WORKER_NAME)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start what a worker does beside its tasks; called in the process's main thread."""
+        """Handle SIGTERM and start the background threads; called in the process's main thread."""
         from tasks_app.webhooks import sender
         from tasks_app.worker import heartbeat, retention, sweeper
 
@@ -52,13 +52,13 @@ class WorkerMiddleware(dramatiq.Middleware):
         self._beats = _start_thread(partial(seen.run_forever, self._exiting), ended)
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Say that the worker has gone, once what it made is saved."""
+        """Save the remaining results, then deregister the worker."""
         from tasks_app.worker import heartbeat, saver
 
         saver.flush_pending()
 
         self._exiting.set()
-        # A beat after this would say that the worker is there.
+        # A later heartbeat would show the worker as alive again.
         self._beats.join(LAST_HEARTBEAT_SECONDS)
         heartbeat.deregister_worker()
 
@@ -70,7 +70,10 @@ def _start_thread(work: Callable[[], None], ended: threading.Event) -> threading
 
 
 def _drain_on_crash(work: Callable[[], None], ended: threading.Event) -> None:
-    """Do what the worker can't be without: an error that ends it drains the worker, and its supervisor starts anew."""
+    """Run a thread that the worker depends on.
+
+    If it fails, drain the worker; the process supervisor starts a new one.
+    """
     try:
         work()
     except BaseException:
@@ -88,11 +91,11 @@ def _drain_on_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
     def drain(number: int, frame: FrameType | None) -> None:
         first = not ended.is_set()
         ended.set()
-        # Else the ticket that this worker gives back would be fetched by itself.
+        # Otherwise this worker would fetch the wake-up of a task that it releases itself.
         for consumer in worker.consumers.values():
             consumer.pause()
         shutdown.request_shutdown(settings.SHUTDOWN_GRACE_SECONDS)
-        # A second signal takes the grace away; Dramatiq's own answer would be to exit with a failure.
+        # A second signal ends the grace period; Dramatiq itself would exit with a failure.
         if first and callable(dramatiqs_own):
             dramatiqs_own(number, frame)
 
@@ -100,7 +103,7 @@ def _drain_on_sigterm(worker: dramatiq.Worker, ended: threading.Event) -> None:
 
 
 def _exit_with_parent(parent: int, ended: threading.Event) -> None:
-    """Drain without grace when Dramatiq's master is gone: nobody would restart or stop this process."""
+    """Drain without grace once Dramatiq's master is gone: no other process would restart or stop this one."""
     from tasks_app.worker import shutdown
 
     while os.getppid() == parent:

@@ -1,9 +1,8 @@
-"""What is kept of tasks that have ended, by age and count: pictures of those that succeeded, rows of the others.
+"""Retention of ended tasks by age and count: images of tasks that succeeded, rows of the others, unused uploads.
 
-And of uploads, once no task needs them.
-
-A thread of its own in every worker does it, so that a slow storage holds up no lease. Files go first, then the rows:
-whatever fails in between is done again. Rows go a batch at a time; pictures go task by task, as files may take long.
+Every worker does this in a separate thread, so that a slow storage delays no lease renewal. Files are deleted before
+rows, so that any failure in between is retried. Rows are deleted in batches, images task by task, since deleting files
+may take long.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from tasks_app.queue import lifecycle
 
 logger = logging.getLogger(__name__)
 
-# Any constant that no other program uses on this database; not the sweeper's, which must not wait for a storage.
+# Any constant that no other program uses on this database. The sweeper has its own: it must not wait for the storage.
 ADVISORY_LOCK_ID = 0x6469_6667
 BATCH_SIZE = 100
 
-# When a task ended and its id: the index has them in this order.
+# End time and id of a task, in the order of the index.
 PurgeCursor = tuple[datetime, UUID]
 CURSOR_START: PurgeCursor = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
@@ -46,9 +45,9 @@ ORDER BY finished_at, id LIMIT {BATCH_SIZE}
 
 
 def purge_tasks() -> Generator[tuple[UUID, Status]]:
-    """Purge what the settings no longer keep, uploads last, and yield each task with the status it has, or had.
+    """Purge the tasks that exceed the limits in RETENTION, then unused uploads; yield each task's id and last status.
 
-    Of several who do so at the same moment one does it.
+    Only one process purges at a time; for the others there is nothing to do.
     """
     with _try_lock() as alone:
         for name in settings.RETENTION if alone else ():
@@ -61,7 +60,7 @@ def purge_tasks() -> Generator[tuple[UUID, Status]]:
 
 
 def run_forever(stop: threading.Event) -> None:
-    """Purge at every interval until told to stop: a worker's own thread."""
+    """Purge at every interval until `stop` is set; a worker runs this in a thread of its own."""
     while True:
         try:
             _purge_until_stopped(stop)
@@ -82,7 +81,7 @@ def _purge_until_stopped(stop: threading.Event) -> None:
 
 
 def _iter_due_batches(status: Status) -> Iterator[list[UUID]]:
-    """Yield batches of what is no longer kept, the oldest first; what stays after all is passed over."""
+    """Yield batches of the tasks to purge, the oldest first; tasks that can't be purged are skipped."""
     last, at = _find_cutoff(status), CURSOR_START
     while last is not None and (batch := _fetch_rows(SELECT_DUE, [status, *at, *last])):
         yield [task_id for _, task_id in batch]
@@ -90,7 +89,7 @@ def _iter_due_batches(status: Status) -> Iterator[list[UUID]]:
 
 
 def _find_cutoff(status: Status) -> PurgeCursor | None:
-    """Return the newest task that is not kept, by whichever rule keeps less."""
+    """Return the position of the newest task to purge, by the stricter rule; None if all are kept."""
     rules = settings.RETENTION[status]
     places: list[PurgeCursor] = []
     if rules["age_days"] is not None:
@@ -102,7 +101,10 @@ def _find_cutoff(status: Status) -> PurgeCursor | None:
 
 
 def _delete_tasks(task_ids: Sequence[UUID]) -> list[UUID]:
-    """Delete those of the tasks that no webhook is still to tell of, which goes with its row; return them."""
+    """Delete the tasks and return their ids.
+
+    Tasks with outstanding webhook deliveries are kept, since the deliveries would be deleted with the row.
+    """
     waits = [WebhookDelivery.State.PENDING, WebhookDelivery.State.SENDING]
     to_be_told = Task.objects.filter(Q(webhook_due=True) | Q(deliveries__state__in=waits), pk__in=task_ids)
     gone = set(task_ids) - set(to_be_told.values_list("pk", flat=True))
@@ -130,7 +132,7 @@ def _fetch_rows(sql: str, parameters: Sequence[Any]) -> list[Any]:
 
 @contextmanager
 def _try_lock() -> Iterator[bool]:
-    """Hold the lock for longer than a transaction: the storage may take its time, a transaction must not."""
+    """Try to hold a session-level lock: deleting files may take longer than a transaction should."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK_ID])
         (alone,) = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""The thread that saves what calls made, beside the calls that come after them."""
+"""Thread that saves the results of engine calls while later calls run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _last_save: Future[None] | None = None
 
 
 def submit_results(batch: Batch, results: list[GenerationResult]) -> None:
-    """Have it save these, once what it was given before is saved: no more than two calls' pictures are held."""
+    """Submit results for saving, once the previous ones are saved.
+
+    This keeps the images of no more than two calls in memory.
+    """
     global _last_save
     while _last_save is not None and wait([_last_save], timeout=settings.HEARTBEAT_SECONDS).not_done:
         finalize.send_heartbeat(batch)
@@ -29,12 +32,12 @@ def submit_results(batch: Batch, results: list[GenerationResult]) -> None:
 
 
 def has_pending() -> bool:
-    """Return whether something that was handed over is not saved yet."""
+    """Return whether submitted results are not saved yet."""
     return _last_save is not None and not _last_save.done()
 
 
 def flush_pending() -> None:
-    """Wait until what was handed over is saved."""
+    """Wait until all submitted results are saved."""
     if _last_save is not None:
         wait([_last_save])
 

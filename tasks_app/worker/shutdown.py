@@ -1,4 +1,4 @@
-"""How a worker process ends: by and by, with what it is at work on finished or given back, or at once."""
+"""Shutdown of the worker process: graceful, with its tasks finished or released, or immediate."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
-# What a worker ends with when only a new process can help; its supervisor starts one.
+# Exit statuses for faults that only a new process can fix; the process supervisor starts one.
 EXIT_DEVICE_LOST = 70
 EXIT_STALLED = 75
 
-# Set once no more is to be claimed, and once there is no more time for what runs.
+# Set once no more tasks may be claimed, and once running tasks have no time left.
 requested = threading.Event()
 deadline_passed = threading.Event()
 
 
 def request_shutdown(grace_seconds: float) -> None:
-    """Claim no more; a task that runs longer than the grace is given back. Asked a second time: no more grace."""
+    """Stop claiming tasks, and release those that run longer than the grace period.
+
+    A second call ends the grace period.
+    """
     if requested.is_set() or not grace_seconds:
         deadline_passed.set()
     else:
@@ -30,6 +33,6 @@ def request_shutdown(grace_seconds: float) -> None:
 
 
 def exit_now(status: int, reason: str) -> NoReturn:
-    """End at once: the inference thread can't be stopped, and a claim that is still held ends with its lease."""
+    """Exit at once, since the inference thread can't be stopped; open claims end when their leases expire."""
     logger.critical("%s The worker ends with %s.", reason, status)
     os._exit(status)

@@ -1,8 +1,8 @@
-"""Claimed tasks from claim to outcome: supervises the inference thread.
+"""Supervision of claimed tasks and of the inference thread, from the claim to the outcome.
 
-The handler runs in the process's one inference thread and reports into a queue. The actor's thread stays free: it hands
-every report to Redis, beats the rows' hearts, and tells the run to stop when the rows say so. What the handler made is
-saved in a third thread, so that the next run needn't wait for it.
+The engine runs in the process's only inference thread and puts its reports into a queue. The actor's thread remains
+free: it publishes every report to Redis, sends heartbeats, and stops runs that were canceled, are overdue or lost their
+claim. A third thread saves the results, so that the next run does not have to wait.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Callback = Callable[[], None]
 
 @dataclass(kw_only=True)
 class _Call:
-    """A batch that the inference thread has been given, and the one that it is to make next, once this is `over`."""
+    """A batch in the inference thread, and the prefetched call that follows it once this one is `done`."""
 
     batch: Batch
     future: Future[list[GenerationResult]]
@@ -62,7 +62,10 @@ def do_nothing() -> None:
 
 
 def run_once() -> bool:
-    """Claim the best task, and others that go with it, run and save them; False when there was none to claim."""
+    """Claim the best task with its batch mates, run them and save their results.
+
+    Return False if no task was claimable.
+    """
     call = _start_next()
     if call is not None:
         _finish_call(call)
@@ -70,9 +73,9 @@ def run_once() -> bool:
 
 
 def run_until_idle(begun: Callback = do_nothing) -> None:
-    """Run what is claimable, one call after the other; what each made is saved beside the next.
+    """Run claimable tasks, one engine call after another; results are saved while the next call runs.
 
-    `begun` is called while the handler is at work.
+    `begun` is called once per call, while the engine is working.
     """
     call = _start_next()
     while call is not None:
@@ -90,22 +93,22 @@ def is_busy() -> bool:
 
 
 def run_tasks(tasks: Sequence[Task]) -> None:
-    """Run claimed tasks in one call, and save what they made."""
+    """Run claimed tasks in one engine call and save their results."""
     _finish_call(_start_batch(tasks))
 
 
 def _run_and_start_next(call: _Call, begun: Callback) -> _Call | None:
-    # A function of its own: what a call made is let go of before the next one ends.
+    # A separate function, so that the results of a call are freed before the next call ends.
     with ExitStack() as at_last:
         at_last.callback(call.done.set)
         results = _await_result(call, begun, ahead=True)
         if results is not None:
             at_last.callback(_submit_results, call.batch, results)
         if call.prefetched is not None or saver.has_pending() or settings.BATCH_WAIT_MS:
-            # It may have to wait, and with another call begun there would be nobody to look after that; nor is what
-            # is made to wait for company.
+            # Submitting may block, and then no thread would supervise a newly started call. Nor should results wait
+            # for batch mates of the next call.
             at_last.pop_all().close()
-        # First, or the saving thread would take its share of the time that the inference thread has to wait.
+        # Claim before submitting, or the saver would take processor time while the inference thread waits for a batch.
         return call.prefetched or _start_next(after=call)
 
 
@@ -117,8 +120,8 @@ def _start_next(*, after: _Call | None = None) -> _Call | None:
 
 
 def _prefetch_next(call: _Call) -> None:
-    """Claim what is to be made after this call, so that the inference thread needn't wait for the database."""
-    # Nothing that would have to wait for another call to be saved; nor beside what may kill the worker.
+    """Claim the batch that follows this call, so that the inference thread need not wait for the database."""
+    # Don't prefetch tasks that would have to wait for a save, or beside a batch that may kill the worker.
     if saver.has_pending() or call.batch.is_quarantined:
         return
     try:
@@ -132,7 +135,7 @@ def _start_batch(tasks: Sequence[Task], *, after: _Call | None = None) -> _Call:
     options = finalize.retry_on_db_outage(lambda: resolve.fetch_load_options(tasks[0].model_id))
     batch = Batch([ActiveRun(task) for task in tasks], options, shutdown.deadline_passed)
     _active_batches.add(batch)
-    # Neither may cost the other its pictures.
+    # Isolate quarantined batches, so that neither of two batches can cost the other its images.
     apart = batch.is_quarantined or (after is not None and after.batch.is_quarantined)
     with _bind_log_context(batch):
         future = _inference_thread.submit(
@@ -145,13 +148,16 @@ def _start_batch(tasks: Sequence[Task], *, after: _Call | None = None) -> _Call:
 
 
 def _set_done_unless_failed(over: threading.Event, made: Future[list[GenerationResult]]) -> None:
-    # After an error the next one must wait: what that holds has to be freed, and the device may be lost.
+    # After an error the next call must wait: memory has to be freed first, and the device may be lost.
     if not made.cancelled() and made.exception() is None:
         over.set()
 
 
 def _generate_batch(batch: Batch, over: threading.Event | None, *, apart: bool) -> list[GenerationResult]:
-    """Make a batch once the call before it is over; `apart` from it, once nothing is unsaved."""
+    """Generate a batch once the previous call is over.
+
+    With `apart`, also wait until all previous results are saved.
+    """
     if over is not None:
         over.wait()
     if apart:
@@ -167,7 +173,10 @@ def _finish_call(call: _Call) -> None:
 
 
 def _await_result(call: _Call, begun: Callback, *, ahead: bool = False) -> list[GenerationResult] | None:
-    """Supervise a call until it returns; None when it made nothing, and its tasks have ended with that."""
+    """Supervise a call until it returns its results.
+
+    If it fails or is aborted, end or release its tasks and return None.
+    """
     with _bind_log_context(call.batch):
         try:
             _publish_and_watch(call, begun, ahead=ahead)
@@ -199,21 +208,21 @@ def _claim_batch(held: WorkerCapacity, *, beside: Future[Any] | None) -> list[Ta
 
 
 def _fill_batch(tasks: Sequence[Task], held: WorkerCapacity, beside: Future[Any] | None) -> list[Task]:
-    """Wait for others and claim those that came; none once the call is full."""
+    """Wait for batch mates and claim them; return none if the batch is full."""
     try:
         if claim_order.is_batch_full(tasks, held):
             return []
         _wait_for_batch_mates(beside)
         return lifecycle.claim_more(tasks, worker=WORKER_NAME, lease_seconds=settings.LEASE_SECONDS, held=held)
     except finalize.DATABASE_ERRORS as error:
-        # The tasks are claimed, and go on without.
+        # The tasks are claimed and run without batch mates.
         logger.warning("No company is waited for: %s", type(error).__name__)
         connection.close()
         return []
 
 
 def _wait_for_batch_mates(beside: Future[Any] | None) -> None:
-    """Let others come; no longer than the call takes that is at work meanwhile."""
+    """Wait for other tasks to arrive, but no longer than the running call `beside` takes."""
     seconds = settings.BATCH_WAIT_MS / 1000
     if beside is None or beside.done():
         shutdown.requested.wait(seconds)
@@ -235,13 +244,16 @@ def _watch_call(call: _Call, *, ahead: bool) -> None:
         _handle_report(call, report)
         if time.monotonic() >= batch.next_heartbeat_at:
             _send_heartbeats(call)
-        # A database that is away would be waited for once more.
+        # If the database is unavailable, a claim would block once more.
         if ahead and is_last_phase and batch.is_database_available:
             _prefetch_next(call)
 
 
 def _apply_stop(call: _Call) -> None:
-    """Take back what has not begun and is not to, as behind a preload; what has begun goes on until it reports."""
+    """Cancel calls that should stop and have not started, such as those queued behind a preload.
+
+    A call that has started stops at its next report.
+    """
     if call.batch.should_stop():
         call.future.cancel()
     if call.prefetched is not None and shutdown.requested.is_set() and call.prefetched.future.cancel():
@@ -249,12 +261,12 @@ def _apply_stop(call: _Call) -> None:
 
 
 def _handle_report(call: _Call, report: Progress) -> None:
-    """Tell watchers of a report; end the process when there was nothing new in it for too long."""
+    """Publish a report; exit the process if there has been no progress for too long."""
     batch = call.batch
     if report != batch.latest_progress:
         batch.latest_progress, batch.last_progress_at = report, time.monotonic()
         publish_progress(batch)
-        # Of previews that wait, only the last is worth drawing.
+        # Of several queued previews, only the last is worth rendering.
         if report.preview is not None and batch.reports.empty():
             publish_previews(batch, report.preview)
     elif batch.is_stalled():
@@ -267,7 +279,7 @@ def _handle_report(call: _Call, report: Progress) -> None:
 def _send_heartbeats(call: _Call) -> None:
     finalize.send_heartbeat(call.batch)
     if call.batch.active_runs:
-        # The others go on without them; the last one ends when its run has.
+        # The other runs continue. Once no run is active, the call is aborted, and that ends the rest.
         finalize.end_stopped_runs(call.batch)
     if call.prefetched is not None:
         finalize.send_heartbeat(call.prefetched.batch)
@@ -291,7 +303,7 @@ def _handle_failure(call: _Call, error: BaseException) -> None:
 
 
 def _release_prefetched(call: _Call) -> None:
-    """Give back what was claimed ahead, which this process won't make."""
+    """Release the prefetched tasks, which this process will not run."""
     if call.prefetched is not None:
         call.prefetched.batch.request_stop(StopReason.SHUTDOWN)
         finalize.end_stopped_runs(call.prefetched.batch)
@@ -300,5 +312,5 @@ def _release_prefetched(call: _Call) -> None:
 
 
 def _bind_log_context(batch: Batch) -> AbstractContextManager[None]:
-    """Let what is logged name the task that leads the batch."""
+    """Add the batch's first task and its attempt to all log lines."""
     return bound_contextvars(task=str(batch.runs[0].claim.task_id), attempt=batch.runs[0].claim.attempt)

@@ -1,4 +1,4 @@
-"""What every worker does beside its tasks: expired leases, deadlines, and tickets that got lost."""
+"""Sweeper thread of every worker: expired leases, missed deadlines and lost wake-ups."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ADVISORY_LOCK_ID = 0x6469_6666
 
 
 def sweep_tasks() -> list[tuple[UUID, Status]]:
-    """Move on what silent workers and deadlines left behind, and return it.
+    """Expire leases of silent workers and fail overdue tasks; return each affected task with its new status.
 
-    Of several sweepers at the same moment one does it.
+    Only one process sweeps at a time; the others return an empty list.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -42,9 +42,9 @@ def sweep_tasks() -> list[tuple[UUID, Status]]:
 
 
 def resend_lost_wake_ups(*, after_seconds: float) -> None:
-    """Send one ticket when a task waits for so long though this worker is idle.
+    """Send one wake-up if this worker is idle and a task has been waiting for `after_seconds`.
 
-    Every idle worker does so for another task, so that together they send as many as can be used.
+    Every idle worker does so for a different task, so that together they send as many wake-ups as can be used.
     """
     if not supervisor.is_busy():
         for task_id in lifecycle.mark_woken(worker=supervisor.WORKER_NAME, after_seconds=after_seconds, limit=1):
@@ -52,14 +52,14 @@ def resend_lost_wake_ups(*, after_seconds: float) -> None:
 
 
 def run_forever(stop: threading.Event) -> None:
-    """Sweep at every interval until told to stop: a worker's own thread."""
+    """Sweep at every interval until `stop` is set; a worker runs this in a thread of its own."""
     after_seconds = 0.0
     away = False
     while not stop.is_set():
         try:
             connection.ensure_connection()
             if away:
-                # Leases ran out while nobody could renew them: let the living do it first.
+                # Leases expired while no worker could renew them: give live workers time to do so first.
                 stop.wait(2 * settings.HEARTBEAT_SECONDS)
             sweep_tasks()
             resend_lost_wake_ups(after_seconds=after_seconds)

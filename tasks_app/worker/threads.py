@@ -1,4 +1,4 @@
-"""Threads that do one thing after the other: the one in which handlers run, and the one that saves what they made."""
+"""Single threads that run calls one after another: one for inference, one for saving results."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ Result = TypeVar("Result")
 
 
 class SingleThreadExecutor:
-    """A thread that makes its calls one after the other.
+    """A single thread that runs its calls one after another.
 
-    Unlike an executor's it is a daemon: a call that never returns can't hold up the end of the process.
+    Unlike the threads of `ThreadPoolExecutor`, it is a daemon: a call that never returns can't block the process's
+    exit.
     """
 
     def __init__(self, name: str) -> None:
-        """Start the thread with the first call."""
+        """Create the thread, which starts with the first call."""
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._start_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run_calls, name=name, daemon=True)
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
-        """Queue a call and return its future, which can be canceled until the call begins.
+        """Queue a call and return its future, which can be canceled until the call starts.
 
-        It runs in a copy of the caller's context: what it logs belongs to the same task.
+        The call runs in a copy of the caller's context, so that its log lines belong to the same task.
         """
         with self._start_lock:
             if not self._thread.is_alive():
@@ -39,7 +40,7 @@ class SingleThreadExecutor:
 
     def _run_calls(self) -> None:
         while True:
-            # All of a call is in that frame: a waiting thread keeps neither pictures nor pipelines alive.
+            # Only that frame refers to the call, so that a waiting thread keeps neither images nor pipelines alive.
             _execute_call(*self._calls.get())
 
 
@@ -50,7 +51,7 @@ def _execute_call(future: Future[Any], call: Callable[[], Any]) -> None:
         result = call()
     except BaseException as error:  # noqa: BLE001 - a future carries whatever its call raised
         future.set_exception(error)
-        # The error's traceback holds this frame: with the future in it, they and the run's tensors would form a cycle.
+        # The error's traceback refers to this frame; a future in it would close a cycle that keeps the run's tensors.
         del future
     else:
         future.set_result(result)

@@ -1,4 +1,4 @@
-"""Which models this process holds: what it tells the claim of them, loads ahead, and gives up."""
+"""Models loaded by this process: reporting them to claims, preloading and unloading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks_app.worker import engines
 
 
 class CapacityTracker:
-    """What the process's engines hold, and since when just that."""
+    """The models that this process's engines have loaded, since when, and the batch limits it has learned."""
 
     def __init__(self) -> None:
         self._models: frozenset[WarmModel] = frozenset()
@@ -22,7 +22,10 @@ class CapacityTracker:
         self._max_batch_sizes: dict[str, int] = {}
 
     def get_capacity(self) -> WorkerCapacity:
-        """Return what they hold now; the time counts from the first look at it, so not while it was being loaded."""
+        """Return the loaded models and the batch limits.
+
+        The unchanged time starts with the first call that sees the models, so it does not include their loading.
+        """
         models = frozenset(model for engine in engines.get_loaded_handlers() for model in engine.get_warm_models())
         if models != self._models:
             self._models, self._unchanged_since = models, time.monotonic()
@@ -33,32 +36,32 @@ class CapacityTracker:
         )
 
     def record_oom(self, model_id: str, pictures: int) -> None:
-        """Remember that so many pictures of a model were too many for one call."""
+        """Limit a model's later calls to half of the images that ran out of memory, but at least one."""
         self._max_batch_sizes[model_id] = max(1, pictures // 2)
 
 
 def load_model(model_id: str) -> None:
-    """Load a model as its tasks would; for the inference thread.
+    """Load a model as its tasks would; call this in the inference thread.
 
     Raises:
-        TaskError: with the reason why it can't be loaded.
+        TaskError: the model can't be loaded; the message gives the reason.
     """
     try:
         model = resolve.resolve_model(model_id)
         options = resolve.fetch_load_options(model.model_id)
     finally:
-        connection.close()  # the inference thread has no other use for one
+        connection.close()  # the inference thread needs no connection otherwise
     engine = engines.get_handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)
     engine.preload_model(model.model_id, model.revision, options)
 
 
 def unload_model(model_id: str) -> None:
-    """Give up what a model takes; for the inference thread."""
+    """Free the memory of a model; call this in the inference thread."""
     for engine in engines.get_loaded_handlers():
         engine.unload_model(model_id)
 
 
 def unload_idle_models(seconds: float) -> None:
-    """Give up what nobody has used for so long; for the inference thread."""
+    """Unload models that have not been used for this many seconds; call this in the inference thread."""
     for engine in engines.get_loaded_handlers():
         engine.unload_idle_models(seconds)

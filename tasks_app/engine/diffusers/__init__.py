@@ -2,7 +2,7 @@
 
 import os
 
-# Read by diffusers when it is imported: code that a repository brings is never run.
+# diffusers reads this at import; it disables code from model repositories.
 os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
-# Read by transformers when it is imported, which warns of what is not used here.
+# transformers reads this at import; its warnings concern features that are not used here.
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -1,6 +1,7 @@
-"""How a pipeline is told what to draw: by which names, as its signature and its network's configuration say.
+"""Mapping of a request to a pipeline's call arguments, based on its signature and its network's configuration.
 
-What a client sent and the model can't heed is refused; a default that only stands in for what nobody sent is left out.
+A parameter that the client set and the model does not support is rejected; a default that it does not support is
+omitted.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from tasks_app.engine.diffusers.image_inputs import get_base_pipeline, resize_in
 from tasks_app.engine.types import GenerationRequest
 from tasks_app.errors import InvalidParamsError
 
-# Arguments that some pipelines need beside those that a request brings.
+# Arguments that some pipelines need in addition to those of the request.
 PIPELINE_OVERRIDES: Mapping[str, Mapping[str, Any]] = {
-    # It draws the nearest of ten sizes otherwise, whatever size was asked for.
+    # Otherwise it generates the nearest of ten sizes instead of the requested one.
     "HunyuanDiTPipeline": {"use_resolution_binning": False},
 }
-# Of how many pixels a side is a multiple, where not of eight: some fail at others, some round them.
+# Width and height must be multiples of this, if not of 8: with others, some pipelines fail and some round.
 SIDE_MULTIPLES: Mapping[str, int] = {
     **dict.fromkeys(("AuraFlowPipeline", "HunyuanDiTPipeline", "Lumina2Pipeline", "StableDiffusion3Pipeline"), 16),
     **dict.fromkeys(("ChromaPipeline", "FluxPipeline", "QwenImagePipeline", "ZImagePipeline"), 16),
     "KandinskyV22CombinedPipeline": 64,
 }
-# How often all generators are handed over, where not once: its prior draws for the negative prompts behind the prompts.
+# Copies of the generator list, if not one: its prior also samples for the negative prompts, after the prompts.
 GENERATOR_COPIES: Mapping[str, int] = {"KandinskyV22CombinedPipeline": 2}
 _FIELDS_BY_ARGUMENT = {"num_images_per_prompt": "num_images", "num_inference_steps": "steps", "mask_image": "mask"}
 
 
 class PipelineArguments:
-    """The words that one pipeline knows."""
+    """Call arguments that one pipeline supports."""
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
-        """Look at what its call takes."""
+        """Inspect the signature of the pipeline's call."""
         self._pipeline = pipeline
         self.parameters = inspect.signature(pipeline.__call__).parameters
         family = type(get_base_pipeline(pipeline)).__name__
@@ -44,10 +45,10 @@ class PipelineArguments:
         self.generator_copies = GENERATOR_COPIES.get(family, 1)
 
     def check_supported(self, names: Iterable[str]) -> None:
-        """Refuse, under the names that a request has for them, arguments that it doesn't take.
+        """Reject arguments that the pipeline does not support.
 
         Raises:
-            InvalidParams: there are such.
+            InvalidParamsError: There are unsupported arguments; the message lists them by their names in a request.
         """
         if unknown := sorted(_FIELDS_BY_ARGUMENT.get(name, name) for name in set(names) - self.parameters.keys()):
             raise InvalidParamsError(f"This model doesn't take: {', '.join(unknown)}.")
@@ -56,24 +57,24 @@ class PipelineArguments:
         """Return the arguments for the size, none for the model's own.
 
         Raises:
-            InvalidParams: the model can't draw just that.
+            InvalidParamsError: The model can't generate exactly this size.
         """
         given = {"width": request.width, "height": request.height}
         sides = {name: side for name, side in given.items() if side is not None}
         if wrong := sorted(name for name, side in sides.items() if side % self._side_multiple):
             raise InvalidParamsError(f"{' and '.join(wrong)}: this model takes multiples of {self._side_multiple}.")
-        # A picture that is begun with says its size itself, unless it is asked for.
+        # An input image determines the size itself if the pipeline has no parameters for it.
         return {name: side for name, side in sides.items() if request.image is None or name in self.parameters}
 
     def build_image_inputs(self, request: GenerationRequest) -> dict[str, Any]:
-        """Return the arguments for what the request begins with."""
+        """Return the arguments for the request's image, mask and strength."""
         if request.image is None:
             return {}
         given = (
             {"image": request.image} if request.mask is None else {"image": request.image, "mask_image": request.mask}
         )
         sized = {name: resize_input(picture, request) for name, picture in given.items()}
-        # One for each that is drawn: not all pipelines repeat it, and each is to be encoded by its own generator.
+        # One input per output: not all pipelines repeat it, and each has to be encoded with its own generator.
         many = request.num_images
         return {
             "strength": request.strength,
@@ -81,13 +82,13 @@ class PipelineArguments:
         }
 
     def build_guidance(self, request: GenerationRequest) -> dict[str, Any]:
-        """Return the arguments that a guidance and a negative prompt become.
+        """Return the arguments for the guidance and the negative prompt.
 
         In pipelines that have both, `true_cfg_scale` weighs the prompt against a negative one, and `guidance_scale` is
         an input of a distilled network.
 
         Raises:
-            InvalidParams: the client sent one of them, and the model can't heed it.
+            InvalidParamsError: The client set one of them, and the model does not support it.
         """
         name = self._find_guidance_parameter(request)
         if name is None:
@@ -107,9 +108,9 @@ class PipelineArguments:
         return bool(getattr(self._pipeline.transformer.config, "guidance_embeds", False))
 
     def _uses_negative_prompt(self, name: str, guidance: float) -> bool:
-        """Return whether the pipeline looks at a negative prompt with this guidance."""
+        """Return whether the pipeline uses a negative prompt with this guidance."""
         if name == "guidance_scale":
-            # What its property of that name answers by; the call sets it anew.
+            # `do_classifier_free_guidance` reads this attribute; the call sets it again.
             self._pipeline._guidance_scale = guidance
             return bool(getattr(self._pipeline, "do_classifier_free_guidance", guidance > 1))
         return guidance > 1
@@ -119,7 +120,7 @@ class PipelineArguments:
             return self._reject_explicit(request, "negative_prompt")
         if not heeded and request.negative_prompt and "negative_prompt" in request.explicit_params:
             raise InvalidParamsError("This model heeds a negative_prompt only with a guidance_scale above 1.")
-        # Without one, even an empty one, some pipelines don't guide at all.
+        # Some pipelines apply no guidance unless they get a negative prompt, even an empty one.
         return (
             {"negative_prompt": request.negative_prompt}
             if request.negative_prompt or self._needs_negative_prompt()

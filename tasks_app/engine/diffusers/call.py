@@ -1,4 +1,4 @@
-"""One call of a pipeline: its arguments, its steps, its pictures, and what has to be clean before and after it."""
+"""One call of a pipeline: its arguments, steps and images, and the state to reset before and after it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEED_COUNT = 2**32
 
 
 class PipelineCall:
-    """One call of a pipeline for some requests, in the words that this pipeline knows."""
+    """One call of a pipeline for several requests, with the arguments that this pipeline supports."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class PipelineCall:
         *,
         pace: PreviewSchedule = NO_PREVIEWS,
     ) -> None:
-        """Take requests that differ in prompt, negative prompt and seed only."""
+        """Prepare a call for requests that differ only in prompt, negative prompt and seed."""
         self._pipeline = pipeline
         self._requests = requests
         self._request = requests[0]
@@ -49,17 +49,17 @@ class PipelineCall:
 
     def __call__(self) -> Any:
         """Run the pipeline and return its output."""
-        arguments = self._build_arguments()  # refuses pipelines that have no scheduler, too
+        arguments = self._build_arguments()  # also rejects pipelines that have no scheduler
         self._watch_scheduler()
         self._report(Progress(phase="denoising", total_steps=self._request.total_steps))
         with _get_inference_mode(self._pipeline):
             return self._pipeline(**arguments)
 
     def _watch_scheduler(self) -> None:
-        """Keep what the scheduler expects the picture to become: a preview of the noisy latents shows mostly noise."""
+        """Capture the scheduler's estimate of the final latents: a preview of the noisy latents shows mostly noise."""
         step = self._pipeline.scheduler.step
 
-        @functools.wraps(step)  # pipelines look at the parameters of a scheduler's step
+        @functools.wraps(step)  # pipelines inspect the signature of a scheduler's step
         def watched(*args: Any, **kwargs: Any) -> Any:
             output = step(*args, **kwargs)
             expected = output[1] if isinstance(output, tuple) and len(output) > 1 else None
@@ -84,17 +84,17 @@ class PipelineCall:
         return {**arguments, **self._pipeline_arguments.overrides}
 
     def _build_generators(self) -> list[torch.Generator]:
-        # On the CPU, so that a seed means the same picture on every device; one each, so that image i has seed + i.
+        # On the CPU, so that a seed gives the same image on every device; one each, so that image i has seed + i.
         seeds = (seed for request in self._requests for seed in _get_seeds(request))
         return [torch.Generator().manual_seed(seed) for seed in seeds] * self._pipeline_arguments.generator_copies
 
     def _build_text_arguments(self, name: str) -> dict[str, Any]:
-        """Return an argument of texts, one for each picture."""
+        """Return an argument that holds texts, one for each image."""
         first, *others = self._requests
         if not others:
-            # Not every pipeline takes lists: one request alone needs none.
+            # Not every pipeline takes lists, and a single request needs none.
             return {name: getattr(first, name)}
-        # Not `num_images_per_prompt`, with which some pipelines give one prompt's attention mask to another.
+        # Not `num_images_per_prompt`: with it, some pipelines apply one prompt's attention mask to another.
         return {name: [getattr(each, name) for each in self._requests for _ in range(each.num_images)]}
 
     def _build_guidance_arguments(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class PipelineCall:
         raise InvalidParamsError("This model's pipeline can neither report its steps nor be stopped.")
 
     def _on_prior_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
-        # Its steps are no steps of the request's, but the run can be stopped at them.
+        # The prior's steps don't count as steps of the request, but the run can be aborted at each of them.
         self._report(Progress(phase="denoising", total_steps=self._request.total_steps))
         return values
 
@@ -138,18 +138,18 @@ class PipelineCall:
     def _count_total_steps(self) -> int:
         expected = self._request.total_steps
         taken: int = getattr(self._pipeline, "_num_timesteps", 0) or expected
-        # Some schedulers take more steps than were asked for; with a picture pipelines round in ways of their own.
+        # Some schedulers take more steps than requested; with an input image, each pipeline rounds in its own way.
         return max(expected, taken) if self._request.image is None else taken
 
 
 @contextmanager
 def fresh_schedulers(pipeline: DiffusionPipeline, scheduler: str | None) -> Iterator[None]:
-    """Give the call fresh schedulers, which hold a request's state, and free its hooks even if it is broken off.
+    """Give the call fresh schedulers, since they hold a request's state, and free its hooks even if it is aborted.
 
-    `scheduler` names another one for the pipeline itself; None leaves it the model's own.
+    `scheduler` names a different scheduler for the pipeline itself; None keeps the model's own.
 
     Raises:
-        InvalidParams: the model can't be run with that scheduler.
+        InvalidParamsError: The model does not support this scheduler.
     """
     own = [
         (pipe, name, component)
@@ -157,8 +157,8 @@ def fresh_schedulers(pipeline: DiffusionPipeline, scheduler: str | None) -> Iter
         for name, component in pipe.components.items()
         if isinstance(component, SchedulerMixin)
     ]
-    # Copies of what no call has ever used: to make them from their configurations takes six times as long.
-    # A nested pipeline shares its scheduler with the one that it is nested in.
+    # Copies of schedulers that no call has used: to create them from their configurations takes six times as long.
+    # A nested pipeline shares its scheduler with the pipeline that contains it.
     fresh = {id(component): copy.deepcopy(component) for _, _, component in own}
     if scheduler is not None:
         fresh[id(pipeline.scheduler)] = _build_scheduler(scheduler, pipeline)
@@ -190,9 +190,9 @@ def _get_nested_pipelines(pipeline: DiffusionPipeline) -> list[DiffusionPipeline
 
 
 def _get_inference_mode(pipeline: DiffusionPipeline) -> AbstractContextManager[Any]:
-    """Return the mode that the pipeline is called in: beyond `no_grad`, tensors don't count who writes to them.
+    """Return the context to call the pipeline in: `inference_mode`, or `no_grad` if it is offloaded.
 
-    accelerate's hooks, which offload what is at rest, need that count.
+    accelerate's offloading hooks need the tensors' version counters, which `inference_mode` disables.
     """
     offloaded = any(hasattr(part, "_hf_hook") for part in pipeline.components.values())
     return torch.no_grad() if offloaded else torch.inference_mode()
@@ -203,7 +203,7 @@ def _get_seeds(request: GenerationRequest) -> list[int]:
 
 
 def build_images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator[tuple[GeneratedImage, ...]]:
-    """Yield each request's pictures of a pipeline's output with their seeds."""
+    """Yield the images of each request, with their seeds, from a pipeline's output."""
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(output.images)
     made = zip(output.images, flags, strict=True)
     for request in requests:
@@ -216,7 +216,7 @@ def build_images(output: Any, requests: Sequence[GenerationRequest]) -> Iterator
 
 
 def _restore_unmasked(image: Image.Image, request: GenerationRequest) -> Image.Image:
-    """Return the picture with what the mask leaves alone as it was, which the way through latents changes a little."""
+    """Return the image with the area outside the mask restored, which encoding and decoding changes slightly."""
     if request.image is None or request.mask is None:
         return image
     return Image.composite(
@@ -225,6 +225,6 @@ def _restore_unmasked(image: Image.Image, request: GenerationRequest) -> Image.I
 
 
 def _is_blank(image: Image.Image) -> bool:
-    """Return whether nothing was drawn, which is what NaN and overflows of half precision come out as."""
+    """Return whether an image is all black, which is the result of NaN and of overflows in half precision."""
     extrema = image.convert("L").getextrema()
     return extrema == (0, 0)

@@ -1,7 +1,7 @@
-"""Which models can begin with a picture, by their files: no torch here, the web loads it.
+"""Capabilities of models, read from their files. The web process imports this module, so it does not import torch.
 
-Of which pipelines diffusers can derive one that begins with a picture, takes a `strength` and can be followed, stands
-here as a table, without the word `Pipeline` in the names; a test holds it to what diffusers says.
+The tables list the pipelines, without the suffix `Pipeline`, from which diffusers can derive one that starts from an
+image, takes a `strength` and reports its steps. A test compares the tables with diffusers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# What pipelines that inpaint with a U-Net take: a plain one's latents, or those with a mask and the masked picture.
+# Input channels of U-Nets that can inpaint: plain latents, or latents with a mask and the masked image.
 INPAINTING_UNET_CHANNELS = (4, 9)
 
 IMAGE_AND_INPAINTING = frozenset(
@@ -41,7 +41,7 @@ TEXT_ONLY = frozenset(
 
 
 def supports_image_input(folder: Path, *, masked: bool) -> bool | None:
-    """Return whether the model in a folder can begin with a picture, with a mask or without; None if nobody knows."""
+    """Return whether the model in a folder can start from an image, with or without a mask; None if unknown."""
     name = str(_read_json(folder / "model_index.json").get("_class_name", "")).removesuffix("Pipeline")
     if name not in IMAGE_AND_INPAINTING | IMAGE_ONLY | INPAINTING_ONLY | TEXT_ONLY:
         return None
@@ -52,12 +52,12 @@ def supports_image_input(folder: Path, *, masked: bool) -> bool | None:
 
 
 def get_native_pixels(folder: Path) -> int | None:
-    """Return how many pixels the model in a folder was made for; None where its files don't say."""
+    """Return the number of pixels that the model in a folder was made for; None if unknown."""
     network = _read_json(folder / "unet" / "config.json") or _read_json(folder / "transformer" / "config.json")
     side, levels = network.get("sample_size"), _read_json(folder / "vae" / "config.json").get("block_out_channels")
     if not isinstance(side, int) or not isinstance(levels, list):
         return None
-    # Each level of the autoencoder but the last halves the picture.
+    # Each level of the autoencoder except the last halves the sides of the image.
     return int((side * 2 ** (len(levels) - 1)) ** 2)
 
 

@@ -1,4 +1,4 @@
-"""Text to image with diffusers: requests -> one pipeline call -> pictures. Knows neither Django nor Redis."""
+"""Text to image with diffusers: requests -> one pipeline call -> images. Uses neither Django nor Redis."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _empty_device_cache() -> None:
 PIPELINE_CACHE = PipelineCache(on_evict=_empty_device_cache, size_of=memory.get_pipeline_size)
 
 
-# What a loaded pipeline is kept under: model, revision, options.
+# Cache key of a loaded pipeline: model, revision, options.
 _CacheKey = tuple[str, str, LoadOptions]
 
 
@@ -60,7 +60,7 @@ class _CacheLimits(TypedDict):
 
 
 class DiffusersHandler:
-    """Runs any text-to-image pipeline that diffusers loads, from a picture too if its family can."""
+    """Engine for any text-to-image pipeline that diffusers loads, and for image inputs if the family supports them."""
 
     def __init__(
         self,
@@ -101,10 +101,10 @@ class DiffusersHandler:
             torch.set_num_threads(cpu_threads)
 
     def run(self, requests: Sequence[GenerationRequest], report: ProgressCallback) -> list[GenerationResult]:
-        """Generate the pictures of the requests; see `contracts.Handler`.
+        """Generate the images of the requests; see `engine.handler.Handler`.
 
-        When the memory does not suffice for one request alone, everything is evicted and it is tried once more in the
-        thriftiest way.
+        If there is not enough memory for a single request, the engine evicts all pipelines and retries once in
+        low-memory mode.
         """
         forward = _MonotonicProgress(report)
         try:
@@ -112,7 +112,7 @@ class DiffusersHandler:
         except OutOfMemoryError:
             if len(requests) > 1:
                 raise
-            # The retry is outside, where no traceback keeps the first try's tensors alive.
+            # Retry outside the `except` block, where no traceback keeps the first attempt's tensors alive.
         PIPELINE_CACHE.clear()
         return self._run_requests(requests, forward, thrifty=True)
 
@@ -145,7 +145,7 @@ class DiffusersHandler:
         ]
 
     def preload_model(self, model_id: str, revision: str, options: LoadOptions) -> None:
-        """Load a model ahead of its first task; see `contracts.Handler`."""
+        """Load a model ahead of its first task; see `engine.handler.Handler`."""
         snapshot = self._fetch_snapshot(model_id, revision, lambda progress: None, 0)
         with (
             memory.translate_device_errors(),
@@ -154,20 +154,20 @@ class DiffusersHandler:
             pass
 
     def unload_model(self, model_id: str) -> None:
-        """Evict a model; see `contracts.Handler`."""
+        """Evict a model; see `engine.handler.Handler`."""
         PIPELINE_CACHE.evict(lambda key: key[0] == model_id)
 
     def unload_idle_models(self, seconds: float) -> None:
-        """Evict what nobody has used for so long; see `contracts.Handler`."""
+        """Evict the models that have not been used for this many seconds; see `engine.handler.Handler`."""
         PIPELINE_CACHE.evict_idle(seconds)
 
     def get_warm_models(self) -> tuple[WarmModel, ...]:
-        """Say which models are loaded; see `contracts.Handler`."""
+        """Return the loaded models; see `engine.handler.Handler`."""
         keys = PIPELINE_CACHE.keys()
         return tuple(dict.fromkeys(WarmModel(model_id=model_id, revision=revision) for model_id, revision, _ in keys))
 
     def get_state(self) -> EngineState:
-        """Say what this process runs on and holds; see `contracts.Handler`."""
+        """Return the device and loaded models of this process; see `engine.handler.Handler`."""
         return memory.build_engine_state(
             loader.resolve_device(self._device), self.get_warm_models(), _get_model_usage()
         )
@@ -175,7 +175,7 @@ class DiffusersHandler:
     def _apply_adapters(
         self, pipeline: DiffusionPipeline, wanted: tuple[Lora, ...], words: tuple[Embedding, ...], key: _CacheKey
     ) -> None:
-        """Let a leased pipeline have these LoRAs and embeddings and no others."""
+        """Apply these LoRAs and embeddings, and no others, to a leased pipeline."""
         embeddings.apply_embeddings(pipeline, words)
         loras.check_loras(pipeline, wanted, key[2])
         try:
@@ -190,12 +190,12 @@ class DiffusersHandler:
         self, key: _CacheKey, snapshot: snapshots.Snapshot, *, thrifty: bool = False
     ) -> AbstractContextManager[DiffusionPipeline]:
         _, _, options = key
-        # A model that once was too large stays in its thrifty form until it is evicted.
+        # A model that was once too large stays offloaded until it is evicted.
         chosen = replace(options, offload="model") if thrifty and options.offload == "none" else options
         return PIPELINE_CACHE.lease(key, lambda: self._load_pipeline(snapshot, chosen), **self._cache_limits)
 
     def download_model(self, model_id: str, revision: str, report: ProgressCallback) -> str:
-        """Fetch a model's files; see `contracts.Handler`."""
+        """Download a model's files; see `engine.handler.Handler`."""
         return self._fetch_snapshot(model_id, revision, report, 0).revision
 
     def _fetch_snapshot(self, model_id: str, revision: str, report: ProgressCallback, steps: int) -> snapshots.Snapshot:
@@ -203,7 +203,7 @@ class DiffusersHandler:
             try:
                 report(Progress(phase="loading", total_steps=steps, bytes_done=done, bytes_total=total))
             except GenerationAbortedError:
-                # A download can't be stopped half-way; the first step will see it.
+                # A download can't be stopped half-way; the next report raises the error again.
                 return
 
         report(Progress(phase="loading", total_steps=steps))
@@ -232,7 +232,7 @@ def _build_cache_key(model_id: str, snapshot: snapshots.Snapshot, options: LoadO
 
 
 def _get_model_usage() -> tuple[ModelUsage, ...]:
-    """Return the uses by model, of whatever revision and options."""
+    """Return the usage of each model, summed over its revisions and options."""
     loads: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     for (model_id, _, _), loaded, found in PIPELINE_CACHE.get_usage():
@@ -242,7 +242,7 @@ def _get_model_usage() -> tuple[ModelUsage, ...]:
 
 
 class _MonotonicProgress:
-    """Hands reports on without ever going back, which a second try would."""
+    """Progress callback that forwards reports and keeps the step from going back when a run is retried."""
 
     def __init__(self, report: ProgressCallback) -> None:
         self._report = report

@@ -1,4 +1,4 @@
-"""Pipelines that begin with a picture, made of the parts of the one that is loaded: nothing is in memory twice."""
+"""Pipelines that start from an image; they share the loaded pipeline's components, so nothing is in memory twice."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tasks_app.engine.diffusers.prompts.weighting import enable_prompt_weighting
 from tasks_app.engine.types import GenerationRequest
 from tasks_app.errors import InvalidParamsError
 
-# What the two are called as attributes of each other: they are collected together once the cache lets go.
+# The two pipelines refer to each other by these attributes, so that they are garbage-collected together.
 BASE_ATTRIBUTE, _DERIVED_ATTRIBUTE = "_derived_from", "_derived"
 
 
 def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> DiffusionPipeline:
-    """Return the pipeline that carries the request out: the loaded one, or one derived of it at the first use.
+    """Return the pipeline for the request: the loaded one, or one that is derived from it at first use.
 
     Raises:
-        InvalidParams: the request begins with a picture, and the model can't.
+        InvalidParamsError: The request has an image, and the model does not support image inputs.
     """
     if request.image is None:
         return pipeline
-    # Only now: with them come all of diffusers' pipelines, for 0.3 s.
+    # Imported here because this import loads all of diffusers' pipelines, which takes 0.3 s.
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 
     auto = AutoPipelineForImage2Image if request.mask is None else AutoPipelineForInpainting
@@ -35,18 +35,18 @@ def pipeline_for(pipeline: DiffusionPipeline, request: GenerationRequest) -> Dif
 
 
 def get_base_pipeline(pipeline: DiffusionPipeline) -> DiffusionPipeline:
-    """Return the pipeline that was loaded, of which this one may be derived."""
+    """Return the loaded pipeline, which is this one or the one that it was derived from."""
     return getattr(pipeline, BASE_ATTRIBUTE, pipeline)
 
 
 def resize_input(picture: Image.Image, request: GenerationRequest) -> Image.Image:
-    """Return a request's picture or mask in the size that is to be drawn."""
+    """Return a request's image or mask, resized to the output size."""
     size = request.width or picture.width, request.height or picture.height
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _derive_pipeline(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -> DiffusionPipeline:
-    # Some pipelines change their scheduler's configuration when they are made.
+    # New schedulers, because some pipelines change their scheduler's configuration when they are created.
     schedulers = {
         name: type(part).from_config(part.config)
         for name, part in pipeline.components.items()
@@ -54,7 +54,7 @@ def _derive_pipeline(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -
     }
     try:
         derived = auto.from_pipe(pipeline, **schedulers)  # type: ignore[attr-defined]
-    except ValueError:  # as diffusers says that the family has none
+    except ValueError:  # diffusers has no pipeline of this kind for the family
         raise InvalidParamsError("This model can't begin with a picture in this way.") from None
     if masked and not _can_inpaint(derived):
         raise InvalidParamsError("This model's network can't be used for inpainting.")

@@ -1,4 +1,4 @@
-"""When the device's memory runs out, or the device itself is lost."""
+"""Memory of the device: errors, sizes, and a low-memory mode."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from tasks_app.engine.types import EngineState, ModelUsage, WarmModel
 from tasks_app.errors import DeviceLostError, ModelLoadError, OutOfMemoryError
 
-# CUDA has a class of its own for it; the CPU's allocator and Apple's Metal say it in words.
+# CUDA raises its own class of error; the CPU's allocator and Apple's Metal report it only in the message.
 _OUT_OF_MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextmanager
 def translate_device_errors() -> Iterator[None]:
-    """Say in the service's own errors what the device says in torch's.
+    """Translate torch's device errors into the service's own errors.
 
     Raises:
-        OutOfMemory: the memory does not suffice.
-        DeviceLost: the device failed otherwise, and nothing that this process does on it can be trusted any more.
-        ModelLoadFailed: the model is to be compiled, which is done at the first use, and can't be.
+        OutOfMemoryError: The device does not have enough memory.
+        DeviceLostError: The device failed in another way, and this process can no longer rely on its results.
+        ModelLoadError: The model can't be compiled, which happens at its first use.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def translate_device_errors() -> Iterator[None]:
 
 
 def build_engine_state(device: str, warm: tuple[WarmModel, ...], uses: tuple[ModelUsage, ...]) -> EngineState:
-    """Return the device with its memory in bytes: the accelerator's own; on a CPU what this process uses of it."""
+    """Return the state of the device; memory is in bytes, and on a CPU the used memory is that of this process."""
     if device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(device)
         used, name = total - free, torch.cuda.get_device_name(device)
@@ -61,7 +61,7 @@ def get_pipeline_size(pipeline: DiffusionPipeline) -> int:
 
 
 def _get_tensor_size(tensor: torch.Tensor) -> int:
-    """Return what a tensor takes; one of fewer bits consists of others, and says of itself what it stands for."""
+    """Return the bytes of a tensor; a quantized one reports its unquantized size, so its inner tensors are counted."""
     if not is_traceable_wrapper_subclass(tensor):
         return tensor.nbytes
     names, _ = tensor.__tensor_flatten__()
@@ -70,10 +70,10 @@ def _get_tensor_size(tensor: torch.Tensor) -> int:
 
 @contextmanager
 def low_memory(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Let a pipeline use as little memory as it can, at the price of time."""
+    """Make a pipeline use as little memory as possible, at the cost of speed."""
     vae = getattr(pipeline, "vae", None)
     pipeline.enable_attention_slicing()
-    # A model may have chosen one of them for always.
+    # Leave alone those that the model's options have enabled permanently.
     switched = [name for name in ("slicing", "tiling") if getattr(vae, f"use_{name}", None) is False]
     for name in switched:
         getattr(vae, f"enable_{name}")()

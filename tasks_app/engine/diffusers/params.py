@@ -1,4 +1,4 @@
-"""The parameters of what diffusers draws, by task type. The web loads this module: DRF, and nothing heavy."""
+"""Parameters of the diffusers task types. The web process imports this module: it uses DRF and nothing heavy."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ SIDE_OPTIONS: dict[str, Any] = {
 
 
 class LoraField(StrictCharField):
-    """The name of a LoRA that this server has."""
+    """The name of a LoRA on this server."""
 
     default_error_messages = {"unknown": "There is no such LoRA here; GET /loras lists those that there are."}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return it as it is."""
+        """Return the name; fail if the server has no LoRA of this name."""
         if data not in addon_files.get_addon_paths(self.context["loras_dir"]):
             self.fail("unknown")
         return str(data)
 
 
 class LoraParams(StrictSerializer):
-    """A LoRA, and how much of it is added."""
+    """A LoRA and the factor with which it is added to the model's weights."""
 
     id = LoraField(min_length=1, max_length=255)
     weight = StrictFloatField(min_value=-4, max_value=4, default=1.0)
 
 
 class EmbeddingField(StrictCharField):
-    """The name of an embedding that this server has."""
+    """The name of an embedding on this server."""
 
     default_error_messages = {"unknown": "There is no such embedding here; GET /embeddings lists those that there are."}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return it as it is."""
+        """Return the name; fail if the server has no embedding of this name."""
         name = super().to_internal_value(data)
         if name not in addon_files.get_addon_paths(self.context["embeddings_dir"]):
             self.fail("unknown")
@@ -71,22 +71,23 @@ class EmbeddingField(StrictCharField):
 
 
 class TextToImageParams(StrictSerializer):
-    """The fields of `params`.
+    """Parameters of a text-to-image task.
 
-    The context brings `max_pixels`, `max_images`, `model_defaults`, `loras_dir` and `embeddings_dir`.
+    The context provides `max_pixels`, `max_images`, `model_defaults`, `loras_dir` and `embeddings_dir`.
 
-    `model_defaults` are values by field, which go before the defaults here; `model_folder` says what the model
-    consists of, where that is known.
+    `model_defaults` maps fields to values that override the defaults here; `model_folder` is the folder with the
+    model's configuration, if it is known.
 
-    Absent values that others choose stay None: the seed, which the server draws, and the size, which is the model's.
+    Omitted values that are chosen later stay None: the seed, which the server picks, and the size, which is the
+    model's own.
     """
 
     required_together = ("width", "height")
-    # What not every model heeds.
+    # Parameters that some models don't support.
     optional_support = ("guidance_scale", "negative_prompt")
-    # Which of them name uploads.
+    # Parameters that name uploads.
     upload_params: tuple[str, ...] = ()
-    # What may differ between requests that one call draws; of none, they go alone.
+    # Parameters that may differ between the requests of one call; without any, each request runs in a call of its own.
     per_image_params: tuple[str, ...] = ("prompt", "negative_prompt", "seed", "output_format")
 
     provider = StrictChoiceField(["diffusers"], default="diffusers")
@@ -115,11 +116,11 @@ class TextToImageParams(StrictSerializer):
 
     @staticmethod
     def get_native_pixels(folder: Path) -> int | None:
-        """Return how many pixels the model in a folder draws by itself; None where it can't be told."""
+        """Return the number of pixels that the model in a folder generates by default; None if unknown."""
         return get_native_pixels(folder)
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the fields with the server's own limit of pictures and the model's own defaults."""
+        """Return the fields with the server's limit on images and the model's own defaults."""
         fields = super().get_fields()
         for name, value in self.context["model_defaults"].items():
             fields[name].default = value
@@ -131,16 +132,16 @@ class TextToImageParams(StrictSerializer):
 
     @staticmethod
     def get_schedulers(folder: Path) -> list[str]:
-        """Return the schedulers that the model in a folder takes; none where it can't be told."""
+        """Return the schedulers that the model in a folder supports; none if unknown."""
         return read_compatible_schedulers(folder)
 
     @staticmethod
     def supports_model(folder: Path) -> bool | None:
-        """Return whether the model in a folder can be asked for this; None where it can't be told."""
+        """Return whether the model in a folder supports this task type; None if unknown."""
         return True
 
     def validate_scheduler(self, name: str | None) -> str | None:
-        """Refuse a scheduler that a model which is here can't be run with; of the others the worker knows."""
+        """Reject a scheduler that a local model does not support; for other models, the worker checks it."""
         folder = self.context["model_folder"]
         takes = self.get_schedulers(folder) if name and folder else []
         if takes and name not in takes:
@@ -148,19 +149,19 @@ class TextToImageParams(StrictSerializer):
         return name
 
     def validate_loras(self, loras: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Refuse one that is named twice."""
+        """Reject a LoRA that is named twice."""
         if len({lora["id"] for lora in loras}) < len(loras):
             raise serializers.ValidationError("Must not name one twice.", code="repeated")
         return loras
 
     def validate_embeddings(self, names: list[str]) -> list[str]:
-        """Refuse one that is named twice, or is the same word as another."""
+        """Reject an embedding that is named twice, in the same or in different case."""
         if len({name.casefold() for name in names}) < len(names):
             raise serializers.ValidationError("Must not name one twice.", code="repeated")
         return names
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the values; a size that can't be is told with all other errors."""
+        """Return the values, and report an invalid size together with all other errors."""
         wrong_size = self._find_size_errors(data)
         try:
             values = super().to_internal_value(data)
@@ -182,7 +183,7 @@ class TextToImageParams(StrictSerializer):
 
 
 class UploadField(StrictUUIDField):
-    """The id of a picture that the caller uploaded; the context's `uploaded` finds it by that."""
+    """The id of an image that the caller uploaded; the context's `uploaded` looks it up."""
 
     default_error_messages = {"unknown": "You have no such upload, or no longer."}
 
@@ -195,7 +196,7 @@ class UploadField(StrictUUIDField):
 
 
 class ImageToImageParams(TextToImageParams):
-    """What begins with a picture is as large as that, but for what is over a multiple of 8."""
+    """Parameters of an image-to-image task; the result has the size of the image, rounded down to multiples of 8."""
 
     upload_params: tuple[str, ...] = ("image",)
     per_image_params = ()
@@ -205,11 +206,11 @@ class ImageToImageParams(TextToImageParams):
 
     @staticmethod
     def supports_model(folder: Path) -> bool | None:
-        """Return whether the model in a folder can begin with a picture; None where it can't be told."""
+        """Return whether the model in a folder can start from an image; None if unknown."""
         return supports_image_input(folder, masked=False)
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the fields; a size that is the model's own stands for nothing here."""
+        """Return the fields without the model's own size, which does not apply here."""
         fields = super().get_fields()
         for name in self.required_together:
             fields[name].default = None
@@ -220,7 +221,7 @@ class ImageToImageParams(TextToImageParams):
         """Return the values with the size and the uploads' ids.
 
         Raises:
-            ValidationError: the model can't, the size is another than the picture's, or no step would be left.
+            ValidationError: The model does not support this, the size differs from the image's, or no step is left.
         """
         image = values["image"]
         size = {"width": image.width // 8 * 8, "height": image.height // 8 * 8}
@@ -244,7 +245,7 @@ class ImageToImageParams(TextToImageParams):
 
 
 class InpaintingParams(ImageToImageParams):
-    """What is drawn anew in places only, which are white in the mask."""
+    """Parameters of an inpainting task, which regenerates only the white area of the mask."""
 
     upload_params = ("image", "mask")
 
@@ -252,7 +253,7 @@ class InpaintingParams(ImageToImageParams):
 
     @staticmethod
     def supports_model(folder: Path) -> bool | None:
-        """Return whether the model in a folder can be used for inpainting; None where it can't be told."""
+        """Return whether the model in a folder can be used for inpainting; None if unknown."""
         return supports_image_input(folder, masked=True)
 
     def _find_upload_errors(self, values: dict[str, Any]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The process's pipelines: each is loaded once however many ask, leased to one call at a time, and evicted in turn."""
+"""Cache of loaded pipelines: each is loaded once, leased to one call at a time, and evicted when space is needed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _Entry:
 
 
 class PipelineCache:
-    """Least recently used goes first; a pipeline that is leased or waited for never goes."""
+    """Cache that evicts the least recently used pipeline first, and never one that is leased or waited for."""
 
     def __init__(
         self, *, on_evict: Callable[[], None] = lambda: None, size_of: Callable[[Any], int] = lambda pipeline: 0
     ) -> None:
-        """`on_evict` is called when pipelines have been dropped, to give the device its memory back.
+        """Create an empty cache; `on_evict` is called after evictions, to free the memory of the device.
 
-        `size_of` says how many bytes a pipeline takes.
+        `size_of` returns the size of a pipeline in bytes.
         """
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._lock = threading.Lock()
@@ -43,11 +43,11 @@ class PipelineCache:
     def lease(
         self, key: Hashable, load: Callable[[], Any], *, capacity: int, max_bytes: int | None = None
     ) -> Iterator[Any]:
-        """Hold the pipeline of this key alone; it is loaded if nobody did so before.
+        """Lease the pipeline of this key exclusively; load it if it is not in the cache.
 
-        Others are evicted, as far as they are free, until with this one at most `capacity` and `max_bytes` are kept:
-        before it is loaded, and again after its first load, before which nobody knows its size. It is kept itself,
-        however large.
+        Other pipelines that are not leased are evicted until, including this one, at most `capacity` pipelines and
+        `max_bytes` remain: once before it is loaded, and again after loading, since its size is unknown before its
+        first load. The leased pipeline itself is kept, whatever its size.
         """
         entry = self._acquire_entry(key)
         try:
@@ -56,7 +56,7 @@ class PipelineCache:
                 if not found:
                     self._evict_to_fit(capacity, max_bytes)
                     if self._discarded:
-                        self._collect_garbage()  # only now: it was in use when it was discarded
+                        self._collect_garbage()  # not earlier: it was in use when it was discarded
                     entry.pipeline = load()
                     self._sizes[key] = self._size_of(entry.pipeline)
                     self._evict_to_fit(capacity, max_bytes)
@@ -66,36 +66,36 @@ class PipelineCache:
             self._release_entry(key, entry)
 
     def update_size(self, key: Hashable, *, capacity: int, max_bytes: int | None = None) -> None:
-        """Look anew how large a leased pipeline is, and make room for it as `lease` does."""
+        """Measure a leased pipeline again, and evict others as `lease` does."""
         self._sizes[key] = self._size_of(self._entries[key].pipeline)
         self._evict_to_fit(capacity, max_bytes)
 
     def discard(self, key: Hashable) -> None:
-        """Let go of a leased pipeline, which is not to be used again: the next lease loads it anew."""
+        """Drop a leased pipeline that must not be used again; the next lease reloads it."""
         self._entries[key].pipeline = None
         self._discarded = True
 
     def keys(self) -> list[Any]:
-        """Return what is loaded, the least recently used first."""
+        """Return the keys of the loaded pipelines, the least recently used first."""
         with self._lock:
             return [key for key, entry in self._entries.items() if entry.pipeline is not None]
 
     def get_usage(self) -> list[tuple[Any, int, int]]:
-        """Return for every key how often its pipeline was loaded, and how often a lease found it loaded."""
+        """Return each key with the number of loads of its pipeline and of leases that found it loaded."""
         with self._lock:
             return [(key, loads, self._hits[key]) for key, loads in self._loads.items()]
 
     def clear(self) -> None:
-        """Evict everything that is free."""
+        """Evict all pipelines that are not leased."""
         self.evict(lambda key: True)
 
     def evict(self, wanted: Callable[[Any], bool]) -> None:
-        """Evict what is free and whose key is wanted to go."""
+        """Evict the pipelines that are not leased and whose key `wanted` accepts."""
         with self._lock:
             self._drop_entries([key for key, entry in self._entries.items() if not entry.lease_count and wanted(key)])
 
     def evict_idle(self, seconds: float) -> None:
-        """Evict what is free and has been for so long."""
+        """Evict the pipelines that have not been leased for this many seconds."""
         with self._lock:
             since = time.monotonic() - seconds
             self._drop_entries(
@@ -138,7 +138,7 @@ class PipelineCache:
             self._collect_garbage()
 
     def _collect_garbage(self) -> None:
-        # Pipelines hold themselves in cycles: without a collection the memory stays taken.
+        # Pipelines contain reference cycles: without a garbage collection their memory is not freed.
         gc.collect()
         self._on_evict()
         self._discarded = False

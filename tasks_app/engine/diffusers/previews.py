@@ -1,8 +1,8 @@
-"""Small pictures of latents on their way: a linear map from latent channels to RGB, fitted to each model's own VAE.
+"""Previews of latents during denoising: a linear map from latent channels to RGB, fitted to each model's own VAE.
 
-The map is found once per pipeline by least squares over what the VAE's encoder makes of a few drawn color fields, so it
-needs no table of model families. The inference thread pays one small copy; drawing is another thread's. Both together
-are kept under a share of the run.
+The map is fitted once per pipeline, by least squares over the VAE's encodings of a few random color fields, so no table
+of model families is needed. The inference thread only makes one small copy, and another thread renders the preview.
+Together they may take at most `MAX_TIME_SHARE` of the run.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from PIL import Image
 
 FloatArray = NDArray[np.float32]
 
-# What copies and drawings may cost of the time that the steps took.
+# Maximum share of the run time that copying and rendering may take.
 MAX_TIME_SHARE = 0.02
-# How long in latent pixels the longer side of a preview is at most.
+# Maximum length of a preview's longer side, in latent pixels.
 MAX_PREVIEW_SIDE = 64
 COLOR_FIELD_COUNT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewSchedule:
-    """At which steps there is a preview: every so-manieth, 0 is none.
+    """Schedule of previews: one every `every` steps (0 disables them), at least `seconds` apart.
 
-    So many seconds lie between two, and before the first.
+    The first preview comes at least `seconds` after the start.
     """
 
     every: int = 0
@@ -46,12 +46,12 @@ _latent_maps: WeakKeyDictionary[DiffusionPipeline, torch.Tensor | None] = WeakKe
 
 
 class Previews:
-    """The previews of one call, of the first picture of each of its requests."""
+    """Previews of one call, showing the first image of each request."""
 
     def __init__(
         self, pipeline: DiffusionPipeline, pace: PreviewSchedule, *, height: int | None = None, width: int | None = None
     ) -> None:
-        """Nothing is looked at yet. The picture's size is in pixels, None is the model's own."""
+        """Prepare the previews of a call; sizes are in pixels, None means the model's own."""
         self._pipeline = pipeline
         self._image_size = height, width
         self._schedule = pace
@@ -61,20 +61,23 @@ class Previews:
         self._spent_seconds = 0.0
 
     def capture_preview(self, step: int, latents: Any) -> Callable[[int], Image.Image] | None:
-        """Copy the latents (requests, channels, height, width) if it is time to, and return what draws one of them."""
+        """Copy the latents if a preview is due, and return a function that renders one of them by its request's index.
+
+        The latents have the shape (requests, channels, height, width).
+        """
         if self._latent_map is None or not self._is_due(step):
             return None
         began = time.monotonic()
         self._next_at = began + self._schedule.seconds
         latents = self._unpack_patches(latents)
         if latents.ndim != 4 or latents.shape[1] != self._latent_map.shape[0] - 1:
-            return None  # of an unknown make, or of a video: no map for those
+            return None  # of an unknown layout, or of a video: the map does not fit
         small = _shrink_latents(latents.detach()).to("cpu", torch.float32, copy=True).numpy()
         self._spent_seconds += time.monotonic() - began
         return partial(self._draw_preview, small, self._latent_map.numpy())
 
     def _unpack_patches(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return latents as they are decoded; some pipelines hold them as patches (requests, patches, values)."""
+        """Return latents in the decoder's layout; some pipelines pack them in patches (requests, patches, values)."""
         unpack = getattr(self._pipeline, "_unpack_latents", None)
         if latents.ndim != 3 or unpack is None:
             return latents
@@ -89,8 +92,8 @@ class Previews:
         return step % self._schedule.every == 0 and now >= self._next_at and affordable
 
     def _draw_preview(self, latents: FloatArray, latent_map: FloatArray, index: int) -> Image.Image:
-        # Not with torch: once a second thread computes with it, the threads that it computes with are more than there
-        # are cores, wait for each other asleep, and the run itself takes twice as long.
+        # Not with torch: if a second thread uses it, there are more compute threads than cores, they sleep while they
+        # wait for each other, and the run itself takes twice as long.
         began = time.thread_time()
         rgb = np.einsum("chw,cd->hwd", latents[index], latent_map[:-1]) + latent_map[-1]
         image = Image.fromarray((255 * rgb.clip(0, 1)).round().astype(np.uint8))
@@ -99,7 +102,7 @@ class Previews:
 
 
 def get_latent_map(pipeline: DiffusionPipeline) -> torch.Tensor | None:
-    """Return the map (channels + 1, 3) from latents to RGB of 0…1, made at first use; None if there can be none."""
+    """Return the map (channels + 1, 3) from latents to RGB of 0…1, fitted at first use; None if that is impossible."""
     if pipeline not in _latent_maps:
         _latent_maps[pipeline] = _fit_latent_map(pipeline)
     return _latent_maps[pipeline]
@@ -119,9 +122,9 @@ def _fit_latent_map(pipeline: DiffusionPipeline) -> torch.Tensor | None:
 
 
 def _encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return the latents as a pipeline has them, on the CPU in float32."""
+    """Return the latents as a pipeline scales them, on the CPU in float32."""
     dtype = vae.dtype
-    # Some autoencoders overflow in half precision; their pipelines do the same before they decode.
+    # Some autoencoders overflow in half precision; their pipelines also upcast them before decoding.
     upcast = dtype == torch.float16 and vae.config.force_upcast
     if upcast:
         vae.to(dtype=torch.float32)
@@ -143,11 +146,11 @@ def _normalize_latents(latents: torch.Tensor, config: Any) -> torch.Tensor:
 
 
 def _build_color_fields(side: int) -> torch.Tensor:
-    """Return smooth and flat fields of random colors, (FIELDS, 3, side, side) of 0…1, always the same."""
+    """Return smooth and flat fields of random colors, always the same: (COLOR_FIELD_COUNT, 3, side, side) of 0…1."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(COLOR_FIELD_COUNT, 3, 4, 4, generator=generator)
     coarse[::2] = coarse[::2, :, :1, :1]
-    coarse = (1.8 * (coarse - 0.5) + 0.5).clamp(0, 1)  # pure colors, too
+    coarse = (1.8 * (coarse - 0.5) + 0.5).clamp(0, 1)  # to include pure colors
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
 
 

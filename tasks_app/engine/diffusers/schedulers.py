@@ -1,8 +1,8 @@
-"""Schedulers by the names that people know, for the parameters as for the call: no torch here, the web loads it.
+"""Schedulers by their common names, for request parameters and pipeline calls.
 
-A model is trained to predict either noise along a schedule of sigmas or the velocity of a flow; a scheduler of the one
-kind draws noise with a model of the other. Which classes diffusers' own can be exchanged for stands here as a table, so
-that it can be told without torch; a test holds it to what diffusers says.
+A model is trained to predict either noise along a schedule of sigmas or the velocity of a flow; a scheduler of one kind
+generates only noise with a model of the other. The tables of interchangeable classes avoid an import of torch, since
+the web process imports this module; a test compares them with diffusers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerPreset:
-    """One of diffusers' scheduler classes and what its configuration gets on top of the model's own."""
+    """A scheduler class of diffusers and the options that are added to the model's own configuration."""
 
     class_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -25,21 +25,21 @@ class SchedulerPreset:
 def _build_spaced(
     class_name: str, *, karras: bool = False, exponential: bool = False, **options: Any
 ) -> SchedulerPreset:
-    """Return one whose sigmas are spaced just so, whatever the model's own scheduler does."""
+    """Return a preset with this spacing of sigmas, regardless of the model's own scheduler."""
     spacing = {"use_karras_sigmas": karras, "use_exponential_sigmas": exponential, "use_beta_sigmas": False}
     return SchedulerPreset(class_name=class_name, options={**spacing, **options})
 
 
 def _build_dpmpp(class_name: str, *, sde: bool = False, **spacing: bool) -> SchedulerPreset:
     algorithm = "sde-dpmsolver++" if sde else "dpmsolver++"
-    # The second order, which "2M" means; DPM-Solver++ asks for a last sigma of zero.
+    # "2M" means second order; DPM-Solver++ requires a final sigma of zero.
     return _build_spaced(class_name, algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero", **spacing)
 
 
 SCHEDULERS: Mapping[str, SchedulerPreset] = {
     "ddim": SchedulerPreset(class_name="DDIMScheduler"),
     "ddpm": SchedulerPreset(class_name="DDPMScheduler"),
-    # With its first steps left out it is PLMS, and takes as many steps as were asked for.
+    # Without its first steps (PRK) it is PLMS, and takes exactly the requested number of steps.
     "pndm": SchedulerPreset(class_name="PNDMScheduler", options={"skip_prk_steps": True}),
     "euler": _build_spaced("EulerDiscreteScheduler"),
     "euler_karras": _build_spaced("EulerDiscreteScheduler", karras=True),
@@ -70,7 +70,7 @@ SCHEDULERS: Mapping[str, SchedulerPreset] = {
     "flow_match_lcm": SchedulerPreset(class_name="FlowMatchLCMScheduler"),
 }
 
-# diffusers' KarrasDiffusionSchedulers: each can stand in for each.
+# diffusers' KarrasDiffusionSchedulers, which are interchangeable.
 NOISE_SCHEDULERS = frozenset(
     f"{kind}Scheduler"
     for kind in (
@@ -79,30 +79,30 @@ NOISE_SCHEDULERS = frozenset(
         *("UniPCMultistep", "DPMSolverSDE", "EDMEuler"),
     )
 )
-# Those of them that also follow flows, when `use_flow_sigmas` is set, as Sana's does.
+# Noise schedulers that also support flow matching if `use_flow_sigmas` is set, as for Sana.
 FLOW_CAPABLE_SCHEDULERS = frozenset(
     {"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler"}
 ) | {"UniPCMultistepScheduler"}
 FLOW_SCHEDULERS = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler"})
-# Pipelines whose own code drives few.
+# Pipelines whose code works with only a few schedulers.
 RESTRICTED_PIPELINES: Mapping[str, tuple[str, ...]] = {
-    # It hands every scheduler a generator, and its network predicts variances beside the noise.
+    # It passes a generator to every scheduler, and its network predicts variances in addition to the noise.
     "KandinskyV22CombinedPipeline": ("ddim", "ddpm"),
 }
 LEARNED_VARIANCE_SCHEDULERS = frozenset(
     {"DDPMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"}
 )
-# Made for distilled weights, which most often are put into a model of the other kind's; diffusers doesn't list them.
+# Made for distilled weights, which are mostly loaded into a model with a noise scheduler; diffusers doesn't list them.
 DISTILLED_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
 
 
 def is_flow_matching(class_name: str, config: Mapping[str, Any]) -> bool:
-    """Return whether a model with this scheduler and its configuration follows flows."""
+    """Return whether a model with this scheduler class and configuration uses flow matching."""
     return class_name in FLOW_SCHEDULERS or bool(config.get("use_flow_sigmas"))
 
 
 def get_compatible_schedulers(pipeline: str, class_name: str, config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the schedulers that a model takes, by the classes of its pipeline and its own scheduler."""
+    """Return the names of the schedulers for a model, given the classes of its pipeline and of its own scheduler."""
     if pipeline in RESTRICTED_PIPELINES:
         return list(RESTRICTED_PIPELINES[pipeline])
     if class_name in NOISE_SCHEDULERS and config.get("use_flow_sigmas"):
@@ -114,7 +114,7 @@ def get_compatible_schedulers(pipeline: str, class_name: str, config: Mapping[st
 
 
 def read_compatible_schedulers(folder: Path) -> list[str]:
-    """Return the names of the schedulers that the model in a folder takes; none when its own is not known."""
+    """Return the names of the schedulers that the model in a folder supports; none if its own is not known."""
     try:
         pipeline = json.loads((folder / "model_index.json").read_text())
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
@@ -124,8 +124,8 @@ def read_compatible_schedulers(folder: Path) -> list[str]:
 
 
 def build_config(named: SchedulerPreset, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a named scheduler that takes the place of the model's own."""
-    # Pipelines look there, too, whether the scheduler takes the variances that a network predicts; most don't.
+    """Return the configuration of a preset that replaces the model's own scheduler."""
+    # Pipelines also read `variance_type` to decide whether the scheduler uses predicted variances; most don't.
     dropped = set() if named.class_name in LEARNED_VARIANCE_SCHEDULERS else {"variance_type"}
     return {**{name: value for name, value in own.items() if name not in dropped}, **named.options}
 
@@ -136,5 +136,5 @@ def _names_of_classes(class_names: Iterable[str]) -> list[str]:
 
 
 def _has_noise_spacing(named: SchedulerPreset) -> bool:
-    """Return whether it spaces sigmas of noise, which goes before those of a flow."""
+    """Return whether a preset sets a spacing of noise sigmas, which takes precedence over flow sigmas."""
     return any(named.options.get(option) for option in ("use_karras_sigmas", "use_exponential_sigmas"))

@@ -1,7 +1,7 @@
-"""What a picture's file tells of how it was made: written by the storage, read back from uploads. Knows no Django.
+"""Generation metadata in image files: written when images are stored, read from uploads. Independent of Django.
 
-A PNG has two text chunks, A1111's `parameters` and our own JSON; JPEG and WebP have the same in EXIF. Neither task nor
-time is in there, so that equal runs make equal bytes.
+A PNG has two text chunks, A1111's `parameters` and our own JSON; JPEG and WebP have the same in EXIF. Neither the task
+nor the time is included, so that equal runs produce equal bytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ JPEG_QUALITY, WEBP_QUALITY = 95, 90
 
 
 def encode_image(image: Image.Image, output_format: OutputFormat, recipe: GenerationMetadata, *, seed: int) -> bytes:
-    """Return a picture's file; `seed` is the picture's own.
+    """Return the encoded file of an image; `seed` is the image's own.
 
     Raises:
-        OSError: the format can't hold such an image.
+        OSError: the format can't store such an image.
     """
     params = {**recipe.params, "seed": seed, "num_images": 1, "width": image.width, "height": image.height}
     line, ours = infotext.format_infotext(params, recipe), _build_json(params, recipe)
@@ -47,10 +47,12 @@ def encode_image(image: Image.Image, output_format: OutputFormat, recipe: Genera
 
 
 def read_metadata(content: bytes) -> ParsedMetadata:
-    """Return the parameters that a PNG, JPEG or WebP file tells, our own before A1111's; no pixel is decoded.
+    """Return the parameters in a PNG, JPEG or WebP file, from our own JSON or else from A1111's infotext.
+
+    No pixels are decoded.
 
     Raises:
-        UnreadablePicture: it is no such file, is damaged, or tells nothing.
+        InvalidImageError: the file has another format, is damaged, or contains no parameters.
     """
     texts = containers.read_texts(content, {A1111_CHUNK, OWN_CHUNK})
     if ours := texts.get(OWN_CHUNK, ""):
@@ -61,10 +63,10 @@ def read_metadata(content: bytes) -> ParsedMetadata:
 
 
 def read_infotext(content: bytes) -> str:
-    """Return A1111's infotext of a PNG, JPEG or WebP file; empty when it has none.
+    """Return A1111's infotext of a PNG, JPEG or WebP file; empty if it has none.
 
     Raises:
-        UnreadablePicture: it is no such file, or is damaged.
+        InvalidImageError: the file has another format, or is damaged.
     """
     return containers.read_texts(content, {A1111_CHUNK}).get(A1111_CHUNK, "")
 
@@ -80,11 +82,11 @@ def _build_json(params: dict[str, Any], recipe: GenerationMetadata) -> str:
 
 
 def _parse_json(text: str) -> ParsedMetadata:
-    """Return what our own JSON says; somebody else may have written it."""
+    """Parse our own JSON; it is untrusted, since any program may have written it."""
     try:
         told = json.loads(text)
         text.encode()
-        json.dumps(told, ensure_ascii=False).encode()  # no escaped lone surrogate
+        json.dumps(told, ensure_ascii=False).encode()  # rejects escaped lone surrogates
         task_type, params = told["task_type"], told["params"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise InvalidImageError("The picture's parameters are damaged.") from None
@@ -94,7 +96,7 @@ def _parse_json(text: str) -> ParsedMetadata:
 
 
 def _is_valid_param(value: Any) -> bool:
-    """Return whether it is what parameters consist of: a plain value, or a list of those and of objects with such."""
+    """Return whether the value is plain, or a list of plain values and objects with plain values."""
     return all(map(_is_valid_item, value)) if isinstance(value, list) else _is_plain_value(value)
 
 

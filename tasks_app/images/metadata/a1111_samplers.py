@@ -1,6 +1,6 @@
-"""Our schedulers by A1111's names: a sampler, and since its version 1.9 the type of its schedule beside it.
+"""A1111's names for our schedulers: a sampler, and since its version 1.9 a separate schedule type.
 
-Those that A1111 doesn't have are named in its manner; those of flows as SD.Next does.
+Schedulers that A1111 doesn't have are named in its style; those of flow models are named as in SD.Next.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SAMPLER_ALIASES: Mapping[str, tuple[str, ...]] = {
     "UniPC": ("unipc",),
     "LCM": ("k_lcm",),
 }
-# Types of schedules, with A1111's labels.
+# Schedule types and A1111's labels.
 SCHEDULE_LABELS: Mapping[str, str] = {
     "automatic": "Automatic",
     "uniform": "Uniform",
@@ -74,7 +74,7 @@ _SCHEDULERS_BY_NAME = {
     for name, scheduler in SCHEDULERS_BY_SAMPLER.items()
     for alias in (name, *SAMPLER_ALIASES.get(name, ()))
 }
-# What A1111's automatic schedule is, where it is not the uniform one.
+# A1111's automatic schedule by scheduler, if it is not the uniform one.
 _AUTOMATIC_SCHEDULES: Mapping[str, str] = {
     **dict.fromkeys(("dpm2", "dpm2_a", "dpmpp_2m", "dpmpp_sde"), "karras"),
     "dpmpp_2m_sde": "exponential",
@@ -82,19 +82,19 @@ _AUTOMATIC_SCHEDULES: Mapping[str, str] = {
 
 
 def is_known_sampler(sampler: str) -> bool:
-    """Return whether there is such a sampler, by one of A1111's names for it."""
+    """Return whether the sampler is known, by one of A1111's names for it."""
     return sampler.casefold() in _SCHEDULERS_BY_NAME
 
 
 def find_scheduler(sampler: str, schedule: str) -> str | None:
-    """Return our scheduler for a sampler that is known, with the schedule; None when it can't have that.
+    """Return our scheduler for a known sampler and a schedule, or None if they can't be combined.
 
-    An empty schedule is that of a client which knows of none.
+    Clients that don't know schedule types pass an empty schedule.
     """
     ours, wanted = _SCHEDULERS_BY_NAME[sampler.casefold()], schedule.casefold() or "uniform"
     named = ours.rpartition("_")[2]
     if named in SCHEDULE_LABELS:
-        # Its name says it already.
+        # The sampler's name already contains the schedule.
         return ours if not schedule or wanted in ("automatic", named) else None
     if wanted == "automatic":
         wanted = _AUTOMATIC_SCHEDULES.get(ours, "uniform")

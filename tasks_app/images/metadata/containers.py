@@ -1,4 +1,4 @@
-"""The texts inside PNG, JPEG and WebP files, by their names; bounded, and without decoding a pixel."""
+"""Texts in PNG, JPEG and WebP files, by name; read with size limits and without decoding pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks_app.images.metadata import exif
 from tasks_app.images.metadata.exif import MAX_TEXT_BYTES
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# A file has its chunks in kilobytes each; one of many tiny ones is meant to keep a reader busy.
+# Ordinary chunks are kilobytes long; a file of many tiny ones is meant to keep the parser busy.
 MAX_CHUNKS = 20_000
 DAMAGED_MESSAGE = "The picture's file is damaged or cut off."
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
@@ -19,10 +19,10 @@ _STANDALONE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 
 
 def read_texts(content: bytes, names: set[str]) -> dict[str, str]:
-    """Return those texts of a file that have one of the names; EXIF has one place for each of ours.
+    """Return the texts of a file that have one of the names; in EXIF, each of our texts has a fixed tag.
 
     Raises:
-        UnreadablePicture: it is neither PNG, JPEG nor WebP, or it is damaged.
+        InvalidImageError: the file is neither PNG, JPEG nor WebP, or it is damaged.
     """
     if content.startswith(PNG_SIGNATURE):
         return _read_png(content, names)
@@ -75,7 +75,7 @@ def _decode_png_text(kind: bytes, data: bytes) -> str:
 
 
 def _inflate_text(data: bytes) -> bytes:
-    """Return the beginning of what was compressed: enough to see whether it is too long."""
+    """Decompress at most one byte more than allowed, to detect a text that is too long."""
     inflater = zlib.decompressobj()
     try:
         content = inflater.decompress(data, MAX_TEXT_BYTES + 1)

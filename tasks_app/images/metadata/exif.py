@@ -1,4 +1,7 @@
-"""Two texts in EXIF: A1111's line where A1111 has it, in UserComment, and our JSON in ImageDescription, in UTF-8."""
+"""EXIF blocks with two texts: A1111's infotext in UserComment and our JSON in ImageDescription.
+
+A1111 itself writes its infotext to UserComment. Our JSON is in UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,22 @@ from tasks_app.errors import InvalidImageError
 
 EXIF_PREFIX = b"Exif\0\0"
 MAX_TEXT_BYTES = 256 * 1024
-# A JPEG's segment has 16 bits for its length, which counts itself.
+# The length of a JPEG segment has 16 bits and includes its own two bytes.
 MAX_JPEG_BYTES = 2**16 - 1 - 2
 _TAG_DESCRIPTION, _TAG_USER_COMMENT, _TAG_EXIF_IFD = 0x010E, 0x9286, 0x8769
 _UNICODE_PREFIX, _ASCII_PREFIX = b"UNICODE\0", b"ASCII\0\0\0"
 _TYPE_BYTE, _TYPE_ASCII, _TYPE_LONG, _TYPE_UNDEFINED = 1, 2, 4, 7
-# Sizes of one value; texts have no other types.
+# Bytes per value; the entries that we read have no other types.
 _TYPE_SIZES = {_TYPE_BYTE: 1, _TYPE_ASCII: 1, _TYPE_LONG: 4, _TYPE_UNDEFINED: 1}
-# Where things lie in a block that we write: two directories, of two entries and of one, and the texts behind them.
+# Offsets in a block that we write: two directories, with two entries and one entry, followed by the texts.
 _MAIN_OFFSET, _EXIF_IFD_OFFSET, _TEXTS_OFFSET = 8, 38, 56
 
 
 def build_exif(line: str, ours: str, *, limit: int | None = None) -> bytes:
-    """Return an EXIF block with its prefix; over the limit it goes without A1111's line, which our JSON contains.
+    """Return an EXIF block with its prefix.
 
-    By hand: Pillow can't give a UserComment the type that A1111's own reader insists on.
+    Above `limit` bytes, A1111's line is left out; our JSON contains the same parameters. The block is built by hand,
+    since Pillow can't give a UserComment the type that A1111's own reader requires.
     """
     description, comment = ours.encode() + b"\0", _UNICODE_PREFIX + line.encode("utf-16-be")
     block = EXIF_PREFIX + struct.pack(
@@ -39,10 +43,10 @@ def build_exif(line: str, ours: str, *, limit: int | None = None) -> bytes:
 
 
 def parse_exif(block: bytes) -> dict[str, str]:
-    """Return the texts of an EXIF block by the names that a PNG has them under; an empty block has none.
+    """Return the texts of an EXIF block by their names in a PNG; an empty block has none.
 
     Raises:
-        UnreadablePicture: the block is damaged.
+        InvalidImageError: the block is damaged.
     """
     if not block:
         return {}
@@ -64,14 +68,14 @@ def _parse_texts(block: bytes) -> dict[str, str]:
         comment = _read_directory(block, order, part).get(_TAG_USER_COMMENT, b"")
         found["parameters"] = _decode_comment(comment)
     description = main.get(_TAG_DESCRIPTION, b"").rstrip(b"\0")
-    # Cameras and other programs write sentences there.
+    # Cameras and other programs write plain sentences here.
     if description.startswith(b"{"):
         found["diffusers-handler"] = description.decode()
     return found
 
 
 def _read_directory(block: bytes, order: str, at: int) -> dict[int, bytes]:
-    """Return the values of those entries of a directory that are ours to read."""
+    """Return the values of the entries in a directory that we use, by tag."""
     (count,) = struct.unpack_from(f"{order}H", block, at)
     entries = struct.iter_unpack(f"{order}HHI4s", _read_slice(block, at + 2, 12 * count))
     return {

@@ -19,14 +19,14 @@ _NUMBER_PARAMS: Mapping[str, tuple[str, type[int] | type[float]]] = {
     "Seed": ("seed", int),
 }
 _SIZE_PATTERN = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
-# As A1111 has it: a last line with fewer pairs belongs to the prompt.
+# As in A1111: a last line with fewer pairs belongs to the prompt.
 _MIN_PAIRS = 3
 _EMBEDDINGS_KEY = "TI hashes"
 _HASH_DIGITS = 12
 
 
 def format_infotext(params: Mapping[str, Any], recipe: GenerationMetadata) -> str:
-    """Return the infotext of one picture; a scheduler that is the model's own has no name there."""
+    """Return the infotext of one image; it names no sampler if the scheduler is the model's own."""
     pairs = {
         "Steps": params.get("steps"),
         "Sampler": a1111_samplers.SAMPLERS_BY_SCHEDULER.get(params.get("scheduler") or ""),
@@ -45,7 +45,7 @@ def format_infotext(params: Mapping[str, Any], recipe: GenerationMetadata) -> st
 
 
 def parse_infotext(text: str) -> ParsedMetadata:
-    """Return the parameters of an infotext; what has no counterpart here is ignored and told."""
+    """Return the parameters in an infotext; pairs without a counterpart here are returned as `ignored`."""
     prompt, negative, pairs = split_infotext(text)
     prompt, loras = lora_tags.extract_tags(prompt)
     params = {
@@ -71,7 +71,7 @@ def split_infotext(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _pop_params(pairs: dict[str, str]) -> dict[str, Any]:
-    """Take those pairs that are parameters here, and return them."""
+    """Remove the pairs that are parameters here, and return them."""
     params: dict[str, Any] = {}
     for name, (key, kind) in _NUMBER_PARAMS.items():
         number = _parse_number(kind, pairs.get(name, ""))
@@ -89,7 +89,10 @@ def _pop_params(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def _pop_scheduler(pairs: dict[str, str]) -> dict[str, str]:
-    """Take the sampler if it is known; newer versions of A1111 name its schedule by itself."""
+    """Remove the sampler if it is known, and return its scheduler.
+
+    Newer versions of A1111 name the schedule type separately.
+    """
     sampler = pairs.get("Sampler", "")
     if not a1111_samplers.is_known_sampler(sampler):
         return {}
@@ -102,7 +105,7 @@ def _pop_scheduler(pairs: dict[str, str]) -> dict[str, str]:
 
 
 def _format_embedding_hashes(names: Iterable[str], provenance: Mapping[str, str]) -> str | None:
-    """Return embeddings with the beginning of their files' sha256; None for none."""
+    """Return embeddings with the first digits of their files' sha256; None if there are none."""
     found = (f"{name}: {provenance.get(f'embedding:{name}', '')[:_HASH_DIGITS]}" for name in names)
     return ", ".join(found) or None
 
@@ -112,12 +115,12 @@ def _parse_number(kind: type[int] | type[float], text: str) -> float | None:
         number = kind(text)
     except ValueError:
         return None
-    # No float can be compared with an integer of 400 digits.
+    # math.isfinite() can't convert an integer of 400 digits to a float.
     return number if isinstance(number, int) or math.isfinite(number) else None
 
 
 def _quote_value(value: Any) -> str:
-    """Write a value as A1111 does: in quotes if it holds what divides the pairs."""
+    """Format a value as A1111 does: quoted if it contains a separator."""
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return json.dumps(text, ensure_ascii=False) if set(text) & set(",\n:") else text
 
@@ -126,14 +129,14 @@ def _unquote_value(text: str) -> str:
     if len(text) < 2 or not (text[0] == text[-1] == '"'):
         return text
     try:
-        # An escape may stand for a lone surrogate, which no answer can carry.
+        # An escape may decode to a lone surrogate, which a response can't contain.
         return str(json.loads(text)).encode("utf-8", "backslashreplace").decode()
     except ValueError:
         return text
 
 
 def _parse_pairs(line: str) -> dict[str, str]:
-    """Return the pairs of a line; what is none is passed over up to the next comma."""
+    """Return the pairs of a line; other text is skipped up to the next comma."""
     pairs: dict[str, str] = {}
     at = 0
     while at < len(line):

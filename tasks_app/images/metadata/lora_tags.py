@@ -1,4 +1,4 @@
-"""A1111's way to name LoRAs, in the prompt: `<lora:name:weight>`."""
+"""A1111's prompt syntax for LoRAs: `<lora:name:weight>`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# A longer prompt is not searched: no field takes what would be left of it.
+# Longer prompts are not searched: no field would accept the remaining text.
 MAX_SEARCHED_LENGTH = 16_384
-# Without the spaces before it, which would be searched again from each of them.
+# Does not match leading spaces, since the search would restart at each of them.
 _TAG_PATTERN = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
 
 
 def extract_tags(prompt: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return a prompt without its tags, and the LoRAs that they name; a weight that is not a number stays as it is."""
+    """Return a prompt without its tags, and the LoRAs that they name; a weight that is no number stays a string."""
     tags = list(_TAG_PATTERN.finditer(prompt)) if len(prompt) <= MAX_SEARCHED_LENGTH else []
     if not tags:
         return prompt, []
@@ -24,7 +24,7 @@ def extract_tags(prompt: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def append_tags(prompt: str, loras: Iterable[Mapping[str, Any]]) -> str:
-    """Return a prompt with tags behind it."""
+    """Return the prompt with tags appended."""
     return " ".join([prompt, *(f"<lora:{lora['id']}:{lora['weight']:g}>" for lora in loras)])
 
 

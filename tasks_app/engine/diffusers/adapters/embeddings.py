@@ -1,8 +1,8 @@
-"""Embeddings of textual inversion on a loaded pipeline: words that stand for vectors that were learned.
+"""Textual-inversion embeddings on a loaded pipeline: trigger words for learned vectors.
 
-Nothing of the model is written to: a longer tokenizer, and a layer around the embedding of tokens, stand for its own
-until a call wants other embeddings. diffusers' own `load_textual_inversion` makes the matrix itself anew, which what is
-offloaded doesn't survive, and takes every word that only begins with the name for it.
+The model itself is not modified: an extended tokenizer and a layer around the token embedding replace its own until a
+call needs other embeddings. diffusers' own `load_textual_inversion` replaces the embedding matrix, which breaks
+offloaded models, and it also matches words that merely begin with the name.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tasks_app.engine.types import GenerationRequest
 from tasks_app.errors import InvalidParamsError, ModelLoadError
 
 _ACTIVE_ATTRIBUTE = "_worn_embeddings"
-# By what files for two encoders call them, what follows the names of encoders and tokenizers.
+# Encoder names in embedding files for two encoders, mapped to the suffix of the pipeline's component names.
 _ENCODER_SUFFIXES = {"clip_l": "", "clip_g": "_2"}
-# What a prompt's piece needs beside its words: where it begins and ends.
+# Number of tokens that mark the start and the end of each chunk of a prompt.
 _MARKER_TOKENS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """An embedding's file; equal ones mean equal pictures."""
+    """The file of an embedding; equal instances give equal images."""
 
     id: str
     sha256: str
@@ -43,7 +43,7 @@ class Embedding:
 
 @dataclass(frozen=True, kw_only=True)
 class _ActiveEmbeddings:
-    """What is on, by name what stands for it in prompts, and how it comes off."""
+    """The active embeddings, their tokens by name, and the callbacks that remove them."""
 
     embeddings: tuple[Embedding, ...] = ()
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class _ActiveEmbeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class _TextEncoder:
-    """A text encoder and the tokenizer that reads for it."""
+    """A text encoder and its tokenizer."""
 
     encoder: Any
     tokenizer: Any
@@ -62,7 +62,7 @@ def find_embeddings(names: Iterable[str], folder: Path) -> tuple[Embedding, ...]
     """Return the files of embeddings.
 
     Raises:
-        ModelUnavailable: one is not here.
+        ModelUnavailableError: An embedding is not on this worker.
     """
     paths = {
         name: addon_files.find_addon_path(folder, name, kind="embedding", setting="EMBEDDINGS_DIR") for name in names
@@ -71,11 +71,11 @@ def find_embeddings(names: Iterable[str], folder: Path) -> tuple[Embedding, ...]
 
 
 def apply_embeddings(pipeline: DiffusionPipeline, wanted: tuple[Embedding, ...]) -> None:
-    """Let a pipeline know these embeddings and no others; refused, it keeps those that it had.
+    """Apply these embeddings and no others to a pipeline; if they are rejected, it keeps its previous ones.
 
     Raises:
-        InvalidParams: names the embedding that doesn't fit, or says that the model takes none.
-        ModelLoadFailed: names the embedding whose file is damaged.
+        InvalidParamsError: The named embedding does not fit, or the model supports no embeddings.
+        ModelLoadError: The file of the named embedding is damaged.
     """
     if wanted == get_active_embeddings(pipeline):
         return
@@ -92,12 +92,12 @@ def apply_embeddings(pipeline: DiffusionPipeline, wanted: tuple[Embedding, ...])
 
 
 def get_active_embeddings(pipeline: DiffusionPipeline) -> tuple[Embedding, ...]:
-    """Return the embeddings that are on."""
+    """Return the active embeddings."""
     return _get_active_state(pipeline).embeddings
 
 
 def substitute_tokens(pipeline: DiffusionPipeline, request: GenerationRequest) -> GenerationRequest:
-    """Return a request with prompts in which tokens of the pipeline stand for the names of what is on."""
+    """Return a request whose prompts have the pipeline's tokens in place of the names of active embeddings."""
     tokens = _get_active_state(pipeline).tokens
     return replace(
         request,
@@ -107,7 +107,7 @@ def substitute_tokens(pipeline: DiffusionPipeline, request: GenerationRequest) -
 
 
 def build_provenance(embeddings: Iterable[Embedding]) -> dict[str, str]:
-    """Return the sha256 of each file, by what it is called in a provenance."""
+    """Return the sha256 of each file, by its key in the provenance."""
     return {f"embedding:{each.id}": each.sha256 for each in embeddings}
 
 
@@ -120,7 +120,7 @@ def _build_tokens(index: int, rows: int) -> list[str]:
 
 
 def _get_text_encoders(pipeline: DiffusionPipeline) -> dict[str, _TextEncoder]:
-    """Return the text encoders by what files call them."""
+    """Return the text encoders by their names in embedding files."""
     own = pipeline.components
     found = {
         name: _TextEncoder(encoder=own[f"text_encoder{which}"], tokenizer=own[f"tokenizer{which}"])
@@ -142,9 +142,9 @@ def _load_vectors(embedding: Embedding, parts: Mapping[str, _TextEncoder]) -> li
         raise ModelLoadError(message) from error
     if len(stored) != len(parts) or (len(parts) > 1 and stored.keys() != parts.keys()):
         raise _mismatch_error(embedding, f"it has vectors for {len(stored)} text encoders, not for {len(parts)}")
-    # What is for one encoder is called by whatever word it was trained with.
+    # The key of vectors for a single encoder is the word that they were trained with.
     by_part = stored if len(parts) > 1 else dict(zip(parts, stored.values(), strict=True))
-    # One vector may lie there without the dimension that counts them.
+    # A single vector may be stored without the dimension that counts the vectors.
     rows = [found[None] if found.ndim == 1 else found for found in (by_part[name] for name in parts)]
     if wrong := next(_find_mismatches(rows, parts), None):
         raise _mismatch_error(embedding, wrong)
@@ -152,7 +152,7 @@ def _load_vectors(embedding: Embedding, parts: Mapping[str, _TextEncoder]) -> li
 
 
 def _find_mismatches(rows: list[torch.Tensor], parts: Mapping[str, _TextEncoder]) -> Iterator[str]:
-    """Yield why vectors don't fit the text encoders."""
+    """Yield the reasons why vectors don't fit the text encoders."""
     for found, part in zip(rows, parts.values(), strict=True):
         width, room = part.encoder.config.hidden_size, part.tokenizer.model_max_length - _MARKER_TOKENS
         if found.ndim != 2 or found.shape[1] != width:
@@ -162,7 +162,7 @@ def _find_mismatches(rows: list[torch.Tensor], parts: Mapping[str, _TextEncoder]
 
 
 def _attach_tokens(part: _TextEncoder, tokens: list[str], learned: torch.Tensor, undo: ExitStack) -> None:
-    """Let a tokenizer know tokens, and its encoder the vector of each; `undo` takes them off."""
+    """Add tokens to a tokenizer and their vectors to its encoder; `undo` removes them."""
     own = part.tokenizer._tokenizer
     longer = Tokenizer.from_str(own.to_str())
     longer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
@@ -173,20 +173,20 @@ def _attach_tokens(part: _TextEncoder, tokens: list[str], learned: torch.Tensor,
     first = longer.token_to_id(tokens[0])
     assert first is not None, "it was added above"
     part.encoder.set_input_embeddings(_ExtendedEmbedding(layer, first, learned))
-    # Older configurations let the whole of a prompt be read where its highest id is, which would be one of ours.
+    # Older configurations pool a prompt at its highest token id, which would be one of the added tokens.
     model = getattr(part.encoder, "text_model", part.encoder)
     undo.callback(setattr, model, "eos_token_id", model.eos_token_id)
     model.eos_token_id = part.tokenizer.eos_token_id
 
 
 class _ExtendedEmbedding(torch.nn.Module):
-    """Stands for an embedding of tokens: ids from `first` on are rows of `learned`, all others are its own."""
+    """Wrapper of a token embedding: ids from `first` on are rows of `learned`, all others are those of `own`."""
 
     def __init__(self, own: torch.nn.Module, first: int, learned: torch.Tensor) -> None:
         super().__init__()
         self.own = own
         self._first = first
-        # No buffer: wherever offloading has the layer compute, they follow.
+        # Not a buffer: `forward` moves them to the device on which offloading runs the layer.
         self._learned = learned
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""LoRAs on a loaded pipeline: layers beside the model's own, put on for the calls that want them and taken off again.
+"""LoRAs on a loaded pipeline: adapter layers beside the model's own, attached for the calls that use them.
 
-The weights of the model itself are never written to, so that without them it draws as before, bit for bit. What a call
-has put on stays until another call wants something else.
+The weights of the model itself are never modified, so that without LoRAs its results are the same as before, bit for
+bit. Attached LoRAs stay until a call uses other ones.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from tasks_app.engine.diffusers.loading.snapshots import hash_file
 from tasks_app.engine.types import LoadOptions, RequestedLora
 from tasks_app.errors import InvalidParamsError, ModelLoadError
 
-# Several at once are meant; and that a file has nothing for one of the parts is as it should be.
+# Several adapters at once are intended, and a file need not have weights for every component.
 warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
 for _name in ("diffusers.loaders.peft", "diffusers.loaders.lora_base"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 _ACTIVE_ATTRIBUTE = "_worn_loras"
-# Fused projections are other layers than those that LoRAs are for; what is compiled would be compiled anew for each.
+# Fused projections are not the layers that LoRAs are made for; a compiled model would be recompiled for each LoRA.
 _CONFLICTING_OPTIONS = ("fuse_qkv", "compile_blocks")
-# Two matrices for each layer, after PEFT's naming: B · A is what is added to its weight.
+# Two matrices for each layer, with PEFT's names: B · A is added to its weight.
 _MATRIX_PATTERN = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
-# What may stand beside them: scales that were learned, and biases.
+# Other weights that a file may have: learned scales and biases.
 _EXTRA_WEIGHT_PATTERN = re.compile(r".+\.(alpha|lora_B\.bias|lora_magnitude_vector(\.weight)?)")
-# What diffusers and PEFT raise at files that they can make nothing of.
+# Errors that diffusers and PEFT raise for files that they can't interpret.
 _LOAD_ERRORS = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """A LoRA's file and how much of it is added; equal ones mean equal pictures."""
+    """The file of a LoRA and its weight; equal instances give equal images."""
 
     id: str
     sha256: str
@@ -59,19 +59,19 @@ def find_loras(uses: Iterable[RequestedLora], loras_dir: Path) -> tuple[Lora, ..
     """Return the files of LoRAs.
 
     Raises:
-        ModelUnavailable: one is not here.
+        ModelUnavailableError: A LoRA is not on this worker.
     """
     return tuple(_find_lora(use, loras_dir) for use in uses)
 
 
 def check_loras(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: LoadOptions) -> None:
-    """Refuse, with the pipeline untouched, LoRAs that have a layer which the model has not, or has in another size.
+    """Reject LoRAs with layers that the model lacks or has in another size; the pipeline is not modified.
 
-    diffusers itself passes over such layers, or widens the model's.
+    diffusers itself ignores these layers, or widens those of the model.
 
     Raises:
-        InvalidParams: names the LoRA that doesn't fit, or what doesn't go with any.
-        ModelLoadFailed: names the LoRA whose file is damaged.
+        InvalidParamsError: The named LoRA does not fit, or the model or its named load options don't support LoRAs.
+        ModelLoadError: The file of the named LoRA is damaged.
     """
     on = {lora.sha256 for lora in get_active_loras(pipeline)}
     for lora in loras:
@@ -86,12 +86,12 @@ def check_loras(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: Loa
 
 
 def apply_loras(pipeline: DiffusionPipeline, loras: tuple[Lora, ...]) -> bool:
-    """Put these LoRAs on, which are checked, and no others; return whether the pipeline has grown or shrunk.
+    """Apply these LoRAs, already checked, and no others; return whether the size of the pipeline has changed.
 
-    After any error the pipeline is not to be used again.
+    After any error the pipeline must not be used again.
 
     Raises:
-        InvalidParams: names the LoRA that doesn't fit for a reason that only trying tells.
+        InvalidParamsError: The named LoRA does not fit, for a reason that only loading it shows.
     """
     before = get_active_loras(pipeline)
     names = [f"lora_{index}" for index in range(len(loras))]
@@ -107,12 +107,12 @@ def apply_loras(pipeline: DiffusionPipeline, loras: tuple[Lora, ...]) -> bool:
 
 
 def get_active_loras(pipeline: DiffusionPipeline) -> tuple[Lora, ...]:
-    """Return the LoRAs that are on."""
+    """Return the active LoRAs."""
     return getattr(pipeline, _ACTIVE_ATTRIBUTE, ())
 
 
 def build_provenance(loras: Iterable[Lora]) -> dict[str, str]:
-    """Return the sha256 of each file, by what it is called in a provenance."""
+    """Return the sha256 of each file, by its key in the provenance."""
     return {f"lora:{lora.id}": lora.sha256 for lora in loras}
 
 
@@ -136,7 +136,7 @@ def _attach_lora(pipeline: DiffusionPipeline, name: str, lora: Lora) -> None:
 
 
 def _find_unmatched(pipeline: DiffusionPipeline, lora: Lora) -> Iterator[str]:
-    """Yield what the file has that has no place in the pipeline."""
+    """Yield the weights of the file that match nothing in the pipeline."""
     by_part = _group_by_component(pipeline, lora)
     if not by_part:
         yield "any of it"
@@ -158,13 +158,13 @@ def _find_unmatched_weights(part: torch.nn.Module, weights: Mapping[str, torch.T
 
 
 def _get_layer_size(layer: torch.nn.Module | None, side: str) -> Any:
-    """Return how many features or channels a layer takes (A) or gives (B)."""
+    """Return the number of input (A) or output (B) features or channels of a layer."""
     kinds = ("in_features", "in_channels") if side == "A" else ("out_features", "out_channels")
     return next((getattr(layer, kind) for kind in kinds if hasattr(layer, kind)), None)
 
 
 def _group_by_component(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, Mapping[str, torch.Tensor]]:
-    """Return what the file has for each part of the pipeline, under PEFT's names."""
+    """Return the weights of the file for each component of the pipeline, under PEFT's names."""
     try:
         found: dict[str, dict[str, torch.Tensor]] = {}
         for key, weight in _load_weights(pipeline, lora).items():
@@ -178,10 +178,10 @@ def _group_by_component(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, Ma
 
 
 def _load_weights(pipeline: DiffusionPipeline, lora: Lora) -> Mapping[str, torch.Tensor]:
-    """Return what the file has, under one of the names that diffusers has for it, behind that of a part."""
+    """Return the weights of the file in one of diffusers' naming schemes, prefixed with their component's name."""
     with safe_open(lora.path, "pt") as file:
         if any("dora_scale" in key for key in file.keys()):  # noqa: SIM118 - it is no mapping
-            raise _mismatch_error(lora, "it is a DoRA")  # of which diffusers would leave out one half
+            raise _mismatch_error(lora, "it is a DoRA")  # diffusers would ignore half of its weights
     unet = getattr(pipeline, "unet", None)
     found = pipeline.lora_state_dict(
         **_build_load_arguments(lora), **({} if unet is None else {"unet_config": unet.config})
@@ -191,13 +191,13 @@ def _load_weights(pipeline: DiffusionPipeline, lora: Lora) -> Mapping[str, torch
 
 
 def _convert_to_peft(part: torch.nn.Module | None, weights: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """Return a part's weights under PEFT's names, as diffusers finds them itself."""
+    """Return the weights of a component under PEFT's names, converted as diffusers does it."""
     found: dict[str, torch.Tensor]
     if not isinstance(part, PreTrainedModel):
         found = convert_unet_state_dict_to_peft(weights)
         return found
     found = convert_state_dict_to_peft(convert_state_dict_to_diffusers(weights))
-    # Since transformers 5 a CLIP text model is one level flatter.
+    # Since transformers 5, a CLIP text model may lack the `text_model` level.
     return found if hasattr(part, "text_model") else {key.removeprefix("text_model."): found[key] for key in found}
 
 

@@ -1,1 +1,1 @@
-"""From a model's files to a pipeline that is ready to run."""
+"""Loading of a pipeline that is ready to run, from a model's files."""

@@ -1,4 +1,4 @@
-"""Imported before diffusers: what the libraries say goes through the process's log, while they are imported, too."""
+"""Redirection of the libraries' logs to the process's log; import it before diffusers to include import messages."""
 
 import logging
 
@@ -7,7 +7,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 for _library in (diffusers_logging, transformers_logging):
-    # A worker's log is no terminal.
+    # Progress bars need a terminal, which a worker's log is not.
     _library.disable_progress_bar()
     _library.disable_default_handler()
     _library.enable_propagation()

@@ -1,4 +1,4 @@
-"""From a folder with a model's files to a pipeline on the device."""
+"""Loading of a pipeline from a model's folder onto the device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks_app.errors import ModelLoadError
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where and how precisely a pipeline runs."""
+    """Device and precision of a pipeline."""
 
     device: str
     dtype: torch.dtype
@@ -31,7 +31,8 @@ class Placement:
 def choose_placement(device: str, dtype: str, folder: Path) -> Placement:
     """Return the placement; `auto` is the accelerator that torch finds (CUDA, MPS, …), else the CPU.
 
-    On CUDA diffusion transformers get bfloat16, which they are published in, and all others float16; elsewhere float32.
+    On CUDA, diffusion transformers get bfloat16, in which they are published, and all others float16; other devices get
+    float32.
     """
     device = resolve_device(device)
     if dtype == "auto":
@@ -40,7 +41,7 @@ def choose_placement(device: str, dtype: str, folder: Path) -> Placement:
 
 
 def resolve_device(device: str) -> str:
-    """Return the device's name, with `auto` made out."""
+    """Return the name of the device, with `auto` resolved."""
     if device != "auto":
         return device
     found = torch.accelerator.current_accelerator(check_available=True)
@@ -50,13 +51,13 @@ def resolve_device(device: str) -> str:
 def load_pipeline(
     snapshot: Snapshot, placement: Placement, *, safety_checker: bool, options: LoadOptions
 ) -> DiffusionPipeline:
-    """Load a pipeline: safetensors or GGUF only, no code but diffusers' own.
+    """Load a pipeline from safetensors or GGUF files only, without running code other than diffusers' own.
 
-    `offload` keeps on an accelerator only the component that is at work (`model`) or only its layer (`sequential`).
+    `offload` keeps only the active component (`model`) or only its active layer (`sequential`) on an accelerator.
 
     Raises:
-        ModelLoadFailed: the files don't make a pipeline, or not one that can be run with these options.
-        RuntimeError: torch's own, when the device is full or failed.
+        ModelLoadError: The files are not a pipeline, or not one that can run with these options.
+        RuntimeError: Raised by torch if the device is full or has failed.
     """
     fewer_bits = optimizations.build_quantization_arguments(options, _read_index(snapshot.path), placement.dtype)
     try:
@@ -70,7 +71,7 @@ def load_pipeline(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     optimizations.apply_optimizations(pipeline, options)
-    if not options.compile_blocks:  # which looks at no signature while it runs
+    if not options.compile_blocks:  # compiled blocks inspect no signatures at run time
         overheads.cache_signatures(pipeline)
     if options.offload == "none" or placement.device == "cpu":
         pipeline.to(placement.device)
@@ -98,20 +99,20 @@ def _from_pretrained(folder: Path, options: dict[str, Any]) -> DiffusionPipeline
     own = getattr(diffusers, str(_read_index(folder).get("_class_name")), None)
     if own is not None and is_text_to_image(own):
         return own.from_pretrained(folder, **options)
-    # Only now: with it come all of diffusers' pipelines, for 0.3 s.
+    # Imported here because this import loads all of diffusers' pipelines, which takes 0.3 s.
     from diffusers import AutoPipelineForText2Image
 
     try:
         return AutoPipelineForText2Image.from_pretrained(folder, **options)
     except ValueError as error:
-        # It knows a table of families; diffusers loads more than that.
+        # AutoPipeline has a table of families; diffusers can load more than those.
         if "can't find a pipeline" not in str(error):
             raise
     return DiffusionPipeline.from_pretrained(folder, **options)
 
 
 def is_text_to_image(pipeline: type[DiffusionPipeline]) -> bool:
-    """Return whether a pipeline draws after a prompt alone: AutoPipeline would find no other for its model."""
+    """Return whether a pipeline generates from a prompt alone; AutoPipeline has no other pipeline for its model."""
     takes = inspect.signature(pipeline.__call__).parameters
     return "prompt" in takes and not any(name.startswith(("image", "mask", "control")) for name in takes)
 

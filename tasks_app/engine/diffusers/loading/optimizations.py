@@ -1,4 +1,4 @@
-"""What makes a pipeline faster or smaller: the options of its model's row, each applied once, while it is loaded."""
+"""Optimizations for speed and memory: the load options of a model, each applied once while it is loaded."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from tasks_app.engine.diffusers.prompts.weighting import enable_prompt_weighting
 from tasks_app.engine.types import LoadOptions
 from tasks_app.errors import ModelLoadError
 
-# The names that pipelines have for the network that denoises.
+# Names of the denoiser in pipelines.
 DENOISER_NAMES = ("unet", "transformer", "transformer_2")
-# What a picture shows; the others change it by rounding only.
+# Options that visibly change an image; the others change only the rounding.
 _PROVENANCE_OPTIONS = ("quantization", "step_cache", "attention_backend", "vae_tiling", "prompt_weighting")
 _TORCHAO_CONFIGS = {
     "int8": "Int8WeightOnlyConfig",
     "int8_dynamic": "Int8DynamicActivationInt8WeightConfig",
     "float8": "Float8WeightOnlyConfig",
 }
-# What diffusers says in when something can't be had: a missing method, a missing package, a class it doesn't know.
+# Errors that diffusers raises for unavailable options: a missing method, a missing package, an unknown class.
 _OPTION_ERRORS = (AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def build_quantization_arguments(options: LoadOptions, names: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """Return what `from_pretrained` takes so that the network that denoises is loaded in fewer bits.
+    """Return the arguments with which `from_pretrained` quantizes the denoiser.
 
-    `names` are the pipeline's parts, `dtype` is what is computed in.
+    `names` are the components of the pipeline; `dtype` is the compute dtype.
 
     Raises:
-        ModelLoadFailed: it has no such network, or this machine lacks what that needs.
+        ModelLoadError: The pipeline has no denoiser, or this machine lacks the requirements.
     """
     if not options.quantization:
         return {}
@@ -56,10 +56,10 @@ def build_quantization_arguments(options: LoadOptions, names: Mapping[str, Any],
 
 
 def apply_optimizations(pipeline: DiffusionPipeline, options: LoadOptions) -> None:
-    """Apply the options to a pipeline that is not on its device yet: what is moved layer by layer stays as it is then.
+    """Apply the options to a pipeline that is not on its device yet; sequential offload allows no later changes.
 
     Raises:
-        ModelLoadFailed: names the option that this pipeline or this machine can't be run with.
+        ModelLoadError: This pipeline or this machine does not support the named option.
     """
     for name, step in _OPTION_SETTERS.items():
         chosen = getattr(options, name)
@@ -69,7 +69,7 @@ def apply_optimizations(pipeline: DiffusionPipeline, options: LoadOptions) -> No
 
 
 def build_provenance(options: LoadOptions) -> dict[str, str]:
-    """Return the options that change pictures, as far as they are chosen."""
+    """Return the enabled options that change images."""
     return {name: str(getattr(options, name)).lower() for name in _PROVENANCE_OPTIONS if getattr(options, name)}
 
 
@@ -101,7 +101,7 @@ def _get_denoisers(pipeline: DiffusionPipeline) -> list[Any]:
 
 
 def _check_quantized(pipeline: DiffusionPipeline, name: str) -> None:
-    # A network that was loaded from a file of its own never saw the configuration.
+    # The configuration has no effect on a network that was loaded from a separate file.
     for part in _get_denoisers(pipeline):
         if getattr(part, "quantization_method", None) not in ("torchao", "bitsandbytes"):
             raise LookupError("its weights were not quantized")
@@ -119,7 +119,7 @@ def _fuse_qkv(pipeline: DiffusionPipeline, chosen: bool) -> None:
 
 
 def _set_attention_backend(pipeline: DiffusionPipeline, name: str) -> None:
-    # It sets the process's default, too, which is for other models to inherit nothing of.
+    # `set_attention_backend` also changes the process's default; the context restores it for other models.
     with attention_backend():
         for part in _get_denoisers(pipeline):
             part.set_attention_backend(name)
@@ -127,7 +127,7 @@ def _set_attention_backend(pipeline: DiffusionPipeline, name: str) -> None:
 
 
 def _check_applied(part: torch.nn.Module, path: str) -> None:
-    """Refuse what diffusers passes over in silence: no layer of this part took the option."""
+    """Raise an error if no layer of this component took the option, which diffusers ignores silently."""
     first, _, rest = path.partition(".")
     values = (getattr(module, first, None) for module in part.modules())
     if not any(getattr(value, rest, None) if rest else value for value in values):
@@ -144,7 +144,7 @@ def _compile_blocks(pipeline: DiffusionPipeline, chosen: bool) -> None:
         part.compile_repeated_blocks()
 
 
-# Thresholds and intervals are those that diffusers documents.
+# Thresholds and intervals are those from the documentation of diffusers.
 _STEP_CACHE_CONFIGS: Mapping[str, Callable[[DiffusionPipeline], Any]] = {
     "first_block": lambda pipeline: FirstBlockCacheConfig(),
     "taylorseer": lambda pipeline: TaylorSeerCacheConfig(),
@@ -152,7 +152,7 @@ _STEP_CACHE_CONFIGS: Mapping[str, Callable[[DiffusionPipeline], Any]] = {
         spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipeline.current_timestep
     ),
 }
-# In this order: fused projections are new layers, and what is compiled is what all others have made of it.
+# The order matters: fused projections are new layers, and compilation comes after all changes to the network.
 _OPTION_SETTERS: Mapping[str, Callable[[DiffusionPipeline, Any], None]] = {
     "quantization": _check_quantized,
     "fuse_qkv": _fuse_qkv,

@@ -1,6 +1,6 @@
-"""What diffusers would find out anew at every call, kept: signatures of attention processors, and the device.
+"""Caches of values that diffusers computes at every call: signatures of attention processors, and the device.
 
-Both take longer than some of the kernels that they are found out for: 5 % of the demo model's time in four steps.
+Computing them takes longer than some of the kernels that need them: 5 % of the demo model's time with four steps.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import nn
 
 
 def cache_signatures(pipeline: DiffusionPipeline) -> None:
-    """Let each attention processor that a pipeline has by now keep its signature: attention asks at every call."""
+    """Cache the signatures of a pipeline's current attention processors, which attention inspects at every call."""
     networks = (part for part in pipeline.components.values() if isinstance(part, nn.Module))
     processors = (getattr(module, "processor", None) for network in networks for module in network.modules())
     for processor in processors:
         if callable(processor) and not isinstance(processor, nn.Module):
-            # A call of the processor finds its class's method; only who asks for the attribute finds this.
+            # Calls of the processor use the method of its class; only `inspect` reads this attribute.
             processor.__call__ = _SignedProcessor(processor)
 
 
 def cache_device(pipeline: DiffusionPipeline) -> None:
-    """Let a pipeline that stays where it is know that: it would look for hooks of offloading in all of its modules.
+    """Cache the device of a pipeline that stays there; otherwise it searches all its modules for offloading hooks.
 
-    It becomes one of a class of the same name that has the device in the place of the property that finds it out.
+    The pipeline gets a subclass of the same name, in which the device replaces the property that computes it.
     """
     kind = type(pipeline)
     stays = {"_execution_device": pipeline.device, "__module__": kind.__module__}
@@ -33,7 +33,7 @@ def cache_device(pipeline: DiffusionPipeline) -> None:
 
 
 class _SignedProcessor:
-    """A processor's `__call__` with the signature that `inspect` looks for first."""
+    """The `__call__` of a processor, with the attribute in which `inspect` first looks for a signature."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor

@@ -1,4 +1,4 @@
-"""From a model's id to its files on this disk: MODELS_DIR, then the local Hub cache, then the Hub itself. No torch."""
+"""Lookup and download of a model's files: MODELS_DIR, then the local Hub cache, then the Hub. Does not import torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tasks_app.engine import model_files
 from tasks_app.engine.model_files import INDEX_FILE
 from tasks_app.errors import ModelUnavailableError
 
-# The bytes are reported instead: a worker's log is no terminal.
+# Progress bars need a terminal, which a worker's log is not; callbacks report the bytes instead.
 disable_progress_bars()
 
 HUB_TIMEOUT_SECONDS = 3.0
 POLL_SECONDS = 0.5
-# As many digits as A1111 and the sites for such files write of their hash (AutoV2).
+# Length of the short hash that A1111 and model sites show (AutoV2).
 HASH_DIGITS = 10
 
 # Done and total bytes of a download.
@@ -35,9 +35,9 @@ OnBytes = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A folder that holds a whole pipeline, and which revision of it; `local` for a folder of MODELS_DIR.
+    """A folder with a complete pipeline, and its revision; `local` for a folder in MODELS_DIR.
 
-    `weights` is a file whose weights go before the folder's own; the revision is then a hash of its content.
+    `weights` is a file whose weights override those of the folder; the revision is then a hash of its content.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLocations:
-    """Where models are looked for, and how many bytes downloads may take up there."""
+    """Locations of models, and the maximum number of bytes of downloads."""
 
     models_dir: Path
     hub_cache: Path
@@ -57,11 +57,11 @@ class ModelLocations:
 
 
 def find_snapshot(model_id: str, revision: str, places: ModelLocations) -> Snapshot | None:
-    """Return the folder that is the model if all its files are here; never touches the network."""
+    """Return the local snapshot of a model; None if files are missing. It never accesses the network."""
     if model_files.is_pipeline_folder(places.models_dir, model_id):
         return Snapshot(path=places.models_dir / model_id, revision="local")
     if "/" not in model_id:
-        return None  # a folder that is gone; on the Hub it would be somebody else's
+        return None  # a deleted folder; a model of this name on the Hub would be a different one
     try:
         cached = snapshot_download(
             model_id, revision=revision or None, cache_dir=places.hub_cache, local_files_only=True
@@ -73,11 +73,11 @@ def find_snapshot(model_id: str, revision: str, places: ModelLocations) -> Snaps
 
 
 def fetch_snapshot(model_id: str, revision: str, places: ModelLocations, on_bytes: OnBytes) -> Snapshot:
-    """Return the model's files, from the Hub if they are not here.
+    """Return the snapshot of a model, and download it from the Hub if it is not on this disk.
 
     Raises:
-        ModelUnavailable: they can't be had; says within seconds when the Hub doesn't answer.
-        ModelLoadFailed: what stands beside a file of weights is wrong.
+        ModelUnavailableError: The files are not available; raised within seconds if the Hub does not respond.
+        ModelLoadError: The sidecar file of a weights file is invalid.
     """
     file = model_files.find_weights_file(places.models_dir, model_id)
     if file is None:
@@ -108,20 +108,20 @@ def _fetch_folder(model_id: str, revision: str, places: ModelLocations, on_bytes
 
 
 def hash_file(path: Path) -> str:
-    """Return a file's sha256, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     stat = path.stat()
     return _hash_file_version(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _hash_file_version(path: Path, size: int, modified: int) -> str:
-    """Read a file once for as long as it stays what it is: every task asks."""
+    """Hash a file once until it changes, because every task needs the hash."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether every component of a pipeline's folder has its files, none of them cut short."""
+    """Return whether every component of a pipeline's folder has all its files, fully downloaded."""
     if not (folder / INDEX_FILE).is_file():
         return False
     return all(
@@ -131,7 +131,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def get_component_names(index: dict[str, Any]) -> list[str]:
-    """Return the names of a pipeline's parts that have a folder of their own."""
+    """Return the names of the pipeline components that have a folder of their own."""
     return [
         name
         for name, value in index.items()
@@ -140,9 +140,9 @@ def get_component_names(index: dict[str, Any]) -> list[str]:
 
 
 def select_files(names: Iterable[str], parts: Iterable[str]) -> list[str]:
-    """Return which of a repository's files a pipeline needs: configuration, tokenizers and full-precision safetensors.
+    """Return the files of a repository that a pipeline needs: configuration, tokenizers, full-precision safetensors.
 
-    A part that has weights in half precision only (`….fp16.safetensors`) is taken in those.
+    For a component that has only half-precision weights (`….fp16.safetensors`), these are included.
     """
     names = list(names)
     wanted = [name for name in names if name == INDEX_FILE]
@@ -162,7 +162,7 @@ def select_files(names: Iterable[str], parts: Iterable[str]) -> list[str]:
 
 
 def get_variant(folder: Path) -> str | None:
-    """Return `fp16` when some part of the folder has half-precision weights only."""
+    """Return `fp16` if any component in the folder has only half-precision weights."""
     for part in folder.iterdir():
         weights = [file.name for file in part.glob("*.safetensors")] if part.is_dir() else []
         if weights and all(_parse_variant(name) == "fp16" for name in weights):
@@ -171,7 +171,7 @@ def get_variant(folder: Path) -> str | None:
 
 
 def _parse_variant(name: str) -> str:
-    """Return `fp16` of `model.fp16.safetensors` and of `model.fp16-00001-of-00002.safetensors`."""
+    """Return `fp16` for `model.fp16.safetensors` and for `model.fp16-00001-of-00002.safetensors`."""
     parts = Path(name).name.removesuffix(".index.json").split(".")
     return parts[1].split("-")[0] if len(parts) > 2 else ""
 
@@ -179,7 +179,7 @@ def _parse_variant(name: str) -> str:
 def _is_component_complete(part: Path) -> bool:
     if not part.is_dir():
         return False
-    # In the Hub's cache files are links; one whose blob is missing doesn't exist.
+    # Files in the Hub cache are links; `exists` is false if the blob is missing.
     if not all(file.exists() for file in part.iterdir()):
         return False
     for index in part.glob("*.safetensors.index.json"):
@@ -192,7 +192,7 @@ def _is_component_complete(part: Path) -> bool:
 
 def _download_snapshot(model_id: str, revision: str, places: ModelLocations, on_bytes: OnBytes) -> Snapshot:
     hub = HfApi(endpoint=places.endpoint)
-    # By the name that was asked for, not by the commit: only then can the cache be asked for that name later.
+    # Download by the requested revision, not by its commit, so that the cache can look up that revision later.
     where: dict[str, Any] = {"repo_id": model_id, "revision": revision or None}
     info = hub.model_info(**where, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
@@ -230,7 +230,7 @@ def _check_download_quota(model_id: str, more: int, places: ModelLocations) -> N
 
 
 class _DownloadWatcher:
-    """Reports the bytes in a folder while a download fills it."""
+    """Context manager that reports the bytes in a folder during a download."""
 
     def __init__(self, folder: Path, total: int, on_bytes: OnBytes) -> None:
         self._folder, self._total, self._on_bytes = folder, total, on_bytes

@@ -1,4 +1,4 @@
-"""From a file of weights in a family's original layout to parts of a pipeline; the conversions are diffusers' own."""
+"""Conversion of weights files from a family's original layout to pipeline components, as implemented in diffusers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from transformers import T5EncoderModel
 from tasks_app.engine.model_files import INDEX_FILE
 from tasks_app.errors import ModelLoadError
 
-# What is published as GGUF.
+# Components that are published as GGUF.
 GGUF_COMPONENTS = ("transformer", "unet")
-# What conversions raise at weights that they don't expect. None of it has reached a device.
+# Errors that conversions raise for unexpected weights; no weights are on a device yet.
 _CONVERSION_ERRORS = (
     OSError,
     ValueError,
@@ -37,15 +37,15 @@ _CONVERSION_ERRORS = (
     RuntimeError,
     SafetensorError,
 )
-# What is passed to a part's loader.
+# Arguments of a component's loader.
 LoaderOptions = dict[str, Any]
 
 
 def load_components(file: Path, base: Path, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
-    """Return by name the parts of the pipeline in the folder `base` that the file brings, in the base's configuration.
+    """Return by name the components in the file, with the configuration of the pipeline in the folder `base`.
 
     Raises:
-        ModelLoadFailed: it brings none, or other weights than the base has.
+        ModelLoadError: The file contains no component, or its weights differ from those of the base.
     """
     try:
         found = _convert_components(file, base, dtype)
@@ -71,7 +71,7 @@ def _convert_components(file: Path, base: Path, dtype: torch.dtype) -> dict[str,
 
 
 def _iter_component_classes(base: Path) -> Iterator[tuple[str, type]]:
-    """Return the parts of the pipeline whose classes are diffusers' or transformers'."""
+    """Yield the name and class of each component of the pipeline that is from diffusers or transformers."""
     for name, value in json.loads((base / INDEX_FILE).read_text()).items():
         if isinstance(value, list) and value[0] in ("diffusers", "transformers"):
             yield name, getattr(importlib.import_module(value[0]), value[1])
@@ -79,7 +79,7 @@ def _iter_component_classes(base: Path) -> Iterator[tuple[str, type]]:
 
 def _has_weights_for(kind: type, checkpoint: dict[str, torch.Tensor]) -> bool:
     if issubclass(kind, FromOriginalModelMixin):
-        return True  # which only trying to convert it tells
+        return True  # only the conversion itself shows whether it has
     if issubclass(kind, T5EncoderModel):
         return bool(is_t5_in_single_file(checkpoint))
     return bool(is_clip_model_in_single_file(kind, checkpoint))
@@ -88,13 +88,13 @@ def _has_weights_for(kind: type, checkpoint: dict[str, torch.Tensor]) -> bool:
 def _convert_component(
     kind: type, name: str, checkpoint: dict[str, torch.Tensor], base: Path, options: LoaderOptions
 ) -> torch.nn.Module | None:
-    """Return the part; None where the file has none of its weights."""
+    """Return the component; None if the file has none of its weights."""
     try:
         part: torch.nn.Module = load_single_file_sub_model(
             library_name=kind.__module__.partition(".")[0],
             class_name=kind.__name__,
             name=name,
-            checkpoint=dict(checkpoint),  # conversions empty it
+            checkpoint=dict(checkpoint),  # a copy, because conversions empty it
             pipelines=pipelines,
             is_pipeline_module=False,
             cached_model_config_path=str(base),

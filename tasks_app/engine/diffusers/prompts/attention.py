@@ -1,7 +1,7 @@
-"""What a prompt says of how much its words weigh, in the notation of A1111: `(words:1.3)`, `(words)`, `[words]`.
+"""Parser of prompt weights in A1111's attention syntax: `(words:1.3)`, `(words)`, `[words]`.
 
-It is AUTOMATIC1111's `parse_prompt_attention`, but that a bracket which nobody closes is a character like others.
-compel's own grammar, `words++`, is not used: its time grows fourfold with each bracket that is inside another.
+It works like AUTOMATIC1111's `parse_prompt_attention`, except that an unclosed bracket is an ordinary character.
+compel's own syntax, `words++`, is not used: its parsing time quadruples with each level of nested brackets.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from itertools import groupby
 
 from tasks_app.errors import InvalidParamsError
 
-# Far above what makes pictures; without a bound half precision overflows.
+# Far above the weights that give useful images; without a limit, half precision overflows.
 MAX_WEIGHT = 10.0
-# How many groups of words can weigh less than 1: for each the whole prompt is encoded once more.
+# Maximum number of groups of words that weigh less than 1: each of them requires another encoding of the prompt.
 MAX_LIGHT_GROUPS = 30
-# What brackets without a number multiply weights with.
+# Factors of brackets without a number.
 _BRACKET_FACTORS = {"(": 1.1, "[": 1 / 1.1}
 _OPENING_BRACKETS = {")": "(", "]": "["}
 _TOKEN_PATTERN = re.compile(
     r"\\(?P<escaped>[\\()\[\]])|:\s*(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\)|[\\()\[\]:]|[^\\()\[\]:]+"
 )
 
-# Words and how much they weigh.
+# Words and their weight.
 Fragment = tuple[str, float]
 
 
 def parse_prompt_attention(text: str, field: str) -> list[Fragment]:
-    r"""Return the words of a request's field with their weights; `\(` is a bracket that means nothing.
+    r"""Return the words of a request's field with their weights; `\(` is a literal bracket.
 
     Raises:
-        InvalidParams: something weighs more than `MAX_WEIGHT`, or more than `MAX_LIGHT` weigh less than 1.
+        InvalidParamsError: Some words weigh more than `MAX_WEIGHT`, or more than `MAX_LIGHT_GROUPS` groups weigh less
+            than 1.
     """
     tokens = list(_TOKEN_PATTERN.finditer(text))
     alike = groupby(_iter_fragments(tokens, _find_factors(tokens)), key=lambda fragment: fragment[1])
@@ -44,7 +45,7 @@ def parse_prompt_attention(text: str, field: str) -> list[Fragment]:
 
 
 def _find_factors(tokens: Sequence[re.Match[str]]) -> dict[int, float]:
-    """Return what each bracket that is closed, and the one that closes it, multiplies weights with, by their index."""
+    """Return the weight factor of each pair of brackets, by the indexes of both brackets."""
     opened: dict[str, list[int]] = {bracket: [] for bracket in _BRACKET_FACTORS}
     factors: dict[int, float] = {}
     for index, token in enumerate(tokens):
@@ -57,7 +58,7 @@ def _find_factors(tokens: Sequence[re.Match[str]]) -> dict[int, float]:
 
 
 def _iter_fragments(tokens: Sequence[re.Match[str]], factors: Mapping[int, float]) -> Iterator[Fragment]:
-    """Yield the words with their weights; brackets that have a factor are not among them."""
+    """Yield the words with their weights, without the brackets that have a factor."""
     # One stack for each kind of bracket, because `(a [b) c]` is allowed.
     weights = {bracket: [1.0] for bracket in _BRACKET_FACTORS}
     for index, token in enumerate(tokens):

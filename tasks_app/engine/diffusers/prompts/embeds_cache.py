@@ -1,4 +1,4 @@
-"""Prompts that come again skip the text encoders: what a pipeline made of them is kept with it."""
+"""Cache of prompt embeddings, kept with each pipeline: repeated prompts skip the text encoders."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.utils import _pytree as pytree
 
 from tasks_app.engine.diffusers.adapters import embeddings, loras
 
-# What two calls can be compared by; a call with anything else, as with embeddings, is not remembered.
+# Types of arguments that can be compared; a call with any other type, for example embeddings, is not cached.
 _COMPARABLE_TYPES = (str, int, float, torch.device, torch.dtype, type(None))
 
 
 def enable_prompt_cache(pipeline: DiffusionPipeline, max_bytes: int) -> None:
-    """Let a pipeline remember its prompts, as long as it lives; one that has no `encode_prompt` stays as it is."""
+    """Cache the prompt embeddings of a pipeline for its lifetime; do nothing if it has no `encode_prompt`."""
     if max_bytes and hasattr(pipeline, "encode_prompt"):
         pipeline.encode_prompt = PromptEmbedsCache(
             pipeline.encode_prompt, max_bytes, lambda: _get_encoder_state(pipeline)
@@ -31,7 +31,7 @@ def _get_encoder_state(pipeline: DiffusionPipeline) -> Hashable:
 
 @dataclass(frozen=True, kw_only=True)
 class _CachedEmbeds:
-    """What came out of the encoders, and how often each tensor had been written to when it did."""
+    """Output of the encoders, and the version counter of each tensor at that time."""
 
     leaves: list[Any]
     layout: pytree.TreeSpec
@@ -41,16 +41,16 @@ class _CachedEmbeds:
         return _get_versions(self.leaves) == self.versions
 
     def count_bytes(self) -> int:
-        # A slice keeps all of what it is one of.
+        # A slice keeps its whole storage in memory.
         storages = (leaf.untyped_storage() for leaf in self.leaves if leaf is not None)
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 class PromptEmbedsCache:
-    """Stands for `encode_prompt`: for arguments that it knows it returns the tensors that came of them before.
+    """Replacement for `encode_prompt` that returns cached tensors for arguments that it has encoded before.
 
-    The least recently used go first when all together take more than `max_bytes`. Tensors that a caller has written to
-    are made anew. `encoders` says how the text encoders are at present, where that changes.
+    If the entries together take more than `max_bytes`, the least recently used are evicted first. Prompts whose tensors
+    a caller has modified are encoded again. `encoders` returns the current state of the text encoders, if it changes.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class PromptEmbedsCache:
         self._entries: OrderedDict[Hashable, _CachedEmbeds] = OrderedDict()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what `encode_prompt` returns."""
+        """Return the embeddings as `encode_prompt` does."""
         key = _build_key(self._get_encoder_state(), args, kwargs)
         found = self._entries.get(key)
         if found is not None and found.is_unmodified():
             self._entries.move_to_end(key)
             return pytree.tree_unflatten(found.leaves, found.layout)
-        # What is kept has to tell whether it was written to, which tensors of inference mode don't.
+        # Cached tensors need version counters, which tensors created in inference mode lack.
         with torch.inference_mode(False), torch.no_grad():
             made = self._encode(*args, **kwargs)
         if key is not None:
@@ -85,11 +85,11 @@ class PromptEmbedsCache:
 
 
 def _build_key(encoders: Hashable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
-    """Return what tells this call from others; None if nothing does."""
+    """Return the cache key of a call; None if its arguments can't be compared."""
     leaves, layout = pytree.tree_flatten((args, dict(kwargs)))
     return (encoders, repr(layout), *leaves) if all(isinstance(leaf, _COMPARABLE_TYPES) for leaf in leaves) else None
 
 
 def _get_versions(leaves: list[Any]) -> list[int]:
-    # torch's own count, which autograd uses to find out the same.
+    # torch's own counter, by which autograd detects modified tensors.
     return [leaf._version for leaf in leaves if leaf is not None]

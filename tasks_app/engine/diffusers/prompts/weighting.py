@@ -1,4 +1,4 @@
-"""Prompts that are longer than their encoder reads at once, or whose words weigh more or less, by compel."""
+"""Prompt weighting with compel, and prompts that exceed the token limit of their encoder."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from diffusers import DiffusionPipeline
 
 from tasks_app.engine.diffusers.prompts.attention import Fragment, parse_prompt_attention
 
-# What pipelines whose encoders are CLIP's take of them; a prompt's length means nothing to their networks.
+# Outputs that pipelines with CLIP encoders use; their denoisers accept prompts of any length.
 ENCODER_LAYERS: Mapping[str, ReturnedEmbeddingsType] = {
     "LatentConsistencyModelPipeline": ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED,
     "StableDiffusionPipeline": ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED,
     "StableDiffusionXLPipeline": ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED,
 }
-# Which of them add to the prompt's words one vector of the whole.
+# Argument of the pipelines that also take one pooled vector of the whole prompt.
 POOLED_ARGUMENT = "pooled_prompt_embeds"
 
 
 def enable_prompt_weighting(pipeline: DiffusionPipeline, family: str) -> None:
-    """Let a pipeline heed weights in its prompts, and read all of them; `family` is its class's name, or its origin's.
+    """Enable weighted and long prompts; `family` is the class name of the pipeline, or of the one it derives from.
 
     Raises:
-        LookupError: its encoders don't allow that.
+        LookupError: The encoders of this family are not supported.
     """
     pipeline.encode_prompt = WeightedPromptEncoder(pipeline, ENCODER_LAYERS[family])
 
 
 class WeightedPromptEncoder:
-    """Stands for `encode_prompt`: what it can't do itself it is given as embeddings, made of 77 tokens at a time."""
+    """Replacement for `encode_prompt`; passes it weighted or long prompts as embeddings, made 77 tokens at a time."""
 
     def __init__(self, pipeline: DiffusionPipeline, layer: ReturnedEmbeddingsType) -> None:
         self._pipeline = pipeline
         self._layer = layer
         self._encode = pipeline.encode_prompt
         self._signature = inspect.signature(self._encode)
-        # What follows the names of its encoders and tokenizers; those of a refiner begin with the second.
+        # Suffixes in the names of its encoders and tokenizers; a refiner has only the second ones.
         self._encoder_suffixes = [
             which for which in ("", "_2") if pipeline.components.get(f"text_encoder{which}") is not None
         ]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what `encode_prompt` returns, but for the length.
+        """Return embeddings as `encode_prompt` does, but without its limit on the length.
 
         Raises:
-            InvalidParams: a prompt's weights can't be heeded.
+            InvalidParamsError: The weights of a prompt are out of range.
         """
         call = self._signature.bind(*args, **kwargs)
         call.apply_defaults()
@@ -59,7 +59,7 @@ class WeightedPromptEncoder:
         return self._encode(*call.args, **call.kwargs)
 
     def _get_prompts(self, given: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Return the prompts, and the negative prompts if they count."""
+        """Return the prompts, and the negative prompts if the call uses them."""
         texts = {"prompt": _to_list(given["prompt"])}
         negative = given["negative_prompt"]
         zeros = negative is None and getattr(self._pipeline.config, "force_zeros_for_empty_prompt", False)
@@ -68,7 +68,7 @@ class WeightedPromptEncoder:
         return texts
 
     def _is_plain_prompt(self, text: str, fragments: list[Fragment]) -> bool:
-        """Return whether the pipeline itself makes of a prompt what is to be made of it."""
+        """Return whether the pipeline itself can encode a prompt: it has no weights and is not too long."""
         tokenizer = self._pipeline.tokenizer_2 if "_2" in self._encoder_suffixes else self._pipeline.tokenizer
         fits = len(tokenizer(text).input_ids) <= tokenizer.model_max_length
         return fits and fragments == ([(text, 1.0)] if text else [])
@@ -76,11 +76,11 @@ class WeightedPromptEncoder:
     def _build_embeds(
         self, texts: Mapping[str, Sequence[str]], parsed: Mapping[str, list[Fragment]]
     ) -> dict[str, torch.Tensor]:
-        """Return by argument what stands for the prompts: (prompts, tokens, features), and of the whole of each."""
+        """Return the embeddings of the prompts, (prompts, tokens, features), and pooled ones if needed, by argument."""
         providers = self._build_providers()
         words = {text: _embed_words(providers, fragments) for text, fragments in parsed.items()}
         longest = max(found.shape[1] for found in words.values())
-        # All as long: attention over the same twice is the same, so that no prompt depends on what it is together with.
+        # Repetition makes all equally long and does not change attention, so no prompt depends on its batch mates.
         even = {text: found.repeat(1, longest // found.shape[1], 1) for text, found in words.items()}
         made = {f"{name}_embeds": torch.cat([even[text] for text in prompts]) for name, prompts in texts.items()}
         if POOLED_ARGUMENT in self._signature.parameters:
@@ -91,7 +91,7 @@ class WeightedPromptEncoder:
         return made
 
     def _build_providers(self) -> list[EmbeddingsProvider]:
-        # Made anew for each call: an encoder's device is another one while it is offloaded.
+        # Created for each call, because the device of an encoder changes while it is offloaded.
         device, parts = self._pipeline._execution_device, self._pipeline.components
         return [
             EmbeddingsProvider(
@@ -107,7 +107,7 @@ class WeightedPromptEncoder:
 
 
 class _DeviceAwareEncoder:
-    """Stands for a text encoder and says where it computes, which its weights don't tell while they are offloaded."""
+    """Wrapper of a text encoder that reports its execution device, which offloaded weights don't show."""
 
     def __init__(self, module: torch.nn.Module, device: torch.device) -> None:
         self._module = module
@@ -121,13 +121,13 @@ class _DeviceAwareEncoder:
 def _embed_words(providers: Sequence[EmbeddingsProvider], fragments: list[Fragment]) -> torch.Tensor:
     """Return the embeddings of a prompt's words, (1, tokens, features).
 
-    The number of pieces is a power of two, so that of any two the longer is a multiple of the shorter.
+    The number of chunks is a power of two, so that of any two prompts the longer is a multiple of the shorter.
     """
     return torch.cat([_embed_fragments(provider, fragments) for provider in providers], dim=-1)
 
 
 def _embed_fragments(provider: EmbeddingsProvider, fragments: list[Fragment]) -> torch.Tensor:
-    # compel stumbles over fragments without tokens, but takes no fragments at all for an empty prompt.
+    # compel fails on fragments without tokens, except on a single empty one for an empty prompt.
     some = [each for each in fragments if provider.get_token_ids([each[0]], include_start_and_end_markers=False)[0]]
     words, weights = map(list, zip(*some or [("", 1.0)], strict=True))
     found = provider.get_embeddings_for_weighted_prompt_fragments([words], [weights], device=provider.device)
@@ -137,7 +137,7 @@ def _embed_fragments(provider: EmbeddingsProvider, fragments: list[Fragment]) ->
 
 
 def _embed_pooled(provider: EmbeddingsProvider, fragments: list[Fragment]) -> torch.Tensor:
-    """Return the embedding of the whole of a prompt, (1, features), by its first 77 tokens and without weights."""
+    """Return the pooled embedding of a prompt, (1, features), from its first 77 tokens and without weights."""
     text = "".join(words for words, _ in fragments)
     found: torch.Tensor = provider.get_pooled_embeddings([text], device=provider.device)
     return found
