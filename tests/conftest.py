@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 
 from tasks_app.events import progress
 from tasks_app.models import Task, Worker
+from tests import environment
 from tests.claims import claim_one
 from tests.fake import handler as fake
 
@@ -32,6 +33,8 @@ PARAMS: dict[str, Any] = {
 hypothesis_settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("shared")
 
+# Tests that need no server.
+UNIT = Path(__file__).parent / "unit"
 # What takes longest begins first, so that no process is left with a long file when the others have nothing left to do.
 LONGEST_FIRST = (
     "test_commands.py",
@@ -60,6 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first, each of them in one piece."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if isinstance(item, pytest.Function) and UNIT not in item.path.parents:
+            item.fixturenames.insert(0, "servers")
 
 
 def pytest_collection_finish() -> None:
@@ -75,7 +81,14 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+def servers() -> Iterator[None]:
+    """Run PostgreSQL and Redis until the end of the test run."""
+    with environment.run_servers():
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(servers: None, django_db_modify_db_settings_parallel_suffix: None) -> None:
     """Let a machine that stalls take its time in this process; those that tests start keep the service's own limits."""
     options = connection.settings_dict["OPTIONS"]
     options["options"] = ""
