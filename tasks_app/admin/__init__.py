@@ -1,4 +1,4 @@
-"""The control plane: django-unfold pages that read rows and call the services."""
+"""Admin pages, built with django-unfold, that read rows and call the services."""
 
 from django.contrib import admin
 from django_dramatiq import admin as dramatiq_admin
@@ -8,5 +8,6 @@ from tasks_app.admin.actions import pausing
 
 __all__ = ["accounts", "deliveries", "diffusion_models", "keys", "pausing", "tasks", "workers"]
 
-# Its table stays empty: rows of our own say everything. Importing its admin first makes the order of apps irrelevant.
+# django-dramatiq's task table stays empty, because the app keeps its own rows. Importing its admin first makes the
+# order of apps irrelevant.
 admin.site.unregister(dramatiq_admin.Task)

@@ -1,4 +1,4 @@
-"""People and groups, in unfold's clothes."""
+"""Users and groups, registered with unfold's admin classes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-# Unfold has no types: hence what mypy is told to ignore.
+# Unfold has no type hints, so mypy needs the ignores below.
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
 class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
-    """People who may see or steer tasks."""
+    """User accounts with permissions to view or manage tasks."""
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -24,4 +24,4 @@ class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[misc, type-ar
 
 @admin.register(Group)
 class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):  # type: ignore[misc]
-    """Permissions that people share."""
+    """Groups of users that share permissions."""

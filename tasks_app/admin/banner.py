@@ -1,4 +1,4 @@
-"""What every page of the admin says above all else: that the queue is paused."""
+"""Banner at the top of every admin page while the queue is paused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks_app.queue import pauses
 
 
 def queue_pause_banner(request: HttpRequest) -> dict[str, Callable[[], dict[str, Any] | None]]:
-    """Return a context that looks for the pause once a template asks for it: those of other pages don't."""
+    """Return a context that looks up the pause only if a template uses it, as pages outside the admin don't."""
     return {"queue_pause": lambda: _build_banner(request)}
 
 

@@ -1,4 +1,4 @@
-"""How a task looks in small, on the list as on its page; templates and format_html escape everything."""
+"""Rendering of a task's values, for the list and for its page; templates and format_html escape everything."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from django.utils.text import Truncator
 from tasks_app.engine.types import percent_done
 from tasks_app.models import TERMINAL, Status, Task, TaskImage
 
-# Up to this size in pixels a picture is shown enlarged, with its pixels as squares.
+# Images up to this size in pixels are shown enlarged, with each pixel as a square.
 SMALL_IMAGE_PIXELS = 128
-# How many characters of a prompt fit into a line or two.
+# This much of a prompt fits into one or two lines.
 SHORT_PROMPT_CHARS = 90
 
 _BADGES = {
@@ -36,50 +36,50 @@ _ICONS = {
 
 
 def image_url(image: TaskImage) -> str:
-    """Return where the API serves the picture."""
+    """Return the image's URL in the API."""
     return reverse("task-image", args=[image.task_id, image.index])
 
 
 def thumbnail_url(image: TaskImage) -> str:
-    """Return where the API serves the picture in small."""
+    """Return the URL of the image's thumbnail in the API."""
     return reverse("task-thumbnail", args=[image.task_id, image.index])
 
 
 def get_prompt(task: Task) -> str:
-    """Return the prompt; other kinds of task may have none."""
+    """Return the prompt, or an empty string for a task type without one."""
     return str(task.params.get("prompt", ""))
 
 
 def render_prompt(task: Task) -> str:
-    """Render the beginning of the prompt; the whole is in the title."""
+    """Render the beginning of the prompt, with the full text as the title."""
     text = get_prompt(task)
     words = Truncator(text).chars(SHORT_PROMPT_CHARS)
     return format_html('<span data-task="{}" class="task-prompt" title="{}">{}</span>', task.pk, text, words)
 
 
 def render_model(task: Task) -> str:
-    """Render the model's own name; the whole is in the title."""
+    """Render the model's name without its owner, with the full id as the title."""
     name = task.model_id.rpartition("/")[2]
     return format_html('<span class="task-narrow" title="{}">{}</span>', task.model_id, name)
 
 
 def render_worker(task: Task) -> str:
-    """Render who runs it, or ran it last."""
+    """Render the worker that runs the task, or ran it last."""
     return format_html('<span class="task-narrow" title="{0}">{0}</span>', task.worker or "–")
 
 
 def render_created(task: Task) -> str:
-    """Render how long ago the task came; the moment is in the title."""
+    """Render the time since the task was created, with the exact time as the title."""
     return render_time_since(task.created_at)
 
 
 def render_time_since(value: datetime) -> str:
-    """Render how long ago something was; the moment is in the title."""
+    """Render the time since then, with the exact time as the title."""
     return format_html('<span class="task-quiet" title="{}">{}</span>', format_time(value), naturaltime(value))
 
 
 def render_thumbnail(task: Task) -> str:
-    """Render the first picture, or a sign for what became of the task."""
+    """Render the thumbnail of the first image that is not purged, or an icon for the task's status."""
     image = next((image for image in task.images.all() if image.purged_at is None), None)
     context = {
         "url": image and thumbnail_url(image),
@@ -95,31 +95,31 @@ def render_status_badge(task: Task) -> str:
 
 
 def render_label(text: str, kind: str) -> str:
-    """Render a word in the color of its kind."""
+    """Render a label in the color of its kind."""
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": kind})
 
 
 def render_progress_bar(task: Task, *, paused: bool = False) -> str:
-    """Render the share of steps done, and what the task is busy with; scripts find what is still to move."""
+    """Render the share of completed steps and the phase; the bar of an unfinished task is marked for the scripts."""
     done = percent_done(task.step, task.total_steps)
     context = {"task": task, "percent": done, "live": task.status not in TERMINAL, "paused": paused}
     return render_to_string("admin/tasks_app/task/cells/progress.html", context)
 
 
 def wrap_live_cell(task: Task, name: str, content: str) -> str:
-    """Wrap a cell that changes while the list is open, so that its script can find and replace it."""
+    """Wrap a cell that changes while the list is open, so that the list's script can find and replace it."""
     return format_html('<div id="{}-{}" class="task-line">{}</div>', name, task.pk, content)
 
 
 def get_duration(task: Task) -> timedelta | None:
-    """Return how long the last attempt took, or has taken so far; None when there was none."""
+    """Return the duration of the last attempt, up to now if it is running; None if there was no attempt."""
     if task.started_at is None:
         return None
     return (task.finished_at or timezone.now()) - task.started_at
 
 
 def format_duration(length: timedelta | None) -> str:
-    """Write a length of time as people say it."""
+    """Format a duration for display, with seconds, minutes or hours as the largest unit."""
     if length is None:
         return "–"
     seconds = max(0.0, length.total_seconds())
@@ -131,5 +131,5 @@ def format_duration(length: timedelta | None) -> str:
 
 
 def format_time(value: datetime | None) -> str:
-    """Write a moment to the second."""
+    """Format a time to the second, in the current time zone."""
     return "–" if value is None else f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"

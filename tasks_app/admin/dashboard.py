@@ -1,4 +1,4 @@
-"""The admin's first page: the queue, what ended and how quickly, what failed, who works at what, what is warm."""
+"""Dashboard on the admin's index page: queue, throughput, durations, failures, workers and warm models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_IMAGES_SHOWN = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One figure with what it means; `hint` says what it is made of."""
+    """A labeled figure; `hint` adds details."""
 
     label: str
     value: str
@@ -34,7 +34,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRow:
-    """A worker and the task that it runs, if it does."""
+    """A worker and the task that it runs, if any."""
 
     worker: Worker
     state: str
@@ -44,7 +44,7 @@ class WorkerRow:
 
 
 def build_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add the dashboard's variables to those of the admin's first page, for people who may see tasks."""
+    """Add the dashboard's variables to those of the admin's index page, for users with permission to view tasks."""
     if not any(request.user.has_perm(f"tasks_app.{verb}_task") for verb in ("view", "change")):
         return context
     names = {window.name: window for window in WINDOWS}
@@ -81,7 +81,7 @@ def _build_tiles(window: TimeWindow, pieces: list[TimeBucket]) -> Iterable[Tile]
 
 
 def _build_chart_series(pieces: list[TimeBucket], window: TimeWindow) -> dict[str, Any]:
-    """Return what the charts are drawn from: a list of values for each line or stack of bars."""
+    """Return the data of the charts: a list of values for each line or stack of bars."""
     spelled = "%a %H:%M" if window.length > timedelta(days=1) else "%H:%M"
     names = ("succeeded", "failed", "canceled", "run_p50", "run_p95", "wait_p50", "wait_p95")
     return {

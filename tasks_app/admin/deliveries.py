@@ -1,4 +1,4 @@
-"""Deliveries of webhooks: the list, a delivery's page, and the way to send it again."""
+"""Webhook deliveries: the list, a delivery's page, and the page that sends it again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks_app.admin.task_detail import DetailRow
 from tasks_app.admin.task_list import BoundedPaginator
 from tasks_app.models import WebhookDelivery
 
-# Unfold has no types; its admin has the interface of Django's.
+# Unfold has no type hints; its admin has the same interface as Django's.
 if TYPE_CHECKING:
     DeliveryModelAdmin = admin.ModelAdmin[WebhookDelivery]
 else:
@@ -36,7 +36,7 @@ _BADGES = {State.PENDING: "warning", State.SENDING: "info", State.DELIVERED: "su
 
 @admin.register(WebhookDelivery)
 class DeliveryAdmin(DeliveryModelAdmin):
-    """Deliveries to watch and to send again; nothing else about them can be changed."""
+    """Admin of the deliveries: view them and send them again; they can't be edited otherwise."""
 
     list_display = (
         "event_column",
@@ -58,25 +58,25 @@ class DeliveryAdmin(DeliveryModelAdmin):
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: deliveries come of tasks that end."""
+        """Refuse: a delivery is created when a task ends."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> bool:
-        """Refuse: a form's save would overwrite what a worker writes at the same time."""
+        """Refuse: saving a form would overwrite a worker's concurrent update."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> bool:
-        """Refuse: they go with their tasks."""
+        """Refuse: deliveries are deleted with their tasks."""
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        """Put the deed's address before Django's own."""
+        """Add the URL to send a delivery again before Django's own."""
         view = self.admin_site.admin_view(self.redeliver_view)
         own = path("<uuid:delivery_id>/again/", view, name="tasks_app_webhookdelivery_again")
         return [own, *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> list[Any]:
-        """Return none: the page has a template of its own."""
+        """Return no fieldsets: the page has its own template."""
         return []
 
     def render_change_form(
@@ -88,7 +88,7 @@ class DeliveryAdmin(DeliveryModelAdmin):
         form_url: str = "",
         obj: WebhookDelivery | None = None,
     ) -> HttpResponse:
-        """Add what the page shows."""
+        """Add the variables of the page's template."""
         assert obj is not None, "nobody may add deliveries"
         may = request.user.has_perm(CHANGE_PERMISSION) and obj.state != State.SENDING
         context |= {
@@ -99,7 +99,7 @@ class DeliveryAdmin(DeliveryModelAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def redeliver_view(self, request: HttpRequest, delivery_id: UUID) -> HttpResponse:
-        """Ask on GET; do it on POST."""
+        """Show the confirmation on GET; send the webhook again on POST."""
         if not request.user.has_perm(CHANGE_PERMISSION):
             raise PermissionDenied
         delivery = WebhookDelivery.objects.filter(pk=delivery_id).first()
@@ -127,7 +127,7 @@ class DeliveryAdmin(DeliveryModelAdmin):
 
     @admin.display(description="event")
     def event_column(self, delivery: WebhookDelivery) -> str:
-        """Show what is told."""
+        """Show the event that the webhook reports."""
         return format_html('<a class="text-link" href="{}">task.{}</a>', delivery_url(delivery), delivery.event)
 
     @admin.display(description="state")
@@ -137,17 +137,17 @@ class DeliveryAdmin(DeliveryModelAdmin):
 
     @admin.display(description="task")
     def task_link(self, delivery: WebhookDelivery) -> str:
-        """Show which task."""
+        """Show the task, linked to its page."""
         return _render_task_link(delivery, str(delivery.task_id)[:8] + "…")
 
     @admin.display(description="receiver")
     def receiver_column(self, delivery: WebhookDelivery) -> str:
-        """Show whom."""
+        """Show the receiver's URL."""
         return format_html('<span class="steer-name" title="{0}">{0}</span>', delivery.url)
 
     @admin.display(description="attempts")
     def attempts_column(self, delivery: WebhookDelivery) -> str:
-        """Show how often it was tried, and when it will be again."""
+        """Show the number of attempts and the time of the next one."""
         if delivery.state != State.PENDING or not delivery.attempts:
             return str(delivery.attempts)
         more = '{}<small class="steer-more" title="{next}">next {next}</small>'
@@ -155,22 +155,22 @@ class DeliveryAdmin(DeliveryModelAdmin):
 
     @admin.display(description="answer")
     def response_column(self, delivery: WebhookDelivery) -> str:
-        """Show what came of the last attempt."""
+        """Show the error or the HTTP status of the last attempt."""
         return _format_response(delivery)
 
     @admin.display(description="created")
     def created_column(self, delivery: WebhookDelivery) -> str:
-        """Show how long ago the task ended."""
+        """Show the time since the task ended."""
         return columns.render_time_since(delivery.created_at)
 
 
 def delivery_url(delivery: WebhookDelivery) -> str:
-    """Return the address of its page."""
+    """Return the URL of the delivery's page."""
     return reverse("admin:tasks_app_webhookdelivery_change", args=[delivery.pk])
 
 
 def redeliver_url(delivery: WebhookDelivery) -> str:
-    """Return the address that asks about sending it again on GET and does it on POST."""
+    """Return the URL that shows the confirmation on GET and sends the webhook again on POST."""
     return reverse("admin:tasks_app_webhookdelivery_again", args=[delivery.pk])
 
 

@@ -1,4 +1,4 @@
-"""The list of models and a model's form: what requests may name, and how each is loaded and called."""
+"""Model list and model form: the models that requests may name, their load options and their defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks_app.models import DiffusionModel, Pause
 from tasks_app.queue import workers
 from tasks_app.task_types import parameters
 
-# Unfold has no types; its list has the interface of Django's.
+# Unfold has no type hints; its change list has the same interface as Django's.
 if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList
 
@@ -31,7 +31,7 @@ else:
     DiffusionModelForm = forms.ModelForm
 
 
-# What a choice means that nobody made.
+# The meaning of a choice that is left empty.
 _EMPTY_CHOICE_LABELS = {
     "dtype": "the server's setting",
     "attention_backend": "the model's own",
@@ -49,7 +49,7 @@ _SWITCH_LABELS = {
 
 
 class CatalogForm(DiffusionModelForm):
-    """A model's row; what a default may be is for the parameters' own rules to say."""
+    """Form of a model's row; defaults are validated by the rules for request parameters."""
 
     class Meta:
         model = DiffusionModel
@@ -58,7 +58,7 @@ class CatalogForm(DiffusionModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         rules = parameters.get_param_fields()
-        # Those who may only look have no fields here.
+        # The form has no fields for users with only the permission to view.
         for name in self.fields.keys() & set(resolve.DEFAULT_COLUMNS):
             self.fields[name].help_text = _build_help_text(rules[name])
         if "scheduler" in self.fields:
@@ -71,7 +71,7 @@ class CatalogForm(DiffusionModelForm):
             )
 
     def clean_model_id(self) -> str:
-        """Refuse what is neither a model of MODELS_DIR nor an id on the Hub."""
+        """Reject an id that is neither in MODELS_DIR nor a Hub id, or that is another model's alias."""
         name: str = self.cleaned_data["model_id"]
         if not resolve.is_valid_model_id(name):
             raise forms.ValidationError("This is neither a model of MODELS_DIR nor an id on the Hub (owner/name).")
@@ -81,7 +81,7 @@ class CatalogForm(DiffusionModelForm):
         return name
 
     def clean_aliases(self) -> list[str]:
-        """Refuse names that stand for another model."""
+        """Reject aliases that belong to another model or repeat the model's own name."""
         names: list[str] = list(dict.fromkeys(self.cleaned_data["aliases"]))
         taken = resolve.find_name_owners(names, besides=self.instance.pk or 0)
         own = self.cleaned_data.get("model_id", self.instance.model_id)
@@ -93,14 +93,14 @@ class CatalogForm(DiffusionModelForm):
         return names
 
     def clean_max_batch(self) -> int | None:
-        """Refuse a model that makes nothing: `allowed` says that."""
+        """Reject 0: a model is disabled with `allowed` instead."""
         most: int | None = self.cleaned_data["max_batch"]
         if most == 0:
             raise forms.ValidationError("Must be at least 1.")
         return most
 
     def clean(self) -> dict[str, Any]:
-        """Tell at its field which default no request could have."""
+        """Add an error to each default that no request could use."""
         cleaned = super().clean() or self.cleaned_data
         given = {name: cleaned[name] for name in resolve.DEFAULT_COLUMNS if cleaned.get(name) not in (None, "")}
         for name, messages in parameters.find_default_errors(given).items():
@@ -109,10 +109,10 @@ class CatalogForm(DiffusionModelForm):
 
 
 class CatalogChangeList(ChangeList):
-    """A page of models, each with the workers that hold it."""
+    """A page of models, each with the workers that have it loaded."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch the page, and where its models are warm."""
+        """Fetch the page and the workers on which its models are warm."""
         super().get_results(request)
         models: list[Any] = list(self.result_list)
         warm = workers.get_workers_by_model()
@@ -123,7 +123,7 @@ class CatalogChangeList(ChangeList):
 
 @admin.register(DiffusionModel)
 class CatalogAdmin(ModelActionsAdmin):
-    """Models to allow, to set up, to load and to pause."""
+    """Admin of the models: allow, configure, load and pause them."""
 
     form = CatalogForm
     list_display = (
@@ -143,7 +143,7 @@ class CatalogAdmin(ModelActionsAdmin):
     search_fields = ("model_id", "aliases")
     actions = None
     fieldsets = (
-        # Two in a row at most: of three the explanations would not fit beside each other.
+        # At most two fields per row: the help texts of three would not fit side by side.
         (None, {"fields": (("model_id", "aliases"), ("revision", "license_note"), ("allowed", "is_default"))}),
         (
             "Defaults of a request that leaves them out",
@@ -171,28 +171,28 @@ class CatalogAdmin(ModelActionsAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DiffusionModel]:
-        """Say of each model whether it is paused."""
+        """Annotate each model with `is_paused`."""
         return resolve.annotate_paused(super().get_queryset(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the page that knows what is warm."""
+        """Return the change list that shows warm models."""
         return CatalogChangeList
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Add the way to pause and resume."""
+        """Add the column that pauses or resumes a model."""
         return [*self.list_display, pausing.build_button_column(request, _get_pause_target)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: DiffusionModel | None = None) -> list[str]:
-        """Keep the name of a row: its tasks, pauses and commands know it by that."""
+        """Make the name of an existing row read-only: its tasks, pauses and commands refer to it."""
         return [] if obj is None else ["model_id"]
 
     def has_delete_permission(self, request: HttpRequest, obj: DiffusionModel | None = None) -> bool:
-        """Refuse for what the settings name, which would be back with the next worker: disallow it instead."""
+        """Refuse for models named in the settings: the next worker would add them again; disallow them instead."""
         may = super().has_delete_permission(request, obj)
         return may and (obj is None or resolve.resolve_from_settings(obj.model_id) is None)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> forms.Field | None:
-        """Say what empty choices mean, and give the aliases a line."""
+        """Label empty choices with their meaning, and use smaller widgets for the aliases and the long texts."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and db_field.name in _EMPTY_CHOICE_LABELS:
             names = [(name, name) for name, _ in db_field.choices]
@@ -212,14 +212,14 @@ class CatalogAdmin(ModelActionsAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """Add what goes on with the model beside its row."""
+        """Add the model's pause, workers and commands, which are not part of its row."""
         if obj is not None:
             context |= _build_page_context(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="model")
     def name_column(self, model: DiffusionModel) -> str:
-        """Show its name, and by what other names requests find it."""
+        """Show the model's name and its aliases."""
         address = reverse("admin:tasks_app_diffusionmodel_change", args=[model.pk])
         small = '<small class="steer-more" title="{0}">{0}</small>'
         also = format_html_join("", small, [(alias,) for alias in model.aliases])
@@ -227,28 +227,28 @@ class CatalogAdmin(ModelActionsAdmin):
 
     @admin.display(description="access")
     def access_column(self, model: Any) -> str:
-        """Show whether requests may name it, and whether it is paused."""
+        """Show badges for allowed, default and paused."""
         return format_html('<span class="steer-badges">{}</span>', _render_access(model))
 
     @admin.display(description="revision")
     def revision_column(self, model: DiffusionModel) -> str:
-        """Show the commit that it stays at."""
+        """Show the commit that the model is pinned to."""
         pinned = resolve.get_pinned_revision(model)
         return format_html('<span title="{}">{}</span>', pinned, pinned[:12] or "newest")
 
     @admin.display(description="defaults")
     def defaults_column(self, model: DiffusionModel) -> str:
-        """Show what a request gets that leaves things out."""
+        """Show the defaults for parameters that a request omits."""
         return ", ".join(_describe_defaults(model)) or "–"
 
     @admin.display(description="loading")
     def load_options_column(self, model: DiffusionModel) -> str:
-        """Show how it is loaded."""
+        """Show the options that the model is loaded with."""
         return ", ".join(_describe_load_options(model)) or "–"
 
     @admin.display(description="warm on")
     def warm_column(self, model: Any) -> str:
-        """Show which workers hold it."""
+        """Show the workers that have the model loaded."""
         return format_html_join("", '<span class="steer-model">{}</span>', [(name,) for name in model.loaded_on]) or "–"
 
 
@@ -294,7 +294,7 @@ def _describe_load_options(model: DiffusionModel) -> list[str]:
 
 
 def _build_help_text(field: Any) -> str:
-    """Say within which bounds a value stays, and what an empty one means."""
+    """Return the help text of a default: its bounds and the meaning of an empty value."""
     low, high = getattr(field, "min_value", None), getattr(field, "max_value", None)
     step = getattr(field, "multiple_of", 1)
     bounds = "" if low is None else f"{low} to {high}{f', in multiples of {step}' if step > 1 else ''}. "

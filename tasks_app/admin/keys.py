@@ -1,4 +1,4 @@
-"""Keys of the API: made and shown once, limited, revoked."""
+"""API keys: creating them, showing them once, limiting and revoking them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks_app.admin import columns, log
 from tasks_app.models import ApiKey, Scope, WebhookEvent
 from tasks_app.webhooks import payload, url_policy
 
-# Unfold has no types; its admin has the interface of Django's.
+# Unfold has no type hints; its admin has the same interface as Django's.
 if TYPE_CHECKING:
     KeyModelAdmin = admin.ModelAdmin[ApiKey]
     ApiKeyForm = forms.ModelForm[ApiKey]
@@ -35,7 +35,7 @@ _WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
 
 
 class KeyForm(ApiKeyForm):
-    """What a key is for, and what it may do."""
+    """Form with a key's name, owner, scopes, expiry, limits and webhook."""
 
     scopes = forms.TypedMultipleChoiceField(
         choices=Scope.choices,
@@ -61,7 +61,7 @@ class KeyForm(ApiKeyForm):
         fields = ("name", "user", "scopes", "expiry", *_LIMIT_FIELDS, *_WEBHOOK_FIELDS)
 
     def clean_webhook_url(self) -> str:
-        """Refuse what this server would never call."""
+        """Reject a URL that the server's webhook policy forbids."""
         url: str = self.cleaned_data["webhook_url"]
         try:
             if url:
@@ -73,7 +73,7 @@ class KeyForm(ApiKeyForm):
 
 @admin.register(ApiKey)
 class KeyAdmin(KeyModelAdmin):
-    """Keys, whose they are, and when they were last used."""
+    """Admin of the keys, with their owners and the time of their last use."""
 
     form = KeyForm
     list_display = ("name", "user", "scopes_column", "state_column", "last_used_column")
@@ -92,26 +92,26 @@ class KeyAdmin(KeyModelAdmin):
     )
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        """Refuse: its tasks would be nobody's. Revoke it instead."""
+        """Refuse: the key's tasks would have no owner; revoke the key instead."""
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
-        """Keep whose a key is; its webhook's secret is for those who may change it."""
+        """Make the owner and the webhook secret of an existing key read-only."""
         return [] if obj is None else ["user", "signing_secret"]
 
     def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        """Add the webhook's secret where it may be seen."""
+        """Add the webhook secret for users with permission to change keys."""
         if obj is None or not request.user.has_perm(CHANGE_PERMISSION):
             return self.fieldsets
         return (*self.fieldsets[:-1], ("Webhook", {"fields": (*_WEBHOOK_FIELDS, "signing_secret")}))
 
     def get_urls(self) -> list[URLPattern]:
-        """Put the page that revokes before Django's own addresses."""
+        """Add the URL to revoke a key before Django's own."""
         view = self.admin_site.admin_view(self.revoke_view)
         return [path("<int:key_id>/revoke/", view, name="tasks_app_apikey_revoke"), *super().get_urls()]
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """Let a new key be made where all are made."""
+        """Create a new key with `create_api_key`, as everywhere else."""
         if change:
             super().save_model(request, obj, form, change)
             return
@@ -123,7 +123,7 @@ class KeyAdmin(KeyModelAdmin):
         obj.pk, obj.webhook_secret = made.pk, made.webhook_secret
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """Show the key, this once."""
+        """Show the new key's token, only this once."""
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -137,7 +137,7 @@ class KeyAdmin(KeyModelAdmin):
         )
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Offer to revoke a key that is good."""
+        """Offer to revoke a key that has not expired."""
         key = context.get("original")
         if key is not None and not _is_expired(key) and request.user.has_perm(CHANGE_PERMISSION):
             context |= {
@@ -147,7 +147,7 @@ class KeyAdmin(KeyModelAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
-        """Ask on GET; end the key on POST."""
+        """Show the confirmation on GET; revoke the key on POST."""
         if not request.user.has_perm(CHANGE_PERMISSION):
             raise PermissionDenied
         key = ApiKey.objects.filter(pk=key_id).first()
@@ -175,24 +175,24 @@ class KeyAdmin(KeyModelAdmin):
 
     @admin.display(description="may")
     def scopes_column(self, key: ApiKey) -> str:
-        """Show its scopes."""
+        """Show the key's scopes."""
         return ", ".join(key.scopes)
 
     @admin.display(description="state")
     def state_column(self, key: ApiKey) -> str:
-        """Show whether it is good, and until when."""
+        """Show the key's state and its expiry date."""
         if _is_expired(key):
             return columns.render_label("ended", "default")
         return columns.render_label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
 
     @admin.display(description="last used")
     def last_used_column(self, key: ApiKey) -> str:
-        """Show when it was last used."""
+        """Show the time since the key was last used."""
         return _format_last_used(key)
 
     @admin.display(description="webhook's secret")
     def signing_secret(self, key: ApiKey) -> str:
-        """Show what its webhooks are signed with."""
+        """Show the secret that signs the key's webhooks."""
         return key.webhook_secret
 
 

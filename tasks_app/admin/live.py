@@ -1,4 +1,4 @@
-"""Running tasks between two heartbeats: their latest steps come from Redis, for a whole page at once."""
+"""Live progress of running tasks between two heartbeats, read from Redis for a whole page at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks_app.models import Task
 
 
 def apply_live_progress(tasks: Iterable[Task]) -> dict[UUID, dict[str, Any]]:
-    """Bring running tasks up to their latest step, in memory only, and return what is known beyond the row."""
+    """Update running tasks to their latest step, in memory only, and return the live progress by task id."""
     by_id = {task.pk: task for task in tasks}
     live = progress.get_live_progress(by_id.values())
     for task_id, known in live.items():

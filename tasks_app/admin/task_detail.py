@@ -1,4 +1,4 @@
-"""What a task's page shows, beyond the row itself."""
+"""Contents of a task's page beyond the row itself."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from tasks_app.events import progress
 from tasks_app.models import TERMINAL, Phase, Task, TaskImage
 from tasks_app.queue import pauses
 
-# How wide in pixels small pictures are enlarged to: one alone, and several of which two fit side by side.
+# Width in pixels that small images are enlarged to: a single image, and several, of which two fit side by side.
 SINGLE_IMAGE_PIXELS = 384
 MULTIPLE_IMAGES_PIXELS = 288
-# What a parameter is called where its name alone would read oddly.
+# Labels of parameters whose name alone would read oddly.
 _LABELS = {"loras": "LoRAs", "num_images": "Pictures"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetailRow:
-    """A line of a table."""
+    """A row of a table."""
 
     label: str
     value: object
@@ -47,7 +47,7 @@ class DetailRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage of the run that ended well; `percent` is its share of all stages."""
+    """A stage of the successful run; `percent` is its share of the total time."""
 
     name: str
     seconds: float
@@ -56,20 +56,20 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineEntry:
-    """Something that happened to the task, as its event stream tells it."""
+    """A change of the task's status or phase, taken from its event stream."""
 
     at: datetime
     text: str
 
     @property
     def clock(self) -> str:
-        """The time of day to the millisecond."""
+        """Return the time of day to the millisecond."""
         return timezone.localtime(self.at).isoformat(timespec="milliseconds")[11:23]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownImage:
-    """A picture in full. `shown_width` is in pixels; None leaves it to the page."""
+    """An image in full size. `shown_width` is in pixels; None leaves the width to the page."""
 
     image: TaskImage
     url: str
@@ -77,7 +77,7 @@ class ShownImage:
 
 
 def build_context(task: Task) -> dict[str, Any]:
-    """Return the variables of the page's template; a running task is brought up to date."""
+    """Return the variables of the page's template, and update a running task to its live progress."""
     live = apply_live_progress([task]).get(task.pk, {})
     trail = progress.read_streams([task.pk], after="0-0").get(task.pk)
     return {
@@ -111,7 +111,7 @@ def _format_remaining(live: dict[str, Any]) -> str:
 
 
 def _build_timeline(events: Iterable[Event]) -> Iterator[TimelineEntry]:
-    """Return when the status and the phase changed; what lies between are steps."""
+    """Yield the changes of status and phase; the events in between are steps and are skipped."""
     phase = None
     for event in events:
         at = datetime.fromtimestamp(int(event.entry.partition("-")[0]) / 1000, tz=UTC)
@@ -129,7 +129,7 @@ def _build_shown_images(task: Task) -> Iterator[ShownImage]:
     room = SINGLE_IMAGE_PIXELS if len(images) == 1 else MULTIPLE_IMAGES_PIXELS
     for image in images:
         longer = max(image.width, image.height)
-        # A whole number of times, or some squares would be larger than others.
+        # Enlarge by a whole factor: otherwise some pixels would look larger than others.
         enlarged = image.width * (room // longer) if longer <= SMALL_IMAGE_PIXELS else None
         yield ShownImage(image=image, url=image_url(image), shown_width=enlarged)
 
@@ -140,7 +140,7 @@ def _format_addon(one: str | dict[str, Any]) -> str:
 
 
 def _format_value(value: object, uploads: Collection[str]) -> object:
-    """Return what a parameter's value looks like; of an upload that is there, the picture."""
+    """Return a parameter's value for display; an upload that still exists is shown as its image."""
     if isinstance(value, list):
         return ", ".join(map(_format_addon, value))
     if str(value) not in uploads:
@@ -176,7 +176,7 @@ def _build_time_rows(task: Task) -> Iterator[DetailRow]:
 
 def _build_stages(task: Task) -> Iterator[Stage]:
     whole = sum(task.timings.values())
-    # The database keeps no order of keys.
+    # The database does not preserve the order of keys.
     known = [phase for phase in Phase.values if phase in task.timings]
     for name, seconds in {**dict.fromkeys(known), **task.timings}.items():
         yield Stage(name=name, seconds=seconds, percent=100 * seconds / whole if whole else 0)
@@ -213,7 +213,7 @@ def _build_reproduction_rows(task: Task) -> Iterator[DetailRow]:
 
 
 def _get_descendants(task: Task) -> dict[str, list[Task]]:
-    """Return the tasks that were made from this one."""
+    """Return the retries and the reproductions of this task."""
     made = list(Task.objects.filter(Q(retried_from=task) | Q(reproduces=task)).order_by("created_at"))
     return {
         "retries": [one for one in made if one.retried_from_id == task.pk],

@@ -1,6 +1,7 @@
-"""What keeps the list of tasks as quick with a million rows as with a thousand: bounded counts, filters, search.
+"""Bounded counts, filters and search that keep the task list as fast with a million rows as with a thousand.
 
-Pages are counted up to a bound; what is older is reached by `before`, a keyset that starts the list anew below a task.
+Rows are counted up to MAX_COUNTED; older ones are reached through `before`, a keyset filter that starts the list below
+a task.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tasks_app.models import DiffusionModel, Task, Worker
 MAX_COUNTED = 10_000
 
 
-# Django's own can't be subscripted when it runs.
+# Django's Paginator can't be subscripted at run time.
 if TYPE_CHECKING:
     TaskPaginator = Paginator[Task]
 else:
@@ -31,22 +32,22 @@ else:
 
 
 class BoundedPaginator(TaskPaginator):
-    """Counts no further than the bound: a count of all rows would read them all."""
+    """Paginator that stops counting at MAX_COUNTED, because counting all rows would read them all."""
 
     @cached_property
     def count(self) -> int:
-        """Return how many rows there are, or the bound."""
+        """Return the number of rows, at most MAX_COUNTED."""
         rows: QuerySet[Task] = cast("QuerySet[Task]", self.object_list)
         return rows.order_by()[:MAX_COUNTED].count()
 
 
 class NameFilter(admin.SimpleListFilter):
-    """Filters a column by names that are known without reading the tasks; others can be asked for by address."""
+    """Filter on a column by names that are known without reading the tasks; the URL may contain other names."""
 
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the names, and the one that is asked for."""
+        """Return the known names and the requested one."""
         names = dict.fromkeys(self.get_names())
         if self.used_parameters.get(str(self.parameter_name)):
             names[self.used_parameters[str(self.parameter_name)]] = None
@@ -57,35 +58,35 @@ class NameFilter(admin.SimpleListFilter):
         raise NotImplementedError
 
     def format_name(self, name: str) -> str:
-        """Write a name as people read it."""
+        """Format a name for display."""
         return name
 
     def has_output(self) -> bool:
-        """Show the filter even when nothing can be chosen: it would be ignored otherwise."""
+        """Return True even without choices: Django would ignore the filter otherwise."""
         return True
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        """Keep the chosen name."""
+        """Filter by the chosen name, if there is one."""
         return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
 
 
 class ErrorCodeFilter(NameFilter):
-    """Filters by what went wrong."""
+    """Filter by error code."""
 
     title = "error"
     parameter_name = column = "error_code"
 
     def get_names(self) -> list[str]:
-        """Return every public code."""
+        """Return all public error codes."""
         return sorted(errors.RETRYABLE)
 
     def format_name(self, name: str) -> str:
-        """Write the code in words."""
+        """Format the code as words."""
         return name.replace("_", " ")
 
 
 class ModelFilter(NameFilter):
-    """Filters by model."""
+    """Filter by model."""
 
     title = "model"
     parameter_name = column = "model_id"
@@ -96,7 +97,7 @@ class ModelFilter(NameFilter):
 
 
 class WorkerFilter(NameFilter):
-    """Filters by who ran it last."""
+    """Filter by the worker that ran the task last."""
 
     title = "worker"
     parameter_name = column = "worker"
@@ -107,18 +108,18 @@ class WorkerFilter(NameFilter):
 
 
 class BeforeFilter(admin.SimpleListFilter):
-    """Begins the list below a task: pages as deep as one likes cost the same."""
+    """Filter that starts the list below a task, so that deep pages cost as little as the first."""
 
     title = "place in the list"
     parameter_name = "before"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the task that the list begins below, if there is one."""
+        """Return the task that the list starts below, if there is one."""
         chosen = self.used_parameters.get(self.parameter_name)
         return [(chosen, f"older than {chosen[:8]}…")] if chosen else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        """Keep what is older than the task; without such a task, nothing."""
+        """Return the tasks older than the given one; none if it does not exist."""
         if not self.value():
             return queryset
         task_id = _parse_uuid(str(self.value()))
@@ -126,12 +127,12 @@ class BeforeFilter(admin.SimpleListFilter):
         if not task:
             return queryset.none()
         older = Q(created_at__lt=task.created_at) | Q(created_at=task.created_at, pk__lt=task.pk)
-        # The first condition, implied by the second, is the one that an index carries out.
+        # The first condition is implied by the second, but it is the one that can use an index.
         return queryset.filter(Q(created_at__lte=task.created_at) & older)
 
 
 def search_tasks(tasks: QuerySet[Task], text: str) -> QuerySet[Task]:
-    """Return the task of an id, or those whose prompt has words that begin with each of these."""
+    """Return the task with this id, or the tasks whose prompt has a word that begins with each given word."""
     if task_id := _parse_uuid(text.strip()):
         return tasks.filter(pk=task_id)
     words = re.findall(r"\w+", text)

@@ -1,4 +1,4 @@
-"""The list of tasks and a task's page."""
+"""Task list and task page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks_app.admin.task_list import (
 )
 from tasks_app.models import Task
 
-# Unfold has no types; its list has the interface of Django's.
+# Unfold has no type hints; its change list has the same interface as Django's.
 if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList
 else:
@@ -30,12 +30,12 @@ else:
 
 
 class TaskChangeList(ChangeList):
-    """A page of tasks; the running ones are as far as Redis knows."""
+    """A page of tasks, the running ones updated with live progress from Redis."""
 
     older_url = ""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch the page."""
+        """Fetch the page, and link to older tasks if the count has reached its bound."""
         super().get_results(request)
         tasks: list[Task] = list(self.result_list)
         apply_live_progress(tasks)
@@ -46,7 +46,7 @@ class TaskChangeList(ChangeList):
 
 @admin.register(Task)
 class TaskAdmin(CloneTaskAdmin):
-    """Tasks to watch."""
+    """Admin of the tasks."""
 
     list_display = (
         "thumbnail_column",
@@ -64,7 +64,7 @@ class TaskAdmin(CloneTaskAdmin):
     list_per_page = 100
     list_after_template = "admin/tasks_app/task/after_list.html"
     ordering = ("-created_at", "-id")
-    # Any other order would sort all rows; the filters serve instead.
+    # Any other order would sort all rows; use the filters instead.
     sortable_by = ()
     paginator = BoundedPaginator
     search_fields = ("params__prompt",)
@@ -72,21 +72,21 @@ class TaskAdmin(CloneTaskAdmin):
     show_full_result_count = False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the page that follows Redis."""
+        """Return the change list with live progress."""
         return TaskChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        """Fetch all pictures at once."""
+        """Prefetch the images of all tasks."""
         return super().get_queryset(request).prefetch_related("images")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
-        """Look for words of prompts, which have an index, and for ids."""
+        """Search for words of prompts, which are indexed, and for ids."""
         return (search_tasks(queryset, search_term) if search_term else queryset), False
 
     def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> list[Any]:
-        """Return none: the page has a template of its own."""
+        """Return no fieldsets: the page has its own template."""
         return []
 
     def render_change_form(
@@ -98,14 +98,14 @@ class TaskAdmin(CloneTaskAdmin):
         form_url: str = "",
         obj: Task | None = None,
     ) -> HttpResponse:
-        """Add what the page shows beyond the row."""
+        """Add the contents of the page beyond the row."""
         assert obj is not None, "nobody may add tasks"
         context |= task_detail.build_context(obj) | {"may_act": self.has_act_permission(request)}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="")
     def thumbnail_column(self, task: Task) -> str:
-        """Show the first picture."""
+        """Show the thumbnail of the first image."""
         return columns.wrap_live_cell(task, "thumbnail", columns.render_thumbnail(task))
 
     @admin.display(description="prompt")
@@ -125,20 +125,20 @@ class TaskAdmin(CloneTaskAdmin):
 
     @admin.display(description="progress")
     def progress_column(self, task: Task) -> str:
-        """Show steps and phase."""
+        """Show the steps and the phase."""
         return columns.wrap_live_cell(task, "progress", columns.render_progress_bar(task))
 
     @admin.display(description="worker")
     def worker_name(self, task: Task) -> str:
-        """Show who runs it."""
+        """Show the worker that runs the task, or ran it last."""
         return columns.wrap_live_cell(task, "worker", columns.render_worker(task))
 
     @admin.display(description="duration")
     def duration_column(self, task: Task) -> str:
-        """Show how long it took, or has taken so far."""
+        """Show the duration of the last attempt, up to now if it is running."""
         return columns.wrap_live_cell(task, "duration", columns.format_duration(columns.get_duration(task)))
 
     @admin.display(description="created")
     def created_column(self, task: Task) -> str:
-        """Show how long ago it came."""
+        """Show the time since the task was created."""
         return columns.render_created(task)

@@ -1,4 +1,4 @@
-"""The list of workers and a worker's page: read-only, and never older than a beat."""
+"""Worker list and worker page: read-only, and never older than a heartbeat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks_app.models import Pause, Task, Worker
 from tasks_app.queue import workers as worker_registry
 from tasks_app.queue.workers import WorkerState
 
-# Unfold has no types; its admin and its list have the interfaces of Django's.
+# Unfold has no type hints; its admin and its change list have the same interfaces as Django's.
 if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList
 
@@ -31,7 +31,7 @@ else:
 
     WorkerModelAdmin = ModelAdmin
 
-# How many of its latest tasks a worker's page shows.
+# The latest tasks on a worker's page.
 MAX_TASKS_SHOWN = 10
 GIB = 2**30
 _BADGES = {
@@ -45,10 +45,10 @@ _BADGES = {
 
 
 class WorkerChangeList(ChangeList):
-    """A page of workers with the tasks that they run, as far as Redis knows."""
+    """A page of workers with the tasks that they run, updated with live progress from Redis."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch the page, and all of its tasks at once."""
+        """Fetch the page, and the tasks of all its workers at once."""
         super().get_results(request)
         workers: list[Any] = list(self.result_list)
         tasks = Task.objects.in_bulk([worker.task_id for worker in workers if worker.task_id])
@@ -60,7 +60,7 @@ class WorkerChangeList(ChangeList):
 
 @admin.register(Worker)
 class WorkerAdmin(WorkerModelAdmin):
-    """Workers to watch, to drain and to resume."""
+    """Admin of the workers: view, pause and resume them."""
 
     list_display = (
         "worker_column",
@@ -79,15 +79,15 @@ class WorkerAdmin(WorkerModelAdmin):
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: workers come by themselves."""
+        """Refuse: workers register themselves."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
-        """Refuse: a worker describes itself."""
+        """Refuse: a worker writes its own row."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
-        """Refuse: one that is gone is forgotten by itself."""
+        """Refuse: rows of workers that are gone are removed automatically."""
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
@@ -95,19 +95,19 @@ class WorkerAdmin(WorkerModelAdmin):
         return worker_registry.list_workers()
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Put the living first: Django would give the registry's order up."""
+        """Order live workers first: without this, Django would drop the ordering of `list_workers`."""
         return ["is_gone", "host", "name"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the page with tasks."""
+        """Return the change list that shows running tasks."""
         return WorkerChangeList
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Add the way to pause and resume."""
+        """Add the column that pauses or resumes a worker."""
         return [*self.list_display, pausing.build_button_column(request, _get_pause_target)]
 
     def get_fieldsets(self, request: HttpRequest, obj: Worker | None = None) -> list[Any]:
-        """Return none: the page has a template of its own."""
+        """Return no fieldsets: the page has its own template."""
         return []
 
     def render_change_form(
@@ -119,13 +119,13 @@ class WorkerAdmin(WorkerModelAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """Add what the page shows."""
+        """Add the variables of the page's template."""
         context |= _build_page_context(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="worker")
     def worker_column(self, worker: Worker) -> str:
-        """Show its name and where it runs."""
+        """Show the worker's name, host and process."""
         address = reverse("admin:tasks_app_worker_change", args=[quote(worker.pk)])
         link = '<a class="steer-name text-link" href="{}" title="{name}">{name}</a>'
         more = '<small class="steer-more" title="{where}">{where}</small>'
@@ -134,32 +134,32 @@ class WorkerAdmin(WorkerModelAdmin):
 
     @admin.display(description="state")
     def state_column(self, worker: Any) -> str:
-        """Show its state in its color."""
+        """Show the worker's state in its color."""
         return _render_state_badge(worker.state)
 
     @admin.display(description="device")
     def device_column(self, worker: Worker) -> str:
-        """Show what it computes on."""
+        """Show the worker's device."""
         return _render_device(worker)
 
     @admin.display(description="memory")
     def memory_column(self, worker: Any) -> str:
-        """Show how full the device is."""
+        """Show the used and total memory of the device."""
         return _render_memory(worker)
 
     @admin.display(description="warm")
     def warm_column(self, worker: Any) -> str:
-        """Show which models are loaded."""
+        """Show the loaded models."""
         return _render_warm_models(worker)
 
     @admin.display(description="task")
     def task_column(self, worker: Any) -> str:
-        """Show what it runs now."""
+        """Show the running task."""
         return _render_task(worker.task)
 
     @admin.display(description="seen")
     def seen_column(self, worker: Worker) -> str:
-        """Show when it last wrote its row, and what version wrote it."""
+        """Show the time since the worker last wrote its row, and its version."""
         return format_html(
             '{}<small class="steer-more">version {}</small>', columns.render_time_since(worker.seen_at), worker.version
         )
@@ -187,7 +187,7 @@ def _build_page_context(request: HttpRequest, worker: Any) -> dict[str, Any]:
 
 
 class _TaskRow:
-    """A task in a line of the worker's page."""
+    """A task in the table on the worker's page."""
 
     def __init__(self, task: Task) -> None:
         self.task = task

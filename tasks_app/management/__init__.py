@@ -1,1 +1,1 @@
-"""The app's commands."""
+"""Management commands of the app."""

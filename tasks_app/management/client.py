@@ -1,4 +1,4 @@
-"""What the commands know of a running server: post a task over HTTP, follow it on a bar, save its pictures."""
+"""HTTP client of the commands: submit a task to a running server, show its progress and save its images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tasks_app.engine.types import percent_done
 from tasks_app.task_types.registry import TEXT_TO_IMAGE
 
 POLL_SECONDS = 1.0
-# So long a server may be away, as while it is restarted, before following a task is given up.
+# The server may be unreachable this long, for example during a restart, before following a task fails.
 UNREACHABLE_TIMEOUT_SECONDS = 60.0
-# No stream is silent for longer than its heartbeat.
+# A stream sends heartbeats, so the read timeout only has to be longer than their interval.
 STREAM_TIMEOUT = httpx2.Timeout(10, read=20)
 BAR_FORMAT = "{desc:>12} {bar} {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
 MAX_BAR_WIDTH = 100
@@ -32,20 +32,20 @@ StreamEvent = tuple[str, Json]
 
 
 def build_auth_headers(key: str | None) -> dict[str, str]:
-    """Return the headers that a key is sent in."""
+    """Return the headers that authenticate with an API key."""
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 @contextmanager
 def run_every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
-    """Do something again and again, in a thread, until the block ends."""
+    """Call a function every `seconds`, in a thread, until the block ends."""
     ended = threading.Event()
 
     def repeat() -> None:
         while not ended.wait(seconds):
             do()
 
-    # Ctrl-C may come at any moment, also while it starts.
+    # Ctrl-C may arrive at any moment, even while the thread starts.
     thread = threading.Thread(target=repeat, daemon=True)
     try:
         thread.start()
@@ -57,29 +57,29 @@ def run_every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
 
 
 class ServerUnreachableError(CommandError):
-    """No server answers at this address."""
+    """The server is unreachable or answers with a server error."""
 
 
 class Server:
-    """A running server, through its API."""
+    """Client of a running server's API."""
 
     def __init__(self, api: httpx2.Client, *, options: Mapping[str, str] | None = None) -> None:
-        """Take the client; `options` says which option people gave what the API calls by a path."""
+        """Use this HTTP client; `options` maps a path of the API to the command's option that sets it."""
         self.api = api
         self._options = options or {}
 
     def upload_image(self, path: Path) -> str:
-        """Send a picture's file for a task to begin with, and return the upload's id.
+        """Upload an image file as the input of a task and return the upload's id.
 
         Raises:
-            CommandError: it can't be read, the server refuses it, or none answers.
+            CommandError: The file can't be read, the server rejects it, or the server is unreachable.
         """
         try:
             content = path.read_bytes()
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}.") from None
         try:
-            # Of which kind it is, the server sees by its bytes.
+            # The server detects the image format from the bytes.
             return str(
                 self._send_request("POST", "/upload", content=content, headers={"Content-Type": "image/png"})["id"]
             )
@@ -89,10 +89,10 @@ class Server:
             raise CommandError(f"{path}: {refused}") from None
 
     def submit_task(self, params: Json, *, task_type: str = TEXT_TO_IMAGE.name, priority: int = 0) -> Json:
-        """Queue a task and return it.
+        """Submit a task and return it.
 
         Raises:
-            CommandError: the server refuses it, field by field; or none answers.
+            CommandError: The server rejects the request, with an error per field, or is unreachable.
         """
         body = {"task_type": task_type, "priority": priority, "params": params}
         return self._send_request("POST", "/task", json=body)
@@ -101,15 +101,15 @@ class Server:
         """Return a task.
 
         Raises:
-            CommandError: there is no such task, or no server answers.
+            CommandError: The task does not exist, or the server is unreachable.
         """
         return self._send_request("GET", f"/task/{task_id}")
 
     def follow_task(self, task: Json) -> Json:
-        """Show a task on a bar until it has ended, and return it; without a terminal nothing is shown.
+        """Show a task's progress on a bar until it has ended and return it; without a terminal, show nothing.
 
         Raises:
-            CommandError: it did not succeed, or no server answers any more.
+            CommandError: The task did not succeed, or the server became unreachable.
         """
         width = min(MAX_BAR_WIDTH, shutil.get_terminal_size().columns)
         with (
@@ -124,7 +124,7 @@ class Server:
         return task
 
     def save_image(self, image: Json, path: Path) -> None:
-        """Write one of a task's pictures to a file."""
+        """Download one of a task's images to a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         answer = self.api.get(image["url"], follow_redirects=True)
         path.write_bytes(answer.raise_for_status().content)
@@ -151,12 +151,12 @@ class Server:
         return "\n".join(fields) or str(error["message"])
 
     def _option_of(self, path: str) -> str:
-        """Return what people call this path, or the list or object that it leads into."""
+        """Return the command's option for this path or for the list or object that contains it."""
         return self._options.get(".".join(path.split(".")[:2]), path)
 
 
 class _TaskFollower:
-    """What happens to one task: from its stream, and by asking wherever that breaks or can't be had."""
+    """Events of one task, from its stream; it polls when the stream breaks or is unavailable."""
 
     def __init__(self, server: Server, task_id: str) -> None:
         self._server = server
@@ -166,7 +166,7 @@ class _TaskFollower:
         self._answered_at = time.monotonic()
 
     def iter_events(self) -> Iterator[StreamEvent]:
-        """Yield events as a stream has them; `done` is the last one."""
+        """Yield the events in the format of the stream; `done` is the last one."""
         while True:
             for name, data in itertools.chain(self._stream_events(), self._poll_task()):
                 self._answered_at = time.monotonic()
@@ -176,7 +176,7 @@ class _TaskFollower:
             time.sleep(POLL_SECONDS)
 
     def _stream_events(self) -> Iterator[StreamEvent]:
-        """Yield what a stream tells until it breaks; if it tells nothing, as behind some proxies, no other is tried."""
+        """Yield the events of a stream until it breaks; if it fails without any, as behind some proxies, disable it."""
         told = False
         if not self._can_stream:
             return
@@ -190,7 +190,7 @@ class _TaskFollower:
                         told = True
                         yield event.event, json.loads(event.data)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            return  # it may be restarting
+            return  # the server may be restarting
         except httpx2.TransportError:
             self._can_stream = told
 
@@ -209,7 +209,7 @@ class _TaskFollower:
 
 
 def _update_bar(bar: Any, name: str, data: Json) -> None:
-    """Bring the bar to what an event says."""
+    """Update the bar with an event."""
     match name:
         case "status" if data.get("queue_position"):
             bar.set_description_str(f"queued, no. {data['queue_position']}", refresh=False)

@@ -1,1 +1,1 @@
-"""The web page at `/`."""
+"""Web UI at `/`."""

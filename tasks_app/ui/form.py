@@ -1,4 +1,4 @@
-"""What the form offers: the bounds and defaults that the API itself holds a request to."""
+"""Contents of the web UI's form, with the same bounds and defaults that the API applies to a request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks_app.task_types.registry import IMAGE_TO_IMAGE
 
 @dataclass(frozen=True, kw_only=True)
 class NumberInput:
-    """A number to be entered. One that is left empty gets the default, which the model may say or the server draw."""
+    """A number input. `default` applies if it is left empty; None if the model or the server provides the value."""
 
     name: str
     minimum: float
@@ -30,7 +30,7 @@ class NumberInput:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOption:
-    """A model to be chosen, and as JSON what is known of it: defaults, schedulers, types of tasks, pixels it draws."""
+    """A model to choose, with its defaults, schedulers, task types and native area in pixels as JSON."""
 
     name: str
     chosen: bool
@@ -42,7 +42,7 @@ class ModelOption:
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """Everything that the form's template asks for."""
+    """All variables of the form's template."""
 
     models: list[ModelOption]
     schedulers: list[str]
@@ -59,7 +59,7 @@ PRIORITY_INPUT = NumberInput(name="priority", minimum=LOWEST_PRIORITY, maximum=H
 
 
 def build_form() -> Form:
-    """Return the form as this server's limits and models make it."""
+    """Return the form for this server's limits and models."""
     fields = parameters.get_param_fields()
     numbers = [
         _build_number_input(field)
@@ -130,5 +130,5 @@ def _build_number_input(field: StrictIntegerField | StrictFloatField) -> NumberI
 
 
 def _get_slider_step(maximum: float) -> float:
-    """Return how far a slider of so long a way goes at once."""
+    """Return the step of a slider with this maximum."""
     return 0.5 if maximum > 1 else 0.05

@@ -1,4 +1,4 @@
-"""The page's URL."""
+"""URL of the web UI."""
 
 from django.urls import path
 

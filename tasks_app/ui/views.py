@@ -1,4 +1,4 @@
-"""The page: rendered whole by the server, brought to life by `static/web/page.js`."""
+"""View of the web UI: the server renders the whole page, and `static/web/page.js` makes it interactive."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tasks_app.images import storage
 from tasks_app.models import Scope, Status, Task
 from tasks_app.ui.form import build_form
 
-# How many finished tasks come with the page; the script asks the API for more.
+# Finished tasks that are rendered with the page; the script requests more from the API.
 MAX_TASKS_SHOWN = 24
 
 
 @require_safe
 def index_page(request: HttpRequest) -> HttpResponse:
-    """Answer the page with the newest pictures; where the API wants a key, to those who sign in."""
+    """Render the page with the newest images; redirect visitors without read access to the login page."""
     caller = permissions.get_user_principal(request.user)
     if Scope.READ not in caller.scopes:
         return redirect_to_login(request.path, reverse("admin:login"))
@@ -39,7 +39,10 @@ def _get_newest_tasks(caller: Principal) -> QuerySet[Task]:
 
 
 def _build_content_policy() -> str:
-    """Allow nothing from elsewhere but a bucket's pictures, no script or style inside the page; previews are data."""
+    """Return a policy that allows only this origin, images from the bucket and, for previews, `data:` images.
+
+    It allows no inline scripts or styles.
+    """
     return "; ".join(
         [
             "default-src 'self'",

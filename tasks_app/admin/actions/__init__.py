@@ -1,1 +1,1 @@
-"""Actions of the admin that ask for confirmation."""
+"""Admin actions that require confirmation."""

@@ -1,4 +1,4 @@
-"""Clone with edits: a form filled with a task's parameters, which queues a new task and leaves the old one as it is."""
+"""Clone with edits: a form filled with a task's parameters, which queues a new task and keeps the original."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tasks_app.contracts import Principal
 from tasks_app.models import Task
 from tasks_app.submissions import SubmissionSerializer
 
-# What the form has no field for.
+# Parameters without a form field: they are copied from the original.
 _COPIED_PARAMS = ("loras", "embeddings", "output_format", "image", "mask", "strength")
 
 
 class CloneForm(forms.Form):
-    """The fields of a submission; what they may hold is for the submission's own rules to say."""
+    """Form with the fields of a submission; the submission's serializer validates the values."""
 
     prompt = forms.CharField(required=False, strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
     negative_prompt = forms.CharField(required=False, strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}))
@@ -50,7 +50,7 @@ class CloneForm(forms.Form):
         self.fields["model_id"].widget.choices = [(name, name) for name in names]
 
     def to_submission(self, task: Task, caller: Principal) -> SubmissionSerializer | None:
-        """Return the valid submission of the same kind as the task; None with errors at the fields."""
+        """Return the valid submission, of the task's type; None if it is invalid, with errors added to the fields."""
         if not self.is_valid():
             return None
         params = {name: value for name, value in self.cleaned_data.items() if value is not None}
@@ -71,10 +71,10 @@ class CloneForm(forms.Form):
 
 
 class CloneTaskAdmin(TaskActionsAdmin):
-    """Tasks can be submitted anew with changes."""
+    """Task admin with a form that submits a task again with changes."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Put the form's address before Django's own."""
+        """Add the form's URL before Django's own."""
         view = self.admin_site.admin_view(self.clone_view)
         return [path("<uuid:task_id>/clone/", view, name="tasks_app_task_clone"), *super().get_urls()]
 

@@ -1,4 +1,4 @@
-"""How commands to workers stand, on the pages of workers and of models."""
+"""State of worker commands, for the pages of workers and models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from tasks_app.models import WorkerCommand
 from tasks_app.queue import workers
 from tasks_app.queue.workers import CommandOutcome
 
-# How many of the latest ones a page shows.
 MAX_COMMANDS_SHOWN = 10
 
 _BADGES = {
@@ -24,7 +23,7 @@ _BADGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class CommandRow:
-    """A command as people read it."""
+    """A command with its rendered badge and age."""
 
     command: WorkerCommand
     badge: str

@@ -1,4 +1,4 @@
-"""What people do to tasks from the admin: each deed calls its service for one task and says what came of it."""
+"""Actions on tasks in the admin: each calls a service for one task and returns the result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tasks_app import errors, services
 from tasks_app.contracts import IdempotentRequest, Principal
 from tasks_app.models import TERMINAL, Status, Task
 
-# What a confirmation's form holds.
+# Cleaned data of a confirmation's form.
 FormData = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActionResult:
-    """What came of a deed. `task` is the one to look at next, if there is one; `log` is empty when nothing moved."""
+    """Result of an action. `task` is the one to show next, if any; `log` is empty if the action changed nothing."""
 
     task: Task | None
     message: str
@@ -31,9 +31,9 @@ class ActionResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskAction:
-    """Something that people can do to tasks, once they have confirmed it.
+    """An action on tasks that runs after confirmation.
 
-    `form` is what the confirmation asks for; `flag` says how the admin's log files it.
+    `form` has the fields of the confirmation; `flag` is Django's kind of log entry.
     """
 
     name: str
@@ -49,18 +49,18 @@ class TaskAction:
     danger: bool = False
 
     def is_applicable(self, task: Task) -> bool:
-        """Say whether the deed would move the task as it stands."""
+        """Return True if the action can change a task with the current status."""
         return task.status in self.statuses
 
 
 class IdempotencyForm(forms.Form):
-    """Names the confirmation, so that submitting it twice does once what it says."""
+    """Confirmation with an idempotency key, so that submitting it twice runs the action once."""
 
     key = forms.UUIDField(initial=uuid4, widget=forms.HiddenInput)
 
 
 class PriorityForm(forms.Form):
-    """Asks for the new priority."""
+    """Confirmation with a field for the new priority."""
 
     priority = forms.IntegerField(
         min_value=-10,
@@ -73,7 +73,7 @@ class PriorityForm(forms.Form):
 
 
 def summarize_results(results: Iterable[ActionResult]) -> str:
-    """Count what moved and what did not, and why."""
+    """Return a sentence with the number of tasks for each result."""
     counts = Counter(result.message for result in results)
     return (", ".join(f"{count} {said}" for said, count in counts.items()) or "No task was chosen") + "."
 
@@ -172,7 +172,7 @@ REPRODUCE = TaskAction(
     run=_reproduce_task,
     form=IdempotencyForm,
 )
-# Not named `delete`: that address is Django's own, which knows of no files.
+# Not named `delete`, because that URL belongs to Django's own deletion, which keeps the files.
 REMOVE = TaskAction(
     name="remove",
     title="Delete",

@@ -1,4 +1,4 @@
-"""Pausing and resuming the queue, a model or a worker: asked about on a page, done on POST alone, logged."""
+"""Pausing and resuming the queue, a model or a worker: confirmed on a page, run on POST only, and logged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks_app.admin import columns, log
 from tasks_app.models import DiffusionModel, Pause, Worker
 from tasks_app.queue import pauses
 
-# Unfold has no types; its admin has the interface of Django's.
+# Unfold has no type hints; its admin has the same interface as Django's.
 if TYPE_CHECKING:
     PauseModelAdmin = admin.ModelAdmin[Pause]
 else:
@@ -35,7 +35,11 @@ Scope = Pause.Scope
 
 @dataclass(frozen=True, kw_only=True)
 class PauseAction:
-    """Pausing or resuming; texts are by what is paused. `said` and `said_before` follow its name in a sentence."""
+    """The action that pauses or the one that resumes.
+
+    `descriptions` has a text for each scope; `message` and `unchanged_message` continue a sentence that begins with the
+    target's name.
+    """
 
     name: str
     title: str
@@ -80,14 +84,14 @@ RESUME = PauseAction(
 
 
 def action_url(turn: PauseAction, scope: Scope, target: str = "", *, back: str = "") -> str:
-    """Return the address that asks about it on GET and does it on POST."""
+    """Return the URL that shows the confirmation on GET and runs the action on POST."""
     query = {"scope": scope, "target": target, "back": back}
     given = urlencode({name: value for name, value in query.items() if value})
     return reverse(f"admin:tasks_app_pause_{turn.name}") + f"?{given}"
 
 
 def build_button(request: HttpRequest, scope: Scope, target: str, *, paused: bool) -> dict[str, Any] | None:
-    """Return the button that pauses or resumes it and leads back here, for those who may."""
+    """Return the button that pauses or resumes the target and then returns here; None without the permission."""
     turn = RESUME if paused else PAUSE
     if not request.user.has_perm(turn.permission):
         return None
@@ -101,9 +105,9 @@ def build_button(request: HttpRequest, scope: Scope, target: str, *, paused: boo
 def build_button_column(
     request: HttpRequest, described: Callable[[Any], tuple[Scope, str, bool]]
 ) -> Callable[[Any], str]:
-    """Return a list's column that pauses or resumes; `described` says a row's scope, its name and whether it is paused.
+    """Return a list column that pauses or resumes; `described` maps a row to its scope, name and paused flag.
 
-    What a row offers depends on who looks, and the admin's object serves everybody: hence a function for each request.
+    The links depend on the user's permissions while the admin object is shared, so each request gets its own function.
     """
 
     @admin.display(description="")
@@ -117,7 +121,7 @@ def build_button_column(
 
 @admin.register(Pause)
 class PauseAdmin(PauseModelAdmin):
-    """What is paused, and the pages that pause and resume."""
+    """Admin of the pauses, with the pages that pause and resume."""
 
     list_display = ("scope_column", "target_column", "since_column", "by")
     list_display_links = None
@@ -129,31 +133,31 @@ class PauseAdmin(PauseModelAdmin):
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse Django's form: nothing bypasses the services."""
+        """Refuse Django's form: pausing and resuming go through the services."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
-        """Refuse, for the same reason."""
+        """Refuse, for the same reason as adding."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
-        """Refuse, for the same reason."""
+        """Refuse, for the same reason as adding."""
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pause]:
-        """Look the models up at once: pauses know names, and pages are found by keys."""
+        """Annotate each pause with its model's key, because pauses store names and the admin's URLs need keys."""
         models = DiffusionModel.objects.filter(model_id=OuterRef("target"))
         return super().get_queryset(request).annotate(model_pk=Subquery(models.values("pk")[:1]))
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Add the way to resume."""
+        """Add the column that resumes."""
         return [
             *self.list_display,
             build_button_column(request, lambda pause: (Scope(pause.scope), pause.target, True)),
         ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Put both turns before Django's own addresses."""
+        """Add the URLs to pause and resume before Django's own."""
         view = self.admin_site.admin_view
         own = [
             path(f"{turn.name}/", view(self.confirm_view), {"turn": turn}, name=f"tasks_app_pause_{turn.name}")
@@ -162,12 +166,12 @@ class PauseAdmin(PauseModelAdmin):
         return [*own, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Offer to pause the queue; once it is, its row offers the contrary."""
+        """Offer to pause the queue; while it is paused, its row offers to resume it."""
         button = None if pauses.get_queue_pause() else build_button(request, Scope.QUEUE, "", paused=False)
         return super().changelist_view(request, {**(extra_context or {}), "queue_button": button})
 
     def confirm_view(self, request: HttpRequest, turn: PauseAction) -> HttpResponse:
-        """Ask on GET; do it on POST."""
+        """Show the confirmation on GET; pause or resume on POST."""
         if not request.user.has_perm(turn.permission):
             raise PermissionDenied
         scope, target = _parse_target(request)
@@ -199,12 +203,12 @@ class PauseAdmin(PauseModelAdmin):
 
     @admin.display(description="what")
     def scope_column(self, pause: Pause) -> str:
-        """Show the kind of thing."""
+        """Show the scope of the pause."""
         return pause.get_scope_display()
 
     @admin.display(description="name")
     def target_column(self, pause: Pause) -> str:
-        """Show its name."""
+        """Show the name of the paused worker or model, linked to its page."""
         pages = {Scope.WORKER: ("worker", pause.target), Scope.MODEL: ("diffusionmodel", pause.model_pk)}  # type: ignore[attr-defined]
         page, key = pages.get(Scope(pause.scope), ("", None))
         if not key:
@@ -214,7 +218,7 @@ class PauseAdmin(PauseModelAdmin):
 
     @admin.display(description="since")
     def since_column(self, pause: Pause) -> str:
-        """Show how long ago it began."""
+        """Show the time since the pause began."""
         return columns.render_time_since(pause.since)
 
 
@@ -226,7 +230,7 @@ def _parse_target(request: HttpRequest) -> tuple[Scope, str]:
 
 
 def _find_row(scope: Scope, target: str) -> Model | None:
-    """Return the row of what is paused, which keeps the log of it; the queue has none."""
+    """Return the row of the worker or model, which the log entry refers to; the queue has none."""
     if scope == Scope.WORKER:
         return Worker.objects.filter(pk=target).first()
     return DiffusionModel.objects.filter(model_id=target).first()

@@ -1,4 +1,4 @@
-"""Loading a model into workers ahead of its tasks, and unloading it: asked about on a page, done on POST alone."""
+"""Preloading a model on workers ahead of its tasks, and unloading it: confirmed on a page, run on POST only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks_app.admin import log
 from tasks_app.models import DiffusionModel, WorkerCommand
 from tasks_app.queue import workers as worker_registry
 
-# Unfold has no types; its admin has the interface of Django's.
+# Unfold has no type hints; its admin has the same interface as Django's.
 if TYPE_CHECKING:
     CatalogModelAdmin = admin.ModelAdmin[DiffusionModel]
 else:
@@ -31,7 +31,7 @@ COMMAND_PERMISSION = "tasks_app.add_workercommand"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAction:
-    """Something that workers can be asked to do with a model; `warm` says which of them it is for."""
+    """A command that workers can run on a model; it is for the workers that have it loaded, or for the others."""
 
     kind: WorkerCommand.Kind
     title: str
@@ -63,7 +63,7 @@ MODEL_ACTIONS = (PRELOAD, UNLOAD)
 
 
 class WorkersForm(forms.Form):
-    """Asks which workers; those that are gone by now are counted as such, and not refused."""
+    """Choice of workers; those that are gone by now are counted as unreachable, not rejected."""
 
     workers = forms.MultipleChoiceField(
         widget=UnfoldAdminCheckboxSelectMultipleWidget, error_messages={"required": "Choose at least one worker."}
@@ -75,10 +75,10 @@ class WorkersForm(forms.Form):
 
 
 class ModelActionsAdmin(CatalogModelAdmin):
-    """Models can be loaded and unloaded; it is the workers that do it."""
+    """Model admin with actions that make workers load or unload a model."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Put both orders' addresses before Django's own."""
+        """Add the URLs of both actions before Django's own."""
         view = self.admin_site.admin_view(self.command_view)
         own = [
             path(f"<int:pk>/{order.kind}/", view, {"order": order}, name=f"tasks_app_diffusionmodel_{order.kind}")
@@ -87,7 +87,7 @@ class ModelActionsAdmin(CatalogModelAdmin):
         return [*own, *super().get_urls()]
 
     def command_view(self, request: HttpRequest, pk: int, order: ModelAction) -> HttpResponse:
-        """Ask on GET; leave the commands on POST."""
+        """Show the confirmation on GET; enqueue the commands on POST."""
         if not request.user.has_perm(COMMAND_PERMISSION):
             raise PermissionDenied
         model = DiffusionModel.objects.filter(pk=pk).first()
@@ -136,7 +136,7 @@ class ModelActionsAdmin(CatalogModelAdmin):
 
 
 def _find_eligible_workers(order: ModelAction, model: DiffusionModel) -> list[Any]:
-    """Return the living workers that hold the model, or that don't."""
+    """Return the live workers that have the model loaded, or those that don't, as the action requires."""
     holding = worker_registry.get_workers_by_model().get(model.model_id, [])
     alive = worker_registry.list_workers().filter(state__in=worker_registry.ALIVE_STATES)
     return [worker for worker in alive if (worker.name in holding) == order.for_warm_workers]

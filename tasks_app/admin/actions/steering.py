@@ -1,4 +1,4 @@
-"""A read-only admin with deeds: asked about on a page of their own, done on POST alone, logged with who did them."""
+"""Read-only task admin with actions: each asks for confirmation, runs on POST only and is logged with the user."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from tasks_app.admin.actions.confirmed import (
 )
 from tasks_app.models import Task
 
-# Unfold has no types; its admin has the interface of Django's.
+# Unfold has no type hints; its admin has the same interface as Django's.
 if TYPE_CHECKING:
     TaskModelAdmin = admin.ModelAdmin[Task]
 else:
     TaskModelAdmin = ModelAdmin
 
-# A form can't carry many more, and each of them is a transaction.
+# A form can't hold many more, and each task takes a transaction of its own.
 MAX_SELECTED = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedTask:
-    """A chosen task on the page that asks, and whether the deed would move it."""
+    """A selected task on the confirmation page; `is_applicable` is False if the action would not change it."""
 
     task: Task
     thumbnail: str
@@ -55,32 +55,32 @@ class SelectedTask:
 
 
 class TaskActionsAdmin(TaskModelAdmin):
-    """Tasks can be steered by deeds; nothing else about them can be changed."""
+    """Task admin with confirmed actions; tasks can't be edited otherwise."""
 
     actions = ("cancel_chosen", "reprioritize_chosen", "retry_chosen", "reproduce_chosen", "remove_chosen")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: tasks come from the API."""
+        """Refuse: tasks are submitted through the API."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        """Refuse: a form's save would overwrite what a worker writes at the same time."""
+        """Refuse: saving a form would overwrite a worker's concurrent update."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        """Refuse: it would leave the pictures' files behind."""
+        """Refuse: Django's deletion would leave the image files behind."""
         return False
 
     def has_act_permission(self, request: HttpRequest) -> bool:
-        """Ask for Django's permission to change tasks, which makes them visible, too."""
+        """Require Django's permission to change tasks, which includes viewing them."""
         return request.user.has_perm("tasks_app.change_task")
 
     def has_remove_permission(self, request: HttpRequest) -> bool:
-        """Ask for Django's permission to delete tasks."""
+        """Require Django's permission to delete tasks."""
         return request.user.has_perm("tasks_app.delete_task")
 
     def get_urls(self) -> list[URLPattern]:
-        """Put each deed's two addresses before Django's own."""
+        """Add each action's two URLs before Django's own."""
         view = self.admin_site.admin_view
         own = []
         for deed in TASK_ACTIONS:
@@ -90,40 +90,40 @@ class TaskActionsAdmin(TaskModelAdmin):
         return [*own, *super().get_urls()]
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any) -> HttpResponse:
-        """Offer the deeds that this person may do."""
+        """Offer the actions that the user has permission for."""
         context["deeds"] = [deed for deed in context["deeds"] if request.user.has_perm(deed.permission)]
         return super().render_change_form(request, context, *args)
 
     @admin.action(description="Cancel …", permissions=["act"])
     def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
-        """Ask whether the chosen tasks shall be canceled."""
+        """Show the confirmation to cancel the selected tasks."""
         return self._confirm_many(request, CANCEL, queryset)
 
     @admin.action(description="Reprioritize …", permissions=["act"])
     def reprioritize_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
-        """Ask for another priority of the chosen tasks."""
+        """Show the confirmation to change the priority of the selected tasks."""
         return self._confirm_many(request, REPRIORITIZE, queryset)
 
     @admin.action(description="Retry …", permissions=["act"])
     def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
-        """Ask whether the chosen tasks shall be queued again."""
+        """Show the confirmation to queue the selected tasks again."""
         return self._confirm_many(request, RETRY, queryset)
 
     @admin.action(description="Reproduce …", permissions=["act"])
     def reproduce_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
-        """Ask whether the chosen tasks shall be run again and compared."""
+        """Show the confirmation to run the selected tasks again and compare the images."""
         return self._confirm_many(request, REPRODUCE, queryset)
 
     @admin.action(description="Delete …", permissions=["remove"])
     def remove_chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
-        """Ask whether the chosen tasks shall be deleted with their pictures."""
+        """Show the confirmation to delete the selected tasks with their images."""
         return self._confirm_many(request, REMOVE, queryset)
 
     def one_task_view(self, request: HttpRequest, task_id: UUID, deed: TaskAction) -> HttpResponse:
-        """Ask about one task on GET, and do it on POST."""
+        """Show the confirmation for one task on GET; run the action on POST."""
         task = self._get_tasks(request, deed, [task_id]).first()
         if task is None:
-            # Somebody deleted it, perhaps by this very form: Django says so and leads back.
+            # The task was deleted, perhaps by this same form: Django shows a message and redirects.
             return self._get_obj_does_not_exist_redirect(request, self.opts, str(task_id))  # type: ignore[attr-defined, no-any-return]
         form = _build_form(request, deed, priority=task.priority)
         if request.method == "POST" and form.is_valid():
@@ -136,7 +136,7 @@ class TaskActionsAdmin(TaskModelAdmin):
         )
 
     def many_tasks_view(self, request: HttpRequest, deed: TaskAction) -> HttpResponse:
-        """Do it to the tasks that the confirmation listed."""
+        """Run the action on the tasks that the confirmation listed."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         tasks, form = self._get_tasks(request, deed, request.POST.getlist("task")), _build_form(request, deed)
@@ -155,7 +155,7 @@ class TaskActionsAdmin(TaskModelAdmin):
             wanted = [UUID(str(task_id)) for task_id in ids]
         except ValueError:
             raise BadRequest("These are no task ids.") from None
-        # The oldest first, so that a retry keeps the order in which they came.
+        # Oldest first, so that retried tasks keep their order.
         return self.get_queryset(request).filter(pk__in=wanted).order_by("created_at", "pk")
 
     def _confirm_many(self, request: HttpRequest, deed: TaskAction, tasks: QuerySet[Task]) -> HttpResponse | None:
@@ -196,7 +196,7 @@ class TaskActionsAdmin(TaskModelAdmin):
         return results
 
     def _filtered_url(self, request: HttpRequest, view: str) -> str:
-        """Return one of the list's addresses that keeps the list's filters."""
+        """Return one of the list's URLs with the current filters."""
         filters: dict[str, Any] = {"opts": self.opts, "preserved_filters": self.get_preserved_filters(request)}
         return str(add_preserved_filters(filters, reverse(f"admin:tasks_app_task_{view}")))
 

@@ -1,4 +1,4 @@
-"""`manage.py apikey create|list|revoke`: the API's keys from a terminal."""
+"""`manage.py apikey create|list|revoke`: management of API keys from a terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tasks_app.webhooks import payload, url_policy
 
 
 class Command(BaseCommand):
-    """Make, list and revoke keys."""
+    """Create, list and revoke API keys."""
 
     help = "Makes, lists and revokes keys of the API."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the three verbs."""
+        """Add the three subcommands."""
         verbs = parser.add_subparsers(dest="verb", required=True)
         create = verbs.add_parser("create", help="make a key and print it, this once")
         create.add_argument("name", help="what it is for")
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         revoke.add_argument("id", type=int, help="as `list` shows it")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what the verb says."""
+        """Run the subcommand."""
         verbs = {"create": self._create_key, "list": self._list_keys, "revoke": self._revoke_key}
         verbs[options["verb"]](options)
 

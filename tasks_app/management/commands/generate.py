@@ -1,4 +1,4 @@
-"""`manage.py generate "a prompt"`: post to a running server, follow the task, save its pictures."""
+"""`manage.py generate "a prompt"`: submit a task to a running server, follow it and save its images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tasks_app.management.client import Json, Server, build_auth_headers
 from tasks_app.task_types.registry import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
 
-# What the API calls by this path is given by this option.
+# The command line option for each path of the API.
 OPTION_NAMES = {
     "params.prompt": "prompt",
     "params.negative_prompt": "--negative",
@@ -56,13 +56,13 @@ def _parse_lora(text: str) -> Json:
 
 
 class Command(BaseCommand):
-    """Make pictures on a running server, from a terminal."""
+    """Generate images on a running server, from a terminal."""
 
     help = "Makes pictures on a running server and saves them; Ctrl-C leaves the task running."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the options; what is not given is left to the server."""
+        """Add the options; the server chooses the value of an omitted one."""
         parser.add_argument("prompt", nargs="?", help="what to draw")
         parser.add_argument("--watch", metavar="ID", help="follow this task instead of posting one")
         parser.add_argument("--model", help="a model that the server allows")
@@ -90,7 +90,7 @@ class Command(BaseCommand):
         parser.add_argument("--url", default=url, help=f"the server (DIFFUSERS_HANDLER_URL, {url})")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Post, follow and save; the pictures' paths are what is printed."""
+        """Submit the task, follow it, save its images and print their paths."""
         if bool(options["prompt"]) == bool(options["watch"]):
             raise CommandError("Give either a prompt or --watch ID.")
         if options["image"] is None and (options["mask"] or options["strength"] is not None):

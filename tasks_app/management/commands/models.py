@@ -1,4 +1,4 @@
-"""`manage.py models pull|list|verify|remove|default`: models on this host, and which is the default."""
+"""`manage.py models pull|list|verify|remove|default`: the models on this host and the default model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tasks_app.worker import engines
 
 
 class Command(BaseCommand):
-    """Fetch, list, check and remove models, and choose the default."""
+    """Download, list, verify and remove models, and set the default."""
 
     help = "Fetches, lists, verifies and removes models on this host, and chooses the default."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the five verbs."""
+        """Add the five subcommands."""
         verbs = parser.add_subparsers(dest="verb", required=True)
         pull = verbs.add_parser("pull", help="fetch a model's files, so that no task waits for the download")
         pull.add_argument("model", help="a Hub id or an alias that this server allows")
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         default.add_argument("model", nargs="?", help="a name that this server allows")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what the verb says."""
+        """Run the subcommand."""
         verbs = {
             "pull": self._pull_model,
             "list": self._list_models,
@@ -116,7 +116,7 @@ def _get_local_models() -> list[LocalModel]:
 
 
 def _find_revisions(name: str) -> list[LocalModel]:
-    """Return all revisions of a model that are here."""
+    """Return all revisions of a model on this host."""
     model_id = settings.MODEL_ALIASES.get(name, name)
     found = [model for model in _get_local_models() if model.model_id == model_id]
     if not found:
@@ -125,7 +125,7 @@ def _find_revisions(name: str) -> list[LocalModel]:
 
 
 def _resolve_model(name: str) -> resolve.ResolvedModel:
-    """Return the model by its row; where there is no database or no table yet, by the settings."""
+    """Return the model from its row, or from the settings if there is no database or no table yet."""
     try:
         return resolve.resolve_model(name)
     except (OperationalError, ProgrammingError):

@@ -1,4 +1,4 @@
-"""`manage.py quickstart`: everything started, a first picture made through the real path, then served until Ctrl-C."""
+"""`manage.py quickstart`: start everything, generate a first image through the API, then serve until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ADMIN_USERNAME = "admin"
 
 
 class Command(BaseCommand):
-    """Start all parts, post the first prompt over HTTP, follow it, and serve."""
+    """Start all processes, submit a first prompt over HTTP, follow its task, and serve."""
 
     help = "Starts everything on this machine, makes a first picture and serves until Ctrl-C."
     requires_system_checks: list[str] = []
@@ -45,8 +45,8 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="end after the first picture")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it; ends with 0 after Ctrl-C, and with a reason otherwise."""
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background without the first
+        """Run until Ctrl-C, which exits with 0; any other end is reported as an error."""
+        for number in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with SIGINT ignored
             signal.signal(number, signal.default_int_handler)
         try:
             with ExitStack() as stack:
@@ -117,7 +117,7 @@ class Command(BaseCommand):
 
 
 class RestartingProcess:
-    """A part that is started again when it ends, each time after a longer while, as a supervisor would."""
+    """A process that is restarted when it ends, with an increasing delay, as under a supervisor."""
 
     def __init__(self, start: Callable[[], WatchedProcess]) -> None:
         self._start_process = start
@@ -126,7 +126,7 @@ class RestartingProcess:
         self._restart_delay = 1.0
 
     def restart_if_ended(self) -> None:
-        """Start it again if it has ended and the pause is over."""
+        """Restart the process if it has ended and the delay is over."""
         if self._process.poll() is None:
             return
         lasted = time.monotonic() - self._started_at
@@ -161,7 +161,7 @@ def _run_manage(*arguments: str) -> None:
 
 
 def _start_process(stack: ExitStack, log: str, *arguments: str) -> WatchedProcess:
-    # Ctrl-C gives a running task back to the queue at its next step; the next quickstart takes it up.
+    # With no time to drain, Ctrl-C requeues a running task at its next step; the next quickstart runs it again.
     defaults = {
         "SHUTDOWN_GRACE_SECONDS": "0",
         "DEFAULT_MODEL_ID": DEMO_MODEL,
@@ -186,7 +186,7 @@ def _wait_until_ready(api: httpx2.Client, web: WatchedProcess) -> None:
             if api.get("/readyz").status_code == 200:
                 return
         except httpx2.TransportError:
-            pass  # it does not listen yet
+            pass  # the server does not listen yet
         if web.poll() is not None or time.monotonic() > give_up:
             raise CommandError(f"The web server did not start:\n{_read_log_tail('web.log')}")
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""`manage.py rundramatiq`: django-dramatiq's own, which says in words what is missing before it starts."""
+"""`manage.py rundramatiq`: django-dramatiq's command, with a clear error if the embedded servers are not running."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tasks_app import actors
 
 
 class Command(DjangoDramatiqCommand):  # type: ignore[misc]
-    """Run a worker: one for each GPU."""
+    """Run a worker; start one for each GPU."""
 
     help = "Runs a worker."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Listen to the one queue that tickets come through: each further one is asked ten times a second, too."""
+        """Consume only the queue of wake-ups by default: each further queue would be polled ten times a second."""
         super().add_arguments(parser)
         parser.set_defaults(queues=[actors.generate.queue_name])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Start it, unless it would try to reach servers that nobody runs."""
+        """Start the worker, unless it needs the embedded servers and they are not running."""
         if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.find_running_services(settings.VAR_DIR):
             raise CommandError(f"Neither PostgreSQL nor Redis runs. {embedded.START_HINT}")
         super().handle(*args, **options)

@@ -1,4 +1,4 @@
-"""`manage.py services`: the embedded PostgreSQL and Redis in the foreground, for several terminals."""
+"""`manage.py services`: the embedded PostgreSQL and Redis in the foreground, for use from several terminals."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Start what no URL names, and wait."""
+        """Start the servers without a configured URL, and wait until Ctrl-C."""
         if not (settings.EMBED_POSTGRES or settings.EMBED_REDIS):
             raise CommandError("DATABASE_URL and REDIS_URL are set: there is nothing to start.")
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background without the first
+        for number in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with SIGINT ignored
             signal.signal(number, signal.default_int_handler)
         try:
             with embedded.run_services(

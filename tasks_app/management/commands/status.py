@@ -1,4 +1,4 @@
-"""`manage.py status`: the queue, the workers and the models at a glance; `--worker` is a container's health check."""
+"""`manage.py status`: the queue, the workers and the models; with `--worker`, a container's health check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TableRow = Sequence[str]
 
 
 class Command(BaseCommand):
-    """Print what waits and runs, who works at what, and where models are warm."""
+    """Print the queue, the workers with their tasks, and the models with the workers that have them loaded."""
 
     help = "Prints the queue, the workers and the models."
     requires_system_checks: list[str] = []
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print three tables, or one line for a probe."""
+        """Print three tables, or one line for the health check."""
         if options["worker"]:
             self.stdout.write(_describe_local_worker())
             return
@@ -101,12 +101,12 @@ def _format_memory(used: int | None, total: int | None) -> str:
 
 
 def _format_elapsed(moment: datetime | None) -> str:
-    """Write how long ago that was, in whole seconds."""
+    """Format the time elapsed since a moment, in whole seconds."""
     return EMPTY_CELL if moment is None else str(timedelta(seconds=round((timezone.now() - moment).total_seconds())))
 
 
 def _align_columns(lines: Sequence[TableRow]) -> Iterator[str]:
-    """Write lines whose columns begin at the same place."""
+    """Yield the lines of a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""`manage.py sweep`: one sweep, as every worker does it all the time."""
+"""`manage.py sweep`: a single sweep, as every worker runs it periodically."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tasks_app.worker import retention, sweeper
 
 
 class Command(BaseCommand):
-    """Move on what silent workers and deadlines left behind, send a ticket that got lost, purge what is not kept."""
+    """Sweep expired leases and passed deadlines, resend a lost wake-up, and purge by the retention rules."""
 
     help = "Sweeps once: expired leases, passed deadlines, lost tickets, retention. Every worker does it by itself."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep once and say what moved and what was purged."""
+        """Sweep once, and print the tasks that changed status and those that were purged."""
         moved = sweeper.sweep_tasks()
         sweeper.resend_lost_wake_ups(after_seconds=0)
         for task_id, status in moved:
