@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""The project's command line: `uv run manage.py help` lists what it can do."""
+"""The project's command line: `uv run manage.py help` lists its commands."""
 
 import os
 import sys
 
-# One task at a time per process, one process per GPU, nothing hoarded. Dramatiq reads these when it is imported.
+# One task at a time per process, one process per GPU, no prefetching of messages. Dramatiq reads these on import.
 WORKER_DEFAULTS = {
     "DRAMATIQ_NPROCS": "1",
     "DRAMATIQ_NTHREADS": "1",

@@ -1,4 +1,4 @@
-"""The web's entry point: `uvicorn project.asgi:application --lifespan off --timeout-graceful-shutdown 5`."""
+"""The ASGI entry point: `uvicorn project.asgi:application --lifespan off --timeout-graceful-shutdown 5`."""
 
 import gc
 import os
@@ -21,10 +21,13 @@ from tasks_app.api.live import prefer_wait  # noqa: E402 - needs the settings
 
 
 class Handler(ASGIHandler):
-    """Django's own, but for headers that no request can be made of, and for what streams would hold while open.
+    """Django's ASGI handler with support for unreadable headers and cheaper open streams.
 
-    All of a request's middleware and its view run in one go in the request's thread: Django's own would change from the
-    loop to the thread and back for each middleware, which costs more than all that they do.
+    A request whose headers can't be parsed is answered with 400. Before a streaming or deferred response is sent, the
+    request's thread and its database connection are released.
+
+    The whole middleware chain and the view run in a single hop to the request's thread: Django's own handler switches
+    between the event loop and the thread for each middleware, which costs more than the middleware itself.
     """
 
     def __init__(self) -> None:
@@ -32,11 +35,11 @@ class Handler(ASGIHandler):
         self.load_middleware(is_async=False)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the response, made in the request's thread."""
+        """Return the response, computed in the request's thread."""
         return await sync_to_async(self.get_response)(request)
 
     def create_request(self, scope: Any, body_file: Any) -> tuple[ASGIRequest, None] | tuple[None, HttpResponseBase]:
-        """Return the request, or the refusal of one whose headers can't be read."""
+        """Return the request, or a 400 response if its headers can't be parsed."""
         try:
             request, answer = super().create_request(scope, body_file)
         except ValueError:
@@ -48,7 +51,7 @@ class Handler(ASGIHandler):
         )
 
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:
-        """Send it; one that takes its time after its request's thread and database connection are given back."""
+        """Send the response, after releasing the thread and database connection of a streaming or deferred one."""
         if response.streaming or prefer_wait.is_deferred(response):
             await _release_thread()
         if prefer_wait.is_deferred(response):
@@ -57,9 +60,9 @@ class Handler(ASGIHandler):
 
 
 async def _release_thread() -> None:
-    """End the thread that Django keeps for a request until its response is sent: hundreds may be open at once.
+    """Shut down the thread that Django keeps for a request until its response is sent.
 
-    Whoever needs one later in the request gets a new one.
+    Hundreds of streams may be open at once. Code that needs a thread later in the request gets a new one.
     """
     await sync_to_async(connections.close_all)()
     context = SyncToAsync.thread_sensitive_context.get()
@@ -68,7 +71,7 @@ async def _release_thread() -> None:
 
 application = assign_request_id(limit_body_size(Handler()))
 
-# All that is imported for requests is imported before the first one, and stays: Python needn't look through it again
-# and again, for 45 ms each time in which every request waits.
+# Import everything that requests need up front and freeze it: otherwise each full garbage collection scans these
+# objects again, which blocks all requests for 45 ms.
 _ = get_resolver().url_patterns
 gc.freeze()

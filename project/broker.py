@@ -1,4 +1,4 @@
-"""Dramatiq's Redis broker, but its workers hear of a message at once, where its own look for one now and then."""
+"""Dramatiq's Redis broker with consumers that block on Redis and so receive a message immediately."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from dramatiq.errors import ConnectionClosed
 
 
 class BlockingRedisConsumer(_RedisConsumer):
-    """Takes messages off a queue; between two looks it waits for what would let it take one.
+    """Consumer that blocks until a message arrives or one of its prefetch slots becomes free.
 
-    Dramatiq's own sleeps there, for longer and longer up to its timeout: a picture that takes a tenth of a second would
-    take twice as long.
+    Dramatiq's own consumer sleeps between fetches, with a back-off up to its timeout: an image that takes a tenth of a
+    second to generate would take twice as long.
     """
 
     def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        """Wait for `timeout` milliseconds at most, and well within the client's own; Dramatiq's sleep is 0."""
+        """Block for at most `timeout` ms and half the socket timeout of the client; disable Dramatiq's own sleep."""
         super().__init__(broker, queue_name, prefetch, timeout=0)  # type: ignore[no-untyped-call]
         patience = broker.client.connection_pool.connection_kwargs.get("socket_timeout") or float("inf")
         self._wait_seconds = min(timeout / 1000, patience / 2)
         self._slot_freed = threading.Event()
 
     def __next__(self) -> Any:
-        """Return the next message; None when there was none in time."""
+        """Return the next message, or None if none arrived in time."""
         message = super().__next__()  # type: ignore[no-untyped-call]
         if message is None:
             self._wait_for_message()
         return message
 
     def ack(self, message: Any) -> None:
-        """Take the message off the queue for good, and have room for another one."""
+        """Remove the message from the queue and free its prefetch slot."""
         super().ack(message)  # type: ignore[no-untyped-call]
         self._slot_freed.set()
 
     def nack(self, message: Any) -> None:
-        """Take the message to the dead letters, and have room for another one."""
+        """Move the message to the dead-letter queue and free its prefetch slot."""
         super().nack(message)  # type: ignore[no-untyped-call]
         self._slot_freed.set()
 
@@ -48,18 +48,19 @@ class BlockingRedisConsumer(_RedisConsumer):
             return
         queue = f"{self.broker.namespace}:{self.queue_name}"
         try:
-            # From its head to its head: the queue stays as it is, but while it is empty this blocks.
+            # Moving the queue's head to the same place changes nothing, but the command blocks while the queue is
+            # empty.
             self.broker.client.blmove(queue, queue, self._wait_seconds, "LEFT", "LEFT")
         except redis.TimeoutError:
-            return  # an answer that comes late says no more than none
+            return  # a late reply means the same as no message
         except redis.ConnectionError as error:
             raise ConnectionClosed(error) from None
 
 
 class BlockingRedisBroker(RedisBroker):
-    """Dramatiq's broker with these consumers."""
+    """Redis broker that uses `BlockingRedisConsumer`."""
 
     @property
     def consumer_class(self) -> type[BlockingRedisConsumer]:
-        """Return what `consume` makes."""
+        """Return the consumer class that `consume` instantiates."""
         return BlockingRedisConsumer

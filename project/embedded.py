@@ -1,8 +1,8 @@
-"""A real PostgreSQL and a real Redis-protocol server, started from wheels for as long as one command runs.
+"""Embedded PostgreSQL and Redis-protocol servers, installed from wheels, that run as long as one command does.
 
-The data stays in a directory (`var/`) between runs; the sockets live in short temporary directories. Only one command
-at a time may run the servers of a directory: it holds `lock`, and so do the two keepers until their server has ended.
-Whoever finds the lock held may attach through `run.json`.
+The data is kept in a directory (`var/`) between runs; the sockets are created in short temporary directories. Only one
+command at a time may run the servers of a directory: it holds `lock`, and so do the two keeper processes until their
+server has exited. A command that finds the lock held may attach to the running servers through `run.json`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from project.keeper import WatchedProcess, get_user_options
 
 DATABASE_NAME = "diffusers_handler"
 START_HINT = "Start `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."
-# A command that was just killed needs a moment until its servers have ended.
+# The servers of a command that was just killed need a moment to exit.
 LOCK_TIMEOUT_SECONDS = 5.0
 START_TIMEOUT_SECONDS = 30.0
 
 
 class EmbeddedError(Exception):
-    """The embedded servers can't be started; the message says why and what to do."""
+    """An embedded server can't be started; the message gives the reason and a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Where the two servers answer; None where one of them isn't embedded."""
+    """Addresses of the two servers; None for one that isn't embedded."""
 
     database_url: str | None
     redis_url: str | None
@@ -50,7 +50,7 @@ class Services:
 
 @dataclass(frozen=True, kw_only=True)
 class _PostgresHome:
-    """Where PostgreSQL's programs and data lie, and who runs it (None: the current user)."""
+    """Paths of PostgreSQL's programs and data, and the user that runs it (None: the current user)."""
 
     programs: Path
     data: Path
@@ -62,7 +62,7 @@ class _PostgresHome:
 
 
 def find_running_services(directory: Path) -> Services | None:
-    """Return where the servers of this directory answer, or None when nobody runs them."""
+    """Return the addresses of the servers that run in this directory, or None if none are running."""
     try:
         with open(directory / "lock", "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -76,10 +76,10 @@ def find_running_services(directory: Path) -> Services | None:
 
 @contextmanager
 def run_services(directory: Path, *, postgres: bool = True, valkey: bool = True) -> Iterator[Services]:
-    """Run the servers until the block ends, or until this process does.
+    """Run the servers until the block ends or this process exits.
 
     Raises:
-        EmbeddedError: another command runs them already, or one of them doesn't start.
+        EmbeddedError: another command already runs the servers, or one of them doesn't start.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -128,7 +128,7 @@ def _clear_leftovers(directory: Path) -> None:
         shutil.rmtree(Path(client.connection_pool.connection_kwargs["path"]).parent, ignore_errors=True)
     if stale.database_url:
         home = _find_postgres_home(directory)
-        # Fails when nothing runs any more, which is the usual case.
+        # Fails if the server has already exited, which is the usual case.
         home.run_program("pg_ctl", "stop", "--pgdata", home.data, "--mode=fast")
         host = psycopg.conninfo.conninfo_to_dict(stale.database_url)["host"]
         shutil.rmtree(str(host), ignore_errors=True)
@@ -143,7 +143,7 @@ def _stop_servers(kept: list[WatchedProcess]) -> None:
 
 
 def _create_socket_directory(user: int | None) -> Path:
-    # Not TMPDIR: a socket's path may have about 100 bytes, and some systems spend them all on that.
+    # Don't use TMPDIR: a socket path is limited to about 100 bytes, and some systems use all of them for TMPDIR.
     path = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))
     if user is not None:
         os.chown(path, user, -1)
@@ -231,7 +231,7 @@ def _find_postgres_package() -> Path:
 
 
 def _find_postgres_home(directory: Path) -> _PostgresHome:
-    """Choose programs, data and user: PostgreSQL refuses to run as root."""
+    """Choose programs, data directory and user: PostgreSQL refuses to run as root."""
     package = _find_postgres_package()
     programs = package / "pginstall18" / "bin"
     if os.geteuid() != 0:
@@ -256,7 +256,7 @@ def _hash_path(path: Path) -> str:
 
 
 def _ensure_runtime_directory(user: int, name: str) -> Path:
-    """Return a directory of that user's own, outside the checkout, that outlives a reboot."""
+    """Return a directory outside the checkout that belongs to this user and survives a reboot."""
     root = Path(f"/var/tmp/diffusers-handler-{user}")  # noqa: S108 - its owner is checked below
     with suppress(FileExistsError):
         root.mkdir(mode=0o700)
@@ -270,7 +270,7 @@ def _ensure_runtime_directory(user: int, name: str) -> Path:
 
 
 def _copy_programs(package: Path, user: int) -> Path:
-    # The shared libraries are found relative to the package, so both folders keep their places.
+    # The shared libraries are located relative to the package, so both folders keep their relative paths.
     target = _ensure_runtime_directory(user, f"programs-{_hash_path(package)}-{int(package.stat().st_mtime)}")
     programs = target / package.name / "pginstall18"
     if not programs.exists():
@@ -288,7 +288,7 @@ def _copy_programs(package: Path, user: int) -> Path:
 def _init_data_directory(home: _PostgresHome) -> None:
     if home.data.exists():
         return
-    # In a draft that is renamed when it is complete: an interrupted first start leaves nothing half-made.
+    # Initialize a draft and rename it when it is complete, so that an interrupted first start leaves no partial data.
     draft = home.data.with_name(f"{home.data.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)

@@ -1,6 +1,6 @@
-"""A child process that ends when its parent ends, also when the parent is killed with SIGKILL.
+"""A child process that ends when its parent ends, even if the parent is killed with SIGKILL.
 
-Between the two stands a small keeper process: `python -m project.keeper … -- COMMAND`. It starts the command, reads its
+A small keeper process, `python -m project.keeper … -- COMMAND`, sits between the two. It starts the command, reads its
 own standard input, which is a pipe held by the parent, and stops the command when that pipe is closed.
 """
 
@@ -20,7 +20,7 @@ from typing import IO, Any
 
 
 class WatchedProcess:
-    """A command that runs for as long as this process does."""
+    """Command that runs no longer than this process."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class WatchedProcess:
         output: IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start it.
+        """Start the command.
 
         `grace` is in seconds: after it the whole process group is killed. The paths in `remove` are deleted once the
-        command has ended, by whatever cause. The keeper holds the descriptors in `pass_fds` open until then.
+        command has exited for any reason. The keeper holds the descriptors in `pass_fds` open until then.
         """
         self.grace = grace
         arguments = [f"--signal={stop_signal.value}", f"--grace={grace}"]
         arguments += [f"--user={user}"] if user is not None else []
         arguments += [f"--remove={path}" for path in remove]
-        # By path and isolated: no working directory, no environment and no site package has a say.
+        # By path and isolated, so that working directory, environment and site packages have no influence.
         self._process = subprocess.Popen(
             [sys.executable, "-I", __file__, *arguments, "--", *command],
             stdin=subprocess.PIPE,
@@ -61,7 +61,7 @@ class WatchedProcess:
         return self._process.poll()
 
     def request_stop(self) -> None:
-        """Let the keeper stop the command, without waiting for it."""
+        """Make the keeper stop the command, without waiting for it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
@@ -72,7 +72,7 @@ class WatchedProcess:
 
 
 def _stop_on_stdin_eof(child: subprocess.Popen[bytes], stop_signal: int, grace: float) -> None:
-    # Not through sys.stdin: its lock, held by this thread, would abort the interpreter at its end.
+    # Don't read through sys.stdin: its lock, held by this thread, would abort the interpreter at exit.
     while os.read(0, 1024):
         pass
     child.send_signal(stop_signal)
@@ -83,7 +83,7 @@ def _stop_on_stdin_eof(child: subprocess.Popen[bytes], stop_signal: int, grace: 
 
 
 def get_user_options(uid: int | None) -> dict[str, Any]:
-    """Return what `subprocess` needs to run a command as this user with no group but its own."""
+    """Return the `subprocess` options that run a command as this user, without any supplementary groups."""
     if uid is None:
         return {}
     return {"user": uid, "group": pwd.getpwuid(uid).pw_gid, "extra_groups": []}
@@ -100,7 +100,7 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Keep one command: the keeper's own process."""
+    """Run the keeper process: start the command, wait for it, and return its exit status."""
     options = _parse_arguments(argv)
     child = subprocess.Popen(
         options.command,

@@ -1,7 +1,7 @@
-"""How every line is logged: through one formatter, as JSON or for people, with what it belongs to and without secrets.
+"""Logging configuration: one formatter for all lines, as JSON or for the console, with context and without secrets.
 
-Whoever logs uses the standard library; what a line belongs to (a request, a task) is bound with
-`structlog.contextvars`, or given as one of EXTRAS.
+Log through the standard library. Bind the context of a line (a request, a task) with `structlog.contextvars`, or pass
+one of EXTRA_FIELDS as `extra=`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# What `extra=` of a call may add to its line.
+# The `extra=` fields that are added to a line.
 EXTRA_FIELDS = ("task", "method", "path", "status", "seconds")
-# What nobody may read in a log, and what stands there instead.
+# Secrets that must not appear in a log, and their replacements.
 _SECRET_PATTERNS = (
     (re.compile(r"\b(hf_|dh_|whsec_)[A-Za-z0-9+/]{8,}"), r"\1…"),
     (re.compile(r"(?i)\b(bearer|basic|token)(:?\s+)(?=\S*\d)[\w.~+/=-]{8,}"), r"\1\2…"),
-    # A lookahead and a possessive quantifier: neither is tried again, so that each name is read twice at most.
+    # A lookahead and a possessive quantifier don't backtrack, so each name is read at most twice.
     (
         re.compile(r"(?i)([?&](?=[\w-]*?(?:key|token|sig|signature|secret|password|credential))[\w-]++=)[^&\s\"'#]+"),
         r"\1…",
@@ -29,7 +29,7 @@ _process_fields: dict[str, str] = {}
 
 
 def add_process_fields(**fields: str) -> None:
-    """Add fields to every line of this process from now on."""
+    """Add fields to every line that this process logs from now on."""
     _process_fields.update(fields)
 
 
@@ -41,7 +41,7 @@ def redact_secrets(text: str) -> str:
 
 
 def build_logging_config(*, as_json: bool) -> dict[str, Any]:
-    """Return Django's LOGGING."""
+    """Return Django's LOGGING setting."""
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -62,13 +62,13 @@ def build_logging_config(*, as_json: bool) -> dict[str, Any]:
         "loggers": {
             "tasks_app": {"level": "INFO"},
             "dramatiq": {"level": "INFO"},
-            # 4xx are answers like others, and have their line as every request does.
+            # 4xx are ordinary responses, which the request log covers.
             "django": {"handlers": [], "level": "WARNING", "propagate": True},
             "django.request": {"level": "ERROR"},
-            # What clients do wrong, such as asking for another host, with a traceback each.
+            # Client errors, for example a request for an unknown host, each logged with a traceback.
             "django.security": {"level": "CRITICAL"},
             "uvicorn": {"handlers": [], "level": "INFO", "propagate": True},
-            # Its lines show queries and know no request's id: `api/requests.py` writes a line for each request.
+            # Its lines contain queries and lack the request id: `api/http/request_id.py` logs each request.
             "uvicorn.access": {"handlers": [], "propagate": False},
         },
     }

@@ -1,4 +1,4 @@
-"""Errors to Sentry, when SENTRY_DSN is set and the extra `sentry` is installed; without what people wrote or sent."""
+"""Error reports to Sentry, if SENTRY_DSN is set and the extra `sentry` is installed, without any user content."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def init_sentry(dsn: str, release: str) -> None:
-    """Report errors from now on: those of views, and whatever is logged as an error.
+    """Report errors from now on: unhandled errors of views, and everything logged as an error.
 
-    Without the package nothing is reported, and a check says so.
+    Without the package nothing is reported, and a system check fails.
 
     Raises:
-        ImproperlyConfigured: the DSN is none.
+        ImproperlyConfigured: the DSN is invalid.
     """
     if find_spec("sentry_sdk") is None:
         return
@@ -31,12 +31,12 @@ def init_sentry(dsn: str, release: str) -> None:
         sentry_sdk.init(
             dsn=dsn,
             release=release,
-            # What else is installed is none of its business, and some of it would be imported for it.
+            # Auto-enabled integrations would import other installed packages, which this project doesn't need.
             auto_enabling_integrations=False,
             integrations=[DjangoIntegration()],
             auto_session_tracking=False,
-            # Prompts are in bodies, in the variables of frames and may be in breadcrumbs. What else is personal is off
-            # by default (`send_default_pii`, whose successor differs by version).
+            # Prompts occur in bodies, in the variables of frames and possibly in breadcrumbs. Other personal data is
+            # off by default (`send_default_pii`, whose successor differs by version).
             max_request_body_size="never",
             include_local_variables=False,
             max_breadcrumbs=0,

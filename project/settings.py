@@ -1,4 +1,4 @@
-"""Django's settings, made of those in `env.py`.
+"""Django's settings, built from the variables in `env.py`, which only this module reads.
 
 Without DATABASE_URL and REDIS_URL the embedded servers are used, which `manage.py quickstart` or `manage.py services`
 start.
@@ -17,7 +17,7 @@ from project.sidebar import UNFOLD as UNFOLD
 
 
 def _read_secret_key() -> str:
-    """Return the key, or one that is kept beside the embedded servers' data."""
+    """Return the configured secret key, or a generated one that is kept with the embedded servers' data."""
     if env.SECRET_KEY:
         return env.SECRET_KEY
     if env.DATABASE_URL:
@@ -35,7 +35,7 @@ def _read_secret_key() -> str:
 env = read_env()
 VAR_DIR = env.VAR_DIR
 _attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.find_running_services(VAR_DIR)
-# Without any server these lead nowhere, and the first query says so.
+# If no server is configured or running, these addresses lead nowhere and the first query fails.
 DATABASE_URL = env.DATABASE_URL or (_attached and _attached.database_url) or "postgresql://postgres@%2Fnonexistent/none"
 REDIS_URL = env.REDIS_URL or (_attached and _attached.redis_url) or "unix:///nonexistent/redis.sock"
 EMBED_POSTGRES = not env.DATABASE_URL
@@ -49,11 +49,12 @@ SECRET_KEY = _read_secret_key()
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = split_commas(env.ALLOWED_HOSTS)
 CSRF_TRUSTED_ORIGINS = split_commas(env.CSRF_TRUSTED_ORIGINS)
-# With HTTPS, plain requests are redirected and cookies stay on it; a load balancer's probes and Prometheus are let in.
+# With HTTPS, plain HTTP requests are redirected and cookies are secure. Probes of load balancers and Prometheus may use
+# plain HTTP.
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.BEHIND_HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if env.BEHIND_HTTPS else 0
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
-# Whether HSTS covers subdomains and preload lists is for the owner of the domain to say, at the proxy.
+# HSTS for subdomains and preload lists is the decision of the domain's owner, made at the proxy.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"
@@ -109,12 +110,12 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
-# Under ASGI every request has a thread of its own, so connections live in a pool and not in threads. Where nothing can
-# answer, no pool tries again and again; and once something answers again, none waits longer than seconds to try.
+# Under ASGI every request has a thread of its own, so connections are pooled rather than kept per thread. Without a
+# server no pool is created, because it would retry forever. After an outage the pool reconnects within seconds.
 _pool = {"min_size": 1, "max_size": 16, "timeout": 2, "reconnect_timeout": 3}
 _database = dj_database_url.parse(DATABASE_URL, conn_health_checks=True)
 _asked: dict[str, Any] = _database.get("OPTIONS", {})
-# A process that is frozen in a transaction would keep its locks, the sweepers' too, until it is thawed.
+# A process that is frozen in a transaction would keep its locks, including the sweepers' lock, until it resumes.
 _bounded = "-c idle_in_transaction_session_timeout=3000"
 _database["OPTIONS"] = {
     "connect_timeout": 3,
@@ -126,11 +127,11 @@ _database["OPTIONS"] = {
 DATABASES = {"default": _database}
 
 STATIC_URL = "static/"
-# Unset, the files are served from where the apps keep them; set, `collectstatic` fills it for production.
+# If unset, static files are served from the apps' folders; if set, `collectstatic` fills it for production.
 STATIC_ROOT = env.STATIC_ROOT
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 MEDIA_ROOT = env.MEDIA_ROOT or VAR_DIR / "media"
-# The proxy can send what lies on a disk that it sees.
+# The proxy can only send files from a disk that it can read.
 X_ACCEL_LOCATION = "" if env.S3_BUCKET else env.X_ACCEL_LOCATION
 S3_PRESIGNED = bool(env.S3_BUCKET) and env.S3_PRESIGNED
 S3_PRESIGNED_SECONDS = env.S3_PRESIGNED_SECONDS
@@ -166,7 +167,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "tasks_app.api.openapi.generator.TableSchema",
     "EXCEPTION_HANDLER": "tasks_app.api.http.exceptions.handle_api_error",
     "UNAUTHENTICATED_USER": None,
-    # What concerns an object as a whole is told under the object's own path.
+    # An error that concerns a whole object is reported under the object's own path.
     "NON_FIELD_ERRORS_KEY": "",
 }
 SPECTACULAR_SETTINGS = {
@@ -189,7 +190,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.complete_schema"],
 }
 KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
-# Knox's own migrations would make a table for the model that takes this one's place.
+# Knox's own migrations would create a table for the model that KNOX_TOKEN_MODEL replaces.
 MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {"TOKEN_MODEL": KNOX_TOKEN_MODEL, "TOKEN_PREFIX": "dh_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
 API_AUTH = env.API_AUTH
@@ -213,7 +214,7 @@ MODELS_DIR = env.MODELS_DIR
 LORAS_DIR = env.LORAS_DIR or MODELS_DIR / "loras"
 EMBEDDINGS_DIR = env.EMBEDDINGS_DIR or MODELS_DIR / "embeddings"
 ALLOWED_MODELS = split_commas(env.ALLOWED_MODELS)
-# Public name -> where it lives now. The first one was taken off the Hub by its owner.
+# Public name -> current location. The owner of the first one removed it from the Hub.
 MODEL_ALIASES = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 PROVIDERS: dict[str, dict[str, Any]] = {
     "diffusers": {
@@ -236,7 +237,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     }
 }
 
-# --- Workers, and what the service tells of itself -------------------------------------------------------------------
+# --- Workers, logs and metrics ---------------------------------------------------------------------------------------
 WORKER_NAME = env.WORKER_NAME
 MAX_BATCH = env.MAX_BATCH
 BATCH_WAIT_MS = env.BATCH_WAIT_MS
@@ -248,7 +249,7 @@ LOGGING = logs.build_logging_config(as_json=not DEBUG if env.LOG_FORMAT == "auto
 if SENTRY_DSN:
     sentry.init_sentry(SENTRY_DSN, VERSION)
 
-# --- The life of a task ----------------------------------------------------------------------------------------------
+# --- Task lifecycle --------------------------------------------------------------------------------------------------
 LEASE_SECONDS = env.LEASE_SECONDS
 HEARTBEAT_SECONDS = env.HEARTBEAT_SECONDS
 SWEEP_INTERVAL_SECONDS = env.SWEEP_INTERVAL_SECONDS
@@ -259,7 +260,7 @@ MAX_LOST_WORKERS = env.MAX_LOST_WORKERS
 TASK_DEADLINE_SECONDS = env.TASK_DEADLINE_SECONDS
 PROGRESS_TTL_SECONDS = env.PROGRESS_TTL_SECONDS
 STREAM_HEARTBEAT_SECONDS = env.STREAM_HEARTBEAT_SECONDS
-# By status, for how many days and how many of the newest are kept; None: all.
+# Per status: the maximum age in days and the number of newest tasks to keep; None keeps all.
 RETENTION = {
     "succeeded": {"age_days": env.RETENTION_SUCCEEDED_AGE_DAYS, "count": env.RETENTION_SUCCEEDED_COUNT},
     "failed": {"age_days": env.RETENTION_FAILED_AGE_DAYS, "count": env.RETENTION_FAILED_COUNT},
@@ -274,10 +275,10 @@ WEBHOOK_SECRET = env.WEBHOOK_SECRET
 WEBHOOK_ALLOW_HTTP = env.WEBHOOK_ALLOW_HTTP or DEBUG
 WEBHOOK_PRIVATE_NETWORKS = env.WEBHOOK_PRIVATE_NETWORKS
 
-# --- Dramatiq: a message is a wake-up, the row decides ---------------------------------------------------------------
+# --- Dramatiq: messages wake workers, rows hold the state ------------------------------------------------------------
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
 DRAMATIQ_NAMESPACE = "dramatiq"
-# Without these a frozen Redis would hold a POST for minutes.
+# Without these a frozen Redis would block a POST for minutes.
 REDIS_TIMEOUT_SECONDS = 1.0
 _timeouts = f"socket_timeout={REDIS_TIMEOUT_SECONDS}&socket_connect_timeout={REDIS_TIMEOUT_SECONDS}"
 DRAMATIQ_BROKER = {
@@ -288,7 +289,7 @@ DRAMATIQ_BROKER = {
         "maintenance_chance": 1_000_000,
         "heartbeat_timeout": 10_000,
     },
-    # Neither retries nor time limits: attempts live in the row, and the inference thread can't be interrupted.
+    # No retries or time limits: the row counts the attempts, and the inference thread can't be interrupted.
     "MIDDLEWARE": [
         "django_dramatiq.middleware.DbConnectionsMiddleware",
         "tasks_app.worker.middleware.WorkerMiddleware",

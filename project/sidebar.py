@@ -1,4 +1,4 @@
-"""What the admin is called and what its sidebar offers; unfold brings its own fonts and scripts."""
+"""Titles and sidebar entries of the admin; unfold brings its own fonts and scripts."""
 
 from __future__ import annotations
 

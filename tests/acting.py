@@ -1,4 +1,4 @@
-"""A worker that does only what the test says."""
+"""A worker that the test controls step by step."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,12 +25,12 @@ RECIPE = GenerationMetadata(
 def store_images(
     claim: Claim, images: Sequence[GeneratedImage], recipe: GenerationMetadata = RECIPE
 ) -> list[StoredImage]:
-    """Write a run's pictures as a worker does."""
+    """Save a run's images as a worker does."""
     return storage.store_images(claim, images, recipe, stored_one=lambda: None)
 
 
 class ScriptedWorker:
-    """Does to one task what a worker does."""
+    """Worker of one task whose steps the test triggers."""
 
     def __init__(self, task: Task, *, quietly: bool = False) -> None:
         claimed = claim_one(worker="a-worker:1", lease_seconds=30)

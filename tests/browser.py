@@ -1,7 +1,7 @@
 """A real headless Chromium for tests of pages: Debian's, started once for each module that uses it.
 
-A conftest takes the fixtures in by importing them. A page fails its test when it complains in the console or asks
-anybody but its server for anything.
+A conftest imports the fixtures to enable them. A page fails its test if it logs an error to the console or sends a
+request to any server but its own.
 """
 
 import io
@@ -33,7 +33,7 @@ SCREENSHOTS = ROOT / "docs" / "screenshots"
 MAX_SCREENSHOT_BYTES = 450_000
 DESKTOP = {"width": 1400, "height": 860}
 PHONE = {"width": 360, "height": 760}
-# Every picture in sight, or that was asked for, has come; and nothing fades or moves any more but what always does.
+# Every image that is in view or not lazy has loaded, and only permanent animations are still running.
 LOADED = """
 Array.from(document.images).filter(image => image.loading !== "lazy" || image.getBoundingClientRect().top < innerHeight)
   .every(image => image.complete)
@@ -41,14 +41,14 @@ Array.from(document.images).filter(image => image.loading !== "lazy" || image.ge
   && document.getAnimations().every(one => one.effect.getComputedTiming().iterations === Infinity
     || one.effect.target.closest("[data-working], .task-running"))
 """
-# Two cores are shared by browser, web server, worker and databases.
+# Browser, web server, worker and databases share two cores.
 expect.set_options(timeout=20_000)
 SERIOUS_IMPACTS = {"serious", "critical"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedPage:
-    """A page, what it asked for and what it complained about; `expected` matches complaints that a test provokes."""
+    """A page with its requests and its complaints; `expected` has patterns of complaints that a test provokes."""
 
     page: Page
     expected: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class WatchedPage:
             self.complaints.append(f"{text} {url}")
 
     def assert_clean(self) -> None:
-        """Fail for a request that left the server, and for a complaint that nobody expected."""
+        """Fail on requests to other servers and on unexpected complaints."""
         server = urlsplit(self.page.url).netloc
         asked = [url for url in self.requested if not url.startswith(("data:", "blob:"))]
         elsewhere = [url for url in asked if urlsplit(url).netloc != server]
@@ -81,7 +81,7 @@ OpenPage = Callable[..., WatchedPage]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Run the browser for a module; beside its event loop the ORM works only where that is allowed."""
+    """Run the browser for a module, and allow the ORM to be used next to its event loop."""
     if not Path(EXECUTABLE).exists():
         pytest.skip(f"needs Chromium at {EXECUTABLE}")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -109,19 +109,19 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
 
 
 def wait_until_loaded(page: Page) -> None:
-    """Wait for what the page shows; by hand, as Playwright's own way needs a policy that lets strings be run."""
+    """Wait until the page has loaded, by polling: Playwright's own wait needs a policy that allows eval."""
     wait_until(lambda: page.evaluate(LOADED), bool)
 
 
 def get_image_widths(page: Page, selector: str) -> list[int]:
-    """Return how wide in pixels the pictures' files are; 0 is one that did not load."""
+    """Return the natural widths of the images in pixels; 0 is an image that did not load."""
     wait_until_loaded(page)
     found: list[int] = page.locator(selector).evaluate_all("all => all.map(image => image.naturalWidth)")
     return found
 
 
 def take_screenshot(page: Page, name: str) -> None:
-    """Keep what the viewport shows as a picture for the docs."""
+    """Save the viewport as a screenshot for the docs."""
     wait_until_loaded(page)
     picture = Image.open(io.BytesIO(page.screenshot()))
     picture.save(SCREENSHOTS / name, optimize=True)
@@ -131,7 +131,7 @@ def take_screenshot(page: Page, name: str) -> None:
 
 
 def check_screenshot(name: str, width: int) -> None:
-    """Fail when a picture for the docs is not what it should be."""
+    """Fail if a screenshot for the docs has the wrong size or format."""
     shot = SCREENSHOTS / name
     assert shot.stat().st_size < MAX_SCREENSHOT_BYTES
     with Image.open(shot) as picture:
@@ -139,7 +139,7 @@ def check_screenshot(name: str, width: int) -> None:
 
 
 def find_axe_violations(page: Page) -> list[str]:
-    """Return what axe-core finds serious or critical, with the elements that it means."""
+    """Return axe-core's serious and critical violations, with their elements."""
     found = Axe().run(page).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"

@@ -1,4 +1,4 @@
-"""Fixtures for tests on the real parts."""
+"""Fixtures for tests on the real services."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -29,13 +29,13 @@ PARAMS: dict[str, Any] = {
     "num_images": 1,
 }
 
-# How long an example takes says more of the machine than of what it is an example for.
+# The duration of an example depends more on the machine than on the tested code.
 hypothesis_settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("shared")
 
 # Tests that need no server.
 UNIT = Path(__file__).parent / "unit"
-# What takes longest begins first, so that no process is left with a long file when the others have nothing left to do.
+# The longest files run first, so that no process has a long one left when the others are idle.
 LONGEST_FIRST = (
     "test_commands.py",
     "chaos/test_chaos.py",
@@ -60,7 +60,7 @@ LONGEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, each of them in one piece."""
+    """Put the longest files first, each of them in one piece."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
@@ -69,14 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep torch's own million objects out of each later `gc.collect()`, which every model that goes makes."""
+    """Exclude torch's million objects from each later `gc.collect()`, which every unload of a model calls."""
     gc.collect()
     gc.freeze()
     gc.enable()
 
 
 def pytest_sessionfinish() -> None:
-    """Let the interpreter clear up at its end."""
+    """Unfreeze the objects, so that the interpreter can clean up at exit."""
     gc.unfreeze()
 
 
@@ -89,7 +89,7 @@ def servers() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(servers: None, django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """Let a machine that stalls take its time in this process; those that tests start keep the service's own limits."""
+    """Raise this process's timeouts for slow machines; processes that tests start keep the service's own limits."""
     options = connection.settings_dict["OPTIONS"]
     options["options"] = ""
     options["pool"]["timeout"] = 30
@@ -99,14 +99,14 @@ def django_db_modify_db_settings(servers: None, django_db_modify_db_settings_par
 
 @pytest.fixture(autouse=True)
 def _redis_is_asked_again() -> Iterator[None]:
-    """Let no test wait for the silence that another one's outage began."""
+    """Close Redis's circuit breaker after each test, so that an outage in one test doesn't affect the next."""
     yield
     progress._breaker_open_until = 0.0
 
 
 @pytest.fixture(autouse=True)
 def _workers_of_other_tests_are_forgotten(request: pytest.FixtureRequest) -> None:
-    """Begin a transaction without workers: one that ended after the tables were emptied has left its row."""
+    """Delete worker rows that a worker of an earlier test wrote after the tables were emptied."""
     marker = request.node.get_closest_marker("django_db")
     in_transaction = "transactional_db" not in request.fixturenames and not (marker and marker.kwargs)
     if in_transaction and (marker or "db" in request.fixturenames):
@@ -150,7 +150,7 @@ def claimed(make_task: Callable[..., Task]) -> Callable[..., Task]:
 
 @pytest.fixture
 def behave() -> Iterator[Callable[[str, fake.Behaviour], str]]:
-    """Return a function that says what the fake provider does with a prompt."""
+    """Return a function that registers the fake provider's behaviour for a prompt."""
 
     def register(prompt: str, behaviour: fake.Behaviour) -> str:
         fake.behaviours[prompt] = behaviour
@@ -162,7 +162,7 @@ def behave() -> Iterator[Callable[[str, fake.Behaviour], str]]:
 
 @pytest.fixture
 def undrained() -> Iterator[None]:
-    """Let this process claim again after a test that drains it."""
+    """Reset the shutdown flags after a test, so that this process claims tasks again."""
     from tasks_app.worker import shutdown
 
     yield
@@ -184,7 +184,7 @@ def events() -> Callable[[UUID], list[tuple[str, dict[str, Any]]]]:
 
 @pytest.fixture
 def database_clock(db: None) -> Callable[[], Any]:
-    """Return the database's time, the only one that rows know."""
+    """Return a function that reads the database's clock, which all row timestamps use."""
 
     def now() -> Any:
         with connection.cursor() as cursor:

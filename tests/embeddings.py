@@ -1,4 +1,4 @@
-"""Embeddings of textual inversion with random vectors, written as files."""
+"""Textual-inversion embedding files with random vectors."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ WIDTH = 16
 
 
 def save_embedding(folder: Path, name: str, *keys: str, rows: int = 2, width: int = WIDTH, seed: int = 0) -> Path:
-    """Write an embedding's file, for one text encoder if no keys are given."""
+    """Write an embedding file, for one text encoder if no keys are given."""
     folder.mkdir(exist_ok=True)
     dice = torch.Generator().manual_seed(seed)
     path = folder / f"{name}.safetensors"

@@ -1,7 +1,7 @@
-"""A pytest plugin, loaded before Django's settings are: directories of the test run's own, and servers on request.
+"""A pytest plugin, loaded before Django's settings, that gives the test run its own servers and directories.
 
-PostgreSQL and Redis are the real embedded ones, in a temporary directory, so that no test ever touches anybody's data.
-The `servers` fixture starts them: unit tests run without.
+PostgreSQL and Redis are the real embedded ones, in a temporary directory, so that no test touches existing data. The
+`servers` fixture starts them; unit tests run without.
 """
 
 import atexit
@@ -35,12 +35,12 @@ os.environ.update(
     HF_HOME=str(ROOT / "huggingface"),
     HF_HUB_DISABLE_TELEMETRY="1",
     API_AUTH="optional",
-    # Two cores are shared by everything that a test starts.
+    # All processes that a test starts share two cores.
     OMP_NUM_THREADS="1",
 )
-# Until all is imported; see `pytest_collection_finish`.
+# Until everything is imported; see `pytest_collection_finish`.
 gc.disable()
-# Each worker that a test starts would compile torch and diffusers again.
+# Otherwise each worker that a test starts would compile torch and diffusers again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

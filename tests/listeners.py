@@ -1,4 +1,4 @@
-"""Clients of event streams, each reading in a thread of its own."""
+"""Clients of event streams, each of which reads in its own thread."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ class SeenEvent:
 
 
 class Listener(threading.Thread):
-    """Reads a stream until the server closes it, or until told to stop."""
+    """Thread that reads a stream until the server closes it or the `with` block ends."""
 
     def __init__(self, api: httpx2.Client, path: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(daemon=True)
@@ -42,8 +42,9 @@ class Listener(threading.Thread):
 
     def __exit__(self, *exception: object) -> None:
         if self._connection.sock is not None and self.is_alive():
-            # Not the sending side too: what the server still sends would be answered by a reset, which the reader sees.
-            with suppress(OSError):  # the server may have gone just now
+            # Don't shut down the sending side: data that the server still sends would trigger a reset, which the reader
+            # sees.
+            with suppress(OSError):  # the server may have just closed it
                 self._connection.sock.shutdown(socket.SHUT_RD)
         self.join(10)
         self._connection.close()
@@ -76,10 +77,10 @@ class Listener(threading.Thread):
             self.seen.append(one)
 
     def events_named(self, *names: str) -> list[SeenEvent]:
-        """Return the events of these names."""
+        """Return the events with these names."""
         return [one for one in list(self.seen) if one.name in names]
 
     @property
     def event_names(self) -> list[str]:
-        """Return the names of all events; comments, which come where it is silent for long, have none."""
+        """Return the names of all events; comments, which the server sends during long pauses, have none."""
         return [one.name for one in list(self.seen) if one.name]

@@ -1,4 +1,4 @@
-"""LoRAs with random weights for the layers that a pipeline has, written as files."""
+"""LoRA files with random weights for a pipeline's layers."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ RANK = 2
 
 
 def find_layers(pipeline: DiffusionPipeline, part: str) -> dict[str, torch.nn.Linear]:
-    """Return by name those of a part's layers that LoRAs are usually for."""
+    """Return, by name, the layers of a component that LoRAs usually target."""
     found = getattr(pipeline, part).named_modules()
     return {
         name: layer for name, layer in found if name.rpartition(".")[2] in ATTENTION_LAYERS and hasattr(layer, "weight")
@@ -22,7 +22,7 @@ def find_layers(pipeline: DiffusionPipeline, part: str) -> dict[str, torch.nn.Li
 def make_weights(
     pipeline: DiffusionPipeline, *parts: str, seed: int = 0, scale: float = 1.0
 ) -> dict[str, torch.Tensor]:
-    """Return the two matrices of each layer, under PEFT's names behind those of the parts."""
+    """Return the two matrices of each layer, named by component and PEFT's layer name."""
     dice = torch.Generator().manual_seed(seed)
     made: dict[str, torch.Tensor] = {}
     for part in parts:
@@ -34,7 +34,7 @@ def make_weights(
 
 
 def save_lora(folder: Path, name: str, tensors: dict[str, torch.Tensor], **told: Any) -> Path:
-    """Write a LoRA's file."""
+    """Write a LoRA file."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.safetensors"
     save_file(tensors, path, **told)

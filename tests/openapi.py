@@ -1,4 +1,4 @@
-"""What the schema says of answers and events, to hold real ones to."""
+"""Checks of real responses and events against the OpenAPI schema."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -9,7 +9,7 @@ from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator, FormatChecker
 
 Schema = dict[str, Any]
-OPEN_KEYWORDS = {"allOf", "contentSchema"}  # what is put together of several objects
+OPEN_KEYWORDS = {"allOf", "contentSchema"}  # keywords under which several object schemas are combined
 
 
 @cache
@@ -20,13 +20,13 @@ def get_schema() -> Schema:
 
 
 def find_url_names(patterns: Iterable[Any]) -> set[str]:
-    """Return the names of all URLs, those of nested lists too."""
+    """Return the names of all URLs, including those of nested lists."""
     nested = [find_url_names(pattern.url_patterns) for pattern in patterns if isinstance(pattern, URLResolver)]
     return {pattern.name for pattern in patterns if not isinstance(pattern, URLResolver)}.union(*nested)
 
 
 def resolve_component(reference: Schema) -> Schema:
-    """Return what a reference leads to; anything else as it is."""
+    """Return the target of a reference, and any other schema unchanged."""
     if "$ref" not in reference:
         return reference
     kind, name = reference["$ref"].split("/")[-2:]
@@ -35,7 +35,7 @@ def resolve_component(reference: Schema) -> Schema:
 
 
 def find_problems(part: Schema, value: Any, *, closed: bool = True) -> list[str]:
-    """Return what is wrong with a value; closed, members that the schema does not name are, too."""
+    """Return a value's validation errors; if `closed`, members that the schema does not name are errors too."""
     components = get_schema()["components"]
     whole = {**part, "components": _close_objects(components) if closed else components}
     validator = Draft202012Validator(whole, format_checker=FormatChecker())
@@ -43,7 +43,7 @@ def find_problems(part: Schema, value: Any, *, closed: bool = True) -> list[str]
 
 
 def check_response(method: str, path: str, answer: Any) -> None:
-    """Fail when an answer of Django's client, or of an HTTP client's, is not as the operation's schema says."""
+    """Fail if a response of Django's client or an HTTP client does not match the operation's schema."""
     operation = get_schema()["paths"][path][method.lower()]
     assert str(answer.status_code) in operation["responses"], f"{answer.status_code} is not documented"
     response = resolve_component(operation["responses"][str(answer.status_code)])
@@ -61,7 +61,7 @@ def check_response(method: str, path: str, answer: Any) -> None:
 
 
 def check_event(name: str, data: Mapping[str, Any]) -> None:
-    """Fail when the data of a stream's event are not as the schema says."""
+    """Fail if the data of a stream's event does not match the schema."""
     shapes = {
         one["properties"]["event"]["const"]: one for one in get_schema()["components"]["schemas"]["Event"]["oneOf"]
     }

@@ -1,4 +1,4 @@
-"""Receivers of webhooks on the loopback, each of which answers as the test says and keeps what it got."""
+"""Webhook receivers on the loopback interface, which answer as the test defines and record each request."""
 
 import ssl
 import threading
@@ -14,7 +14,7 @@ Responder = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A request as it came in."""
+    """A received request."""
 
     path: str
     headers: Mapping[str, str]
@@ -22,7 +22,7 @@ class Call:
 
 
 class Receiver:
-    """Where it listens, and what it got."""
+    """Receiver with its address and its received requests."""
 
     def __init__(self, port: int, scheme: str) -> None:
         self.port, self.scheme = port, scheme
@@ -37,7 +37,7 @@ class Receiver:
 
 
 def respond_with(number: int, **headers: str) -> Responder:
-    """Answer with a status and no body."""
+    """Return a responder that sends a status and no body."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(number)
@@ -51,7 +51,7 @@ def respond_with(number: int, **headers: str) -> Responder:
 
 @contextmanager
 def run_receiver(*answers: Responder, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """Listen, and answer one call after another like this; the last answer serves all that follow."""
+    """Run a receiver that gives one answer per call; the last answer is repeated."""
     waiting = list(answers or [respond_with(204)])
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ def run_receiver(*answers: Responder, tls: ssl.SSLContext | None = None) -> Iter
             content = self.rfile.read(int(self.headers["Content-Length"]))
             answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
             receiver.calls.put(Call(path=self.path, headers=dict(self.headers), content=content))
-            with suppress(ConnectionError):  # the client has what it wants
+            with suppress(ConnectionError):  # the client already has the response it needs
                 answer(self)
 
         def log_message(self, *_: Any) -> None:
@@ -69,7 +69,7 @@ def run_receiver(*answers: Responder, tls: ssl.SSLContext | None = None) -> Iter
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            pass  # a refused certificate
+            pass  # the client refused the certificate
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:

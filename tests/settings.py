@@ -1,4 +1,4 @@
-"""The service's own settings, with a provider that tests can command."""
+"""The service's settings, with an additional provider that tests control."""
 
 from project.settings import *  # noqa: F403
 from project.settings import INSTALLED_APPS, PROVIDERS

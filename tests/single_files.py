@@ -1,4 +1,4 @@
-"""Weights of a tiny Stable Diffusion in one file, under the names that the original code gave them."""
+"""Weights of a tiny Stable Diffusion in one file, with the names of the original code."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import gguf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-# In the UNet: of residual blocks, of what stands alone.
+# Names in the UNet: of residual blocks, and of single layers.
 _RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -27,7 +27,7 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 
 def save_single_file(folder: Path, path: Path, *, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> Path:
-    """Write these parts of a pipeline's folder as one checkpoint."""
+    """Write these components of a pipeline's folder as one checkpoint."""
     layouts = {"unet": convert_unet, "vae": convert_vae, "text_encoder": convert_text_encoder}
     weights: dict[str, Tensor] = {}
     for part in parts:
@@ -53,7 +53,7 @@ def _unet_name(name: str, layers: int = 1) -> str:
     each = layers + 1
     if kind == "downsamplers":
         return f"input_blocks.{each * (int(block) + 1)}.0.op.{rest.removeprefix('conv.')}"
-    if kind == "upsamplers":  # the tiny one's first block up has attention before it
+    if kind == "upsamplers":  # the tiny UNet's first up block has attention before the upsampler
         return f"output_blocks.{each * int(block) + layers}.2.{rest}"
     place = each * int(block) + int(index) + (1 if way == "down" else 0)
     return (
@@ -93,7 +93,7 @@ def convert_text_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_gguf(weights: dict[str, Tensor], path: Path) -> Path:
-    """Write weights as GGUF: matrices in blocks of eight bits (Q8_0), all else in full."""
+    """Write weights as GGUF: matrices in blocks of eight bits (Q8_0), all others in full precision."""
     writer = gguf.GGUFWriter(path, "flux")
     for name, weight in weights.items():
         quantized = weight.ndim == 2 and weight.shape[1] % 32 == 0

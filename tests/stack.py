@@ -30,7 +30,7 @@ _reserved_ports: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port that no other process is given while this one lives; servers may bind it beside the probe."""
+    """Return a port reserved for as long as this process runs; a server may bind it despite the probe socket."""
     probe = socket.socket()
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     probe.bind(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 def build_environment(**more: str) -> dict[str, str]:
-    """Return what the parts need to find this run's test database."""
+    """Return the environment that connects processes to this run's test database."""
     database = connection.settings_dict
     host = quote(str(database["HOST"]), safe="")
     return {
@@ -53,7 +53,7 @@ def build_environment(**more: str) -> dict[str, str]:
 
 
 def wait_until(look: Callable[[], Seen], good: Callable[[Seen], object], *, patience: float = TIMEOUT_SECONDS) -> Seen:
-    """Look again and again until what is seen is good."""
+    """Call `look` repeatedly until its result is `good`, and return the result."""
     give_up = time.monotonic() + patience
     while True:
         seen = look()
@@ -65,7 +65,7 @@ def wait_until(look: Callable[[], Seen], good: Callable[[Seen], object], *, pati
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """The running parts."""
+    """The running service."""
 
     api: httpx2.Client
     web: WatchedProcess
@@ -73,7 +73,7 @@ class Stack:
     logs: Path
 
     def submit_task(self, prompt: str, *, path: str = "/task", priority: int = 0, **params: Any) -> dict[str, Any]:
-        """Queue a task of the demo model, unless the parameters say otherwise."""
+        """Queue a task of the demo model, unless the parameters override it."""
         body = {
             "task_type": "text-to-image",
             "priority": priority,
@@ -85,16 +85,16 @@ class Stack:
         return task
 
     def get_task(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Return the task as it is now."""
+        """Return the task in its current state."""
         found: dict[str, Any] = self.api.get(f"/task/{task['id']}").raise_for_status().json()
         return found
 
     def wait_for_task(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the task's end."""
+        """Wait until the task has ended."""
         return wait_until(lambda: self.get_task(task), lambda now: now["finished_at"])
 
     def get_image(self, task: dict[str, Any], index: int = 0) -> bytes:
-        """Return a picture's bytes."""
+        """Return an image's bytes."""
         return self.api.get(f"/task/{task['id']}/images/{index}").raise_for_status().content
 
 
@@ -111,7 +111,7 @@ def run_process(log: Path, env: Mapping[str, str], *arguments: str) -> Iterator[
 
 @contextmanager
 def run_web(logs: Path, env: Mapping[str, str]) -> Iterator[tuple[httpx2.Client, Child]]:
-    """Run a web server alone."""
+    """Run only a web server."""
     port = free_port()
     uvicorn = ["-m", "uvicorn", "project.asgi:application", "--host=127.0.0.1", f"--port={port}", "--lifespan=off"]
     with (
@@ -131,7 +131,7 @@ def run_stack(logs: Path, env: Mapping[str, str]) -> Iterator[Stack]:
 
 @contextmanager
 def run_worker(logs: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker that writes its log to a file; kill what is left of it."""
+    """Run a worker that logs to a file; kill its process group if it is still running."""
     with (logs / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "rundramatiq"],

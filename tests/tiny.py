@@ -29,7 +29,7 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Make a tokenizer whose words are single letters."""
+    """Create a tokenizer whose words are single letters."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(97, 123)]
     tokens = [BOS, EOS, *letters, *(f"{letter}</w>" for letter in letters)]
@@ -122,7 +122,7 @@ def save_sdxl(folder: Path) -> Path:
 
 
 def save_flux(folder: Path) -> Path:
-    """Save a FLUX pipeline; its T5 reads letters, too."""
+    """Save a FLUX pipeline; its T5 tokenizer uses letters too."""
     torch.manual_seed(0)
     words = make_tokenizer(folder / "words")
     FluxPipeline(

@@ -1,1 +1,1 @@
-"""Tools of the project: benchmarks, the training of the demo model, and figures about the code."""
+"""Tools of the project: benchmarks, training of the demo model, and readability figures of the code."""

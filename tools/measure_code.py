@@ -1,7 +1,7 @@
-"""Print how readable the code base is, in figures: `python tools/measure_code.py [CHECKOUT …]`, one column for each.
+"""Print readability figures of the code base: `python tools/measure_code.py [CHECKOUT …]`, one column per checkout.
 
-The figures show where a reader stumbles; they are not rules. The measured packages are project, tasks_app and
-client/src. Migrations, dunder methods, properties and overrides of a framework's methods are left out.
+The figures point to hard-to-read code; they are not rules. The measured packages are project, tasks_app and client/src.
+Migrations, dunder methods, properties and overrides of a framework's methods are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 PACKAGES = ("project", "tasks_app", "client/src")
 NOT_COUNTED = {"__init__.py", "__pycache__", "migrations", "static", "py.typed"}
-# Hooks of Django, DRF, Dramatiq, logging, unfold and argparse, whose names are not ours to choose.
+# Hooks of Django, DRF, Dramatiq, logging, unfold and argparse, whose names the frameworks prescribe.
 HOOKS = re.compile(
     r"(get|post|put|patch|delete|head|options|handle|ready|emit|format|filter|parse|render|save|clean|check|lookups|queryset|count"
     r"|before_\w+|after_\w+|process_\w+|validate_\w+|add_arguments|create_parser|has_\w+_permission|has_output|get_\w+|to_\w+|run_\w+"
@@ -33,14 +33,14 @@ GUIDES = ("README.md", "docs/tutorial.md", "docs/how-to/*.md")
 
 
 class Prose(NamedTuple):
-    """The docstrings and the comments of some files."""
+    """Docstrings and comments of a set of files."""
 
     docstrings: list[str]
     comments: list[str]
 
 
 def main() -> None:
-    """Measure each checkout that the command line names."""
+    """Measure each checkout given on the command line and print the figures as a table."""
     roots = [Path(name) for name in sys.argv[1:]] or [Path(__file__).resolve().parent.parent]
     columns = [measure(root) for root in roots]
     for name in columns[0]:

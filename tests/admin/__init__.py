@@ -1,1 +1,1 @@
-"""The admin: everything to be seen, nothing changed but by a confirmed POST, and nobody acts without permission."""
+"""Tests of the admin: all data is visible, changes need a confirmed POST, and every action needs permission."""

@@ -1,4 +1,4 @@
-"""Tasks with an outcome, and people with permissions."""
+"""Fixtures of ended tasks, workers, and users with permissions."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.claims import succeed_one
 
 @pytest.fixture
 def succeeded(claimed: MakeTask) -> MakeTask:
-    """Return a factory of tasks with pictures."""
+    """Return a factory of tasks with images."""
 
     def make(*, images: int = 1, side: int = 32, **fields: object) -> Task:
         task = claimed(**fields)
@@ -47,7 +47,7 @@ def succeeded(claimed: MakeTask) -> MakeTask:
 
 @pytest.fixture
 def failed(claimed: MakeTask) -> MakeTask:
-    """Return a factory of tasks that failed."""
+    """Return a factory of failed tasks."""
 
     def make(*, message: str = "It broke.", traceback: str = "Traceback …", **fields: object) -> Task:
         task = claimed(**fields)
@@ -75,7 +75,7 @@ def one_of_each(
 
 @pytest.fixture
 def alive(db: None) -> Callable[..., Worker]:
-    """Return a factory of workers that have just beaten, with an engine or without."""
+    """Return a factory of workers with a recent heartbeat, with or without an engine."""
 
     def arrive(name: str, engine: EngineState | None = None) -> Worker:
         identity: dict[str, Any] = {"host": "here", "pid": 1, "version": "1"}
@@ -88,7 +88,7 @@ def alive(db: None) -> Callable[..., Worker]:
 
 @pytest.fixture
 def staff(db: None) -> Callable[..., Client]:
-    """Return a factory of clients whose user has these permissions alone."""
+    """Return a factory of clients whose user has only these permissions."""
 
     def login(*permissions: str) -> Client:
         user = User.objects.create_user("-".join(permissions) or "nobody", password="pw", is_staff=True)

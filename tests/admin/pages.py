@@ -1,4 +1,4 @@
-"""Addresses of the admin's pages, and what tests read from them."""
+"""URLs of the admin's pages, and helpers that read them."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -32,7 +32,7 @@ def deed_url(task: Task, deed: str) -> str:
 
 
 def given(deed: str) -> dict[str, object]:
-    """Return what people fill into the deed's confirmation, or find in it."""
+    """Return the form data of an action's confirmation page."""
     once = {"key": str(uuid4())}
     return {"retry": once, "reproduce": once, "reprioritize": {"priority": "5"}}.get(deed, {})
 

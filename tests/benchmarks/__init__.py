@@ -1,1 +1,1 @@
-"""The benchmarks in their short form: they run, and what they count stays within bounds."""
+"""Tests of the benchmarks in short form: they run, and the counts stay within bounds."""

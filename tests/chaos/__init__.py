@@ -1,1 +1,1 @@
-"""Faults on real processes: what the service promises must hold whatever is killed, frozen or cut off."""
+"""Chaos tests with faults on real processes: guarantees must hold under kills, freezes and lost connections."""

@@ -1,4 +1,4 @@
-"""Finding what a fault is aimed at: a blind kill hits a booting worker most of the time."""
+"""Target selection for faults: a random kill mostly hits a worker that is still booting."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +15,7 @@ VICTIM_TIMEOUT_SECONDS = 30.0
 
 @dataclass(kw_only=True)
 class InjectedFault:
-    """One fault that happened. With a task and an attempt it was aimed at that claim."""
+    """One injected fault. With a task and an attempt, it targeted that claim."""
 
     kind: str
     at: float
@@ -27,7 +27,7 @@ class InjectedFault:
 
 
 def find_victim(world: World) -> dict[str, Any]:
-    """Wait for a run with a good part of its steps before it, of a task that has lost no worker yet."""
+    """Wait for a run with at least half of its steps left, of a task that has not lost a worker yet."""
 
     def look() -> list[dict[str, Any]]:
         rows = world.postgres.fetch_rows(
@@ -46,7 +46,7 @@ def _is_holder_up(world: World, row: dict[str, Any]) -> bool:
 
 
 def pid_of(row: dict[str, Any]) -> int:
-    """Return the process that holds a row."""
+    """Return the id of the process that holds a row."""
     return int(row["worker"].rpartition(":")[2])
 
 
@@ -58,7 +58,7 @@ def is_still_held(world: World, row: dict[str, Any]) -> bool:
 
 @contextmanager
 def arm_rule(proxy: Proxy, rule: Rule) -> Iterator[Rule]:
-    """Keep a rule armed for as long as the block lasts, or until it has happened."""
+    """Keep a rule armed until the block ends or the rule has been applied."""
     try:
         yield proxy.add_rule(rule)
     finally:

@@ -1,4 +1,4 @@
-"""One run: a seeded schedule of faults over a seeded load, then everything looked at."""
+"""One run: a seeded schedule of faults over a seeded load, then a check of all evidence."""
 
 import random
 import threading
@@ -18,7 +18,7 @@ LOAD_TIMEOUT_SECONDS = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run consists of: how often each kind of fault, and the pause after each one in seconds."""
+    """Plan of a run: the number of faults of each kind, and the range of the pause after each, in seconds."""
 
     seed: int
     mix: Mix
@@ -28,7 +28,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """A run that is over."""
+    """A completed run."""
 
     plan: Plan
     evidence: Evidence
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def run_plan(base: ChaosServers, plan: Plan) -> Outcome:
-    """Run a plan to its end."""
+    """Run a plan and gather its evidence."""
     started = time.monotonic()
     chance = random.Random(plan.seed)
     kinds = [kind for kind, times in plan.faults.items() for _ in range(times)]
@@ -52,7 +52,7 @@ def run_plan(base: ChaosServers, plan: Plan) -> Outcome:
             strikes.append(FAULTS[kind](world, chance))
             threading.Event().wait(chance.uniform(*plan.pause))
         load.finish_posting(LOAD_TIMEOUT_SECONDS)
-        # One that does not end is what the invariants tell.
+        # The invariants report tasks that have not ended by then.
         world.wait_until_ended(END_TIMEOUT_SECONDS)
         left = count_orphans(world)
         evidence = gather_evidence(world, strikes)

@@ -1,4 +1,4 @@
-"""Gathers what the invariants judge: through the API while the service runs, from the system once it has ended."""
+"""Evidence for the invariants: gathered through the API while the service runs, and from the system after it."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ LEAVE_TIMEOUT_SECONDS = 10.0
 
 
 def gather_evidence(world: World, strikes: list[InjectedFault]) -> Evidence:
-    """Look at everything, stopping the service on the way."""
+    """Gather all evidence, stopping the service on the way."""
     rows = world.postgres.fetch_rows("SELECT * FROM tasks_app_task ORDER BY created_at")
     images = world.postgres.fetch_rows("SELECT * FROM tasks_app_taskimage ORDER BY task_id, index")
     served = [violation for row in rows for violation in _check_served_images(world, row, images)]
@@ -40,7 +40,7 @@ def gather_evidence(world: World, strikes: list[InjectedFault]) -> Evidence:
 
 
 def _check_served_images(world: World, row: dict[str, Any], images: list[dict[str, Any]]) -> list[Violation]:
-    """Fetch a task's pictures, and one beyond them."""
+    """Fetch a task's images, and check that no further index is served."""
     mine = [image for image in images if image["task_id"] == row["id"]]
     found = []
     for image in mine:
@@ -67,14 +67,14 @@ def _read_streams(world: World) -> dict[str, list[dict[str, Any]]]:
 
 
 def count_orphans(world: World) -> int:
-    """Return how many files lie in the storage that no row names: of runs that were killed while they saved."""
+    """Return the number of stored files that no row names, from runs that were killed while saving."""
     media = world.base.directory / "media"
     named = {row["file"] for row in world.postgres.fetch_rows("SELECT file FROM tasks_app_taskimage")}
     return sum(path.is_file() and str(path.relative_to(media)) not in named for path in media.rglob("*"))
 
 
 def _stop_and_check(world: World) -> list[str]:
-    """End the service, and tell what is left of it."""
+    """Stop the service, and return descriptions of everything it left behind."""
     statuses = stop_service(world)
     found = [f"a worker ended with {status} after SIGTERM" for status in statuses if status]
     sessions = [life.child.session for life in world.workers.all_processes()] + [world.web.session]
@@ -85,7 +85,7 @@ def _stop_and_check(world: World) -> list[str]:
 
 
 def _wait_until_empty(world: World, sql: Any) -> list[dict[str, Any]]:
-    """Return the rows that are still there after a while: PostgreSQL needs a moment to notice an end."""
+    """Return the rows that remain after a timeout: PostgreSQL needs a moment to notice a closed connection."""
     try:
         return wait_until(lambda: world.postgres.fetch_rows(sql), lambda rows: not rows, patience=LEAVE_TIMEOUT_SECONDS)
     except AssertionError:

@@ -1,4 +1,4 @@
-"""The faults: each one strikes once, and says whether it hit what it was aimed at, which it looks up afterwards."""
+"""The faults: each one is injected once, and then checks and reports whether it hit its target."""
 
 import random
 import signal
@@ -41,7 +41,7 @@ def _build_fault(kind: str, row: dict[str, Any], **more: Any) -> InjectedFault:
 
 
 def _kill_worker(life: WorkerProcess, *, everything: bool) -> None:
-    """Kill the process that claims, or all of the worker at once."""
+    """Kill the process that claims, or all of the worker's processes at once."""
     targets = [one.pid for one in session_processes(life.child.session) if one.pid != life.child.session]
     for pid in targets if everything else [life.pid]:
         if pid is not None:
@@ -49,7 +49,7 @@ def _kill_worker(life: WorkerProcess, *, everything: bool) -> None:
 
 
 def _keep_kills_apart(world: World) -> None:
-    """Wait until the last kill is long enough ago: else the next one hits a worker that boots."""
+    """Wait until the last kill is long enough ago: otherwise the next one hits a worker that is still booting."""
     last = max((life.down or 0 for life in world.workers.all_processes()), default=0.0)
     threading.Event().wait(max(0.0, last + KILLS_APART_SECONDS - time.time()))
 
@@ -76,14 +76,14 @@ def kill_master(world: World, chance: random.Random) -> InjectedFault:
 
 
 def _build_lock_rule(sender: str) -> Rule:
-    """Return a rule that holds back the news that a sweeper has the advisory lock."""
+    """Return a rule that holds back the reply that grants a sweeper the advisory lock."""
     request, taken = b"pg_try_advisory_xact_lock", b"\0\0\0\1t"
     return Rule(requests=(request,), sender=sender, hold=True, reply=lambda reply: taken in reply)
 
 
 @register_fault("kill -9 of the sweeper in its sweep")
 def kill_sweeper(world: World, chance: random.Random) -> InjectedFault:
-    """Kill the process whose sweep has the advisory lock at this moment."""
+    """Kill the process whose sweep holds the advisory lock at this moment."""
     _keep_kills_apart(world)
     world.workers.wait_until_up()
     strike = InjectedFault(kind="kill -9 of the sweeper in its sweep", at=time.time())
@@ -98,7 +98,7 @@ def kill_sweeper(world: World, chance: random.Random) -> InjectedFault:
 
 @contextmanager
 def freeze_sweeper(world: World) -> Iterator[WorkerProcess]:
-    """Stop an idle worker while its sweep has the advisory lock; it counts as one that could sweep."""
+    """Suspend an idle worker while its sweep holds the advisory lock; it still counts as able to sweep."""
     holder = world.workers.find_by_pid(pid_of(find_victim(world)))
     idle = next(slot.current for slot in world.workers.slots if slot.current is not holder)
     assert idle.pid is not None
@@ -125,7 +125,7 @@ def roll_workers(world: World, chance: random.Random) -> InjectedFault:
 
 
 def _terminate_worker(world: World, life: WorkerProcess) -> bool:
-    """Have a worker end as a supervisor would, if it is up; return whether it did."""
+    """Stop a worker that is up, as a supervisor would; return whether it exited with 0."""
     if life.down is not None:
         return False
     status = world.workers.terminate_process(life)
@@ -135,7 +135,7 @@ def _terminate_worker(world: World, life: WorkerProcess) -> bool:
 
 @register_fault("freeze beyond the lease")
 def freeze_holder(world: World, chance: random.Random) -> InjectedFault:
-    """Stop a process in the middle of its run until another one runs the task, then let it go on."""
+    """Suspend a process in the middle of its run until another one runs the task, then resume it."""
     world.workers.wait_until_up()
     row = find_victim(world)
     strike = _build_fault("freeze beyond the lease", row, loses_claim=True)
@@ -226,9 +226,9 @@ def lose_enqueue(world: World, chance: random.Random) -> InjectedFault:
 
 @register_fault("reply lost: fetch")
 def lose_fetch(world: World, chance: random.Random) -> InjectedFault:
-    """Lose what a worker fetches that has just started: one that is at work fetches nothing."""
+    """Lose the messages that a newly started worker fetches: a busy worker fetches none."""
     rule = Rule(requests=(b"\r\nfetch\r\n",), reply=lambda reply: reply[:1] == b"*" and reply != b"*0\r\n")
-    world.workers.wait_until_up()  # before, a signal would just kill it
+    world.workers.wait_until_up()  # an earlier signal would kill it while it boots
     one = world.workers.slots[0].current
     return _lose_reply(world.base.to_redis, "reply lost: fetch", rule, lambda: _terminate_worker(world, one))
 
@@ -241,7 +241,7 @@ def lose_commit(world: World, chance: random.Random) -> InjectedFault:
 
 @register_fault("reply lost: claim")
 def lose_claim(world: World, chance: random.Random) -> InjectedFault:
-    """Lose a claim's reply: a row that runs, and nobody who knows it."""
+    """Lose a claim's reply: the row is running, but no worker knows about it."""
     rule = Rule(requests=(b"RETURNING task.*", b"COMMIT\0"), sender="w")
     armed_at = time.time()
     strike = _lose_reply(world.base.to_postgres, "reply lost: claim", rule)
@@ -250,7 +250,7 @@ def lose_claim(world: World, chance: random.Random) -> InjectedFault:
         " AND at > to_timestamp(%s) ORDER BY seq DESC LIMIT 1",
         [rule.victim, armed_at],
     )
-    # It may have been one that found nothing to claim.
+    # The lost reply may belong to a claim that found no task.
     strike.hit = bool(claims)
     for claim in claims:
         strike.task, strike.attempt, strike.at = claim["task"], claim["attempt"], claim["at"].timestamp()
@@ -260,7 +260,7 @@ def lose_claim(world: World, chance: random.Random) -> InjectedFault:
 
 @register_fault("reply lost: insert of a task")
 def lose_insert(world: World, chance: random.Random) -> InjectedFault:
-    """Lose the insert's reply: a task whose id nobody was told."""
+    """Lose the insert's reply: the client never receives the task's id."""
     rule = Rule(requests=(b'INSERT INTO "tasks_app_task" ',), sender="web")
     return _lose_reply(
         world.base.to_postgres, "reply lost: insert of a task", rule, lambda: world.submit_task("pace 0.02 y", steps=5)

@@ -1,4 +1,4 @@
-"""What must hold after every run: pure checks of the journal, the rows and the answers."""
+"""Invariants that must hold after every run: pure checks of the journal, the rows and the responses."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ RECOVERY_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """A promise that was not kept."""
+    """A violated guarantee."""
 
     kind: str
     task: UUID | str | None
@@ -26,7 +26,7 @@ class Violation:
 
 @dataclass(kw_only=True)
 class Evidence:
-    """All that is known after a run. `leftovers` are what should have ended with the service, in words."""
+    """The evidence of a run. `leftovers` describes everything that should have ended with the service."""
 
     world: World
     strikes: list[InjectedFault]
@@ -49,7 +49,7 @@ def group_by_task(log: list[Entry]) -> dict[UUID, list[Entry]]:
 
 
 def nothing_is_lost(found: Evidence) -> Iterator[Violation]:
-    """Every id that was answered with 201 is a row, and every row has ended."""
+    """Check that every id answered with 201 has a row, and that every row has ended."""
     known = {str(row["id"]) for row in found.rows}
     for task in found.world.answered - known:
         yield Violation(kind="lost", task=task, text="answered with 201, and there is no row")
@@ -59,7 +59,7 @@ def nothing_is_lost(found: Evidence) -> Iterator[Violation]:
 
 
 def nothing_is_claimed_twice(found: Evidence) -> Iterator[Violation]:
-    """A claim takes a queued row, and no attempt begins twice."""
+    """Check that a claim takes a queued row, and that no attempt begins twice."""
     begun: set[tuple[UUID, int]] = set()
     for entry in found.log:
         if not entry.is_claim:
@@ -73,7 +73,7 @@ def nothing_is_claimed_twice(found: Evidence) -> Iterator[Violation]:
 
 
 def only_the_holder_writes(found: Evidence) -> Iterator[Violation]:
-    """Progress and outcome of a run are written by the process that claimed it."""
+    """Check that only the process that claimed a run writes its progress and outcome."""
     for task, entries in group_by_task(found.log).items():
         holder, before = "", (0, 0)
         for entry in entries:
@@ -94,7 +94,7 @@ def _has_moved(entry: Entry, before: tuple[int, int]) -> bool:
 
 
 def progress_only_rises(found: Evidence) -> Iterator[Violation]:
-    """Within an attempt neither the row nor the event stream ever goes back."""
+    """Check that neither the row nor the event stream goes back within an attempt."""
     for task, entries in group_by_task(found.log).items():
         running = [entry for entry in entries if entry.status == "running"]
         for attempt, steps in groupby(running, key=lambda entry: entry.attempt):
@@ -109,7 +109,7 @@ def progress_only_rises(found: Evidence) -> Iterator[Violation]:
 
 
 def ends_are_final(found: Evidence) -> Iterator[Violation]:
-    """A task that ended never changes its status, and one that somebody canceled never succeeds."""
+    """Check that an ended task never changes its status, and that a canceled one never succeeds."""
     for entry in found.log:
         if entry.old_status in TERMINAL and entry.status != entry.old_status:
             text = f"{entry.old_status}, then {entry.status} by {entry.writer}"
@@ -122,7 +122,7 @@ def ends_are_final(found: Evidence) -> Iterator[Violation]:
 
 
 def only_poison_runs_out_of_attempts(found: Evidence) -> Iterator[Violation]:
-    """A task that does no harm is never given up, and poison always is."""
+    """Check that harmless tasks never fail with `worker_lost`, and that poison always fails or is canceled."""
     for row in found.rows:
         poison = row["params"]["prompt"] == "poison"
         given_up = row["error_code"] == "worker_lost"
@@ -135,7 +135,7 @@ def only_poison_runs_out_of_attempts(found: Evidence) -> Iterator[Violation]:
 
 
 def attempts_match_rows(found: Evidence) -> Iterator[Violation]:
-    """Each row's attempts are numbered without gaps, ended, and add up to its lost_workers and its end."""
+    """Check that each row's attempts are numbered without gaps, ended, and match its lost_workers and its outcome."""
     kept: dict[UUID, list[dict[str, Any]]] = {}
     for attempt in found.attempts:
         kept.setdefault(attempt["task_id"], []).append(attempt)
@@ -154,7 +154,7 @@ def attempts_match_rows(found: Evidence) -> Iterator[Violation]:
 
 
 def images_are_complete(found: Evidence) -> Iterator[Violation]:
-    """A task that succeeded has exactly its pictures, of its last attempt; any other has none."""
+    """Check that a succeeded task has exactly its images, all from its last attempt, and any other task has none."""
     kept: dict[UUID, list[dict[str, Any]]] = {}
     for image in found.images:
         kept.setdefault(image["task_id"], []).append(image)
@@ -170,7 +170,7 @@ def images_are_complete(found: Evidence) -> Iterator[Violation]:
 
 
 def recovery_is_quick(found: Evidence) -> Iterator[Violation]:
-    """A claim that is lost is in the queue again within the lease and 5 s, the time without any worker not counted."""
+    """Check that a lost claim is queued again within the lease and 5 s, not counting time without any worker."""
     entries = group_by_task(found.log)
     for strike in found.strikes:
         if not (strike.hit and strike.loses_claim and strike.task):
@@ -186,37 +186,37 @@ def recovery_is_quick(found: Evidence) -> Iterator[Violation]:
 
 
 def recovery_seconds(strike: InjectedFault, entries: list[Entry]) -> float | None:
-    """Return how long after the strike the claim was taken away."""
+    """Return the seconds from the fault to the end of the lost claim."""
     ends = [entry for entry in entries if entry.old_attempt == strike.attempt and entry.ends_attempt]
-    # An end that was on its way when the strike fell comes at once.
+    # An end that was already under way when the fault struck counts as immediate.
     return max(0.0, ends[0].at.timestamp() - strike.at) if ends else None
 
 
 def seconds_without_worker(world: World, strike: InjectedFault, seconds: float) -> float:
-    """Return for how long of a recovery no worker was up to sweep."""
+    """Return the seconds of a recovery in which no worker was up to sweep."""
     return world.workers.seconds_without_sweeper(strike.at, strike.at + seconds)
 
 
 def nothing_is_left(found: Evidence) -> Iterator[Violation]:
-    """No process, connection or lock outlives the service, and workers that were told to end did so with 0."""
+    """Check that no process, connection or lock outlives the service, and that workers exit with 0 on SIGTERM."""
     for text in found.leftovers:
         yield Violation(kind="leftover", task=None, text=text)
     poisoned = _find_poisoned_pids(found)
     for name, status in found.world.statuses:
-        # Poison may do its harm at the very moment of the signal.
+        # Poison may kill its worker at the very moment of the signal.
         if status != 0 and found.world.workers.find_by_name(name).pid not in poisoned:
             yield Violation(kind="exit status", task=None, text=f"{name} ended with {status} after SIGTERM")
 
 
 def _find_poisoned_pids(found: Evidence) -> set[int]:
-    """Return the processes that lost an attempt at poison."""
+    """Return the processes that lost an attempt at a poison task."""
     poison = {row["id"] for row in found.rows if row["params"]["prompt"] == "poison"}
     lost = (one for one in found.attempts if one["task_id"] in poison and one["outcome"] == "lost")
     return {int(one["worker"].rpartition(":")[2]) for one in lost}
 
 
 def answers_are_no_500(found: Evidence) -> Iterator[Violation]:
-    """Whatever is away, nobody is answered with a 500."""
+    """Check that no request is answered with a 500, whichever server is down."""
     if number := found.world.refused.get("500"):
         yield Violation(kind="500", task=None, text=f"{number} times")
 
@@ -237,5 +237,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def find_violations(found: Evidence) -> list[Violation]:
-    """Return every promise that was not kept."""
+    """Return all violations."""
     return [violation for check in CHECKS for violation in check(found)]

@@ -1,7 +1,7 @@
-"""What happened to every row, written down by a trigger of PostgreSQL itself, and who did it.
+"""Journal of every change of a task's row and of its author, written by a PostgreSQL trigger.
 
-Each process of a world names itself to PostgreSQL (PGAPPNAME), so that a row changed by a worker that does not hold it
-can be told from one that does.
+Each process of a world reports its name to PostgreSQL (PGAPPNAME), so that a change by the worker that holds the row
+can be distinguished from one by another worker.
 """
 
 from dataclasses import dataclass
@@ -48,20 +48,20 @@ class Entry:
 
     @property
     def is_claim(self) -> bool:
-        """Return whether a worker took the task."""
+        """Return whether a worker claimed the task."""
         return self.attempt > self.old_attempt
 
     @property
     def ends_attempt(self) -> bool:
-        """Return whether the run that held the row ended with this change."""
+        """Return whether this change ended the run that held the row."""
         return self.old_status == "running" and self.status != "running"
 
 
 def install_trigger(postgres: Postgres) -> None:
-    """Let PostgreSQL write the journal from here on."""
+    """Create the trigger, so that PostgreSQL writes the journal from now on."""
     postgres.fetch_rows(TRIGGER)
 
 
 def read_entries(postgres: Postgres) -> list[Entry]:
-    """Return the journal in the order in which it was written."""
+    """Return the journal in the order of writing."""
     return [Entry(**row) for row in postgres.fetch_rows("SELECT * FROM chaos_log ORDER BY seq")]

@@ -1,4 +1,4 @@
-"""The work: a seeded mix of tasks that keeps the queue filled, and people who cancel some of them."""
+"""The load: a seeded mix of tasks that keeps the queue filled, and requests that cancel some of them."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ BACKLOG = 6
 
 @dataclass(kw_only=True)
 class Mix:
-    """How much of what: shares of all tasks, and the exact number of poison tasks."""
+    """Mix of the load: shares of all tasks, and the exact number of poison tasks."""
 
     tasks: int
     poison: int
@@ -25,18 +25,16 @@ class Mix:
 
 @dataclass(kw_only=True, eq=False)
 class Load:
-    """Posts until there were enough tasks and it is told that the faults are over."""
+    """Load generator that posts until it has enough tasks and `finish_posting` is called."""
 
     world: World
     chance: random.Random
     mix: Mix
-    cancel_requests: dict[str, str] = field(
-        default_factory=dict
-    )  # task -> whether it was queued or running when canceled
+    cancel_requests: dict[str, str] = field(default_factory=dict)  # task -> status (queued or running) when canceled
     slowest_post: float = 0.0
 
     def __post_init__(self) -> None:
-        # Spread over the first half, so that their deaths mix with the faults.
+        # Spread them over the first half, so that their deaths mix with the faults.
         self._poison_at = set(self.chance.sample(range(self.mix.tasks // 2), self.mix.poison))
         self._enough = threading.Event()
         self._to_cancel: set[str] = set()
@@ -44,11 +42,11 @@ class Load:
         self._thread = threading.Thread(target=self._post_tasks, name="load", daemon=True)
 
     def start(self) -> None:
-        """Begin to post."""
+        """Start posting."""
         self._thread.start()
 
     def finish_posting(self, patience: float) -> None:
-        """Post what is missing and stop."""
+        """Post the remaining tasks and stop."""
         self._enough.set()
         self._thread.join(patience)
         assert not self._thread.is_alive(), "the load could not be posted"
@@ -63,7 +61,7 @@ class Load:
                     posted += self._post_task(posted)
                 self._cancel_running()
                 self._enough.wait(0 if self._enough.is_set() else TICK_SECONDS)
-        except BaseException as error:  # noqa: BLE001 - told by `finish`
+        except BaseException as error:  # noqa: BLE001 - raised by `finish_posting`
             self.failure = error
 
     def _post_task(self, number: int) -> bool:

@@ -1,4 +1,4 @@
-"""Processes as Linux shows them, and children that end with the test run."""
+"""Processes as Linux shows them, and child processes that end with the test run."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from project.keeper import WatchedProcess
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """One line of the process table."""
+    """One entry of the process table."""
 
     pid: int
     state: str
@@ -20,7 +20,7 @@ class Process:
 
 
 class Child(WatchedProcess):
-    """A command in a session of its own, so that whatever it leaves behind can be told."""
+    """Command in its own session, so that processes it leaves behind can be identified."""
 
     @property
     def session(self) -> int:
@@ -29,12 +29,12 @@ class Child(WatchedProcess):
 
     @property
     def command(self) -> int | None:
-        """Return the command's own process id, None before it started and after it ended."""
+        """Return the command's own process id, or None before it starts and after it ends."""
         return next((one.pid for one in session_processes(self.session) if one.parent == self.session), None)
 
 
 def read_process(pid: int) -> Process | None:
-    """Return a process, None when it is gone or only waits for its parent to notice."""
+    """Return a process, or None if it is gone or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -52,6 +52,6 @@ def session_processes(session: int) -> list[Process]:
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal; a process that is gone needs none."""
+    """Send a signal, unless the process is gone."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)

@@ -1,7 +1,8 @@
-"""A TCP proxy before a Unix socket or a port that can lose or delay the reply of a chosen request.
+"""A TCP proxy for a Unix socket or a port that can drop or delay the reply to a chosen request.
 
-A rule names what a connection must send, in that order; the reply of the last request is then dropped together with the
-connection, or held back until the rule is released: the server did what it was asked for, and nobody was told.
+A rule lists the requests that a connection must send, in that order. The reply to the last one is then dropped together
+with the connection, or held back until the rule is released: the server has executed the request, but the client does
+not know.
 """
 
 import asyncio
@@ -14,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CHUNK = 1 << 16
-# The name that a PostgreSQL client gives itself, from PGAPPNAME.
+# The name that a PostgreSQL client reports, from PGAPPNAME.
 APPLICATION_NAME = re.compile(rb"application_name\0([^\0]+)\0")
 
 
 @dataclass(kw_only=True, eq=False)
 class Rule:
-    """What is to happen to one reply; `victim` is the name of the connection that it happened to."""
+    """Fault for one reply; `victim` is the name of the affected connection."""
 
     requests: tuple[bytes, ...]
     reply: Callable[[bytes], bool] = lambda reply: True
@@ -32,7 +33,7 @@ class Rule:
 
 
 class Connection:
-    """One client: how far it has come along the armed rules."""
+    """One client, with its progress through the armed rules."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -40,7 +41,7 @@ class Connection:
         self._seen: dict[Rule, int] = {}
 
     def on_request(self, data: bytes, rules: list[Rule]) -> None:
-        """Take what the client sends."""
+        """Match data that the client sends against the rules."""
         if found := APPLICATION_NAME.search(data):
             self.name = found.group(1).decode()
         self.pending = None
@@ -56,10 +57,10 @@ class Connection:
 
 
 class Proxy:
-    """The proxy: `port` on 127.0.0.1 leads to the target, a socket or another port there."""
+    """Proxy from `port` on 127.0.0.1 to the target, a Unix socket or another port there."""
 
     def __init__(self, target: Path | int, watched: bytes = b"\0nothing\0") -> None:
-        """Listen; `first_seen` will tell when each client sent the watched bytes for the first time."""
+        """Start listening; `first_seen` records when each client first sent the watched bytes."""
         self.target = target
         self.first_seen: dict[str, float] = {}
         self.port = 0
@@ -73,21 +74,21 @@ class Proxy:
         assert self._ready.wait(10)
 
     def add_rule(self, rule: Rule) -> Rule:
-        """Let the rule happen to the next connection that it fits; once."""
+        """Apply the rule once, to the next connection that matches it."""
         self._rules = [*self._rules, rule]
         return rule
 
     def remove_rule(self, rule: Rule) -> None:
-        """Forget a rule."""
+        """Remove a rule and release the reply it holds back."""
         self._rules = [one for one in self._rules if one is not rule]
         rule.released.set()
 
     def cut_connections(self) -> None:
-        """Cut every connection that is open, and let others come."""
+        """Abort every open connection, but accept new ones."""
         asyncio.run_coroutine_threadsafe(self._abort_connections(), self._loop).result(10)
 
     def close(self) -> None:
-        """Cut every connection and stop listening."""
+        """Release all rules and stop the proxy."""
         for rule in self._rules:
             self.remove_rule(rule)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis of the suite's own, which may be killed and started again on the same data and sockets."""
+"""The suite's own PostgreSQL and Redis, which can be killed and restarted on the same data and sockets."""
 
 import shutil
 import signal
@@ -23,7 +23,7 @@ RESTART_TIMEOUT_SECONDS = 60.0
 
 
 class Server:
-    """A server that one signal ends and `start` brings back."""
+    """A server that a signal stops and `start` restarts."""
 
     def __init__(self, log: Path, user: int | None) -> None:
         self.sockets = _create_socket_directory(user)
@@ -36,11 +36,11 @@ class Server:
         raise NotImplementedError
 
     def is_ready(self) -> bool:
-        """Return whether it answers."""
+        """Return whether the server accepts requests."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it is ready."""
 
         def up() -> bool:
             if self.child is None or self.child.poll() is not None:
@@ -59,13 +59,13 @@ class Server:
         send_signal(pid, number)
 
     def stop_by_signal(self, number: signal.Signals) -> None:
-        """End it by a signal and wait until it is gone."""
+        """Stop the server with a signal and wait until it has exited."""
         assert self.child is not None
         self.send_signal(number)
         wait_until(self.child.poll, lambda status: status is not None, patience=RESTART_TIMEOUT_SECONDS)
 
     def close(self) -> None:
-        """Stop it for good."""
+        """Stop the server permanently."""
         if self.child is not None:
             if self.child.poll() is None:
                 self.send_signal(signal.SIGCONT)
@@ -74,7 +74,7 @@ class Server:
 
 
 class Postgres(Server):
-    """PostgreSQL on its Unix socket alone."""
+    """PostgreSQL that listens only on its Unix socket."""
 
     def __init__(self, directory: Path, log: Path) -> None:
         self.home = _find_postgres_home(directory)
@@ -95,11 +95,11 @@ class Postgres(Server):
         return True
 
     def connection_options(self, database: str = DATABASE_NAME) -> dict[str, Any]:
-        """Return what psycopg needs to connect past the proxy."""
+        """Return psycopg's options for a connection that bypasses the proxy."""
         return {"host": str(self.sockets), "user": "postgres", "dbname": database, "application_name": "suite"}
 
     def fetch_rows(self, sql: LiteralString, parameters: Any = ()) -> list[dict[str, Any]]:
-        """Run one statement on a connection of its own and return its rows; waits while the server is away."""
+        """Run one statement on a new connection and return its rows; retry while the server is down."""
 
         def attempt() -> list[dict[str, Any]] | None:
             try:
@@ -114,13 +114,13 @@ class Postgres(Server):
         return found
 
     def restart(self, number: signal.Signals) -> None:
-        """End it by SIGQUIT (immediate) or SIGINT (fast), and start it again."""
+        """Stop the server with SIGQUIT (immediate) or SIGINT (fast), and start it again."""
         self.stop_by_signal(number)
         self.start()
 
 
 class Redis(Server):
-    """A Redis-protocol server that keeps nothing on disk."""
+    """A Redis-protocol server without persistence."""
 
     def __init__(self, directory: Path, log: Path) -> None:
         super().__init__(log, None)

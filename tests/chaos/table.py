@@ -1,4 +1,4 @@
-"""What a run did, as people read it."""
+"""Result of a run as a readable table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def format_spread(values: Sequence[float]) -> str:
 
 
 def find_recoveries(found: Evidence, strikes: Sequence[InjectedFault]) -> list[tuple[float, float]]:
-    """Return the seconds from each lost claim to its row's next place, and those of them without any worker."""
+    """Return the seconds from each lost claim until its row was queued again, and those of them without any worker."""
     entries = group_by_task(found.log)
     times = []
     for strike in strikes:

@@ -1,4 +1,4 @@
-"""Two `manage.py rundramatiq`, started again as soon as they end, as systemd would do it."""
+"""Two `manage.py rundramatiq` processes, restarted as soon as they exit, as systemd would do."""
 
 import signal
 import sys
@@ -20,12 +20,12 @@ TICK_SECONDS = 0.05
 
 @dataclass(kw_only=True)
 class WorkerProcess:
-    """One process of a worker's slot, from its start to its end; times are those of the wall clock."""
+    """One process in a worker's slot, from its start to its end; times are those of the wall clock."""
 
     name: str
     child: Child
     started: float
-    pid: int | None = None  # of the process that claims
+    pid: int | None = None  # the process that claims
     up: float | None = None
     down: float | None = None
     status: int | None = None
@@ -37,7 +37,7 @@ class WorkerProcess:
         return self.child.command
 
     def get_sweeping_spans(self, start: float, end: float) -> list[tuple[float, float]]:
-        """Return the spans of a time in which this process could sweep."""
+        """Return the parts of an interval in which this process could sweep."""
         if self.up is None:
             return []
         edges = [max(start, self.up)]
@@ -49,7 +49,7 @@ class WorkerProcess:
 
 
 class Slot:
-    """A place for one worker at a time."""
+    """Slot that runs one worker at a time."""
 
     def __init__(self, name: str, env: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class Slot:
 
     @property
     def current(self) -> WorkerProcess:
-        """Return the present process, or the last one."""
+        """Return the current process, or the last one."""
         return self.processes[-1]
 
     def start_next(self) -> None:
@@ -72,7 +72,7 @@ class Slot:
 
 
 class Workers:
-    """The slots and the thread that watches them. `first_sweeps` says when a life's sweeper was first heard of."""
+    """The slots and their supervisor thread. `first_sweeps` has the time of each process's first sweep."""
 
     def __init__(self, env: Mapping[str, str], logs: Path, first_sweeps: Mapping[str, float], count: int = 2) -> None:
         self.slots = [Slot(f"w{number + 1}", env, logs / f"worker-{number + 1}.log") for number in range(count)]
@@ -87,11 +87,11 @@ class Workers:
         self._thread.start()
 
     def all_processes(self) -> list[WorkerProcess]:
-        """Return every process that there was."""
+        """Return every process started so far."""
         return [life for slot in self.slots for life in slot.processes]
 
     def wait_until_up(self, *, besides: WorkerProcess | None = None) -> None:
-        """Wait until all workers sweep, a given process not counted."""
+        """Wait until all workers sweep, and none of them is the given process."""
         wait_until(
             lambda: [slot.current for slot in self.slots],
             lambda lives: all(life.up and not life.down and life is not besides for life in lives),
@@ -107,11 +107,11 @@ class Workers:
         raise LookupError(pid)
 
     def find_by_name(self, name: str) -> WorkerProcess:
-        """Return the process that gave itself this name."""
+        """Return the process with this application name."""
         return next(life for life in self.all_processes() if life.name == name)
 
     def seconds_without_sweeper(self, start: float, end: float) -> float:
-        """Return for how many seconds of a time no process could sweep."""
+        """Return the number of seconds of an interval in which no process could sweep."""
         covered, reached = 0.0, start
         for since, until_ in sorted(
             span for life in self.all_processes() for span in life.get_sweeping_spans(start, end)
@@ -121,8 +121,8 @@ class Workers:
         return end - start - covered
 
     def terminate_process(self, life: WorkerProcess) -> int:
-        """Stop one process as systemd would, and return its exit status; the next one is started."""
-        # It sweeps no more from then on.
+        """Stop one process as systemd would, and return its exit status; the supervisor starts the next one."""
+        # It no longer sweeps from now on.
         life.down = life.down or time.time()
         if (master := life.master) is not None:
             send_signal(master, signal.SIGTERM)
@@ -131,7 +131,7 @@ class Workers:
         return life.status
 
     def stop_all(self) -> list[int]:
-        """End the supervision and all workers; return their exit statuses."""
+        """Stop the supervisor and all workers; return their exit statuses."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(10)
@@ -142,7 +142,7 @@ class Workers:
         return [life.child.stop() for life in self._current_processes()]
 
     def kill_all(self) -> None:
-        """Kill whatever is left of every worker that there was."""
+        """Kill every remaining process of all workers."""
         for life in self.all_processes():
             for process in session_processes(life.child.session):
                 send_signal(process.pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ class Workers:
                         slot.start_next()
 
     def _update_state(self, life: WorkerProcess) -> None:
-        """Learn when the process that claims is up, and when it is gone."""
+        """Record when the process that claims comes up and when it is gone."""
         if life.up is None and (up := self._first_sweeps.get(life.name)):
             master = life.master
             life.pid = next((one.pid for one in session_processes(life.child.session) if one.parent == master), None)

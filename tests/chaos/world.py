@@ -1,4 +1,4 @@
-"""A whole service for one run: servers behind proxies, a web server, two supervised workers, and a journal."""
+"""A complete service for one run: servers behind proxies, a web server, two supervised workers, and a journal."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from tests.chaos.servers import Postgres, Redis
 from tests.chaos.workers import Workers
 from tests.stack import ROOT, free_port, wait_until
 
-# What the sweeper sends first: a process that does is up.
+# The sweeper's first query: a process that sends it is up.
 SWEEP = b"pg_try_advisory_xact_lock"
 LEASE_SECONDS = 2.0
 FAST = {
@@ -46,7 +46,7 @@ class ChaosServers:
     to_redis: Proxy
 
     def build_environment(self, **more: str) -> dict[str, str]:
-        """Return what makes a process one of this suite's."""
+        """Return the environment of this suite's processes."""
         return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.settings",
@@ -56,7 +56,7 @@ class ChaosServers:
             "VAR_DIR": str(self.directory / "var"),
             "MEDIA_ROOT": str(self.directory / "media"),
             "HF_HUB_OFFLINE": "1",
-            # The proxy reads along.
+            # No encryption, so that the proxy can read the traffic.
             "PGSSLMODE": "disable",
             "PGGSSENCMODE": "disable",
             **FAST,
@@ -64,7 +64,7 @@ class ChaosServers:
         }
 
     def clear_data(self) -> None:
-        """Forget all tasks."""
+        """Delete all tasks, messages and images."""
         self.postgres.fetch_rows("TRUNCATE tasks_app_task, chaos_log RESTART IDENTITY CASCADE")
         self.redis.client.flushall()
         shutil.rmtree(self.directory / "media", ignore_errors=True)
@@ -72,7 +72,7 @@ class ChaosServers:
 
 @dataclass(kw_only=True)
 class World:
-    """The running service, and what the suite knows of it."""
+    """The running service, and the suite's record of its requests."""
 
     base: ChaosServers
     env: dict[str, str]
@@ -82,23 +82,24 @@ class World:
     answered: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     canceled: set[str] = field(default_factory=set)
-    # Canceled by the load sooner or later. Never taken out: whoever has read the row may still be about to ask.
+    # Tasks that the load cancels sooner or later. None is ever removed: another thread that has read the row may still
+    # be about to cancel it.
     doomed: set[str] = field(default_factory=set)
     poisoned: set[str] = field(default_factory=set)
     statuses: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def postgres(self) -> Postgres:
-        """Return the database, past the proxy."""
+        """Return the database, bypassing the proxy."""
         return self.base.postgres
 
     @property
     def lease_seconds(self) -> float:
-        """Return how long a claim lasts without a heartbeat, in seconds."""
+        """Return the lifetime of a claim without a heartbeat, in seconds."""
         return float(self.env["LEASE_SECONDS"])
 
     def submit_task(self, prompt: str, *, provider: str = "fake", **params: Any) -> str | None:
-        """Queue a task; return its id, None when the answer was another than 201 or none at all."""
+        """Queue a task; return its id, or None unless the response was a 201."""
         body = {"provider": provider, "model_id": "demo", "prompt": prompt, "guidance_scale": 4, **params}
         try:
             answer = self.api.post("/task", json={"task_type": "text-to-image", "params": body})
@@ -115,7 +116,7 @@ class World:
         return task
 
     def cancel_task(self, task: str) -> bool:
-        """Cancel a task; return whether the service said yes."""
+        """Cancel a task; return whether the service accepted the request."""
         try:
             answer = self.api.post(f"/task/{task}/cancel")
         except httpx2.TransportError:
@@ -125,16 +126,16 @@ class World:
         return answer.status_code == 200
 
     def get_row(self, task: str) -> dict[str, Any]:
-        """Return a row as it is now."""
+        """Return a row's current values."""
         return self.postgres.fetch_rows("SELECT * FROM tasks_app_task WHERE id = %s", [task])[0]
 
     def count_by_status(self) -> dict[str, int]:
-        """Return how many rows there are of each status."""
+        """Return the number of rows of each status."""
         found = self.postgres.fetch_rows("SELECT status, count(*) AS number FROM tasks_app_task GROUP BY status")
         return {row["status"]: row["number"] for row in found}
 
     def wait_until_ended(self, patience: float) -> bool:
-        """Wait until no task is queued or running; False when that takes too long."""
+        """Wait until no task is queued or running; return False on a timeout."""
         try:
             wait_until(
                 self.count_by_status, lambda counts: not counts.keys() & {"queued", "running"}, patience=patience
@@ -180,7 +181,7 @@ def run_servers(logs: Path) -> Iterator[ChaosServers]:
 
 @contextmanager
 def run_service(base: ChaosServers, **variables: str) -> Iterator[World]:
-    """Run a web server and two workers on the servers, emptied; nothing of them is left afterwards."""
+    """Run a web server and two workers on emptied servers; all of them are stopped afterwards."""
     base.clear_data()
     base.to_postgres.first_seen.clear()
     env = base.build_environment(**variables)

@@ -1,4 +1,4 @@
-"""One web server for all tests of the client, while the test does to a task what a worker would."""
+"""One web server for all tests of the client; the tests change tasks in place of a worker."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def url(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
 
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
-    """Return a client of it."""
+    """Return a client of the web server."""
     with Client(url) as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""A service that answers by a script, for what the real one does at no test's bidding."""
+"""A scripted service, for responses that tests can't make the real one give."""
 
 import http.server
 import json
@@ -30,7 +30,7 @@ TASK: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer; without a status the connection is closed instead."""
+    """One response; without a status the connection is closed instead."""
 
     status: int | None = 200
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One request."""
+    """One received request."""
 
     method: str
     path: str
@@ -48,7 +48,7 @@ class Asked:
 
 
 def told(body: Any, status: int = 200, **headers: str) -> Answer:
-    """Return an answer of JSON."""
+    """Return a JSON response."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status=status, headers={"Content-Type": "application/json", **named}, body=json.dumps(body).encode())
 
@@ -57,7 +57,7 @@ LOST = Answer(status=None)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Gives the next answer of the script, the last one again and again."""
+    """Handler that gives the responses of the script in order, and repeats the last one."""
 
     answers: list[Answer]
     asked: list[Asked]
@@ -84,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def scripted(*answers: Answer) -> Iterator[tuple[str, list[Asked]]]:
-    """Serve the answers; yield the address and what was asked."""
+    """Serve the responses; yield the address and the list of received requests."""
     asked: list[Asked] = []
     handler = type("Scripted", (Handler,), {"answers": list(answers), "asked": asked})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -1,4 +1,4 @@
-"""A handler without torch: what a run does is a function registered under the prompt, or said by its first word."""
+"""An engine without torch: a function registered under the prompt, or the prompt's first word, defines a run."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def run_steps(request: GenerationRequest, report: ProgressCallback) -> None:
 
 
 def run_paced_steps(request: GenerationRequest, report: ProgressCallback) -> None:
-    """Take so many seconds a step, and to decode, as `pace 0.05` says: elsewhere tests can't register functions."""
+    """Take the seconds in the prompt (`pace 0.05`) per step and to decode: other processes can't register functions."""
     never, seconds = threading.Event(), float(request.prompt.split()[1])
     for step in range(1, request.steps + 1):
         never.wait(seconds)
@@ -77,7 +77,7 @@ class FakeHandler:
         self.calls: list[list[str]] = []
 
     def run(self, requests: Sequence[GenerationRequest], report: ProgressCallback) -> list[GenerationResult]:
-        """Make one call, which takes the steps of the first request; any of them may make it fail or wait."""
+        """Run one call with the steps of the first request; any request may make it fail or wait."""
         self.calls.append([request.prompt for request in requests])
         for request in requests:
             behave = behaviours.get(request.prompt) or BEHAVIOURS_BY_WORD.get(request.prompt.split()[0], run_steps)
@@ -102,7 +102,7 @@ class FakeHandler:
         self.warm.pop(model_id, None)
 
     def unload_idle_models(self, seconds: float) -> None:
-        """Have used nothing for long enough."""
+        """Unload all models, as if none had been used for long enough."""
         self.idle_for = seconds
         self.warm.clear()
 

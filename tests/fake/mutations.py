@@ -1,4 +1,4 @@
-"""Ways to break the service on purpose, so that the chaos suite can be seen to notice: CHAOS_MUTATION names one."""
+"""Deliberate defects of the service, to check that the chaos suite detects them; CHAOS_MUTATION selects one."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,12 +11,12 @@ from tasks_app.queue import lifecycle, sql
 
 
 def no_sweeper() -> None:
-    """Never take a task away from a worker that went silent."""
+    """Never expire the leases of workers that went silent."""
     lifecycle.expire_leases = list
 
 
 def no_fencing() -> None:
-    """Let every claim stand for the row's present attempt, whoever began it."""
+    """Treat every claim as one of the row's current attempt, regardless of its own attempt."""
     for name in ("renew_leases", "mark_succeeded", "mark_failed", "confirm_cancel", "release_task"):
         setattr(lifecycle, name, _remove_fence(getattr(lifecycle, name)))
 
@@ -38,7 +38,7 @@ def _current_claim(held: Claim | Success) -> Claim | Success:
 
 
 def no_status_guard() -> None:
-    """Let a claim take a row that another worker runs."""
+    """Allow a claim to take a row that another worker runs."""
     guarded = sql.CLAIM_BATCH
     sql.CLAIM_BATCH = guarded.replace("status = 'queued'", "status IN ('queued', 'running')")
     assert guarded != sql.CLAIM_BATCH, "the claim has no such condition any more"
@@ -48,5 +48,5 @@ MUTATIONS = {function.__name__: function for function in (no_sweeper, no_fencing
 
 
 def apply_mutation(name: str) -> None:
-    """Break the service in this process."""
+    """Apply the mutation in this process."""
     MUTATIONS[name]()

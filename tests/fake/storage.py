@@ -1,4 +1,4 @@
-"""A storage that a test holds up."""
+"""A storage that a test can block."""
 
 import threading
 from typing import Any

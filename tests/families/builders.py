@@ -1,4 +1,4 @@
-"""One small builder for each family: its own pipeline class, all parts tiny and of random weights."""
+"""One small builder for each family: its own pipeline class, with tiny components and random weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +54,7 @@ HEADS = {"num_attention_heads": 2, "attention_head_dim": 8}
 
 
 def _vae(**more: Any) -> AutoencoderKL:
-    """Make one with 8×8 pixels to a latent pixel, which some pipelines take for granted."""
+    """Create a VAE with 8×8 pixels per latent pixel, which some pipelines assume."""
     sizes = {"block_out_channels": (8,) * 4, "norm_num_groups": 4, "sample_size": 32, "latent_channels": 4}
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     return AutoencoderKL(**sizes, **blocks, **more)
@@ -216,7 +216,7 @@ def pixart_sigma() -> DiffusionPipeline:
 
 
 def sana() -> DiffusionPipeline:
-    levels = 6  # 32×32 pixels to a latent pixel
+    levels = 6  # 32×32 pixels per latent pixel
     plain = ("ResBlock",) * (levels - 1)
     blocks = {f"{half}_block_types": (*plain, "EfficientViTBlock") for half in ("encoder", "decoder")}
     sizes = {f"{half}_block_out_channels": (8,) * levels for half in ("encoder", "decoder")}
@@ -253,7 +253,7 @@ def sana() -> DiffusionPipeline:
 
 def _prior() -> PriorTransformer:
     prior = PriorTransformer(num_layers=1, embedding_dim=HIDDEN, **HEADS)
-    # Published ones have the spread of CLIP's embeddings there; nothing would be left of the prompt with zero.
+    # Published priors have the spread of CLIP's embeddings here; with zero, nothing of the prompt would be left.
     torch.nn.init.ones_(prior.clip_std)
     return prior
 
@@ -285,7 +285,7 @@ def kandinsky22() -> DiffusionPipeline:
             beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, variance_type="learned_range"
         ),
         movq=VQModel(
-            block_out_channels=(32, 32, 32, 32),  # spatial norms are of 32 groups
+            block_out_channels=(32, 32, 32, 32),  # spatial norms have 32 groups
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
             latent_channels=4,
@@ -305,7 +305,7 @@ def kandinsky22() -> DiffusionPipeline:
 
 
 def _louder(transformer: ModelMixin, times: float) -> ModelMixin:
-    """Scale the weights of one whose pictures hardly show their prompt: less than rounding hides on some CPUs."""
+    """Scale up weights whose effect of the prompt on images is so small that rounding hides it on some CPUs."""
     with torch.no_grad():
         for weight in transformer.parameters():
             weight.mul_(times)
@@ -446,6 +446,6 @@ BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {
 
 
 def build(family: str) -> DiffusionPipeline:
-    """Make a pipeline; always the same one."""
+    """Build a pipeline; its weights are always the same."""
     torch.manual_seed(0)
     return BUILDERS[family]()

@@ -1,4 +1,4 @@
-"""Each family's tiny model: saved once per session, loaded once for all of its tests."""
+"""Fixtures of each family's tiny model: saved once per session, loaded once for all of its tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=sorted(BUILDERS))
 def family(request: pytest.FixtureRequest, models: Path) -> str:
-    """Return the name of a family, whose model is in the folder of that name."""
+    """Return the name of a family, which is also the name of its model's folder."""
     name: str = request.param
     if not (models / name).exists():
         build(name).save_pretrained(models / name)
@@ -25,7 +25,7 @@ def family(request: pytest.FixtureRequest, models: Path) -> str:
 
 @pytest.fixture(scope="module")
 def handler(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiffusersHandler]:
-    """Return a handler that takes a preview at every step."""
+    """Return an engine that makes a preview at every step."""
     hub = tmp_path_factory.mktemp("hub")
     yield DiffusersHandler(models_dir=models, hub_cache=hub, device="cpu", offline=True, preview_every=1)
     PIPELINE_CACHE.clear()

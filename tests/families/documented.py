@@ -1,4 +1,4 @@
-"""What docs/models.md says of each family: its tables, row by row."""
+"""Parser of the tables in docs/models.md, which document each family."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ OWN = ("own_steps", "own_guidance", "own_size", "memory")
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One row of each table, column by column."""
+    """The row of a family in each table, column by column."""
 
     pipeline: str
     works: str

@@ -1,4 +1,4 @@
-"""Tiny tokenizers, which spell words out, and tiny text encoders of random weights."""
+"""Tiny tokenizers, which split words into characters, and tiny text encoders with random weights."""
 
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (

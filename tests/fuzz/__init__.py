@@ -1,1 +1,1 @@
-"""Requests that nobody means to send, at the real web server: whatever comes in, the contract holds."""
+"""Fuzz tests with malformed requests to the real web server, whose responses must always follow the contract."""

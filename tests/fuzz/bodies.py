@@ -1,4 +1,4 @@
-"""Bodies of `POST /task` by the contract: valid ones, and such with one or several wrong fields."""
+"""Bodies of `POST /task` according to the contract: valid ones, and ones with one or several wrong fields."""
 
 from typing import Any
 
@@ -83,7 +83,7 @@ KNOWN = {"task_type", "priority", "webhook", "params", "prompt", "width", "heigh
 
 @st.composite
 def valid_bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """Return a body that is taken."""
+    """Return a valid body."""
     params = {"prompt": draw(good_text)}
     params |= {name: draw(PARAMS[name]) for name in draw(st.sets(st.sampled_from(sorted(PARAMS))))}
     match draw(st.sampled_from(["absent", "null", "given"])):
@@ -97,7 +97,7 @@ def valid_bodies(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def accepted_cases(draw: st.DrawFn) -> Case:
-    """Return a request that makes a task."""
+    """Return a request that creates a task."""
     body = draw(valid_bodies())
     return Case(content=encode_json(body), sent=body, status=201, chunked=draw(st.booleans()))
 
@@ -126,5 +126,5 @@ def _set_value(values: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _field_path(parts: list[str]) -> str:
-    """Return how a field is named, lone surrogates as escapes; one without a name as what it is in."""
+    """Return a field's path in error messages, with lone surrogates as escapes; empty names are omitted."""
     return ".".join(part for part in parts if part).encode("utf-8", "backslashreplace").decode()

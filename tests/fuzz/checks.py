@@ -1,4 +1,4 @@
-"""What holds for every answer, whatever was asked."""
+"""Checks of the contract that hold for every response to any request."""
 
 import json
 import re
@@ -31,7 +31,7 @@ PLACES = {str(path) for path in (ROOT, settings.VAR_DIR, sys.prefix, sys.base_pr
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One request, and what the contract says of its answer as far as it is known beforehand."""
+    """One request, and the parts of its expected response that are known beforehand."""
 
     method: str = "POST"
     path: str = "/task"
@@ -39,9 +39,9 @@ class Case:
     content: bytes | None = None
     chunked: bool = False
     status: int | None = None
-    # The paths that a refusal names; size fields may come in pairs.
+    # The field paths in a refusal; size fields may come in pairs.
     bad: frozenset[str] | None = None
-    # What an accepted task echoes.
+    # The values that an accepted task echoes.
     sent: dict[str, Any] | None = None
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(kw_only=True)
 class Target:
-    """A server, and a way to count its rows."""
+    """A server, and a function that counts its rows."""
 
     api: httpx2.Client
     count_rows: Callable[[], int]
@@ -67,7 +67,7 @@ class Target:
         return self.statuses.total()
 
     def send_case(self, case: Case) -> httpx2.Response:
-        """Send a request and check whatever holds for its answer."""
+        """Send a request and check its response against the contract."""
         answer = self._send_request(case)
         after = self.count_rows()
         made, self.before = after - self.before, after
@@ -98,12 +98,12 @@ def _split_content(content: bytes) -> Iterable[bytes]:
 
 
 def check_response(case: Case, answer: httpx2.Response, made: int) -> None:
-    """Raise an AssertionError when an answer, or the number of rows that it made, breaks the contract."""
+    """Raise an AssertionError if a response, or the number of rows that it created, breaks the contract."""
     status = answer.status_code
     assert status < 500, "the server failed"
     assert made == (status == 201), f"{made} rows were made"
     assert case.status in (None, status), f"{case.status} was due"
-    # The root leads to the admin, whose pages are for people.
+    # The root redirects to the admin, whose pages are HTML.
     for_people = answer.request.url.path.strip("/") == "" or answer.request.url.path.startswith("/admin")
     if status >= 400 and case.method != "HEAD" and not for_people:
         _check_error(answer)

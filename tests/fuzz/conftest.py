@@ -1,4 +1,4 @@
-"""The real web server, without a worker: what is queued stays queued."""
+"""Fixtures of the real web server without a worker, so that queued tasks stay queued."""
 
 import sys
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def web(
 
 @pytest.fixture
 def target(web: tuple[httpx2.Client, Path], tasks: list[Task]) -> Iterator[Target]:
-    """Return the server, checked; nothing that it was asked may leave a traceback in its log."""
+    """Return the server as a checked target, and fail if it logs a traceback."""
     api, log = web
     read = log.stat().st_size
     yield Target(api=api, count_rows=count_rows)
@@ -79,7 +79,7 @@ def count_rows() -> int:
 
 @pytest.fixture
 def tasks(transactional_db: None) -> list[Task]:
-    """Make a task with a picture and a queued one."""
+    """Create a task with an image and a queued one."""
     fields = {"task_type": "text-to-image", "provider": "diffusers", "model_id": "demo", "params": PARAMS, "seed": 7}
     made = [Task.objects.create(requested_model_id="demo", total_steps=4, **fields) for _ in range(2)]
     claimed = claim_one(worker="a-worker:1", lease_seconds=30)

@@ -1,4 +1,4 @@
-"""Requests that are odd before any field is looked at: bodies that are no JSON, headers, paths, queries, methods."""
+"""Requests that are malformed before any field is validated: invalid JSON, headers, paths, queries, methods."""
 
 import gzip
 from base64 import b64encode
@@ -82,7 +82,7 @@ header = st.sampled_from(sorted(HEADERS)).flatmap(
 
 
 def nested_json(depth: int, kind: str) -> bytes:
-    """Return JSON of this depth: as the whole body, as the parameters, or as a field of theirs."""
+    """Return JSON of this depth: as the whole body, as the parameters, or as one of their fields."""
     opening, closing = (b'{"a":', b"}") if kind.endswith("objects") else (b"[", b"]")
     inner = opening * depth + b"1" + closing * depth
     if kind.startswith("field"):
@@ -98,7 +98,7 @@ deep = st.builds(nested_json, st.sampled_from(DEPTHS), st.sampled_from(KINDS)).m
 
 @st.composite
 def duplicate_keys(draw: st.DrawFn) -> Case:
-    """Return a valid body in which one key comes twice, at the top or within the parameters."""
+    """Return a valid body in which one key occurs twice, at the top or within the parameters."""
     content = encode_json(draw(valid_bodies()))
     name = draw(st.sampled_from([b"task_type", b"params"]))
     again = b'"%s":%s,' % (name, encode_json(draw(json_values.filter(lambda value: value == value))))
@@ -142,7 +142,7 @@ def _many_fields(count: int, where: str) -> bytes:
     return encode_json(fields if where == "top" else {"task_type": "text-to-image", "params": fields})
 
 
-# Without a body there is nothing to parse, whatever its type; a wildcard is as good as JSON.
+# An empty body is not parsed, whatever its type; a wildcard type counts as JSON.
 other_types = st.builds(
     lambda kind, content: Case(headers={"content-type": kind}, content=content, status=415 if content else 400),
     st.sampled_from([name for name in TYPES if name and "*" not in name]),
@@ -215,7 +215,7 @@ ELSEWHERE += ["/.env", "/task.json", "/task;x", "/task%3fx", "/task/" + "x" * 90
 
 
 def path_cases(ids: list[UUID]) -> st.SearchStrategy[Case]:
-    """Return a strategy for requests around these tasks."""
+    """Return a strategy for requests with paths around these tasks."""
     known = [form for task_id in map(str, ids) for form in (task_id, task_id.upper())]
     tails = [*TAILS, *(f"/images/{index}" for index in INDEXES)]
     inside = st.builds(lambda name, tail: f"/task/{name}{tail}", st.sampled_from(known + IDS), st.sampled_from(tails))

@@ -1,4 +1,4 @@
-"""What schemathesis is told about this API beside its schema."""
+"""Schemathesis hooks for details of this API that its schema doesn't cover."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import yaml
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Send integers as integers: to JSON Schema 25.0 is one, too, and this API refuses it on purpose."""
+    """Send integers as integers: in JSON Schema 25.0 is one too, but this API rejects it on purpose."""
     if case.meta is None or case.meta.generation.mode.is_positive:
         case.body = _to_integers(case.body)
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 DELETE = object()
-# JSON has numbers that Python's floats have not: written in place of this text.
+# JSON allows numbers beyond the range of Python's floats; `encode_json` writes one in place of this text.
 BEYOND_FLOATS = "@@1e999@@"
 
 ZALGO = "Z" + "\u0351\u036b\u0343\u036a\u0302\u0363\u030a" * 500
@@ -35,7 +35,7 @@ TEXTS = [
     "\\ud800",
     '"},{"',
     "null",
-    "İıſK",  # change their length or letter with their case
+    "İıſK",  # case conversion changes their length or letter
 ]
 SURROGATES = ["\ud800", "\udfff", "a\udc80b", "\udc00\ud800"]
 NULS = ["\0", "a\0b", "\0" * 50]
@@ -78,14 +78,14 @@ def wrong_values(*values: list[Any]) -> st.SearchStrategy[Any]:
 
 
 def bad_text(longest: int, *, blank: bool) -> st.SearchStrategy[Any]:
-    """Return a strategy for what is no text of 1 (or 0) to so many characters."""
+    """Return a strategy for values other than texts of 1 (or 0, if `blank`) to `longest` characters."""
     around = st.integers(1, 500).map(lambda more: "x" * (longest + more))
     broken = st.tuples(st.text(max_size=9), wrong_values(SURROGATES, NULS), st.text(max_size=9)).map("".join)
     return st.one_of(wrong_values(NO_STRINGS, SURROGATES, NULS, [] if blank else [""]), around, broken)
 
 
 def bad_integer(lowest: int, highest: int, *, null: bool = False) -> st.SearchStrategy[Any]:
-    """Return a strategy for what is no integer within the bounds."""
+    """Return a strategy for values other than integers within the bounds."""
     kinds = [value for value in NO_INTEGERS if value is not None or not null]
     near = [lowest - 1, highest + 1, *(number for number in HUGE if number > highest), *(-number for number in HUGE)]
     outside = st.one_of(st.integers(max_value=lowest - 1), st.integers(min_value=highest + 1))
@@ -93,5 +93,5 @@ def bad_integer(lowest: int, highest: int, *, null: bool = False) -> st.SearchSt
 
 
 def encode_json(value: Any) -> bytes:
-    """Return JSON in ASCII, lone surrogates escaped."""
+    """Return JSON in ASCII, with lone surrogates escaped."""
     return json.dumps(value).replace(f'"{BEYOND_FLOATS}"', "1e999").encode()

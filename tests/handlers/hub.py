@@ -1,4 +1,4 @@
-"""A Hub on the loopback interface: the few endpoints of the real one that a download uses, over a folder of files."""
+"""A Hub on the loopback interface: the endpoints of the real one that a download uses, over a folder of files."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def serving(models: dict[str, Path]) -> Iterator["Hub"]:
-    """Serve these folders as models of those ids."""
+    """Serve these folders as models with those ids."""
     hub = Hub(models)
     thread = threading.Thread(target=hub.serve_forever, daemon=True)
     thread.start()
@@ -31,7 +31,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.models = models
         self.downloads: list[str] = []
-        # A test may hold back the weights to look at a download half-way.
+        # A test may hold back the weights to inspect a download half-way.
         self.gate = threading.Event()
         self.gate.set()
 

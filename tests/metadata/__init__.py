@@ -1,1 +1,1 @@
-"""Tests of what pictures tell of how they were made."""
+"""Tests of the generation metadata in images."""

@@ -1,1 +1,1 @@
-"""One worker under many tasks: what grows, and what stays."""
+"""Soak test: resource use of one worker over many tasks."""

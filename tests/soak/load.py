@@ -1,4 +1,4 @@
-"""What the worker gets to do: a plan of good, broken and canceled tasks, and the feeding of its queue."""
+"""Load of the soak test: a plan of good, failing and canceled tasks, and the code that queues them."""
 
 import random
 import shutil
@@ -17,13 +17,13 @@ from tests.tiny import save_sd, save_sdxl
 
 UNAVAILABLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 QUEUE = 12
-# So many that no run ends before its cancel is seen.
+# Enough steps that the cancel request always arrives before the run ends.
 ENDLESS = 900
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One task of the plan, and how it is to end."""
+    """One task of the plan, and its expected end."""
 
     model: str
     params: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Job:
 
 
 def models(folder: Path) -> Path:
-    """Make a folder of models: two that run and one whose weights are cut short."""
+    """Create a folder of models: two valid ones, and one with truncated weights."""
     save_sd(folder / "sd")
     save_sdxl(folder / "sdxl")
     broken = shutil.copytree(folder / "sd", folder / "broken")
@@ -42,7 +42,7 @@ def models(folder: Path) -> Path:
 
 
 def plan(tasks: int, seed: int = 1) -> list[Job]:
-    """Return so many jobs: two models in turn, and one job in five that does not end well."""
+    """Return this number of jobs: two models in turn, with one job in five that fails or is canceled."""
     draw = random.Random(seed)
     jobs: list[Job] = []
     for number in range(tasks):
@@ -59,17 +59,17 @@ def _bad(model: str) -> list[Job]:
     return [
         Job(model="broken", status=Status.FAILED, error="model_load_failed"),
         Job(model=UNAVAILABLE, status=Status.FAILED, error="model_unavailable"),
-        # The API would refuse this size; here it is the pipeline that does.
+        # The API would reject this size; here the pipeline does.
         Job(model=model, params={"width": 12, "height": 12}, status=Status.FAILED, error="internal"),
         Job(model=model, params={"steps": ENDLESS}, status=Status.CANCELED, error="canceled"),
     ]
 
 
 class Load:
-    """Keeps the queue filled, cancels what is to be canceled once it runs, and takes samples."""
+    """Driver that keeps the queue filled, cancels tasks once they run, and takes samples."""
 
     def __init__(self, jobs: list[Job], *, every: int) -> None:
-        """`every` is the number of tasks between two samples."""
+        """Set the jobs; `every` is the number of tasks between two samples."""
         self.samples: list[measure.Sample] = []
         self.workers: set[str] = set()
         self._every = every
@@ -78,7 +78,7 @@ class Load:
         self._made: dict[UUID, Job] = {}
 
     def tend(self) -> int:
-        """Do what is to be done now; return how many tasks have ended."""
+        """Queue, cancel and sample as needed; return the number of ended tasks."""
         ended = Task.objects.filter(status__in=TERMINAL).count()
         while len(self._made) < min(ended + QUEUE, len(self._jobs)):
             job = next(self._waiting)
@@ -93,12 +93,12 @@ class Load:
 
     @property
     def pid(self) -> int:
-        """Return the process that all tasks ran in."""
+        """Return the id of the single process that ran all tasks."""
         (worker,) = self.workers
         return int(worker.rpartition(":")[2])
 
     def surprises(self) -> list[str]:
-        """Name every task that ended otherwise than planned."""
+        """Return a description of every task that did not end as planned."""
         rows = Task.objects.in_bulk(self._made)
         return [
             f"{job}: {rows[pk].status} {rows[pk].error_code} {rows[pk].error_message} after {rows[pk].attempt} attempts"

@@ -1,4 +1,4 @@
-"""What a worker process holds: memory, descriptors, threads and connections, by quarters of a soak."""
+"""Resources of a worker process: memory, descriptors, threads and connections, by quarters of a soak."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from django.db import connection
 
 from tasks_app.events import progress
 
-# Said in the worker's URLs, so that both servers can tell its connections from everybody else's.
+# Part of the worker's database and Redis URLs, to distinguish its connections from others.
 NAME = "soak-worker"
 QUARTERS = 4
 FLAT = ("descriptors", "threads", "postgres", "redis")
@@ -19,7 +19,7 @@ GROWTH = 1.05
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the worker holds at one moment; memory is in KiB."""
+    """Resources that the worker holds at one moment; memory is in KiB."""
 
     tasks: int
     resident: int
@@ -32,7 +32,7 @@ class Sample:
 
 
 def sample(pid: int, tasks: int) -> Sample:
-    """Look at the worker's child after so many tasks."""
+    """Measure the worker's child process after this number of tasks."""
     status = _status(pid)
     return Sample(
         tasks=tasks,
@@ -58,7 +58,7 @@ def _postgres_connections() -> int:
 
 
 def quarters(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Split the samples into four parts of the same number of tasks."""
+    """Split the samples into four parts with equal numbers of tasks."""
     total = samples[-1].tasks
     parts: list[list[Sample]] = [[] for _ in range(QUARTERS)]
     for one in samples:
@@ -67,7 +67,7 @@ def quarters(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def table(samples: Sequence[Sample]) -> str:
-    """Return the quarters as lines to print: means of the memory, maxima of what is counted."""
+    """Return the quarters as a table: means of the memory, maxima of the counts."""
     lines = ["quarter  samples  tasks       RSS mean   RSS max  anon mean   fds  threads  pg  redis  tickets"]
     return "\n".join([*lines, *(_line(number, part) for number, part in enumerate(quarters(samples), 1))])
 
@@ -83,14 +83,14 @@ def _line(number: int, part: Sequence[Sample]) -> str:
 
 
 def rising(samples: Sequence[Sample]) -> list[str]:
-    """Name every count whose most in the last quarter is above that of the second one."""
+    """Return every count whose maximum in the last quarter exceeds that of the second one."""
     _, second, _, last = quarters(samples)
     seen = [(name, _most(second, name), _most(last, name)) for name in FLAT]
     return [f"{name}: {before} -> {after}" for name, before, after in seen if after > before + SPARE]
 
 
 def growth(samples: Sequence[Sample]) -> float:
-    """Return the last quarter's mean resident memory by the second one's."""
+    """Return the ratio of the last quarter's mean resident memory to the second one's."""
     _, second, _, last = quarters(samples)
     return _mean(last, "resident") / _mean(second, "resident")
 

@@ -1,1 +1,1 @@
-"""The page at `/`: what the server renders, and how it lives in a real browser on the real parts."""
+"""Tests of the web UI at `/`: the server's HTML, and its behaviour in a real browser on the real service."""

@@ -1,4 +1,4 @@
-"""The running service, pages of it in a browser, and finished tasks without waiting for a worker."""
+"""Fixtures of the running service, its pages in a browser, and finished tasks that need no worker."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,13 +17,13 @@ from tests.claims import claim_one, succeed_one
 from tests.stack import Stack
 
 FinishTask = Callable[..., Task]
-# Enough to be offered and named; no worker could put them on.
+# These files are only listed and named; no worker could load them.
 ADD_ONS = ("loras/ink.safetensors", "loras/glow.safetensors", "embeddings/cat.safetensors")
 
 
 @pytest.fixture(scope="package")
 def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Run the parts for all tests of the page."""
+    """Run the service for all tests of the web UI."""
     add_ons = tmp_path_factory.mktemp("add-ons")
     for name in ADD_ONS:
         (add_ons / name).parent.mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def stack(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytes
 
 @pytest.fixture
 def visit(stack: Stack, transactional_db: None, open_page: OpenPage) -> Callable[..., WatchedPage]:  # noqa: F811
-    """Return a function that opens the page, wired."""
+    """Return a function that opens the web UI and waits until its scripts are active."""
 
     def open_it(path: str = "/", **options: Any) -> WatchedPage:
         watched = open_page(str(stack.api.base_url), **options)
@@ -52,7 +52,7 @@ def visit(stack: Stack, transactional_db: None, open_page: OpenPage) -> Callable
 
 @pytest.fixture
 def finish_task(make_task: Callable[..., Task]) -> FinishTask:
-    """Return a factory of tasks with pictures; in one transaction, so that no worker takes them before."""
+    """Return a factory of tasks with images, created in one transaction, so that no worker claims them first."""
 
     @transaction.atomic
     def make(*, images: int = 1, side: int = 32, **fields: Any) -> Task:

@@ -1,1 +1,1 @@
-"""What the service costs, measured side by side in one run: `uv run python -m benchmarks.<name>`."""
+"""Benchmarks of the service's overhead, measured side by side in one run: `python -m tools.benchmarks.<name>`."""

@@ -1,4 +1,4 @@
-"""All benchmarks in short form, one after the other: `uv run python -m tools.benchmarks [NAME…]`."""
+"""Run all benchmarks in short form, one after the other: `uv run python -m tools.benchmarks [NAME…]`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = (
 
 
 def main(names: Sequence[str]) -> int:
-    """Run them; returns 1 if one of them failed."""
+    """Run the benchmarks; return 1 if one of them failed."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     print(f"Short forms: counts hold, times mean little. {machine()}", flush=True)
     failed = []

@@ -1,8 +1,8 @@
-"""What micro-batches bring: 64 tasks that wait, against the bare pipeline one at a time and in the same batches.
+"""Gain of micro-batches: 64 queued tasks, against the bare pipeline one at a time and in the same batches.
 
     uv run python -m tools.benchmarks.batching [--short] [--rounds 5] [--batch 4]
 
-From the moment that the queue is resumed to the end of the last task; all sides take turns.
+Measured from the moment the queue is resumed to the end of the last task; all sides alternate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tools.benchmarks.harness.world import World, world
 
 @dataclass(kw_only=True)
 class Rates:
-    """Pictures a second, by round."""
+    """Images per second, by round."""
 
     service: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Rates:
 
 
 def drain(here: World, images: int, steps: int) -> float:
-    """Queue tasks while the queue is paused, resume it, and return the seconds until the last has ended."""
+    """Queue tasks while the queue is paused, resume it, and return the seconds until the last one has ended."""
     from django.db.models import Max
     from django.utils import timezone
 
@@ -48,7 +48,7 @@ def drain(here: World, images: int, steps: int) -> float:
 
 
 def measure(here: World, loop: Bare, *, images: int, steps: int, batch: int, rounds: int) -> Rates:
-    """Let all sides draw in turns; the first round, which loads the model, does not count."""
+    """Let all sides generate in turns; the first round, which loads the model, does not count."""
     rates = Rates()
     for number in range(rounds + 1):
         count = images if number else 2 * batch

@@ -1,8 +1,8 @@
-"""From the start of a worker's process to the first step of a task that waits for it.
+"""Time from the start of a worker's process to the first step of a task that is already queued.
 
     uv run python -m tools.benchmarks.cold [--short] [--rounds 7]
 
-Against the least that it takes: `import torch, diffusers` and the load of the same model, in turns.
+Compared in turns with the minimum: `import torch, diffusers` and loading the same model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "
 
 @dataclass(kw_only=True)
 class Seconds:
-    """Since a process was started, by round; a worker claims before it imports torch."""
+    """Seconds since a process was started, by round; a worker claims before it imports torch."""
 
     claimed: list[float] = field(default_factory=list)
     service: list[float] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Seconds:
 
 
 def start(here: World) -> tuple[float, float]:
-    """Start a worker; return how many seconds later the waiting task was claimed, and its first step told."""
+    """Start a worker; return the seconds until it claimed the queued task and until it published the first step."""
     task = here.api.post("/task", json=BODY).raise_for_status().json()
     began = time.time()
     with here.worker():
@@ -44,7 +44,7 @@ def start(here: World) -> tuple[float, float]:
 
 
 def first_step_at(task_id: str) -> float:
-    """Return when the first step was told, by the clock of Redis, or 0."""
+    """Return the time of the first step's event by the clock of Redis, or 0 if there is none."""
     from tasks_app.events import progress
 
     events: list[Any] = progress.client.xrange(progress.events_key(UUID(task_id))) or []

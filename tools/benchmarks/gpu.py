@@ -3,10 +3,10 @@
     uv run python -m tools.benchmarks.gpu [--short] [--rounds 5] [--save DIR]
 
 Stable Diffusion 1.5's architecture with random weights, 512×512, 25 steps, half precision, in calls of 1, 4 and 8
-pictures, with and without torch.compile; both sides in one process, in turns. The limit is what a large matrix product
-reaches here; the share of it counts the pipeline's floating-point operations (torch.utils.flop_counter). Without CUDA
-the same runs at a tiny size on the CPU, which tells nothing of speed. `--save` keeps the model, for
-`tools.benchmarks.overhead`.
+images, with and without torch.compile; both sides in one process, in turns. The limit is the throughput of a large
+matrix product on this device; the share of it counts the pipeline's floating-point operations
+(torch.utils.flop_counter). Without CUDA the same code runs at a tiny size on the CPU, which does not measure speed.
+`--save` keeps the model, for `tools.benchmarks.overhead`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEAST = 0.97
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is measured, where."""
+    """Device, precision and sizes of the measurement."""
 
     device: str
     dtype: str
@@ -49,14 +49,14 @@ class Setting:
 
 @dataclass(kw_only=True)
 class Seen:
-    """Pictures a second of both sides, by round."""
+    """Images per second of both sides, by round."""
 
     bare: list[float] = field(default_factory=list)
     service: list[float] = field(default_factory=list)
 
 
 def setting() -> Setting:
-    """Return what this machine can measure."""
+    """Return the largest setting that this machine can measure."""
     if torch.cuda.is_available():
         save = partial(architectures.save_sd15, dtype="float16")
         return Setting(
@@ -68,7 +68,7 @@ def setting() -> Setting:
 
 
 def peak(where: Setting, *, products: int = 20) -> float:
-    """Return how many floating-point operations a second a large matrix product reaches: the best of five tries."""
+    """Return the floating-point operations per second of a large matrix product: the best of five runs."""
     size = where.matrix
     one = torch.randn(size, size, device=where.device, dtype=getattr(torch, where.dtype))
     best = min(_seconds(where, lambda: [one @ one for _ in range(products)]) for _ in range(5))
@@ -89,14 +89,14 @@ def _wait(where: Setting) -> None:
 
 
 def operations(pipe: Any, where: Setting) -> int:
-    """Return the floating-point operations of one picture, as the whole pipeline makes them."""
+    """Return the number of floating-point operations that the whole pipeline needs for one image."""
     with FlopCounterMode(display=False) as counter:
         pipeline.draw(pipe, ["a"], steps=where.steps)
     return int(counter.get_total_flops())
 
 
 def serve(handler: DiffusersHandler, where: Setting, batch: int) -> None:
-    """Have the service's engine draw a batch as its worker does."""
+    """Run a batch with the service's engine, as its worker does."""
     handler.run([_request(where, seed) for seed in range(batch)], lambda progress: None)
 
 
@@ -116,7 +116,7 @@ def _request(where: Setting, seed: int) -> GenerationRequest:
 
 
 def race(pipe: Any, handler: DiffusersHandler, where: Setting, *, batch: int, rounds: int) -> Seen:
-    """Let both draw in turns; the first round, which loads and compiles, does not count."""
+    """Let both sides generate in turns; the first round, which loads and compiles, does not count."""
     seen = Seen()
     for number in range(rounds + 1):
         bare = batch / _seconds(where, lambda: pipeline.draw(pipe, ["a"] * batch, steps=where.steps))
@@ -128,7 +128,7 @@ def race(pipe: Any, handler: DiffusersHandler, where: Setting, *, batch: int, ro
 
 
 def measure(folder: Path, where: Setting, rounds: int) -> dict[tuple[bool, int], Seen]:
-    """Measure all batches, as the model is and compiled."""
+    """Measure all batch sizes, without compilation and, where supported, with it."""
     found: dict[tuple[bool, int], Seen] = {}
     for compiled in where.compiles:
         pipe = pipeline.load(folder / NAME, where.device, where.dtype)
@@ -143,7 +143,7 @@ def measure(folder: Path, where: Setting, rounds: int) -> dict[tuple[bool, int],
 
 
 def judged(share: float) -> str:
-    """Return whether the service is near enough to the bare pipeline; a tiny one on a CPU tells nothing of that."""
+    """Return whether the service meets the target; a tiny model on a CPU can't show that."""
     if not torch.cuda.is_available():
         return "owed"
     return "met" if share >= LEAST else "missed"

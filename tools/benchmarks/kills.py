@@ -1,10 +1,10 @@
-"""What clients lose when the process that holds the model is killed: the service beside its peers.
+"""Requests lost when the process that holds the model is killed: the service compared with its peers.
 
     uv sync --group bench && uv run python -m tools.benchmarks.kills [--short]
 
-8 clients ask for 8 pictures each. Once a quarter has come, the process gets a SIGKILL, and what served is started again
-when all of it has ended, as a supervisor would: requests without a picture are counted. Nobody asks twice, and nobody
-asks while nothing answers.
+8 clients request 8 images each. When a quarter of the images has arrived, the process gets a SIGKILL. The server is
+restarted once all of it has exited, as a supervisor would do. Requests without an image are counted. Clients don't
+retry, and they send no requests while the server is down.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tools.benchmarks.harness.sides import BATCH, MISSING, TITLES, Side, holder,
 
 
 def kill(side: Side) -> Found:
-    """Let the clients ask, and kill meanwhile."""
+    """Run the clients, and kill the process that holds the model meanwhile."""
     at = max(1, side.plan.clients * side.plan.each // 4)
     with ExitStack() as exits:
         running = exits.enter_context(side.start())
@@ -64,7 +64,7 @@ def rows(found: Mapping[str, Found]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Kill, count, print."""
+    """Kill each server, count the lost requests, and print the table."""
     parser = arguments(__doc__)
     parser.add_argument("--steps", type=int, default=4)
     options = parser.parse_args()

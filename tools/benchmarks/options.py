@@ -1,10 +1,10 @@
-"""What a model's options for speed do on this machine: time and memory against the same model without, as ratios.
+"""Effect of a model's optimization options on this machine: time and memory relative to the same model without them.
 
     uv run python -m tools.benchmarks.options [--short] [--runs 3] [--steps 6]
 
-Beside the demo model there are a larger U-Net and a FLUX, both with random weights. Situations take turns with the
-plain model, each after a first picture, in which what is to be compiled is compiled. Random weights say nothing of
-quality: the last column is how near pictures are to the plain ones.
+In addition to the demo model there are a larger U-Net and a FLUX, both with random weights. Situations alternate with
+the plain model, each after a first image, during which compilation happens. Random weights don't show image quality:
+the last column is the similarity of the images to the plain ones.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(kw_only=True)
 class Found:
-    """What one situation came to: seconds by run, of it and of the plain model beside it."""
+    """Results of one situation: seconds by run, of it and of the plain model measured alongside."""
 
     seconds: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)
@@ -67,12 +67,12 @@ class Found:
     decibels: float = math.inf
 
     def ratios(self) -> list[float]:
-        """Return its times over those of the plain model."""
+        """Return the ratios of its times to those of the plain model."""
         return [mine / plain for mine, plain in zip(self.seconds, self.beside, strict=True)]
 
 
 def save_sd(folder: Path) -> None:
-    """Save a Stable Diffusion, much smaller than the real one."""
+    """Save a Stable Diffusion pipeline, much smaller than the real one."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=32,
@@ -103,7 +103,7 @@ def save_sd(folder: Path) -> None:
 
 
 def save_flux(folder: Path) -> None:
-    """Save a FLUX, much smaller than the real one."""
+    """Save a FLUX pipeline, much smaller than the real one."""
     torch.manual_seed(0)
     words = tiny.make_tokenizer(folder / "words")
     FluxPipeline(
@@ -148,7 +148,7 @@ class Bench:
         self.steps, self.size = steps, size
 
     def draw(self, options: LoadOptions, prompt: str = "a house") -> tuple[float, Any]:
-        """Return the seconds that a picture took, and the picture."""
+        """Return the seconds that an image took, and the image."""
         request = GenerationRequest(
             model_id=self.model_id,
             revision="",
@@ -167,7 +167,7 @@ class Bench:
         return time.perf_counter() - began, np.asarray(result.images[0].image, dtype=float)
 
     def measure(self, options: LoadOptions, runs: int) -> Found:
-        """Let a situation and the plain model take turns."""
+        """Measure a situation and the plain model in turns."""
         found = Found()
         plain = LoadOptions()
         _, expected = self.draw(plain)
@@ -187,13 +187,13 @@ def _missing() -> None:
 
 
 def decibels(one: Any, other: Any) -> float:
-    """Return the peak signal-to-noise ratio of two pictures."""
+    """Return the peak signal-to-noise ratio of two images."""
     error = float(((one - other) ** 2).mean())
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def line(name: str, values: list[float], *more: str) -> str:
-    """Return a row: the median with its least and its greatest."""
+    """Return a row with the median, the minimum and the maximum."""
     spread = f"×{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
     return f"| {' | '.join((name, spread, *more))} |"
 
@@ -216,7 +216,7 @@ def options_of(bench: Bench, runs: int, names: list[str]) -> None:
 
 
 def threads(bench: Bench, runs: int) -> None:
-    """Print what the number of threads does."""
+    """Print the effect of the number of threads."""
     counts = sorted({1, 2, torch.get_num_threads(), 2 * torch.get_num_threads()})
     own, times = torch.get_num_threads(), dict[int, list[float]]({count: [] for count in counts})
     for _ in range(runs + 1):
@@ -230,7 +230,7 @@ def threads(bench: Bench, runs: int) -> None:
 
 
 def remembered(make: Callable[[int], DiffusersHandler], bench: Bench, runs: int) -> None:
-    """Print what it saves that prompts are remembered; handlers share pipelines, so one comes after the other."""
+    """Print the time saved by the prompt cache; handlers share the pipeline cache, so they are measured in sequence."""
     ratios = []
     for _ in range(runs):
         taken = {}

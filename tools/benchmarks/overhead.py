@@ -1,8 +1,8 @@
-"""What the service adds to the bare pipeline: N pictures over HTTP by one worker, against a loop around `pipe()`.
+"""Overhead of the service over the bare pipeline: N images over HTTP by one worker, against a loop around `pipe()`.
 
     uv run python -m tools.benchmarks.overhead [--short] [--rounds 7] [--model demo --models-dir DIR --device cuda]
 
-Both sides have the same model, steps and threads, each in a process of its own, and take turns.
+Both sides use the same model, steps and threads, each in its own process, and alternate.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CLIENTS = 4
 
 @dataclass(kw_only=True)
 class Seconds:
-    """What each round took for a picture: bare, one after the other by one client, and by four that keep a queue.
+    """Seconds per image in each round: of the bare loop, of one client, and of four clients that keep a queue.
 
-    `idle` is how long the pipeline stood still between two runs while tasks waited.
+    `idle` is the time that the pipeline was idle between two runs while tasks waited.
     """
 
     bare: list[float] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Seconds:
 
 
 def measure(here: World, loop: Bare, *, model: str, images: int, steps: int, rounds: int) -> Seconds:
-    """Let both sides draw in turns; the first round, which loads the model, does not count."""
+    """Let both sides generate in turns; the first round, which loads the model, does not count."""
     found = Seconds()
     queue = Plan(
         kind="task", url=str(here.api.base_url), clients=CLIENTS, each=images // CLIENTS, steps=steps, model=model
@@ -58,13 +58,13 @@ def measure(here: World, loop: Bare, *, model: str, images: int, steps: int, rou
 
 
 def newest(here: World, count: int) -> list[dict[str, Any]]:
-    """Return the newest tasks as the API has them."""
+    """Return the newest tasks from the API."""
     tasks: list[dict[str, Any]] = here.api.get(f"/task?limit={count}").raise_for_status().json()["results"]
     return tasks
 
 
 def gaps(tasks: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the seconds from each claim to the next, both of them made in the same phase, less what the run took."""
+    """Return the seconds from each claim to the next, both made in the same phase, less the run's own duration."""
     runs = sorted(tasks, key=lambda task: task["started_at"])
     return [
         (datetime.fromisoformat(later["started_at"]) - datetime.fromisoformat(earlier["started_at"])).total_seconds()
@@ -74,7 +74,7 @@ def gaps(tasks: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def lines(found: Seconds, *, accelerated: bool) -> list[Line]:
-    """Return the table's lines; on an accelerator the target is one of images a second, else one of added time."""
+    """Return the table's lines; the target is images per second on an accelerator, else added time."""
     added = [1000 * (mine - its) for mine, its in zip(found.queued, found.bare, strict=True)]
     added_alone = [1000 * (mine - its) for mine, its in zip(found.alone, found.bare, strict=True)]
     idle = [1000 * one for one in found.idle]

@@ -1,8 +1,8 @@
-"""The service beside LitServe and the server of diffusers' guide: same model, same clients, one worker each.
+"""The service compared with LitServe and the server of diffusers' guide: same model, same clients, one worker each.
 
     uv sync --group bench && uv run python -m tools.benchmarks.peers [--short] [--rounds 5]
 
-8 clients ask for 8 pictures each, of each server in turns, where it can with batches and without.
+8 clients request 8 images each from each server in turns, with and without batches where the server supports them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from tools.benchmarks.harness.load import Plan, load
 from tools.benchmarks.harness.report import Line, Target, arguments, machine, percentile, ratios, table
 from tools.benchmarks.harness.sides import BATCH, MISSING, PEERS, TITLES, Side, halted, installed, ours, peer
 
-# Whoever makes batches is compared with who makes them, and all with the guide's server, which makes none.
+# Servers with batches are compared with one another, and all with the guide's server, which has none.
 RIVALS = {"ours": ("lit", "guide"), "ours batched": ("lit batched", "guide")}
 
 
 @dataclass(kw_only=True)
 class Seen:
-    """What one server showed, by round: pictures a second and p95 of the requests in milliseconds."""
+    """Results of one server by round: images per second, and the p95 of the requests in milliseconds."""
 
     rates: list[float] = field(default_factory=list)
     slowest: list[float] = field(default_factory=list)
 
 
 def race(sides: Mapping[str, Side], running: Mapping[str, Child], rounds: int) -> dict[str, Seen]:
-    """Let all draw in turns, each round beginning with another one; the first, which loads models, does not count.
+    """Run all servers in turns, starting each round with a different one; the first, which loads models, doesn't count.
 
-    While one draws, the others stand still.
+    While one server works, the others are suspended.
     """
     seen = {name: Seen() for name in sides}
     names = list(sides)

@@ -1,10 +1,10 @@
-"""What `POST /task` costs while a worker computes, against a bare DRF view.
+"""Cost of `POST /task` while a worker computes, against a bare DRF view.
 
     uv run python -m tools.benchmarks.posts [--short] [--rounds 7]
 
-The bare view inserts the same row and sends the same Dramatiq message (`servers/plain.py`). Both in one uvicorn process
-each, on the same database and Redis, asked in turns by the same clients; the worker is busy with tasks of a higher
-priority all the while.
+The bare view inserts the same row and sends the same Dramatiq message (`servers/plain.py`). Each runs in one uvicorn
+process on the same database and Redis, and receives requests from the same clients in turns; meanwhile the worker is
+busy with tasks of a higher priority.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tools.benchmarks.harness.world import World, world
 
 CLIENTS = 4
 HIGHEST = 10
-# Each keeps the worker busy for minutes.
+# Each task keeps the worker busy for minutes.
 LONG = {"model_id": "demo", "prompt": "a red house", "steps": 150, "num_images": 8}
 SIDES = ("service", "bare view")
 SHARES = (50, 95, 99)
@@ -30,7 +30,7 @@ SHARES = (50, 95, 99)
 
 @dataclass(kw_only=True)
 class Seen:
-    """What one side showed, by round: requests a second, and percentiles in milliseconds."""
+    """Results of one side by round: requests per second, and percentiles in milliseconds."""
 
     rates: list[float] = field(default_factory=list)
     times: dict[int, list[float]] = field(default_factory=lambda: {share: [] for share in SHARES})
@@ -38,7 +38,7 @@ class Seen:
 
 @contextmanager
 def bare_view(here: World) -> Iterator[str]:
-    """Run the bare view; gives its URL."""
+    """Run the bare view; yield its URL."""
     port = stack.free_port()
     url = f"http://127.0.0.1:{port}"
     env = {**here.env, "DJANGO_SETTINGS_MODULE": "tools.benchmarks.harness.servers.plain_settings"}
@@ -75,7 +75,7 @@ def busy_worker(here: World) -> Iterator[None]:
 
 
 def measure(here: World, plain: str, *, each: int, rounds: int) -> dict[str, Seen]:
-    """Ask both in turns; the first round does not count, and what was queued goes again."""
+    """Send requests to both sides in turns; the first round does not count, and queued tasks are deleted."""
     from tasks_app.models import Task
 
     plan = Plan(kind="queue", url="", clients=CLIENTS, each=each, steps=4)

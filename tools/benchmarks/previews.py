@@ -1,9 +1,9 @@
-"""What progress and previews cost: time in the step callback over the time of the run, with the demo model.
+"""Cost of progress and previews: time in the step callback as a share of the run, with the demo model.
 
     uv run python -m tools.benchmarks.previews [--short] [--rounds 7] [--steps 50]
 
-Runs without and with previews take turns. The callback is what the inference thread pays; drawing and encoding happen
-in another thread while the next step is computed, and are printed beside it.
+Runs without and with previews alternate. The callback is the cost for the inference thread; rendering and encoding
+previews happen in another thread while the next step is computed, and are printed separately.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tools.benchmarks.harness.pipeline import MODELS
 from tools.benchmarks.harness.report import Line, Target, arguments, machine, ratios, table
 
 MOST = {0: Target(bound=2, unit=" %"), 2: Target(bound=3, unit=" %")}
-# How much longer a run may take with previews: threads of torch beside its own made it 2.3 times as long on some CPUs.
+# Maximum slowdown of a run by previews: torch threads in addition to its own made it 2.3 times as long on some CPUs.
 SLOWER = Target(bound=1.1)
 
 
@@ -40,13 +40,13 @@ class Cost:
 
 @dataclass(kw_only=True)
 class Drawer:
-    """The other thread: it draws and encodes as the worker's actor thread does."""
+    """Preview renderer for a second thread, which renders and encodes as the worker's actor thread does."""
 
     cost: Cost
     waiting: queue.SimpleQueue[Callable[[int], Any] | None] = field(default_factory=queue.SimpleQueue)
 
     def work(self) -> None:
-        """Draw until told to end."""
+        """Render previews until None arrives."""
         while (draw := self.waiting.get()) is not None:
             began = time.thread_time()
             previews.encode_preview(draw(0))
@@ -54,14 +54,14 @@ class Drawer:
             self.cost.shown += 1
 
     def report(self, progress: Progress) -> None:
-        """Hand a preview over."""
+        """Queue a preview for rendering."""
         if progress.preview is not None:
             self.waiting.put(progress.preview)
 
 
 @contextmanager
 def timed_callbacks(cost: Cost) -> Iterator[None]:
-    """Add up how long the step callback takes."""
+    """Measure the total time in the step callback."""
     original = PipelineCall._report_step
 
     def stepped(self: PipelineCall, *arguments: Any) -> None:
@@ -77,7 +77,7 @@ def timed_callbacks(cost: Cost) -> Iterator[None]:
 
 
 def measure(handler: DiffusersHandler, steps: int, seed: int) -> Cost:
-    """Run once."""
+    """Run once and return the cost."""
     request = GenerationRequest(
         model_id="demo",
         revision="",
@@ -137,7 +137,7 @@ def main() -> None:
         for every in (0, 2)
     }
     for handler in handlers.values():
-        measure(handler, 3, 0)  # loads the model, finds the map
+        measure(handler, 3, 0)  # loads the model and fits the map from latents to RGB
     costs: dict[int, list[Cost]] = {0: [], 2: []}
     for seed in range(options.rounds):
         for every, handler in handlers.items():

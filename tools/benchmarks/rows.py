@@ -1,8 +1,8 @@
-"""A table of many tasks against a small one: what requests, claims, sweeps and retention cost, as ratios.
+"""A table of many tasks against a small one: cost of requests, claims, sweeps and retention, as ratios.
 
     uv run python -m tools.benchmarks.rows [--short] [--small 10000] [--large 1000000] [--runs 7]
 
-Two databases on one embedded PostgreSQL hold the same kinds of tasks; the operations take turns on both.
+Two databases on one embedded PostgreSQL hold the same kinds of tasks; the operations alternate between both.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ SIDES = ("small", "large")
 SIZES = {"small": 10_000, "large": 1_000_000}
 SHORT = {"small": 10_000, "large": 50_000}
 MOST = 1.5
-# It costs by the hours that it shows, in which the large table has more tasks.
+# Its cost depends on the hours that it shows, in which the large table has more tasks.
 UNBOUNDED = ("dashboard, 24h",)
 BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a red house"}}
 Operations = dict[str, Callable[[], Any]]
 
 
 def use(name: str) -> None:
-    """Let Django talk to the other database."""
+    """Connect Django to the other database."""
     from django.db import connection
 
     connection.close()
@@ -68,7 +68,7 @@ def use(name: str) -> None:
 
 
 def prepare(sizes: dict[str, int]) -> None:
-    """Make both databases, with as many tasks each and an admin user."""
+    """Create both databases, each with its number of tasks and an admin user."""
     from django.contrib.auth.models import User
     from django.core.management import call_command
     from django.db import connection
@@ -88,7 +88,7 @@ def prepare(sizes: dict[str, int]) -> None:
 
 
 def operations() -> Operations:
-    """Return what is measured; each may be called on either side."""
+    """Return the operations to measure; each may run on either side."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.db import transaction
@@ -150,7 +150,7 @@ def operations() -> Operations:
 
 @cache
 def api() -> Client:
-    """Return a client without a key; to make one takes longer than what is measured."""
+    """Return a client without a key, cached because creating one takes longer than the measured operations."""
     from django.test import Client
 
     return Client()
@@ -163,7 +163,7 @@ def post(path: str, body: Any, status: int) -> None:
 
 
 def cancel() -> None:
-    """Cancel a task that waits."""
+    """Cancel a queued task."""
     from tasks_app.models import Status, Task
 
     post(f"/task/{Task.objects.filter(status=Status.QUEUED)[0].pk}/cancel", {}, 200)
@@ -178,7 +178,7 @@ def get_oldest() -> None:
 
 
 def get_last_page() -> None:
-    """Read the page that ends the list, as its `next` would."""
+    """Read the last page of the list, with the cursor that `next` would have."""
     from tasks_app.models import Task
 
     task = Task.objects.order_by("created_at", "id")[50]
@@ -188,7 +188,7 @@ def get_last_page() -> None:
 
 
 def purge() -> None:
-    """Let a batch of tasks that failed go."""
+    """Delete a batch of failed tasks."""
     from tasks_app.worker import retention
 
     with closing(retention.purge_tasks()) as purged:
@@ -204,7 +204,7 @@ def _fields() -> dict[str, Any]:
 
 
 def measure(work: Callable[[], Any], runs: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each side's runs, taken in turns; the first of each is not counted."""
+    """Return the milliseconds of each side's runs, taken in turns; the first run of each does not count."""
     taken: dict[str, list[float]] = {name: [] for name in SIDES}
     for number in range(runs + 1):
         for name in SIDES:
@@ -220,12 +220,12 @@ def measure(work: Callable[[], Any], runs: int) -> dict[str, list[float]]:
 
 
 def ratios(taken: dict[str, list[float]]) -> list[float]:
-    """Return what the large table made of each run of the small one."""
+    """Return the ratio of the large table's time to the small one's, for each run."""
     return [large / small for small, large in zip(taken["small"], taken["large"], strict=True)]
 
 
 def row(name: str, taken: dict[str, list[float]]) -> str:
-    """Return an operation's line: the medians in milliseconds, their ratio, and whether it is small enough."""
+    """Return an operation's line: the medians in milliseconds, their ratio, and the verdict."""
     found = ratios(taken)
     small, large = (statistics.median(taken[side]) for side in SIDES)
     line = f"{name:<28}{small:9.1f}{large:9.1f}   {statistics.median(found):.2f} ({min(found):.2f} … {max(found):.2f})"
@@ -233,7 +233,7 @@ def row(name: str, taken: dict[str, list[float]]) -> str:
 
 
 def verdict(name: str, found: Sequence[float]) -> str:
-    """Return whether the median is within the target; empty for what has none."""
+    """Return whether the median meets the target; empty for an operation without a target."""
     if name in UNBOUNDED:
         return ""
     return "met" if statistics.median(found) <= MOST else "missed"
@@ -254,7 +254,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Fill, measure and print the table."""
+    """Fill the databases, measure, and print the table."""
     options = arguments()
     with tempfile.TemporaryDirectory(prefix="dh-rows-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
@@ -266,7 +266,7 @@ def main() -> None:
             django.setup()
             from django.db import connection
 
-            connection.settings_dict["OPTIONS"]["pool"] = False  # a pool would stay with one database
+            connection.settings_dict["OPTIONS"]["pool"] = False  # a pool would keep connections to one database
             logging.disable(logging.INFO)
             prepare({"small": options.small, "large": options.large})
             title = f"median of {options.runs}, ms"

@@ -1,9 +1,9 @@
-"""What hundreds of open event streams cost the web server, and what they cost a POST meanwhile.
+"""Cost of hundreds of open event streams for the web server, and for POST requests during that time.
 
     uv run python -m tools.benchmarks.streams [--short] [--json FILE]
 
-Four situations alternate in one run: nothing else going on; 500 streams of queued tasks; 50 busy tasks that nobody
-watches; and 500 such streams together with 50 streams of the busy tasks.
+Four situations alternate in one run: no other load; 500 streams of queued tasks; 50 busy tasks without streams;
+and 500 streams of queued tasks together with 50 streams of the busy tasks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BODY = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much is measured; the posts until streams that have just been opened are at rest do not count."""
+    """Size of the measurement; `settling` POSTs run first, until newly opened streams are idle, and don't count."""
 
     rounds: int = 5
     settling: int = 150
@@ -50,7 +50,7 @@ SHORT = Extent(rounds=1, settling=10, posts=30)
 
 @dataclass(kw_only=True)
 class Held:
-    """What the web process holds at one moment; memory is in MiB."""
+    """Resources that the web process holds at one moment; memory is in MiB."""
 
     resident: float
     proportional: float
@@ -61,7 +61,7 @@ class Held:
 
 @dataclass(kw_only=True)
 class Seen:
-    """What one situation showed in all rounds; times are in milliseconds."""
+    """Measurements of one situation over all rounds; times are in milliseconds."""
 
     posts: list[float] = field(default_factory=list)
     deliveries: list[float] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Seen:
 
 
 def held(pid: int) -> Held:
-    """Look at the web process and at the connections that bear its name."""
+    """Read the web process's resources, and count the connections with its name."""
     from django.db import connection
 
     from tasks_app.events import progress
@@ -88,7 +88,7 @@ def held(pid: int) -> Held:
 
 
 def queued(number: int, priority: int) -> list[UUID]:
-    """Queue tasks that no worker will take."""
+    """Queue tasks that no worker will claim."""
     from tasks_app.models import Task
 
     fields: dict[str, Any] = {"task_type": "text-to-image", "provider": "diffusers", "model_id": "demo", "params": {}}
@@ -97,7 +97,7 @@ def queued(number: int, priority: int) -> list[UUID]:
 
 
 def running(number: int) -> list[UUID]:
-    """Have tasks claimed."""
+    """Queue and claim tasks, and return their ids."""
     from tasks_app.queue import lifecycle
 
     queued(number, priority=10)
@@ -106,7 +106,7 @@ def running(number: int) -> list[UUID]:
 
 
 def post(world: World, number: int) -> list[float]:
-    """Post tasks one after the other; return how long each took in milliseconds, and take their rows away again."""
+    """Post tasks one after the other, delete their rows, and return the milliseconds that each request took."""
     from tasks_app.models import Task
 
     times, posted = [], []
@@ -121,7 +121,7 @@ def post(world: World, number: int) -> list[float]:
 
 @contextmanager
 def publishing(world: World, task_ids: Sequence[UUID]) -> Iterator[None]:
-    """Run the publisher; it publishes when the block begins."""
+    """Run the publisher; the block starts once it publishes."""
     from tasks_app.events import progress
 
     arguments = ["-m", "tools.benchmarks.harness.publisher", *map(str, task_ids)]
@@ -132,7 +132,7 @@ def publishing(world: World, task_ids: Sequence[UUID]) -> Iterator[None]:
 
 @contextmanager
 def watching(world: World, task_ids: Sequence[UUID], found: Path) -> Iterator[None]:
-    """Keep a stream of each task open; all have begun when the block does."""
+    """Keep a stream of each task open; the block starts once all of them have begun."""
     found.unlink(missing_ok=True)
     url = world.api.base_url
     paths = [f"/task/{task_id}/events" for task_id in task_ids]
@@ -143,7 +143,7 @@ def watching(world: World, task_ids: Sequence[UUID], found: Path) -> Iterator[No
 
 
 def observe(world: World, idle: Sequence[UUID], *, busy: bool, extent: Extent, seen: Seen) -> None:
-    """Bring one situation about, post, and look."""
+    """Set up one situation, post tasks, and record the measurements."""
     active = running(ACTIVE) if busy else []
     deliveries = world.directory / "deliveries.txt"
     with ExitStack() as exits:
@@ -170,7 +170,7 @@ def forget(task_ids: Sequence[UUID]) -> None:
 
 
 def measure(world: World, extent: Extent) -> dict[str, Seen]:
-    """Go through all situations again and again, each round beginning with another one."""
+    """Measure all situations in each round, starting each round with a different one."""
     found = {name: Seen() for name in SITUATIONS}
     idle = queued(IDLE, priority=0)
     for number in range(extent.rounds):
@@ -182,7 +182,7 @@ def measure(world: World, extent: Extent) -> dict[str, Seen]:
 
 
 def table(found: dict[str, Seen]) -> str:
-    """Return what was seen as lines to print; the memory is that of the first round: later ones keep what it took."""
+    """Return the measurements as a table; memory is that of the first round, because later rounds don't free it."""
     rows: list[tuple[str, Callable[[Seen], str]]] = [
         ("RSS, MiB", lambda seen: f"{seen.held[0].resident:.0f}"),
         ("PSS, MiB", lambda seen: f"{seen.held[0].proportional:.0f}"),
@@ -205,7 +205,7 @@ def _percentile(name: str, share: int, seen: Seen) -> str:
 
 
 def ratios(found: dict[str, Seen]) -> str:
-    """Return what the streams make of a POST: each situation by the same one without them."""
+    """Return the ratio of POST times with streams to those of the same situation without them."""
     pairs = [("500 idle streams", "idle", "nothing"), ("500 idle and 50 active streams", "streams", "busy")]
     return "\n".join(
         f"POST with {title}, by that without: "
@@ -218,7 +218,7 @@ def ratios(found: dict[str, Seen]) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="one short round: times mean little")
     parser.add_argument("--json", type=Path, help="write what was seen to this file")

@@ -1,9 +1,10 @@
-"""Two models that alternate in the queue of a worker with room for one: its order against first in, first out.
+"""Two models that alternate in the queue of a worker with memory for one: its claim order against first in, first out.
 
     uv run python -m tools.benchmarks.switching [--short] [--rounds 5]
 
-40 tasks wait when the worker starts, every second one for the other model. First in, first out is the same worker with
-`MODEL_AFFINITY_SECONDS=0` and `MAX_BATCH=1`. Times count from the first claim, so without the start of the process.
+40 tasks are queued when the worker starts, every second one for the other model. First in, first out is the same
+worker with `MODEL_AFFINITY_SECONDS=0` and `MAX_BATCH=1`. Times count from the first claim, so they exclude the start
+of the process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ORDERS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(kw_only=True)
 class Seen:
-    """What one order showed, by round; seconds."""
+    """Results of one claim order by round; times are in seconds."""
 
     loads: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Seen:
 
 @contextmanager
 def two_models() -> Iterator[Path]:
-    """Give a folder with the demo model twice."""
+    """Yield a folder with two copies of the demo model."""
     with TemporaryDirectory(prefix="dh-two-", dir="/tmp") as folder:
         for name in TWO:
             shutil.copytree(MODELS / "demo", Path(folder) / name)
@@ -48,7 +49,7 @@ def two_models() -> Iterator[Path]:
 
 
 def work(here: World, number: int, *, tasks: int, steps: int, order: str, seen: Seen) -> None:
-    """Queue, start a worker, wait for the last task, and look."""
+    """Queue tasks, run a worker until the last one has ended, and record the results."""
     from django.db.models import Max
 
     from tasks_app.models import Task, Worker
@@ -62,7 +63,7 @@ def work(here: World, number: int, *, tasks: int, steps: int, order: str, seen: 
     with here.worker(WORKER_NAME=name, **ORDERS[order]):
         waiting = Task.objects.filter(finished_at=None)
         stack.wait_until(waiting.count, lambda left: left == 0, patience=600)
-        # The worker's row, which is written every two seconds, tells of the last load, too.
+        # The worker's row, which is written every two seconds, must include the last load.
         ended = Task.objects.aggregate(last=Max("finished_at"))["last"]
         row = stack.wait_until(lambda: Worker.objects.get(name=name), lambda row: bool(row.seen_at > ended))
     seen.loads.append(sum(use["loads"] for use in row.uses))
@@ -80,7 +81,8 @@ def look(seen: Seen) -> None:
     first = min(starts)
     seen.whole.append((max(ends) - first).total_seconds())
     seen.oldest.append((max(starts) - first).total_seconds())
-    # The second task is first in line once the first has been claimed; pictures are saved beside the next run.
+    # The second task heads the queue once the first is claimed. Negative times count as 0, because images are saved
+    # during the next run.
     seen.passed_over.append(max(0.0, (starts[1] - ends[0]).total_seconds()))
 
 

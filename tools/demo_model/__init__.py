@@ -1,1 +1,1 @@
-"""How the demo model was trained and is measured; it has seen nothing but drawings that this package makes."""
+"""Training and evaluation of the demo model, which is trained only on drawings that this package generates."""

@@ -1,4 +1,4 @@
-"""Measure the demo model and print what was found: `python -m tools.demo_model.evaluate --help`."""
+"""Evaluate the demo model and print the results: `python -m tools.demo_model.evaluate --help`."""
 
 import argparse
 from pathlib import Path
@@ -39,7 +39,7 @@ def _scenes(model: painter.Painter, count: int) -> None:
 
 
 def main() -> None:
-    """Print the measures."""
+    """Print the metrics."""
     asked = _arguments()
     model = painter.load(asked.model, asked.guidance)
     print(f"{model.steps} steps, guidance {model.guidance}", flush=True)

@@ -1,4 +1,4 @@
-"""Draw the pictures, and train the demo model from nothing: `python -m tools.demo_model.train --help`."""
+"""Draw the images, and train the demo model from scratch: `python -m tools.demo_model.train --help`."""
 
 import argparse
 from pathlib import Path
@@ -23,7 +23,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _latents(vae: AutoencoderKL, drawings: Drawings, kept: Path, *, device: str) -> torch.Tensor:
-    """Return the drawings' latents, from a file if they were made before: on a CPU that takes minutes."""
+    """Return the drawings' latents, cached in a file because encoding takes minutes on a CPU."""
     if not kept.exists():
         torch.save(autoencoder.encode(vae, drawings, device=device), kept)
     latents: torch.Tensor = torch.load(kept, weights_only=True)
@@ -31,7 +31,7 @@ def _latents(vae: AutoencoderKL, drawings: Drawings, kept: Path, *, device: str)
 
 
 def main() -> None:
-    """Train what is not trained yet, and write the model."""
+    """Train the model, resuming from checkpoints, and save it."""
     asked = _arguments()
     asked.work.mkdir(parents=True, exist_ok=True)
     drawings = draw_all(asked.seed, asked.pictures)

@@ -1,4 +1,4 @@
-"""Client of Diffusers Handler: submit a prompt, follow the task, save the pictures."""
+"""Client of Diffusers Handler: submit a prompt, follow the task, save the images."""
 
 from diffusers_handler_client.asynchronous import AsyncClient
 from diffusers_handler_client.errors import ApiError, FieldError, TaskFailed, Unreachable, WaitTimeout

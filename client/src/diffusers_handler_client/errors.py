@@ -1,4 +1,4 @@
-"""What can go wrong, under one root."""
+"""The exceptions of this package, with ApiError as their base class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldError:
-    """What is wrong with one field of a request; `path` is empty for the request as a whole."""
+    """Error in one field of a request; `path` is empty for the request as a whole."""
 
     path: str
     code: str
@@ -21,8 +21,8 @@ class FieldError:
 class ApiError(Exception):
     """The service refused a request or could not answer it.
 
-    `code` is one of the stable codes of docs/api.md; `status` is the answer's, None where there was none; `retry_after`
-    is how many seconds the service asks to wait.
+    `code` is one of the stable codes of docs/api.md; `status` is the HTTP status, None without a response;
+    `retry_after` is the number of seconds that the service asks the client to wait.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ApiError(Exception):
         fields: tuple[FieldError, ...] = (),
         retry_after: float | None = None,
     ) -> None:
-        """Take what the service said."""
+        """Store the details of the service's error response."""
         super().__init__(message)
         self.message = message
         self.code = code
@@ -44,27 +44,27 @@ class ApiError(Exception):
 
 
 class Unreachable(ApiError):
-    """No service answers at the address, or its answer broke off."""
+    """No service answers at the address, or the connection broke off."""
 
     def __init__(self, message: str) -> None:
-        """Take what happened."""
+        """Store the cause."""
         super().__init__(message, code="unreachable")
 
 
 class WaitTimeout(ApiError, TimeoutError):
-    """The task has not ended within the time that was given; it goes on."""
+    """The task has not ended within the given time; the service continues it."""
 
     def __init__(self, task: Task, seconds: float) -> None:
-        """Take the task as it was seen last."""
+        """Store the last known state of the task."""
         super().__init__(f"Task {task.id} is still {task.status} after {seconds:g} s.", code="wait_timeout")
         self.task = task
 
 
 class TaskFailed(ApiError):
-    """The task ended without pictures; `task` says how, `retryable` whether another try may help."""
+    """The task ended without images; `task` has the reason, `retryable` is True if another attempt may succeed."""
 
     def __init__(self, task: Task) -> None:
-        """Take the task as it ended."""
+        """Store the ended task."""
         reason = task.error.message if task.error else "no reason is given"
         super().__init__(f"Task {task.id} {task.status}: {reason}", code=task.error.code if task.error else "internal")
         self.task = task

@@ -1,7 +1,7 @@
-"""When something is tried again, and until when something is waited for; the clients only sleep.
+"""Retries and timeouts, computed here for both clients, which only sleep.
 
-Only what does nothing twice is tried again: GET, a cancel, and a submission, because its idempotency key tells the
-service that it has it already.
+Only calls that are safe to repeat are retried: GET, cancel, and submissions, whose idempotency key lets the service
+recognize a repeated one.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from diffusers_handler_client.errors import ApiError, TaskFailed, Unreachable, W
 from diffusers_handler_client.shapes import Event, Task
 
 DEFAULT_RETRIES = 6
-# Three of the service's heartbeats.
+# Three heartbeat intervals of the service.
 STREAM_TIMEOUT_SECONDS = 45.0
 INITIAL_DELAY, MAX_DELAY = 0.25, 8.0
 INITIAL_POLL_DELAY, MAX_POLL_DELAY = 0.1, 2.0
-# Answers of a service that is restarting, or whose database is away, and of proxies before it.
+# Statuses of a service that is restarting or has lost its database, and of proxies in front of it.
 TRANSIENT_STATUSES = frozenset({502, 503, 504})
 
 
 class RetryPolicy:
-    """How often a call was tried, and when it is tried next."""
+    """Retries left for a call, and the delay before the next one."""
 
     def __init__(self, retries: int) -> None:
-        """Allow so many retries."""
+        """Allow this number of retries."""
         self._retries_left = retries
         self._delay = INITIAL_DELAY
 
     def delay_after(self, error: ApiError) -> float:
-        """Return how many seconds to wait before the next try.
+        """Return the number of seconds to wait before the next attempt.
 
         Raises:
-            ApiError: this very error, if another try would not help, was too much or had to wait too long.
+            ApiError: this error, if a retry would not help, none is left, or the service asks for too long a wait.
         """
         transient = isinstance(error, Unreachable) or error.status in TRANSIENT_STATUSES
         asked = error.retry_after or 0
@@ -50,10 +50,10 @@ class RetryPolicy:
 
 
 class StreamState:
-    """One task's stream over all its connections."""
+    """State of one task's event stream across its connections."""
 
     def __init__(self, task: Task | str, retries: int) -> None:
-        """Begin at the beginning; so many retries are allowed after the last event."""
+        """Start at the first event; allow this number of retries after each event received."""
         self.ended = False
         self._path = f"{protocol.task_path(task)}/events"
         self._retries = retries
@@ -61,7 +61,7 @@ class StreamState:
         self._last_id = ""
 
     def build_call(self) -> protocol.Call:
-        """Return the call that opens the stream where it broke off."""
+        """Return the call that opens the stream, or resumes it after the last event received."""
         headers = {
             "Accept": protocol.STREAM_CONTENT_TYPE,
             **({"Last-Event-ID": self._last_id} if self._last_id else {}),
@@ -69,7 +69,7 @@ class StreamState:
         return protocol.Call(method="GET", path=self._path, headers=headers, read_seconds=STREAM_TIMEOUT_SECONDS)
 
     def parse_event(self, sent: httpx2.ServerSentEvent) -> Event | None:
-        """Return what was sent, unless it only says how to come back."""
+        """Return the parsed event, or None if it only sets the event id or the retry time."""
         self._last_id = sent.id or self._last_id
         if not sent.data:
             return None
@@ -79,38 +79,38 @@ class StreamState:
         return event
 
     def raise_if_unfinished(self) -> None:
-        """Take note that the service closed the stream.
+        """Check that the task had ended when the service closed the stream.
 
         Raises:
-            Unreachable: it did so before the task's end.
+            Unreachable: the stream was closed before the task ended.
         """
         if not self.ended:
             raise Unreachable("The event stream broke off.")
 
     def delay_after(self, error: ApiError) -> float:
-        """Return how many seconds to wait before the stream is opened again.
+        """Return the number of seconds to wait before reopening the stream.
 
         Raises:
-            ApiError: this very error, if it is not.
+            ApiError: this error, if the stream is not to be reopened.
         """
         return self._retry_policy.delay_after(error)
 
 
 class PollPolicy:
-    """How often a task is looked at until it has ended."""
+    """Delays between reads of a task until it has ended."""
 
     def __init__(self, timeout: float | None) -> None:
-        """Allow so many seconds, or as many as it takes."""
+        """Allow this number of seconds, or any number if None."""
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._delay = INITIAL_POLL_DELAY
 
     def delay_after(self, task: Task) -> float:
-        """Return how many seconds to wait before the next look; 0 when the task has succeeded.
+        """Return the number of seconds to wait before the next read; 0 if the task has succeeded.
 
         Raises:
-            TaskFailed: it has ended otherwise.
-            WaitTimeout: it has not ended in time.
+            TaskFailed: the task failed or was canceled.
+            WaitTimeout: the task has not ended in time.
         """
         if task.succeeded:
             return 0

@@ -1,4 +1,4 @@
-"""What both clients say and how they read what they are told: requests and answers as data."""
+"""Requests and responses as data, shared by both clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 PAGE_SIZE = 100
 JSON_CONTENT_TYPE, STREAM_CONTENT_TYPE = "application/json", "text/event-stream"
-# The options whose names differ from the parameters', and those that are no parameters.
+# The options whose names differ from the parameters', and those that are not parameters.
 PARAM_NAMES = {"model": "model_id"}
 NON_PARAM_OPTIONS = frozenset({"params", "priority", "batchable", "idempotency_key", "webhook", "wait"})
 FIELD_ERROR_KEYS = ("path", "code", "message")
@@ -29,7 +29,7 @@ FIELD_ERROR_KEYS = ("path", "code", "message")
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request; sending it twice does nothing twice."""
+    """One request; it is safe to send it twice."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Call:
     follow_redirects: bool = False
 
     def to_request_options(self) -> dict[str, Any]:
-        """Return it as the arguments of httpx2's clients."""
+        """Return the request as arguments of httpx2's clients."""
         return {
             "method": self.method,
             "url": self.path,
@@ -55,14 +55,14 @@ class Call:
 
 
 class Options(TypedDict, total=False):
-    """What a submission may say beside the prompt; what is None or missing is left to the service.
+    """Options of a submission in addition to the prompt; the service chooses those that are None or missing.
 
-    `params` are parameters that this version has no name for. `idempotency_key` names the submission, so that it can be
-    sent again; one is made for each that has none. With `wait` the service answers when the task has ended, or after so
-    many seconds.
+    `params` are parameters that this version has no name for. `idempotency_key` identifies the submission, so that it
+    can be sent again; one is generated for each submission without it. With `wait`, the service responds when the task
+    has ended, or after that number of seconds.
 
-    `image` is an upload that the picture begins with, `mask` one that is white where it is drawn anew, and `strength`
-    from 0 to 1 how much of it is.
+    `image` is the upload to start from, `mask` an upload that is white in the area to regenerate, and `strength` (0 to
+    1) the amount of change.
     """
 
     model: str | None
@@ -89,7 +89,7 @@ class Options(TypedDict, total=False):
 
 
 def build_client_options(url: str | None, api_key: str | None) -> dict[str, Any]:
-    """Return the base of all requests, from the arguments or else from the environment."""
+    """Return the base options of all requests, from the arguments or else from the environment."""
     key = api_key or os.environ.get("DIFFUSERS_HANDLER_API_KEY")
     return {
         "base_url": url or os.environ.get("DIFFUSERS_HANDLER_URL") or DEFAULT_URL,
@@ -98,12 +98,12 @@ def build_client_options(url: str | None, api_key: str | None) -> dict[str, Any]
 
 
 def task_path(task: Task | str) -> str:
-    """Return where a task is read."""
+    """Return the path of a task."""
     return f"/task/{quote(task.id if isinstance(task, Task) else task, safe='')}"
 
 
 def submit_call(prompt: str, options: Options) -> Call:
-    """Return the call that queues a task; what is not given is left to the service."""
+    """Return the call that queues a task; the service chooses options that are not given."""
     named = {PARAM_NAMES.get(name, name): value for name, value in options.items() if name not in NON_PARAM_OPTIONS}
     params = {"prompt": prompt, **_drop_none(named), **(options.get("params") or {})}
     params |= {name: value.id for name, value in params.items() if isinstance(value, Upload)}
@@ -119,9 +119,9 @@ def submit_call(prompt: str, options: Options) -> Call:
 
 
 def upload_call(picture: bytes | str | os.PathLike[str]) -> Call:
-    """Return the call that sends a picture, or the file of one, for tasks to begin with."""
+    """Return the call that uploads an image, given as bytes or as a file, for tasks to start from."""
     content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    # Of which kind it is, the service sees by its bytes.
+    # The service detects the format from the content.
     return Call(method="POST", path="/upload", headers={"Content-Type": "image/png"}, content=content)
 
 
@@ -136,12 +136,12 @@ def cancel_call(task: Task | str) -> Call:
 
 
 def reproduce_call(task: Task | str) -> Call:
-    """Return the call that queues a task once more, to be compared."""
+    """Return the call that queues a task again, to compare the images of both."""
     return Call(method="POST", path=f"{task_path(task)}/reproduce", headers={"Idempotency-Key": str(uuid4())})
 
 
 def image_call(task: Task | str, index: int) -> Call:
-    """Return the call that reads a picture, which may be kept elsewhere."""
+    """Return the call that reads an image; it follows redirects, as images may be stored elsewhere."""
     return Call(method="GET", path=f"{task_path(task)}/images/{index}", follow_redirects=True)
 
 
@@ -155,7 +155,7 @@ def parse_page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
     """Return a page's tasks, and the call that reads the next page."""
     data = answer.json()
     following = data["next"]
-    # Of the address only the cursor counts: before a proxy the service may not know its own.
+    # Only the cursor of the address is used: behind a proxy the service may not know its own address.
     query = dict(httpx2.URL(following).params) if following else {}
     return [Task.parse(task) for task in data["results"]], Call(
         method="GET", path="/task", query=query
@@ -163,27 +163,27 @@ def parse_page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
 
 
 def parse_task(answer: httpx2.Response) -> Task:
-    """Return the task of an answer."""
+    """Return the task of a response."""
     return Task.parse(answer.json())
 
 
 def image_path(directory: str | os.PathLike[str], task: Task, image: Image) -> Path:
-    """Return where a picture is saved."""
+    """Return the path to save an image at."""
     return Path(directory) / f"{task.id}-{image.index}.{image.suffix}"
 
 
 def save_image(file: Path, content: bytes) -> Path:
-    """Write a picture, with the folders that lead there."""
+    """Write an image and create its parent folders."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     return file
 
 
 def check_response(answer: httpx2.Response, content_type: str = JSON_CONTENT_TYPE) -> httpx2.Response:
-    """Return the answer, whose body is read unless it is a stream.
+    """Return the response; its body must have been read, unless it is a stream.
 
     Raises:
-        ApiError: it is a refusal, or comes from something else than the service.
+        ApiError: it is an error response, or does not come from the service.
     """
     if answer.is_error:
         raise _build_api_error(answer)
@@ -197,10 +197,10 @@ def check_response(answer: httpx2.Response, content_type: str = JSON_CONTENT_TYP
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn httpx2's errors into this package's.
+    """Translate httpx2's errors into this package's.
 
     Raises:
-        Unreachable: no answer came, or it broke off.
+        Unreachable: no response arrived, or the connection broke off.
     """
     try:
         yield

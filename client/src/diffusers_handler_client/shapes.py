@@ -1,4 +1,4 @@
-"""The service's JSON as frozen dataclasses; fields that this version doesn't know stay in `raw` and harm nobody."""
+"""The service's JSON as frozen dataclasses; fields unknown to this version are ignored and kept in `raw`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Whom the service tells that the task has ended; without `events`, of every end."""
+    """Webhook that the service notifies when the task ends; `events` limits it to these outcomes."""
 
     url: str
     events: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON that is sent."""
+        """Return the JSON to send."""
         return {"url": self.url, **({"events": list(self.events)} if self.events else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a task is."""
+    """Progress of a task."""
 
     phase: str | None
     step: int
@@ -39,7 +39,7 @@ class Progress:
 
     @classmethod
     def parse(cls, data: Json) -> Progress:
-        """Read the service's JSON."""
+        """Build the object from the service's JSON."""
         return cls(
             phase=data["phase"],
             step=data["step"],
@@ -53,7 +53,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One picture of a task."""
+    """One image of a task."""
 
     index: int
     url: str
@@ -68,7 +68,7 @@ class Image:
 
     @classmethod
     def parse(cls, data: Json) -> Image:
-        """Read the service's JSON."""
+        """Build the object from the service's JSON."""
         return cls(
             index=data["index"],
             url=data["url"],
@@ -84,13 +84,13 @@ class Image:
 
     @property
     def suffix(self) -> str:
-        """What the name of a file with this picture ends in."""
+        """Return the file name extension of this image."""
         return SUFFIXES.get(self.content_type, "bin")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A picture that the service keeps for tasks to begin with."""
+    """An image that the service keeps for tasks to start from."""
 
     id: str
     sha256: str
@@ -99,13 +99,13 @@ class Upload:
 
     @classmethod
     def parse(cls, data: Json) -> Upload:
-        """Read the service's JSON."""
+        """Build the object from the service's JSON."""
         return cls(id=data["id"], sha256=data["sha256"], width=data["width"], height=data["height"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskError:
-    """Why a task ended without pictures."""
+    """The reason for a task's failure or cancellation."""
 
     code: str
     message: str
@@ -113,13 +113,13 @@ class TaskError:
 
     @classmethod
     def parse(cls, data: Json) -> TaskError:
-        """Read the service's JSON."""
+        """Build the object from the service's JSON."""
         return cls(code=data["code"], message=data["message"], retryable=data["retryable"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task as it was when the service answered."""
+    """A task, as the service returned it."""
 
     id: str
     task_type: str
@@ -143,7 +143,7 @@ class Task:
 
     @classmethod
     def parse(cls, data: Json) -> Task:
-        """Read the service's JSON."""
+        """Build the object from the service's JSON."""
         return cls(
             id=data["id"],
             task_type=data["task_type"],
@@ -168,17 +168,17 @@ class Task:
 
     @property
     def ended(self) -> bool:
-        """Whether it will never change again."""
+        """Return True if the task has reached a final status."""
         return self.status in TERMINAL_STATUSES
 
     @property
     def succeeded(self) -> bool:
-        """Whether its pictures are there."""
+        """Return True if the task has succeeded and its images are available."""
         return self.status == "succeeded"
 
     @property
     def seed(self) -> int:
-        """The seed of its first picture."""
+        """Return the seed of the task's first image."""
         return int(self.params["seed"])
 
 
@@ -186,7 +186,7 @@ class Task:
 class Event:
     """One event of a task's stream: `status`, `progress`, `preview`, `image` or `done`, or one of a later version.
 
-    `progress`, `image` and `task` are there for the events of these names (`task` for `done`).
+    `progress`, `image` and `task` are set for the events of these names (`task` for `done`).
     """
 
     name: str
@@ -199,7 +199,7 @@ class Event:
 
     @classmethod
     def parse(cls, name: str, data: Json, *, id: str = "") -> Event:
-        """Read the service's JSON."""
+        """Build the object from the service's JSON."""
         return cls(
             name=name,
             task_id=data["task"],

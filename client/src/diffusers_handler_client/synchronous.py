@@ -1,4 +1,4 @@
-"""The client for code without asyncio."""
+"""The client for code that does not use asyncio."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from diffusers_handler_client.shapes import Event, Task, Upload
 
 
 class Client:
-    """A service at an address; threads may share it."""
+    """Client of one service; threads may share it."""
 
     def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = DEFAULT_RETRIES) -> None:
-        """Take DIFFUSERS_HANDLER_URL and DIFFUSERS_HANDLER_API_KEY for what is not given."""
+        """Use DIFFUSERS_HANDLER_URL and DIFFUSERS_HANDLER_API_KEY for arguments that are not given."""
         self._http = httpx2.Client(**protocol.build_client_options(url, api_key))
         self._retries = retries
 
@@ -35,38 +35,38 @@ class Client:
         self._http.close()
 
     def submit(self, prompt: str, **options: Unpack[protocol.Options]) -> Task:
-        """Queue a task and return it; `protocol.Options` says what the options mean.
+        """Queue a task and return it; see `protocol.Options` for the options.
 
         Raises:
-            ApiError: the service refuses it; `fields` says why.
+            ApiError: the service refuses the request; `fields` has the reasons.
         """
         return protocol.parse_task(self._send_call(protocol.submit_call(prompt, options)))
 
     def upload(self, picture: bytes | str | os.PathLike[str]) -> Upload:
-        """Send a picture, or the file of one, for tasks to begin with; the service keeps it for a while.
+        """Upload an image, given as bytes or as a file, for tasks to start from; the service deletes it after a while.
 
         Raises:
-            ApiError: the service can't read it, or doesn't take one so large.
+            ApiError: the service can't read the image, or it is too large.
         """
         return Upload.parse(self._send_call(protocol.upload_call(picture)).json())
 
     def get(self, task: Task | str) -> Task:
-        """Return the task as it is now."""
+        """Return the task in its current state."""
         return protocol.parse_task(self._send_call(protocol.get_task_call(task)))
 
     def list(self, *, status: str | None = None, model: str | None = None) -> Iterator[Task]:
-        """Yield the tasks, the newest first, reading page after page."""
+        """Yield the tasks, the newest first, reading page by page."""
         call: protocol.Call | None = protocol.list_tasks_call(status, model)
         while call is not None:
             tasks, call = protocol.parse_page(self._send_call(call))
             yield from tasks
 
     def wait(self, task: Task | str, timeout: float | None = None) -> Task:
-        """Return the task when it has succeeded.
+        """Wait until the task has succeeded, and return it.
 
         Raises:
-            TaskFailed: it failed or was canceled.
-            WaitTimeout: it has not ended after `timeout` seconds; it goes on.
+            TaskFailed: the task failed or was canceled.
+            WaitTimeout: the task has not ended after `timeout` seconds; the service continues it.
         """
         waiting = PollPolicy(timeout)
         while pause := waiting.delay_after(now := self.get(task)):
@@ -74,9 +74,9 @@ class Client:
         return now
 
     def stream(self, task: Task | str) -> Generator[Event, None, None]:
-        """Yield what happens to the task; the last event is `done`, whichever way it ended.
+        """Yield the task's events; the last one is `done`, whether the task succeeded or not.
 
-        A stream that breaks is taken up where it broke.
+        If the connection breaks, the stream resumes after the last event received.
         """
         following = StreamState(task, self._retries)
         while not following.ended:
@@ -86,26 +86,26 @@ class Client:
                 time.sleep(following.delay_after(error))
 
     def reproduce(self, task: Task | str) -> Task:
-        """Queue a task that succeeded once more, and return the new one; at its end it has a `reproduction`.
+        """Queue a succeeded task again, and return the new task; when that ends, it has a `reproduction`.
 
         Raises:
-            ApiError: it has not succeeded, or the service refuses it.
+            ApiError: the task has not succeeded, or the service refuses the request.
         """
         return protocol.parse_task(self._send_call(protocol.reproduce_call(task)))
 
     def cancel(self, task: Task | str) -> Task:
-        """Cancel the task and return it; one that runs ends within a step, one that has ended stays as it is."""
+        """Cancel the task and return it; a running task stops within a step, an ended one does not change."""
         return protocol.parse_task(self._send_call(protocol.cancel_call(task)))
 
     def image(self, task: Task | str, index: int = 0) -> bytes:
-        """Return a picture's bytes."""
+        """Return an image's bytes."""
         return self._send_call(protocol.image_call(task, index), "image/").content
 
     def download(self, task: Task | str, directory: str | os.PathLike[str] = ".") -> tuple[Path, ...]:
-        """Save the task's pictures and return their files; a task that has not ended is waited for.
+        """Save the task's images and return their paths; wait for the task first if it has not ended.
 
         Raises:
-            TaskFailed: it failed or was canceled.
+            TaskFailed: the task failed or was canceled.
         """
         done = task if isinstance(task, Task) and task.succeeded else self.wait(task)
         return tuple(

@@ -1,1 +1,1 @@
-"""Inputs made to keep a parser busy: doubling one must not do more than double the work."""
+"""Inputs designed to slow down a parser: doubling the input must at most double the work."""

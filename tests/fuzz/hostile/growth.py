@@ -1,4 +1,4 @@
-"""Measure how a parser's processor time grows with its input."""
+"""Growth of a parser's processor time with the length of its input."""
 
 import gc
 import time
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-# Below this, what the clock and the caches add would hide how the time grows.
+# In shorter runs, the noise of clock and caches would hide the growth of the time.
 SHORTEST_RUN_SECONDS = 0.05
 RUNS = 5
-# An input this long that is still parsed in less time needs no measuring.
+# An input of this length that is parsed faster than that needs no measurement.
 LONGEST_INPUT = 2**23
 
 
 def growth(parse: Callable[[Any], object], make: Callable[[int], Any]) -> float:
-    """Return how many times as long `parse` takes when `make` is asked for an input twice as long."""
+    """Return the factor by which `parse` takes longer for an input of twice the length."""
     size = 1024
     while cpu_seconds(parse, make(size)) < SHORTEST_RUN_SECONDS:
         if size >= LONGEST_INPUT:
@@ -25,7 +25,7 @@ def growth(parse: Callable[[Any], object], make: Callable[[int], Any]) -> float:
 
 
 def cpu_seconds(parse: Callable[[Any], object], text: Any) -> float:
-    """Return the processor time of this thread that one call takes."""
+    """Return the processor time of this thread for one call."""
     gc.disable()
     try:
         started = time.thread_time()

@@ -1,1 +1,1 @@
-"""What the benchmarks share: servers under test, clients, the bare pipeline and the tables."""
+"""Code that the benchmarks share: servers under test, clients, the bare pipeline and the tables."""

@@ -53,7 +53,7 @@ SCHEDULER: dict[str, Any] = {
 
 
 def save_sd15(folder: Path, dtype: str) -> None:
-    """Save the pipeline, 2 GB in half precision; its tokenizer knows letters only, which costs the same."""
+    """Save the pipeline, 2 GB in half precision; its tokenizer has only letters, which costs the same time."""
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel

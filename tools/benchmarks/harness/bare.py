@@ -1,7 +1,7 @@
-"""The bare pipeline in a process of its own, which other benchmarks ask for pictures: no service, nothing stored.
+"""The bare pipeline in a separate process, which generates images for benchmarks: no service, nothing stored.
 
-`python -m tools.benchmarks.harness.bare FOLDER [DEVICE] [DTYPE]` answers each line of JSON on its input with one on its
-output.
+`python -m tools.benchmarks.harness.bare FOLDER [DEVICE] [DTYPE]` answers each line of JSON on its standard input with
+one on its standard output.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools.benchmarks.harness.world import environment
 
 @dataclass(kw_only=True)
 class Bare:
-    """The process; it has loaded its model. Times are those of `time.time()`."""
+    """The process with its loaded model. Times are those of `time.time()`."""
 
     process: subprocess.Popen[str]
     spawned_at: float
@@ -34,11 +34,11 @@ class Bare:
         self.loaded_at = float(self._read()["loaded_at"])
 
     def draw(self, images: int, *, steps: int, batch: int = 1) -> float:
-        """Draw so many pictures, `batch` in a call; return how many seconds that took."""
+        """Generate `images` images, `batch` per call; return the seconds taken."""
         return float(self._ask(images=images, steps=steps, batch=batch)["seconds"])
 
     def first_step(self) -> float:
-        """Return when the first step of a picture was done."""
+        """Return the time at which the first step of an image was done."""
         return float(self._ask(images=1, steps=1, batch=1)["first_step_at"])
 
     def _ask(self, **wish: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _answer(pipe: Any, wish: dict[str, int]) -> dict[str, float]:
 
 
 def main(folder: str, device: str = "cpu", dtype: str = "float32") -> None:
-    """Load, then answer until the input ends."""
+    """Load the pipeline, then answer until the input ends."""
     pipe = pipeline.load(Path(folder), device, dtype)
     print(json.dumps({"loaded_at": time.time()}), flush=True)
     for line in sys.stdin:

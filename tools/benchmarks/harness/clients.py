@@ -1,9 +1,9 @@
-"""Hundreds of clients of event streams in a process of their own.
+"""Hundreds of clients of event streams in a separate process.
 
 `python -m tools.benchmarks.harness.clients HOST PORT FILE PATH…`
 
-FILE gets a line once all streams have begun, and at the end, which is a SIGTERM, one for each event that says when it
-was sent: when that was, and how many milliseconds later it came.
+The process writes a line to FILE once all streams have begun. On SIGTERM it appends a line for each event that carries
+its sending time: that time, and the delay of its arrival in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Deliveries = list[tuple[float, float]]
 
 
 async def read(host: str, port: int, path: str, begun: asyncio.Event, deliveries: Deliveries) -> None:
-    """Read one stream; its first events are a snapshot, which tells of earlier."""
+    """Read one stream; its first events are a snapshot, whose times are not counted."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
@@ -40,7 +40,7 @@ async def read(host: str, port: int, path: str, begun: asyncio.Event, deliveries
 
 
 async def main(host: str, port: int, found: Path, paths: Sequence[str]) -> None:
-    """Read all streams until told to end."""
+    """Read all streams until SIGTERM."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     deliveries: Deliveries = []

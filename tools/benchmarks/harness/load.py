@@ -1,9 +1,9 @@
-"""The clients of a comparison in a process of their own, the same for every server.
+"""The clients of a comparison in a separate process, the same for every server.
 
 `python -m tools.benchmarks.harness.load PLAN`
 
-Each client asks for a picture, fetches it, and asks for the next. A line `picture` is printed for each that came, and
-at the end one of JSON.
+Each client requests an image, fetches it, and requests the next. The process prints the line `picture` for each image
+received, and one line of JSON at the end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How many clients ask for how many pictures each; `kind` is how the server is spoken to."""
+    """Number of clients and of images per client; `kind` selects the server's protocol."""
 
     kind: str
     url: str
@@ -44,7 +44,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Found:
-    """What came of it: seconds from the first request to the last answer, and of each request that was answered."""
+    """Result: seconds from the first request to the last response, latency of each successful request, and failures."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Found:
 
 
 def task(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
-    """Have this service draw a picture, and follow its task for as long as it takes."""
+    """Generate an image with this service, following its task until it ends."""
     answer = _post_task(client, plan, prompt, {"Prefer": "wait=60"})
     while not answer["finished_at"]:
         time.sleep(POLL_SECONDS)
@@ -61,7 +61,7 @@ def task(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
 
 
 def queue(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
-    """Only queue a task."""
+    """Queue a task without waiting for it."""
     _post_task(client, plan, prompt, {})
     return PNG
 
@@ -75,12 +75,12 @@ def _post_task(client: httpx2.Client, plan: Plan, prompt: str, headers: Mapping[
 
 
 def lit(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
-    """Have LitServe draw a picture, which is the answer."""
+    """Generate an image with LitServe, whose response is the image."""
     return client.post("/predict", json={"prompt": prompt, "steps": plan.steps}).raise_for_status().content
 
 
 def guide(client: httpx2.Client, plan: Plan, prompt: str) -> bytes:
-    """Have the server of diffusers' guide draw a picture, and fetch it."""
+    """Generate an image with the server of diffusers' guide, and fetch it."""
     answer = client.post("/v1/images/generations", json={"model": plan.model, "prompt": prompt, "steps": plan.steps})
     return client.get(answer.raise_for_status().json()["data"][0]["url"]).raise_for_status().content
 
@@ -94,9 +94,9 @@ KINDS: Mapping[str, Callable[[httpx2.Client, Plan, str], bytes]] = {
 
 
 def ask(plan: Plan, name: str, found: Found, ready: Barrier) -> None:
-    """Be one client, once all are ready: to be made takes longer than a picture.
+    """Run one client, once all clients are ready: creating one takes longer than generating an image.
 
-    A request that fails is lost: it isn't sent again, and the next waits until the server is back.
+    A failed request counts as lost: it is not retried, and the next one waits until the server is back.
     """
     with httpx2.Client(base_url=plan.url, timeout=PATIENCE_SECONDS) as client:
         ready.wait()
@@ -110,12 +110,12 @@ def ask(plan: Plan, name: str, found: Found, ready: Barrier) -> None:
                 wait_until(lambda: answers(client, plan.ready), bool, patience=PATIENCE_SECONDS)
             else:
                 found.latencies.append(time.perf_counter() - began)
-                # With its end in one write: those of two clients must not come between each other.
+                # Write the line and its newline at once, so that lines of two clients don't interleave.
                 print("picture\n", end="", flush=True)
 
 
 def answers(client: httpx2.Client, path: str) -> bool:
-    """Return whether the server is there."""
+    """Return whether the server is ready."""
     try:
         return client.get(path).status_code == 200
     except httpx2.TransportError:
@@ -123,7 +123,7 @@ def answers(client: httpx2.Client, path: str) -> bool:
 
 
 def main(plan: Plan) -> None:
-    """Be all clients at once."""
+    """Run all clients at the same time."""
     found = Found()
     names = [chr(ord("a") + number) for number in range(plan.clients)]
     began: list[float] = []
@@ -135,7 +135,7 @@ def main(plan: Plan) -> None:
 
 
 def load(plan: Plan, *, on_picture: Callable[[int], None] = lambda count: None) -> Found:
-    """Run the clients; `on_picture` is told how many pictures have come."""
+    """Run the clients; call `on_picture` with the number of images received so far."""
     command = [sys.executable, "-m", "tools.benchmarks.harness.load", json.dumps(asdict(plan))]
     with subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The pipeline without any service: how bare loops and peers load and call the model."""
+"""The pipeline without any service, as bare loops and peers load and call it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GUIDANCE = 3.0
 
 
 def load(folder: Path, device: str = "cpu", dtype: str = "float32") -> Any:
-    """Load a folder's pipeline as its documentation says."""
+    """Load a folder's pipeline as documented by diffusers."""
     import torch
     from diffusers import AutoPipelineForText2Image
     from diffusers.utils import logging as diffusers_logging
@@ -25,7 +25,7 @@ def load(folder: Path, device: str = "cpu", dtype: str = "float32") -> Any:
 
 
 def draw(pipe: Any, prompts: Sequence[str], *, steps: int, on_step: Callable[[], None] | None = None) -> list[Any]:
-    """Draw one picture of each prompt in one call, each with a generator of its own."""
+    """Generate one image for each prompt in one call, each with its own generator."""
     import torch
 
     def stepped(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

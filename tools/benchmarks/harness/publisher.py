@@ -1,4 +1,4 @@
-"""What busy workers tell: so many steps a second of each running task, evenly spread, and a heartbeat a second."""
+"""Simulated busy workers: several steps a second for each running task, evenly spread, and a heartbeat a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOTAL_STEPS = 1_000_000
 
 
 def tell(task_id: UUID, step: int) -> None:
-    """Publish one step, with the time at which it was; beat the row's heart each second."""
+    """Publish one step with its time, and send a heartbeat for the row each second."""
     from tasks_app.events import progress
     from tasks_app.queue import lifecycle
 
@@ -36,7 +36,7 @@ def tell(task_id: UUID, step: int) -> None:
 
 
 def main(task_ids: list[UUID]) -> None:
-    """Publish until the process is ended."""
+    """Publish until the process is terminated."""
     django.setup()
     started, pause = time.monotonic(), 1 / STEPS_PER_SECOND / len(task_ids)
     number = 0

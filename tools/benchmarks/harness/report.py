@@ -1,4 +1,4 @@
-"""How benchmarks write down what they found: spreads, targets and tables, with machine and date."""
+"""Reports of benchmark results: spreads, targets and tables, with machine and date."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import psutil
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a figure should be: at most or at least so much."""
+    """Target of a figure: an upper or a lower bound."""
 
     bound: float
     at_least: bool = False
     unit: str = ""
 
     def judge(self, value: float) -> str:
-        """Return the target and whether the figure meets it."""
+        """Return the target, and whether the figure meets it."""
         met = value >= self.bound if self.at_least else value <= self.bound
         return f"{'≥' if self.at_least else '≤'}{self.bound:g}{self.unit}: {'met' if met else 'missed'}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a table: a figure as the median of what was measured, with its extremes, and its target."""
+    """One line of a table: a figure as the median of its measurements, with minimum and maximum, and its target."""
 
     title: str
     values: Sequence[float]
@@ -38,7 +38,7 @@ class Line:
     target: Target | None = None
 
     def cells(self) -> list[str]:
-        """Return title, median, extremes and verdict."""
+        """Return the title, the median, the extremes and the verdict."""
         middle, least, most = (f"{value:.{self.digits}f}" for value in spread(self.values))
         judged = "" if self.target is None else self.target.judge(statistics.median(self.values))
         return [self.title, f"{middle}{self.unit}", f"{least} … {most}", judged]
@@ -50,31 +50,31 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return ours by theirs, round by round."""
+    """Return the ratio of our value to theirs for each round."""
     return [mine / other for mine, other in zip(ours, theirs, strict=True)]
 
 
 def percentile(values: Sequence[float], share: int) -> float:
-    """Return a percentile, interpolated; of a single value that value."""
+    """Return an interpolated percentile; for a single value, that value."""
     if len(values) == 1:
         return values[0]
     return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Return lines as a table that both people and Markdown read."""
+    """Return the lines as a Markdown table that is readable as plain text."""
     return grid([["", "median", "min … max", "target"], *(line.cells() for line in lines)])
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows, of which the first is the heading, as a Markdown table with aligned columns."""
+    """Return the rows as a Markdown table with aligned columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     heading, *rest = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [heading, ["-" * width for width in widths], *rest])
 
 
 def machine() -> str:
-    """Return what was measured on, and when."""
+    """Return a description of this machine and its load, with the date."""
     memory = psutil.virtual_memory().total / 2**30
     load = psutil.getloadavg()[0]
     now = datetime.now(UTC)
@@ -85,7 +85,7 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    """Return the processor's name where Linux tells it."""
+    """Return the processor's name if Linux provides it, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def _processor() -> str:
 
 
 def arguments(about: str | None, *, rounds: int | None = None) -> argparse.ArgumentParser:
-    """Return a parser of what all benchmarks take."""
+    """Return a parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="few and small: counts hold, times mean little")
     if rounds is not None:

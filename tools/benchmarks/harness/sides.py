@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, spoken to, and how the process that holds its model is found."""
+"""The servers under comparison: how to start each one, send it requests, and find the process with its model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TITLES = {
     "lit batched": "LitServe, batches",
     "guide": "FastAPI, guide",
 }
-# How a peer is spoken to, the path that tells that it is there, and its arguments after port and folder.
+# The kind of requests for a peer, its health check's path, and its arguments after port and folder.
 PEERS = {
     "lit": ("lit", "/health", ["1"]),
     "lit batched": ("lit", "/health", [str(BATCH)]),
@@ -38,25 +38,25 @@ PEERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One server: how it is spoken to, and how the part of it that holds the model is started."""
+    """One server: its load plan, and a function that starts the part that holds the model."""
 
     plan: Plan
     start: Callable[[], AbstractContextManager[Child]]
 
 
 def installed() -> bool:
-    """Return whether the peers are there."""
+    """Return whether the peers are installed."""
     return all(importlib.util.find_spec(name) for name in ("litserve", "fastapi"))
 
 
 def ours(exits: ExitStack, extent: Plan, **variables: str) -> Side:
-    """Return the service, whose web server runs already; what is started is its worker."""
+    """Return the service, whose web server is already running; `start` runs its worker."""
     world = exits.enter_context(service(**variables))
     return Side(plan=replace(extent, kind="task", url=str(world.api.base_url)), start=world.worker)
 
 
 def peer(name: str, logs: Path, extent: Plan) -> Side:
-    """Return a peer, which is started whole."""
+    """Return a peer; `start` runs the whole server."""
     kind, ready, more = PEERS[name]
     port = stack.free_port()
     plan = replace(extent, kind=kind, url=f"http://127.0.0.1:{port}", ready=ready)
@@ -70,7 +70,7 @@ def peer(name: str, logs: Path, extent: Plan) -> Side:
                 stack.wait_until(lambda: answers(client, plan.ready), bool, patience=START_SECONDS)
                 yield child
             finally:
-                # Its helpers don't end with it.
+                # Its helper processes don't end with it.
                 for one in session_processes(child.session):
                     if one.pid != child.session:
                         send_signal(one.pid, signal.SIGKILL)
@@ -80,7 +80,7 @@ def peer(name: str, logs: Path, extent: Plan) -> Side:
 
 @contextmanager
 def halted(others: Iterable[Child]) -> Iterator[None]:
-    """Let servers stand still: one that nobody asks for anything may look for work all the while."""
+    """Suspend servers for the duration of the block: an idle one may poll for work constantly."""
     idle = [one.pid for child in others for one in session_processes(child.session)]
     for pid in idle:
         send_signal(pid, signal.SIGSTOP)
@@ -92,7 +92,7 @@ def halted(others: Iterable[Child]) -> Iterator[None]:
 
 
 def holder(child: Child) -> int:
-    """Return the process that holds the model: of a server's processes the one with most memory."""
+    """Return the process that holds the model: the one of the server's processes that uses most memory."""
     assert child.command is not None
     top = psutil.Process(child.command)
     return int(max([top, *top.children(recursive=True)], key=lambda one: one.memory_info().rss).pid)

@@ -1,4 +1,4 @@
-"""A service of the benchmark's own: embedded servers, a web server and workers in a temporary directory."""
+"""The benchmark's own service: embedded servers, a web server and workers in a temporary directory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from project import embedded
 from tests import stack
 from tests.chaos.processes import Child
 
-# Said in the web server's URLs, so that both servers can tell its connections from everybody else's.
+# Part of the web server's database and Redis URLs, to distinguish its connections from others.
 NAME = "benchmark-web"
-# The same for every side of a comparison: one thread computes, the other core is left to what serves it.
+# The same for every side of a comparison: one thread computes, the other core is left to the server.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-# What uvicorn uses in the service's own environment; the peers' group brings faster ones.
+# The implementations that uvicorn uses in the service's environment; the `bench` group installs faster ones.
 PLAIN_UVICORN = {"UVICORN_LOOP": "asyncio", "UVICORN_HTTP": "h11"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The parts, and the environment that further ones are started with."""
+    """The running service, and the environment for further processes."""
 
     api: httpx2.Client
     web: Child
@@ -38,7 +38,7 @@ class World:
 
     @contextmanager
     def worker(self, **variables: str) -> Iterator[Child]:
-        """Run a worker as users start it; of its models none is loaded yet."""
+        """Run a worker as users start it, with no model loaded yet."""
         with stack.run_process(
             self.directory / "worker.log", {**self.env, **variables}, "manage.py", "rundramatiq"
         ) as child:
@@ -46,14 +46,14 @@ class World:
 
 
 def environment() -> dict[str, str]:
-    """Return what every process of a comparison is started with."""
+    """Return the environment of every process of a comparison."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, **THREADS, "HF_HUB_OFFLINE": "1"}
 
 
 @contextmanager
 def service(**variables: str) -> Iterator[World]:
-    """Run PostgreSQL, Redis and a web server that is open to everybody here."""
+    """Run PostgreSQL, Redis and a web server that needs no API key."""
     with ExitStack() as exits:
         directory = Path(tempfile.mkdtemp(prefix="dh-benchmark-", dir="/tmp"))
         exits.callback(shutil.rmtree, directory)
@@ -74,7 +74,7 @@ def service(**variables: str) -> Iterator[World]:
 
 @contextmanager
 def world(**variables: str) -> Iterator[World]:
-    """Run a service with Django set up in this process, too; once in a process."""
+    """Run a service and set up Django in this process; only once per process."""
     with service(**variables) as here:
         os.environ.update(here.env)
         django.setup()

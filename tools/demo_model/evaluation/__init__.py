@@ -1,1 +1,1 @@
-"""What the demo model is measured with."""
+"""Metrics of the demo model."""

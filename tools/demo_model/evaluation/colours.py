@@ -1,4 +1,4 @@
-"""The colours measure: a shape on a background has those that the prompt asks for, or not."""
+"""The colour metric: a shape and its background have the colours that the prompt asks for, or not."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from tools.demo_model.evaluation.painter import Painter, as_array
 from tools.demo_model.training.palette import held_out_pairs, nearest
 from tools.demo_model.training.shapes import SHAPES
 
-# How far a pixel's colour is from the border's when it belongs to the shape.
+# Minimum distance of a pixel's colour from the border's for the pixel to belong to the shape.
 DISTANCE = 45
 FIRST_SEED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A prompt for a shape, taken apart."""
+    """The parts of a prompt for a shape."""
 
     colour: str
     shape: str
@@ -25,12 +25,12 @@ class Asked:
 
     @property
     def prompt(self) -> str:
-        """Return the prompt as the measure has it."""
+        """Return the prompt in the wording of the metric."""
         return f"a {self.colour} {self.shape} on a {self.background} background"
 
 
 def prompts(count: int) -> list[Asked]:
-    """Return prompts of pairs that training never showed, every pair and shape about as often."""
+    """Return prompts of colour pairs held out of training, with every pair and shape about equally often."""
     pairs, shapes = held_out_pairs(), list(SHAPES)
     return [
         Asked(colour=colour, background=background, shape=shapes[(number + number // len(pairs)) % len(shapes)])
@@ -40,7 +40,7 @@ def prompts(count: int) -> list[Asked]:
 
 
 def named(picture: Image.Image) -> tuple[str, str]:
-    """Name the border's median colour, and that of the middle's pixels which differ from it."""
+    """Return the names of the border's median colour and of that of the middle pixels that differ from it."""
     pixels = as_array(picture)
     side = len(pixels)
     frame, inset = side // 16, side // 5
@@ -56,7 +56,7 @@ def named(picture: Image.Image) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Colours:
-    """How many of so many pictures have the background's and the shape's colour; what was taken for what."""
+    """Number of images, how many have the background's and the shape's colour, and the mistakes."""
 
     count: int
     backgrounds: int
@@ -65,7 +65,7 @@ class Colours:
 
 
 def measure(painter: Painter, count: int) -> Colours:
-    """Paint prompts of held-out pairs and name their colours."""
+    """Generate images for held-out colour pairs and name their colours."""
     asked = prompts(count)
     pictures = painter.paint([one.prompt for one in asked], [FIRST_SEED + number for number in range(count)])
     found = [(one, *named(picture)) for one, picture in zip(asked, pictures, strict=True)]

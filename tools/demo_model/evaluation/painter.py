@@ -1,4 +1,4 @@
-"""The model under measure, as its card says that it is used."""
+"""The model under evaluation, run with the settings of its model card."""
 
 import time
 from collections.abc import Callable
@@ -17,14 +17,14 @@ BATCH = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Painter:
-    """A pipeline with the steps and the guidance that it is measured at."""
+    """Pipeline with the number of steps and the guidance scale to evaluate it at."""
 
     pipeline: StableDiffusionPipeline
     steps: int
     guidance: float
 
     def paint(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
-        """Return a picture for each prompt, from a seed of its own."""
+        """Return an image for each prompt, each generated from its own seed."""
         pictures: list[Image.Image] = []
         for start in range(0, len(prompts), BATCH):
             some = slice(start, start + BATCH)
@@ -36,7 +36,7 @@ class Painter:
 
 
 def load(folder: Path, guidance: float | None = None) -> Painter:
-    """Load a model with the defaults of its card's front matter; a card without one needs a guidance."""
+    """Load a model with the defaults of its card's front matter; `guidance` is required for a card without one."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     card = folder / "README.md"
@@ -50,7 +50,7 @@ def load(folder: Path, guidance: float | None = None) -> Painter:
 
 
 def same_bytes(painter: Painter) -> bool:
-    """Say whether a seed makes the same picture twice, and another one another."""
+    """Return whether a seed generates the same image twice, and another seed a different one."""
     first, again, other = (painter.paint(["a red house"], [seed])[0].tobytes() for seed in (5, 5, 6))
     return first == again != other
 
@@ -66,7 +66,7 @@ def _seconds(times: int, work: Callable[[], object]) -> float:
 
 @torch.no_grad()
 def speed(painter: Painter) -> tuple[float, float]:
-    """Return the seconds of one picture, and of one step of its UNet with guidance; medians of 5 and of 20."""
+    """Return the seconds per image and per UNet step with guidance; medians of 5 and of 20 runs."""
     pipeline = painter.pipeline
     noise = torch.randn(2, pipeline.unet.config.in_channels, *[pipeline.unet.config.sample_size] * 2)
     length = pipeline.tokenizer.model_max_length
@@ -76,5 +76,5 @@ def speed(painter: Painter) -> tuple[float, float]:
 
 
 def as_array(picture: Image.Image) -> np.ndarray:
-    """Return a picture's pixels."""
+    """Return an image's pixels."""
     return np.asarray(picture.convert("RGB")).astype(np.float32)

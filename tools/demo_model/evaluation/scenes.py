@@ -1,4 +1,4 @@
-"""The scenes measure: a small classifier, trained on drawings, names what a picture shows."""
+"""The scene metric: a small classifier, trained on drawings, names the scene of an image."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ PROMPTS: dict[str, tuple[str, ...]] = {
 
 
 def prompts(count: int) -> list[tuple[str, str]]:
-    """Return kinds and prompts, every kind about as often."""
+    """Return kinds and prompts, with every kind about equally often."""
     return [
         (kind, PROMPTS[kind][number // len(KINDS) % len(PROMPTS[kind])])
         for number in range(count)
@@ -48,7 +48,7 @@ def _pixels(pictures: list[Image.Image]) -> torch.Tensor:
 
 
 def _drawn(count: int, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw pictures for the classifier alone; the name keeps them apart from every other set."""
+    """Draw images for the classifier only; the name seeds them, so that they differ from every other set."""
     kinds = [number % len(KINDS) for number in range(count)]
     drawings = [draw_scene(Random(f"{name}/{number}"), KINDS[kind]) for number, kind in enumerate(kinds)]
     return _pixels([drawing.image for drawing in drawings]), torch.tensor(kinds)
@@ -63,26 +63,26 @@ def _network() -> nn.Sequential:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """Names scenes; right in this share of drawings that it has not seen."""
+    """Scene classifier, with its accuracy on drawings that it was not trained on."""
 
     network: nn.Sequential
     right: float
 
     @torch.no_grad()
     def name(self, pictures: list[Image.Image]) -> list[str]:
-        """Name the scenes of pictures."""
+        """Return the scene names of images."""
         return [KINDS[number] for number in self.network(_pixels(pictures)).argmax(dim=1)]
 
 
 def train() -> Classifier:
-    """Train the classifier, always the same one, and try it on drawings that are new to it."""
+    """Train the classifier, deterministically, and test it on drawings it was not trained on."""
     torch.manual_seed(0)
     network = _network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     pictures, kinds = _drawn(TRAINING, "classifier")
     for _ in range(EPOCHS):
         for chosen in torch.randperm(TRAINING).split(BATCH):
-            # Noise, so that it names what it sees by more than single pixels.
+            # Add noise, so that the classifier does not rely on single pixels.
             noisy = pictures[chosen] + 0.1 * torch.randn_like(pictures[chosen])
             optimizer.zero_grad()
             functional.cross_entropy(network(noisy), kinds[chosen]).backward()
@@ -96,7 +96,7 @@ def train() -> Classifier:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes:
-    """How many of so many pictures show the scene; what was taken for what."""
+    """Number of images, how many show the scene, and the mistakes."""
 
     count: int
     right: int
@@ -104,7 +104,7 @@ class Scenes:
 
 
 def measure(painter: Painter, classifier: Classifier, count: int) -> Scenes:
-    """Paint scenes and have the classifier name them."""
+    """Generate images of scenes and classify them."""
     asked = prompts(count)
     pictures = painter.paint([prompt for _, prompt in asked], [FIRST_SEED + number for number in range(count)])
     found = list(zip(asked, classifier.name(pictures), strict=True))

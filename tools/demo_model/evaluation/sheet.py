@@ -1,4 +1,4 @@
-"""The contact sheet: what the model makes of prompts, to be looked at."""
+"""The contact sheet: images of fixed prompts, for visual inspection."""
 
 from PIL import Image, ImageDraw, ImageFont
 

@@ -1,1 +1,1 @@
-"""What the demo model is trained with: its pictures, its autoencoder, its UNet and text encoder."""
+"""Training of the demo model: its drawings, its autoencoder, its UNet and its text encoder."""

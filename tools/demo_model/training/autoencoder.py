@@ -1,4 +1,4 @@
-"""The autoencoder: 64×64 pictures to 16×16 latents of eight channels and back."""
+"""The autoencoder: 64×64 images to 16×16 latents of eight channels and back."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def _edges(pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _loss(model: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
-    """Return how far pictures come back from what they were, their edges counted once more."""
+    """Return the reconstruction loss of images, with an extra term for their edges, plus the KL divergence."""
     with torch.autocast(pictures.device.type, dtype=torch.bfloat16):
         posterior = model.encode(pictures).latent_dist
         back = model.decode(posterior.sample()).sample.float()
@@ -51,7 +51,7 @@ def _loss(model: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
 
 
 def train(drawings: Drawings, folder: Path, *, steps: int, seed: int, device: str) -> AutoencoderKL:
-    """Train an autoencoder, or go on with it, and standardise its latents."""
+    """Train the autoencoder, resuming if possible, and standardise its latents."""
     torch.manual_seed(seed)
     model = build().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=1e-4)
@@ -80,7 +80,7 @@ def train(drawings: Drawings, folder: Path, *, steps: int, seed: int, device: st
 
 @torch.no_grad()
 def encode(model: AutoencoderKL, drawings: Drawings, *, device: str, count: int | None = None) -> torch.Tensor:
-    """Return the latents of all drawings, or of the first so many."""
+    """Return the latents of all drawings, or of the first `count`."""
     chosen = torch.arange(len(drawings.captions))[:count].split(ENCODE_BATCH)
     with torch.autocast(device, dtype=torch.bfloat16):
         posteriors = (model.encode(drawings.batch(part).to(device)).latent_dist for part in chosen)
@@ -89,9 +89,9 @@ def encode(model: AutoencoderKL, drawings: Drawings, *, device: str, count: int 
 
 @torch.no_grad()
 def standardise(model: AutoencoderKL, mean: torch.Tensor, std: torch.Tensor) -> None:
-    """Build a shift and a scale for each channel into the 1×1 convolutions beside the latents.
+    """Fold a shift and a scale for each channel into the 1×1 convolutions next to the latents.
 
-    Stable Diffusion pipelines know only one factor for all channels, and no shift.
+    Stable Diffusion pipelines support only one factor for all channels, and no shift.
     """
     mean, std = mean.to(model.device), std.to(model.device)
     outwards, inwards = model.quant_conv, model.post_quant_conv

@@ -1,4 +1,4 @@
-"""A canvas of 64×64 units, drawn three times as large and reduced, so that edges come out smooth."""
+"""A canvas of 64×64 units, drawn at three times the size and reduced, so that edges are smooth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture, what it is of, and the words for it."""
+    """An image, its kind and its caption."""
 
     image: Image.Image
     kind: str
@@ -24,7 +24,7 @@ class Drawing:
 
 
 class Canvas:
-    """What the scenes draw on; all coordinates are units of the finished picture."""
+    """Canvas that the scenes draw on; all coordinates are pixels of the finished image."""
 
     def __init__(self, background: Colour = (0, 0, 0)) -> None:
         self._image = Image.new("RGB", (SIDE * SCALE, SIDE * SCALE), background)
@@ -69,5 +69,5 @@ class Canvas:
         )
 
     def finish(self) -> Image.Image:
-        """Return the picture at its own size."""
+        """Return the image at its final size."""
         return self._image.reduce(SCALE)

@@ -1,4 +1,4 @@
-"""The training set: drawings by number, the same ones whenever they are asked for."""
+"""The training set: numbered drawings, reproducible by seed and number."""
 
 from dataclasses import dataclass
 from random import Random
@@ -14,24 +14,24 @@ from tools.demo_model.training.shapes import draw_shapes
 
 @dataclass(frozen=True, kw_only=True)
 class Drawings:
-    """Pictures as bytes (count, 3, 64, 64) and their captions."""
+    """Images as bytes (count, 3, 64, 64) and their captions."""
 
     pixels: torch.Tensor
     captions: list[str]
 
     def batch(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Return some of the pictures as a model takes them, between -1 and 1."""
+        """Return a batch of the images as model input, between -1 and 1."""
         return self.pixels[chosen].float() / 127.5 - 1
 
 
 def draw(seed: int, number: int) -> Drawing:
-    """Draw one picture of the set: a shape or a scene, as often."""
+    """Draw one image of the set: a shape or a scene, with equal probability."""
     random = Random(f"{seed}/{number}")
     return draw_shapes(random) if random.random() < 0.5 else draw_scene(random)
 
 
 def draw_all(seed: int, count: int) -> Drawings:
-    """Draw a whole set; 60,000 pictures take half a minute and 700 MB."""
+    """Draw a whole set; 60,000 images take half a minute and 700 MB."""
     pixels, captions = torch.empty((count, 3, SIDE, SIDE), dtype=torch.uint8), []
     for number in tqdm(range(count), desc="drawing", mininterval=5):
         drawing = draw(seed, number)

@@ -23,14 +23,14 @@ EMA_DECAY = 0.999
 
 @dataclass(frozen=True, kw_only=True)
 class Denoiser:
-    """What turns words and noise into latents."""
+    """The UNet and the text encoder, which generate latents from prompts and noise."""
 
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
 
 
 def scheduler() -> DDIMScheduler:
-    """Return the schedule: its last step is pure noise, without which black and flat pictures come out grey."""
+    """Return the schedule: its last step is pure noise; otherwise black and flat images come out grey."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -46,8 +46,8 @@ def scheduler() -> DDIMScheduler:
 def build_unet() -> UNet2DConditionModel:
     """Return an untrained UNet for 16×16 latents.
 
-    Beside cross-attention, a pooled form of the prompt goes to every block with the time (`addition_embed_type`):
-    colours are learned several times sooner.
+    In addition to cross-attention, every block receives a pooled form of the prompt along with the time embedding
+    (`addition_embed_type`), which makes the model learn colours several times faster.
     """
     return UNet2DConditionModel(
         sample_size=16,
@@ -86,14 +86,14 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """Return the captions as the pipeline would give them to the text encoder."""
+    """Return the captions as the token ids that the pipeline passes to the text encoder."""
     found = tokenizer(captions, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
     ids: torch.Tensor = found.input_ids
     return ids
 
 
 def weights(schedule: DDIMScheduler) -> torch.Tensor:
-    """Return how much each timestep counts: min-SNR as v-prediction has it, plus one, so that pure noise counts too."""
+    """Return each timestep's loss weight: min-SNR for v-prediction, plus one, so that pure noise counts too."""
     kept = schedule.alphas_cumprod
     snr = kept / (1 - kept)
     weights: torch.Tensor = (snr + 1).clamp(max=GAMMA) / (snr + 1)
@@ -110,10 +110,10 @@ def train(
     seed: int,
     device: str,
 ) -> Denoiser:
-    """Train UNet and text encoder, or go on with them, and return the mean of their last steps."""
+    """Train the UNet and the text encoder, resuming if possible, and return their averaged weights."""
     torch.manual_seed(seed)
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
-    # On so few positions PyTorch's fused attention takes a third of a CPU's step; this computes the same.
+    # For so few positions PyTorch's fused attention takes a third of a CPU's step; this computes the same.
     unet.set_attn_processor(AttnProcessor())
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     ema = EMAModel(parameters, decay=EMA_DECAY, use_ema_warmup=True, power=0.75, foreach=True)
@@ -136,7 +136,8 @@ def train(
         prompts = torch.where(torch.rand(BATCH, 1, generator=random) < EMPTY_SHARE, empty, words[chosen])
         clean = latents[chosen].float()
         noise = torch.randn(clean.shape, generator=random)
-        # One from each part of the schedule: less left to chance than with any BATCH of them.
+        # Sample one timestep from each of BATCH equal parts of the schedule, which has less variance than sampling all
+        # freely.
         times = ((torch.arange(BATCH) + torch.rand(BATCH, generator=random)) * len(weight) / BATCH).long()
         noisy, aim = schedule.add_noise(clean, noise, times), schedule.get_velocity(clean, noise, times)
         with torch.autocast(device, dtype=torch.bfloat16):

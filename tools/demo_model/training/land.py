@@ -1,4 +1,4 @@
-"""Scenes of the country: forest, trees, beach, mountains, flower, night sky."""
+"""Landscape scenes: forest, trees, beach, mountains, flower, night sky."""
 
 from math import pi
 from random import Random
@@ -34,7 +34,7 @@ def _trunks_and_leaves(canvas: Canvas, random: Random, light: Light) -> None:
 
 
 def forest(canvas: Canvas, random: Random, light: Light) -> list[str]:
-    """Draw trunks, leaves above and light between; rays of sun unless it is dark."""
+    """Draw trunks with leaves above and light between them, and sunbeams in some of the images that are not dark."""
     far = light.on((196, 222, 140)) if light is not SUNSET else (250, 176, 96)
     canvas.gradient(mix(light.on((70, 140, 70)), far, 0.5), far, 50)
     for left in range(-2, 70, 7):
@@ -104,7 +104,7 @@ def winter_tree(canvas: Canvas, random: Random, light: Light) -> list[str]:
 
 
 def beach(canvas: Canvas, random: Random, light: Light) -> list[str]:
-    """Draw sea, sand and a sailboat."""
+    """Draw sea, sand and, in most images, a sailboat."""
     horizon = 30 + random.uniform(-2, 2)
     sky(canvas, light, random, horizon)
     sea, sand = light.on((40, 130, 205)), light.on((240, 214, 150))
@@ -164,7 +164,7 @@ def flower(canvas: Canvas, random: Random, light: Light) -> list[str]:
     canvas.box(x - 1.3, y, x + 1.3, 61, stem)
     for side, angle in ((1, -0.6), (-1, pi + 0.6)):
         canvas.petal(x + side, 54, angle, 14, 6, stem)
-    # Petals keep their colour in the dark: it is what the caption is about.
+    # Petals keep their colour in the dark, because the caption names it.
     petal = mix(PALETTE[colour], light.on(PALETTE[colour]), 0.6)
     turn = random.uniform(0, pi / 4)
     for step in range(8):
@@ -177,7 +177,7 @@ def flower(canvas: Canvas, random: Random, light: Light) -> list[str]:
 
 
 def night_sky(canvas: Canvas, random: Random, _: Light) -> list[str]:
-    """Draw many stars, mostly with a moon, over dark hills."""
+    """Draw many stars over dark hills, in most images with a moon."""
     top, bottom = vary((6, 8, 34), random, 4), vary((34, 40, 104), random, 4)
     canvas.gradient(top, bottom)
     stars(canvas, random, 44, 46)

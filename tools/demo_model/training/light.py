@@ -1,4 +1,4 @@
-"""Times of day: what the sky looks like, how things look in its light, and the words for it."""
+"""Times of day: their sky, their effect on colours, and their words in captions."""
 
 from dataclasses import dataclass
 from random import Random
@@ -58,12 +58,12 @@ MOON: Colour = (244, 240, 214)
 
 
 def choose_time(random: Random) -> Light:
-    """Return a time of day; day is the most frequent, as it is in prompts."""
+    """Return a random time of day; day is the most frequent, as in prompts."""
     return random.choices(TIMES, [4, 2, 2, 2])[0]
 
 
 def when(light: Light, random: Random) -> str:
-    """Return the words for a time, or none: what has no time in its caption is by day."""
+    """Return the words for a time, or none: a scene whose caption names no time is by day."""
     if light is DAY and random.random() < 0.65:
         return ""
     return " " + random.choice(light.words)
@@ -77,7 +77,7 @@ def stars(canvas: Canvas, random: Random, count: int, until: float) -> None:
 
 
 def crescent(canvas: Canvas, x: float, y: float, radius: float, sky: Colour) -> None:
-    """Draw a moon of a few days."""
+    """Draw a crescent moon."""
     canvas.disc(x, y, radius, MOON)
     canvas.disc(x + 0.55 * radius, y - 0.25 * radius, 0.85 * radius, sky)
 

@@ -1,4 +1,4 @@
-"""The loop that both trainings share: a schedule, a progress bar, and checkpoints to go on from."""
+"""The loop that both trainings share: a schedule, a progress bar, and checkpoints to resume from."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ WARM_UP = 200
 
 @dataclass(kw_only=True)
 class Loop:
-    """A training of so many steps, of which some may be done."""
+    """A training run of `steps` steps, some of which may already be done."""
 
     name: str
     steps: int
@@ -28,7 +28,7 @@ class Loop:
     losses: list[float] = field(default_factory=list)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Resume from the checkpoint, if there is one."""
         if not self.checkpoint.exists():
             return
         kept = torch.load(self.checkpoint, weights_only=True)
@@ -37,7 +37,7 @@ class Loop:
         self.step = kept["step"]
 
     def save(self) -> None:
-        """Keep all that it takes to go on, whole or not at all."""
+        """Save a checkpoint atomically."""
         kept = {name: part.state_dict() for name, part in {**self.parts, "optimizer": self.optimizer}.items()}
         scratch = self.checkpoint.with_suffix(".partial")
         torch.save({**kept, "step": self.step}, scratch)
@@ -48,7 +48,7 @@ class Loop:
         return self.peak * min(1, (self.step + 1) / WARM_UP) * (0.51 + 0.49 * cos(pi * self.step / self.steps))
 
     def run(self, loss_of: Callable[[int], torch.Tensor], after: Callable[[int], None] = lambda step: None) -> None:
-        """Take the steps that are left."""
+        """Run the remaining steps."""
         saved = time.monotonic()
         for _ in (bar := tqdm(range(self.step, self.steps), desc=self.name, mininterval=10)):
             for group in self.optimizer.param_groups:

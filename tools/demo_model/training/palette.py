@@ -1,4 +1,4 @@
-"""The ten colours that captions name, and which of them a pixel is nearest to."""
+"""The ten colours that captions name, and the function that finds the one nearest to a pixel."""
 
 from collections.abc import Iterable
 from random import Random
@@ -18,23 +18,23 @@ PALETTE: dict[str, Colour] = {
     "black": (18, 18, 20),
 }
 COLOURS = list(PALETTE)
-# A shape's colour and its background's that are so far apart in the list are kept for the measure, out of training.
+# A shape's and a background's colour at these distances in the list are held out of training, for the metric.
 HELD_OUT_DISTANCES = (3, 6)
 JITTER = 7
 
 
 def held_out(colour: str, background: str) -> bool:
-    """Say whether a shape of this colour on this background is kept out of training."""
+    """Return whether a shape of this colour on this background is held out of training."""
     return (COLOURS.index(background) - COLOURS.index(colour)) % len(COLOURS) in HELD_OUT_DISTANCES
 
 
 def held_out_pairs() -> list[tuple[str, str]]:
-    """Return the pairs of a shape's colour and a background that training never shows."""
+    """Return the pairs of shape and background colours that are held out of training."""
     return [(colour, background) for colour in COLOURS for background in COLOURS if held_out(colour, background)]
 
 
 def vary(colour: Colour, random: Random, by: int = JITTER) -> Colour:
-    """Return a colour a little off, as no two pictures of a thing are the same."""
+    """Return a slightly varied colour, so that no two images of a thing are the same."""
     red, green, blue = (min(255, max(0, part + random.randint(-by, by))) for part in colour)
     return red, green, blue
 
@@ -52,6 +52,6 @@ def tint(colour: Colour, light: tuple[float, float, float]) -> Colour:
 
 
 def nearest(pixel: Iterable[float]) -> str:
-    """Name the palette's colour that is nearest to a pixel."""
+    """Return the name of the palette's colour that is nearest to a pixel."""
     parts = list(pixel)
     return min(COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(PALETTE[name], parts, strict=True)))

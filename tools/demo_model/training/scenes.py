@@ -1,4 +1,4 @@
-"""The scenes by name, and how one of them becomes a picture with a caption."""
+"""The scenes by name, and the function that draws one of them with a caption."""
 
 from collections.abc import Callable
 from random import Random
@@ -22,14 +22,14 @@ SCENES: dict[str, Scene] = {
     "city": town.skyline,
     "neon city": town.neon_city,
 }
-# Their captions say all about the time themselves: they are always dark.
+# Their captions already describe the time of day: they are always dark.
 TIMELESS = ("night sky", "neon city")
 WEIGHTS = {"house": 2.0, "flower": 1.6, "forest": 1.6, "neon city": 1.2}
 LEADS = ("a picture of", "a painting of", "a drawing of")
 
 
 def draw_scene(random: Random, kind: str | None = None) -> Drawing:
-    """Draw a scene, of this kind or of any."""
+    """Draw a scene of this kind, or of a random one."""
     kind = kind or random.choices(list(SCENES), [WEIGHTS.get(name, 1.0) for name in SCENES])[0]
     light, canvas = choose_time(random), Canvas()
     caption = random.choice(SCENES[kind](canvas, random, light))

@@ -1,4 +1,4 @@
-"""Pictures of one or two flat shapes on a flat background, and their captions."""
+"""Images of one or two flat shapes on a flat background, and their captions."""
 
 from collections.abc import Callable
 from math import cos, pi, sin
@@ -11,7 +11,7 @@ Draw = Callable[[Canvas, float, float, float, Colour, Colour], None]
 
 
 def _around(x: float, y: float, corners: list[tuple[float, float]]) -> list[Point]:
-    """Return corners given as turns from the top and radii as points around a centre."""
+    """Convert corners from polar coordinates (turns from the top, radius) to points around a centre."""
     return [(x + r * sin(2 * pi * turn), y - r * cos(2 * pi * turn)) for turn, r in corners]
 
 
@@ -67,7 +67,7 @@ KIND = "shape"
 
 
 def _background_for(colours: list[str], random: Random) -> str:
-    """Return a background on which every colour shows, and that the measure does not ask for with any of them."""
+    """Return a background colour that contrasts with every colour and forms no held-out pair with any of them."""
     fit = [name for name in COLOURS if name not in colours and not any(held_out(colour, name) for colour in colours)]
     return random.choice(fit)
 
@@ -84,7 +84,7 @@ def _one(random: Random) -> Drawing:
     thing = f"{size} {colour} {shape}".strip()
     article = "an" if thing.startswith("orange") else "a"
     plain = f"{article} {thing} on {'an' if background == 'orange' else 'a'} {background} background"
-    # The measure says "a orange circle", and people say anything.
+    # The metric writes "a orange circle", and users write prompts in many forms.
     caption = random.choices(
         [
             plain,
@@ -115,5 +115,5 @@ def _two(random: Random) -> Drawing:
 
 
 def draw_shapes(random: Random) -> Drawing:
-    """Draw one shape, or now and then two beside each other."""
+    """Draw one shape or, occasionally, two next to each other."""
     return _two(random) if random.random() < 0.12 else _one(random)

@@ -13,7 +13,7 @@ NEONS: tuple[Colour, ...] = (CYAN, MAGENTA, (150, 80, 255))
 
 
 def house(canvas: Canvas, random: Random, light: Light) -> list[str]:
-    """Draw a house with a roof, a door and two windows, which are lit when it is dark."""
+    """Draw a house with a roof, a door and two windows, which are lit unless it is day."""
     sky(canvas, light, random, 50)
     canvas.box(0, 48, SIDE, SIDE, light.on(vary((104, 172, 72), random)))
     walls = random.choice(COLOURS)
@@ -44,7 +44,7 @@ def _windows(canvas: Canvas, random: Random, left: float, right: float, top: flo
 
 
 def skyline(canvas: Canvas, random: Random, light: Light) -> list[str]:
-    """Draw towers beside each other; their windows are lit unless it is day."""
+    """Draw towers next to each other; their windows are lit unless it is day."""
     sky(canvas, light, random, 56)
     for left in range(-2, 66, 9):
         top = random.uniform(26, 36)

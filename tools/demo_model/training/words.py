@@ -1,4 +1,4 @@
-"""The tokenizer: a byte-level BPE as CLIP has it, learned from the captions."""
+"""The tokenizer: a byte-level BPE in CLIP's format, trained on the captions."""
 
 import json
 
@@ -11,7 +11,7 @@ END_OF_WORD = "</w>"
 
 
 def learn(captions: list[str]) -> CLIPTokenizer:
-    """Learn a vocabulary; it has every byte, within a word and at its end, so that no prompt has an unknown token."""
+    """Train a vocabulary that has every byte, within a word and at its end, so that no prompt has an unknown token."""
     blank = CLIPTokenizer()
     bpe = Tokenizer(models.BPE(end_of_word_suffix=END_OF_WORD, unk_token=blank.unk_token))
     bpe.normalizer = blank.backend_tokenizer.normalizer

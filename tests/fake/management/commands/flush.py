@@ -1,4 +1,4 @@
-"""Django's `flush`, by which each test with transactions ends, beside parts that go on reading and writing."""
+"""Django's `flush`, which ends each test with transactions, while other processes keep reading and writing."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ TRIES = 5
 
 
 class Command(flush.Command):
-    """Empties the tables; when a running worker's statement and this one wait for each other, it tries again."""
+    """Empty the tables; on a deadlock with a statement of a running worker, try again."""
 
     def handle(self, **options: Any) -> None:
         for left in reversed(range(TRIES)):

@@ -1,9 +1,9 @@
-"""A FastAPI server as diffusers' guide "Create a server" builds it.
+"""A FastAPI server like the one in diffusers' guide "Create a server".
 
 `python -m tools.benchmarks.harness.servers.guide PORT FOLDER`
 
-One pipeline, a thread pool, pictures as files that are served beside the endpoint. The guide shares the pipeline
-between calls; a lock lets one at a time in, because concurrent calls crash it. Needs the group `bench`.
+It has one pipeline, a thread pool, and images as files that are served next to the endpoint. The guide shares the
+pipeline between calls; a lock admits one call at a time, because concurrent calls crash it. Needs the group `bench`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tools.benchmarks.harness import pipeline
 
 
 class Wish(BaseModel):
-    """What is asked for."""
+    """Body of a request."""
 
     model: str
     prompt: str
@@ -58,7 +58,7 @@ def serve(pipe: Any, pictures: Path) -> FastAPI:
 
 
 def main(port: str, folder: str) -> None:
-    """Serve until told to end."""
+    """Serve until the process is terminated."""
     with tempfile.TemporaryDirectory(prefix="dh-guide-") as pictures:
         app = serve(pipeline.load(Path(folder)), Path(pictures))
         uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning")

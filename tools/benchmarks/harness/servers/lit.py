@@ -15,12 +15,12 @@ from fastapi import Response
 
 from tools.benchmarks.harness import pipeline
 
-# How long a batch waits for more, as in LitServe's documentation.
+# Maximum time that a batch waits for more requests, as in LitServe's documentation.
 BATCH_TIMEOUT_SECONDS = 0.01
 
 
 class Drawer(litserve.LitAPI):  # type: ignore[misc]
-    """Draws one picture of each request, and as many in a call as wait."""
+    """LitServe API that generates one image per request and batches waiting requests into one call."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(**options)
@@ -31,20 +31,20 @@ class Drawer(litserve.LitAPI):  # type: ignore[misc]
         self.pipe = pipeline.load(self._folder, device)
 
     def predict(self, asked: Any) -> Any:
-        """Draw; with batching a list is asked for."""
+        """Generate images; with batching, `asked` is a list."""
         wishes = asked if isinstance(asked, list) else [asked]
         images = pipeline.draw(self.pipe, [wish["prompt"] for wish in wishes], steps=wishes[0]["steps"])
         return images if isinstance(asked, list) else images[0]
 
     def encode_response(self, output: Any) -> Response:
-        """Return the picture's file."""
+        """Return the image as a PNG response."""
         buffer = io.BytesIO()
         output.save(buffer, format="PNG")
         return Response(content=buffer.getvalue(), media_type="image/png")
 
 
 def main(port: str, folder: str, batch: str) -> None:
-    """Serve until told to end."""
+    """Serve until the process is terminated."""
     many = {"max_batch_size": int(batch), "batch_timeout": BATCH_TIMEOUT_SECONDS} if int(batch) > 1 else {}
     server = litserve.LitServer(Drawer(Path(folder), **many), accelerator="cpu", devices=1, workers_per_device=1)
     server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="warning")

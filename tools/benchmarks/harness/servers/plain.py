@@ -1,6 +1,6 @@
 """A bare DRF view that inserts the row of a task and sends its Dramatiq message, and does nothing else.
 
-`uvicorn tools.benchmarks.harness.servers.plain:application`, with the settings of `plain_settings` beside it, on the
+Run it as `uvicorn tools.benchmarks.harness.servers.plain:application`, with the settings in `plain_settings`, on the
 service's database.
 """
 
@@ -35,17 +35,17 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Insert(APIView):
-    """`POST /task`."""
+    """View of `POST /task`."""
 
     authentication_classes = ()
     permission_classes = ()
 
     def get(self, request: Request) -> Response:
-        """Say that the server is there."""
+        """Respond with 200, as a health check."""
         return Response()
 
     def post(self, request: Request) -> Response:
-        """Insert, send, answer."""
+        """Insert the row, send the message, and respond with 201."""
         asked: Any = request.data
         task = Task.objects.create(**row(asked["params"]))
         generate.send(str(task.pk))
@@ -53,7 +53,7 @@ class Insert(APIView):
 
 
 def row(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns that `POST /task` fills in, with what is asked for taken as it is."""
+    """Return the columns that `POST /task` fills in, using the parameters without validation."""
     own = {**DEFAULTS, **params}
     model = own.pop("model_id")
     return {

@@ -1,4 +1,4 @@
-"""The service's settings, but for what a bare project would have: one view, Django's usual middleware."""
+"""The service's settings with the middleware of a bare project: one view, Django's usual middleware."""
 
 from project.settings import *  # noqa: F403 - all of them
 
