@@ -15,9 +15,11 @@ from hypothesis import settings as hypothesis_settings
 
 from tasks_app.events import progress
 from tasks_app.models import Task, Worker
-from tests import environment
-from tests.claims import claim_one
-from tests.fake import handler as fake
+from tests.support import environment
+from tests.support.claims import claim_one
+from tests.support.fake import handler as fake
+
+pytest_plugins = ["tests.support.browser"]
 
 PARAMS: dict[str, Any] = {
     "prompt": "a house at sunset",
@@ -37,25 +39,25 @@ hypothesis_settings.load_profile("shared")
 UNIT = Path(__file__).parent / "unit"
 # The longest files run first, so that no process has a long one left when the others are idle.
 LONGEST_FIRST = (
-    "test_commands.py",
+    "e2e/commands/test_quickstart.py",
     "chaos/test_chaos.py",
-    "families/test_families.py",
-    "web/test_flow.py",
-    "test_presence.py",
-    "handlers/test_tuning.py",
-    "test_task_flow.py",
-    "test_s3.py",
-    "handlers/test_weighting.py",
-    "client/test_readme.py",
-    "test_worker.py",
-    "test_embedded.py",
-    "handlers/test_loras.py",
+    "integration/engine/families/test_families.py",
+    "e2e/web/test_flow.py",
+    "integration/worker/test_heartbeat.py",
+    "integration/engine/loading/test_optimizations.py",
+    "e2e/test_task_flow.py",
+    "integration/images/test_s3.py",
+    "integration/engine/prompts/test_weighting.py",
+    "e2e/client/test_readme.py",
+    "integration/worker/test_shutdown.py",
+    "integration/test_embedded.py",
+    "integration/engine/adapters/test_loras.py",
     "fuzz/test_schema.py",
-    "web/test_gallery.py",
-    "test_sse.py",
-    "test_generate.py",
+    "e2e/web/test_gallery.py",
+    "integration/live/test_sse.py",
+    "e2e/commands/test_generate.py",
     "fuzz/test_killers.py",
-    "facades/test_a1111_client.py",
+    "integration/compat/test_a1111_client.py",
 )
 
 

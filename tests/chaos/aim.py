@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tests.chaos.proxy import Proxy, Rule
 from tests.chaos.world import World
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 VICTIM_TIMEOUT_SECONDS = 30.0
 

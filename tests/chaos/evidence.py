@@ -9,7 +9,7 @@ from tests.chaos.aim import InjectedFault
 from tests.chaos.invariants import Evidence, Violation
 from tests.chaos.processes import session_processes
 from tests.chaos.world import World, stop_service
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 CONNECTIONS = """
 SELECT application_name, state, query FROM pg_stat_activity

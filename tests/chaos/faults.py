@@ -13,7 +13,7 @@ from tests.chaos.processes import send_signal, session_processes
 from tests.chaos.proxy import Proxy, Rule
 from tests.chaos.workers import WorkerProcess
 from tests.chaos.world import World
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 KILLS_APART_SECONDS = 6.0
 FREEZE_TIMEOUT_SECONDS = 30.0

@@ -17,7 +17,7 @@ from project.embedded import (
     _init_data_directory,
 )
 from tests.chaos.processes import Child, send_signal
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 RESTART_TIMEOUT_SECONDS = 60.0
 

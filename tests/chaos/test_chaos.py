@@ -16,7 +16,7 @@ from tests.chaos.invariants import RECOVERY_SECONDS, find_violations
 from tests.chaos.load import Mix
 from tests.chaos.table import find_recoveries, format_spread, render_table
 from tests.chaos.world import ChaosServers
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

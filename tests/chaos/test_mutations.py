@@ -16,7 +16,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import find_violations
 from tests.chaos.processes import send_signal
 from tests.chaos.world import ChaosServers, World
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 pytestmark = [
     pytest.mark.chaos,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.processes import Child, read_process, send_signal, session_processes
-from tests.stack import ROOT, wait_until
+from tests.support.stack import ROOT, wait_until
 
 RESTART_DELAY_SECONDS = 0.1
 START_TIMEOUT_SECONDS = 60.0

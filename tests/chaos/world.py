@@ -20,7 +20,7 @@ from tests.chaos.processes import Child, send_signal
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Postgres, Redis
 from tests.chaos.workers import Workers
-from tests.stack import ROOT, free_port, wait_until
+from tests.support.stack import ROOT, free_port, wait_until
 
 # The sweeper's first query: a process that sends it is up.
 SWEEP = b"pg_try_advisory_xact_lock"
@@ -49,7 +49,7 @@ class ChaosServers:
         """Return the environment of this suite's processes."""
         return {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.settings",
             "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.to_postgres.port}/{DATABASE_NAME}",
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "SECRET_KEY": "tests",

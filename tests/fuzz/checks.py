@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 from django.conf import settings
 
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 CODES = {
     400: {"invalid_params", "model_not_allowed", "bad_request"},

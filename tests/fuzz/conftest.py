@@ -16,10 +16,10 @@ from PIL import Image
 from project.keeper import WatchedProcess
 from tasks_app.contracts import Claim, StoredImage
 from tasks_app.models import Task
-from tests import stack
-from tests.claims import claim_one, succeed_one
 from tests.conftest import PARAMS
 from tests.fuzz.checks import Target
+from tests.support import stack
+from tests.support.claims import claim_one, succeed_one
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests import stack
 from tests.fuzz.checks import Case, Target
 from tests.fuzz.test_fuzz import campaign
+from tests.support import stack
 
 SENT = {"task_type": "text-to-image", "params": {"prompt": "x", "steps": 0}}
 REFUSED = Case(content=json.dumps(SENT).encode(), status=400, bad=frozenset({"params.steps"}))

@@ -13,7 +13,7 @@ from tasks_app.access import permissions
 from tasks_app.contracts import Submission
 from tasks_app.models import TERMINAL, Status, Task
 from tests.soak import measure
-from tests.tiny import save_sd, save_sdxl
+from tests.support.tiny import save_sd, save_sdxl
 
 UNAVAILABLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 QUEUE = 12

@@ -10,10 +10,10 @@ import dramatiq
 import pytest
 
 from project.keeper import WatchedProcess
-from tests import stack
 from tests.soak import measure
 from tests.soak.load import Load, models, plan
-from tests.stack import wait_until
+from tests.support import stack
+from tests.support.stack import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.soak]
 Soak = Callable[..., Load]

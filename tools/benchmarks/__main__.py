@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 from tools.benchmarks.harness.report import machine
 
 NAMES = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests import stack
+from tests.support import stack
 from tools.benchmarks.harness.bare import Bare, bare
 from tools.benchmarks.harness.load import Plan, load
 from tools.benchmarks.harness.pipeline import MODELS

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tests import stack
+from tests.support import stack
 from tools.benchmarks.harness.bare import bare
 from tools.benchmarks.harness.pipeline import MODELS
 from tools.benchmarks.harness.report import Line, Target, arguments, machine, ratios, table

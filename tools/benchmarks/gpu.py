@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tasks_app.engine.diffusers.handler import DiffusersHandler
 from tasks_app.engine.types import GenerationRequest
-from tests import tiny
+from tests.support import tiny
 from tools.benchmarks.harness import architectures, pipeline
 from tools.benchmarks.harness.report import arguments, grid, machine, ratios
 

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests import stack
 from tests.chaos.processes import send_signal
+from tests.support import stack
 from tools.benchmarks.harness.load import Found, Plan, load
 from tools.benchmarks.harness.report import Target, arguments, grid, machine
 from tools.benchmarks.harness.sides import BATCH, MISSING, TITLES, Side, holder, installed, ours, peer

@@ -36,7 +36,7 @@ from tasks_app.engine.diffusers import memory
 from tasks_app.engine.diffusers.handler import PIPELINE_CACHE, DiffusersHandler
 from tasks_app.engine.types import GenerationRequest, LoadOptions
 from tasks_app.errors import ModelLoadError
-from tests import tiny
+from tests.support import tiny
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 SITUATIONS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx2
 
-from tests import stack
+from tests.support import stack
 from tools.benchmarks.harness.load import Plan, load
 from tools.benchmarks.harness.report import Line, Target, arguments, machine, percentile, ratios, table
 from tools.benchmarks.harness.world import World, world

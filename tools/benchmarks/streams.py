@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests import stack
+from tests.support import stack
 from tools.benchmarks.harness.publisher import TOTAL_STEPS
 from tools.benchmarks.harness.report import percentile
 from tools.benchmarks.harness.world import NAME, World, world

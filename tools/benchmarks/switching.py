@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests import stack
+from tests.support import stack
 from tools.benchmarks.harness.pipeline import GUIDANCE, MODELS
 from tools.benchmarks.harness.report import Line, Target, arguments, machine, table
 from tools.benchmarks.harness.world import World, world

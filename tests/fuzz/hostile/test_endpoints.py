@@ -11,7 +11,7 @@ from django.conf import LazySettings
 from django.test import Client
 
 from tasks_app.images.metadata import containers
-from tests.metadata.test_containers import chunk
+from tests.unit.images.test_containers import chunk
 
 pytestmark = pytest.mark.django_db
 

@@ -19,7 +19,7 @@ from tasks_app.engine.diffusers.prompts import attention
 from tasks_app.images import metadata
 from tasks_app.images.metadata import containers, exif, infotext, lora_tags
 from tests.fuzz.hostile.growth import cpu_seconds, growth
-from tests.metadata.test_containers import chunk
+from tests.unit.images.test_containers import chunk
 
 MOST_PER_DOUBLING = 2.5
 NAMES = [f"{'-a' * 30}{number}" for number in range(300)]

@@ -58,7 +58,7 @@ def save_sd15(folder: Path, dtype: str) -> None:
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from tests import tiny
+    from tests.support import tiny
 
     words = tiny.make_tokenizer(folder / "words")
     words.model_max_length = WORDS

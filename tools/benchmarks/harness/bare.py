@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 from tools.benchmarks.harness import pipeline
 from tools.benchmarks.harness.world import environment
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx2
 
-from tests.stack import ROOT, wait_until
+from tests.support.stack import ROOT, wait_until
 from tools.benchmarks.harness.pipeline import GUIDANCE
 from tools.benchmarks.harness.world import environment
 

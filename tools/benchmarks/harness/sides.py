@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from tests import stack
 from tests.chaos.processes import Child, send_signal, session_processes
+from tests.support import stack
 from tools.benchmarks.harness.load import Plan, answers
 from tools.benchmarks.harness.pipeline import MODELS
 from tools.benchmarks.harness.world import environment, service

@@ -16,8 +16,8 @@ import django
 import httpx2
 
 from project import embedded
-from tests import stack
 from tests.chaos.processes import Child
+from tests.support import stack
 
 # Part of the web server's database and Redis URLs, to distinguish its connections from others.
 NAME = "benchmark-web"

@@ -1,0 +1,1 @@
+"""Tests of the whole service: servers, workers, pages, commands and clients as users start them."""

@@ -1,1 +1,0 @@
-"""Tests of the engines, which need neither a database nor Django."""

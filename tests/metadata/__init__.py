@@ -1,1 +1,0 @@
-"""Tests of the generation metadata in images."""

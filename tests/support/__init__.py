@@ -1,0 +1,1 @@
+"""Helpers, fixtures' servers and fakes that tests share."""
