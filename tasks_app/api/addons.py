@@ -1,4 +1,4 @@
-"""The LoRAs and embeddings that requests may name."""
+"""Endpoints that list the LoRAs and embeddings that requests may name."""
 
 from __future__ import annotations
 

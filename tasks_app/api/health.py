@@ -1,4 +1,4 @@
-"""Probes: is the process up, and can it work."""
+"""Liveness and readiness probes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tasks_app.events import progress
 from tasks_app.images import storage
 from tasks_app.queue import workers
 
-# The storage is looked at that rarely: a probe may come every second, and to each process.
+# Check the storage once per this many seconds: probes may reach every process every second.
 STORAGE_SECONDS = 10
 
 AsyncView = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 
 def probe_endpoint(view: AsyncView) -> AsyncView:
-    """Answer GET and HEAD with the view, and every other method as the API does."""
+    """Serve GET and HEAD with the view; respond 405 to other methods, with the API's error body."""
 
     @wraps(view)
     async def answer(request: HttpRequest) -> HttpResponse:
@@ -42,15 +42,15 @@ def probe_endpoint(view: AsyncView) -> AsyncView:
 
 @probe_endpoint
 async def healthz_view(request: HttpRequest) -> JsonResponse:
-    """Answer that the process is up; touches nothing."""
+    """Report that the process is up, without using any other service."""
     return JsonResponse({"status": "ok"})
 
 
 @probe_endpoint
 async def readyz_view(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when database, Redis and storage can be used and all migrations are applied, else 503.
+    """Respond 200 if the database, Redis and the storage are usable and all migrations are applied, else 503.
 
-    What a server can do without is told, too: the default model, and how many workers live.
+    The body also reports the default model and the number of live workers, which do not affect the status.
     """
     return await sync_to_async(_build_readiness)()
 
@@ -86,7 +86,7 @@ def _check_redis() -> str:
 
 @lru_cache(maxsize=1)
 def _check_storage(moment: int) -> str:
-    """Look once in each stretch of time."""
+    """Check the storage once per `moment`, the key of the cache."""
     try:
         storage.check_writable()
     except StorageError:

@@ -1,4 +1,4 @@
-"""Pictures' bytes: those of tasks and of uploads, which never change, and those that clients send."""
+"""Endpoints for image files: those of tasks and uploads, which never change, and those that clients send."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tasks_app.submissions import read_image_params
 
 
 class PreconditionFailedError(APIException):
-    """The picture is another than the request names."""
+    """Response 412: the image does not have the ETag that `If-Match` requires."""
 
     status_code = 412
     default_code = "precondition_failed"
@@ -36,7 +36,7 @@ class PreconditionFailedError(APIException):
 
 
 class ImagePurgedError(APIException):
-    """The picture was purged."""
+    """Response 410: the image was purged."""
 
     status_code = 410
     default_code = "gone"
@@ -49,7 +49,7 @@ class TaskFromImageView(APIView):
     parser_classes = (PNGParser, JPEGParser, WebPParser)
 
     def post(self, request: Request) -> Response:
-        """Return the parameters that a picture's file tells, ready for `POST /task`."""
+        """Return the parameters stored in an image file, ready for `POST /task`."""
         return Response(asdict(read_image_params(_get_body(request), get_principal(request))))
 
 
@@ -60,7 +60,7 @@ class UploadView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request) -> Response:
-        """Keep a picture for tasks to begin with."""
+        """Store an image as input for tasks."""
         return Response(asdict(uploads.add_upload(_get_body(request), get_principal(request))), status=201)
 
 
@@ -70,7 +70,7 @@ class UploadFileView(APIView):
     content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, upload_id: UUID) -> HttpResponseBase:
-        """Return an upload's picture, a PNG; its bytes never change."""
+        """Return an upload's image as PNG; its bytes never change."""
         upload = uploads.find_upload(upload_id, get_principal(request))
         if upload is None:
             raise NotFound
@@ -85,7 +85,7 @@ class TaskImageFileView(APIView):
     content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
-        """Return a picture's bytes; they never change."""
+        """Return an image's bytes; they never change."""
         image = _get_image(request, task_id, index)
         if settings.S3_PRESIGNED:
             return _conditional_response(request, image.sha256, lambda etag: _redirect_to_bucket(image))
@@ -101,13 +101,13 @@ class TaskThumbnailView(APIView):
     content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
-        """Return a picture in small, as WebP."""
+        """Return an image's thumbnail as WebP."""
         image = _get_image(request, task_id, index)
         return _bytes_response(request, f"{image.sha256}-small", "image/webp", lambda: _read_thumbnail(image))
 
 
 def _get_body(request: Request) -> bytes:
-    # DRF takes an empty body for an empty form.
+    # DRF parses an empty body as an empty form.
     return request.data if isinstance(request.data, bytes) else b""
 
 
@@ -125,7 +125,7 @@ IMMUTABLE_HEADERS = {"Cache-Control": "private, max-age=31536000, immutable"}
 def _bytes_response(
     request: Request, tag: str, content_type: str, read: Callable[[], bytes], headers: Mapping[str, str] | None = None
 ) -> HttpResponseBase:
-    """Answer with bytes that never change under this tag."""
+    """Return a response with bytes that never change for this ETag, or 304 if the client has them."""
     more = {**IMMUTABLE_HEADERS, **(headers or {})}
     return _conditional_response(
         request, tag, lambda etag: HttpResponse(read(), content_type=content_type, headers={"ETag": etag, **more})
@@ -133,7 +133,11 @@ def _bytes_response(
 
 
 def _conditional_response(request: Request, tag: str, answer: Callable[[str], HttpResponseBase]) -> HttpResponseBase:
-    """Answer what belongs to this tag, unless the client has it."""
+    """Return the response that `answer` builds for this ETag, or 304 if the client has it.
+
+    Raises:
+        PreconditionFailedError: `If-Match` requires another ETag.
+    """
     etag = f'"{tag}"'
     kept = HttpResponse(headers={"ETag": etag, **IMMUTABLE_HEADERS})
     known = get_conditional_response(request, etag=etag, response=kept)
@@ -145,7 +149,7 @@ def _conditional_response(request: Request, tag: str, answer: Callable[[str], Ht
 
 
 def _redirect_to_bucket(image: TaskImage) -> HttpResponseBase:
-    """Send the client to the bucket, whose answer may be kept for longer than this one."""
+    """Redirect to the bucket; its response may be cached for longer than this redirect."""
     lasting = f"private, max-age={settings.S3_PRESIGNED_SECONDS // 2}"
     return HttpResponseRedirect(image.file.url, headers={"Cache-Control": lasting})
 

@@ -1,4 +1,4 @@
-"""`GET /metrics`: for Prometheus, behind METRICS_TOKEN where that is set."""
+"""`GET /metrics` for Prometheus, protected by METRICS_TOKEN if it is set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks_app.metrics import render_metrics
 
 @probe_endpoint
 async def metrics_view(request: HttpRequest) -> HttpResponse:
-    """Answer with all metrics in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     if not _has_metrics_token(request):
         answer = build_error_body("unauthorized", "Send METRICS_TOKEN as a bearer token.")
         return JsonResponse(answer, status=401, headers={"WWW-Authenticate": "Bearer"})

@@ -1,4 +1,4 @@
-"""The models as their rows have them: what requests may name, and how each is loaded and called."""
+"""Endpoint that lists the models: the names that requests may use, and how each is loaded and called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelListView(APIView):
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request) -> Response:
-        """List the models by name, each with what its row says and where it is loaded."""
+        """List the models by name, each with its row's settings and the workers that have it loaded."""
         rows = list(resolve.annotate_paused(DiffusionModel.objects.all()))
         default, loaded_on = resolve.pick_default_name(rows), workers.get_workers_by_model()
         default = settings.MODEL_ALIASES.get(default, default)

@@ -1,4 +1,4 @@
-"""JSON out: the task as everyone sees it."""
+"""JSON representation of tasks in API responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM {Task._meta.db_table} AS task WHERE id = %s
 
 
 def annotate_images(tasks: QuerySet[Task]) -> QuerySet[Task]:
-    """Let each task bring its pictures in the same query, as its `pictures`, for `represent`."""
+    """Annotate each task with its images, fetched in the same query, for `serialize_tasks`."""
     fields = {name: name for name in _IMAGE_COLUMNS}
     told = JSONObject(**fields, purged=Q(purged_at__isnull=False))
     images = TaskImage.objects.filter(task=OuterRef("pk"))
@@ -41,7 +41,10 @@ def annotate_images(tasks: QuerySet[Task]) -> QuerySet[Task]:
 
 
 def get_annotated_task(task_id: UUID) -> Task | None:
-    """Return one task that is `pictured`; to compile that query anew takes longer than to run it."""
+    """Return one task annotated as by `annotate_images`, or None if it does not exist.
+
+    The SQL is written out, because compiling the ORM query takes longer than running it.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_TASK_WITH_IMAGES, [task_id])
         row = cursor.fetchone()
@@ -53,15 +56,16 @@ def get_annotated_task(task_id: UUID) -> Task | None:
 
 
 def get_images(task: Task) -> list[dict[str, Any]]:
-    """Return the columns of the pictures of a task that is `pictured`, in order."""
+    """Return the image columns of a task annotated by `annotate_images`, in order."""
     found: list[dict[str, Any]] = task.pictures  # type: ignore[attr-defined]  # an annotation
     return found
 
 
 def serialize_tasks(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Return the JSON of tasks that are `pictured`, or have not succeeded, with live progress and places in the queue.
+    """Return the JSON of tasks, with live progress and queue positions.
 
-    It takes a query if some are queued, and a question to Redis if some run.
+    Succeeded tasks must be annotated by `annotate_images`. Takes one query if some tasks are queued, and one call to
+    Redis if some are running.
     """
     live = progress.get_live_progress(tasks)
     standings = position.get_positions([task.pk for task in tasks if task.status == Status.QUEUED])
@@ -92,7 +96,7 @@ def _serialize_task(
         "provenance": task.provenance,
         "retried_from": task.retried_from_id and str(task.retried_from_id),
         "reproduction": _serialize_reproduction(task),
-        # Written below each other as in `urls.py`: looking each of them up costs more than the rest of a list.
+        # Built by hand to match `urls.py`: reversing each URL costs more than the rest of a list.
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel", "images": f"{url}/images"},
     }
 

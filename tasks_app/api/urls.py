@@ -1,4 +1,4 @@
-"""The API's URLs; each answers with and without a trailing slash, so that nobody's POST is redirected."""
+"""URLs of the API. The trailing slash is optional, so that no POST is redirected."""
 
 from django.urls import include, path, re_path
 

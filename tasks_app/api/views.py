@@ -1,4 +1,4 @@
-"""The endpoints: parse, call a service, answer."""
+"""Endpoints for tasks: parse the request, call a service, build the response."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMBER_PATTERN = re.compile(r"[0-9]{1,9}")
 
 
 class TaskPagination(CursorPagination):
-    """Keyset pages, the newest first."""
+    """Keyset pagination, newest tasks first."""
 
     ordering = ("-created_at", "-id")
     page_size = 20
@@ -41,7 +41,11 @@ class TaskPagination(CursorPagination):
     page_size_query_param = "limit"
 
     def get_page_size(self, request: Request) -> int:
-        """Return how many tasks a page has; DRF would take what is no number for nothing said."""
+        """Return the number of tasks per page.
+
+        Raises:
+            ValidationError: `limit` is out of range or not a number; DRF would silently ignore the latter.
+        """
         text = request.query_params.get(self.page_size_query_param)
         if text is None:
             return self.page_size
@@ -50,7 +54,11 @@ class TaskPagination(CursorPagination):
         return int(text)
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Return the cursor; one whose position is no time never came from here."""
+        """Return the cursor.
+
+        Raises:
+            NotFound: this server did not issue the cursor, for example because its position is not a time.
+        """
         cursor = super().decode_cursor(request)
         if cursor is not None and cursor.position is not None and not _is_time(str(cursor.position)):
             raise NotFound(self.invalid_cursor_message)
@@ -61,7 +69,7 @@ def _is_time(text: str) -> bool:
     try:
         time = parse_datetime(text)
         return time is not None and time.astimezone(UTC) is not None
-    except (ValueError, OverflowError):  # a time of the year 0 or 10,000 once it is in UTC
+    except (ValueError, OverflowError):  # converted to UTC, the time is in the year 0 or 10,000
         return False
 
 
@@ -70,7 +78,7 @@ def _task_response(request: Request, task: Task, **options: Any) -> Response:
 
 
 def _queued_response(request: Request, task: Task, new: bool) -> Response:
-    """Answer with a task that was queued now, or before by the same request; hold the answer if that is preferred."""
+    """Return the response for a new or replayed task, deferred if the client sent `Prefer: wait`."""
     headers = {"Location": reverse("task", args=[task.pk])}
     if not new:
         headers["Idempotency-Replayed"] = "true"
@@ -85,7 +93,7 @@ def _queued_response(request: Request, task: Task, new: bool) -> Response:
 
 
 def _get_visible_task(request: Request, task_id: UUID) -> Task:
-    """Return a task that the caller may see; nobody learns whether there is another."""
+    """Return a task that the caller may see; hidden and missing tasks both result in 404."""
     tasks = permissions.filter_visible(annotate_images(Task.objects.all()), get_principal(request))
     return get_object_or_404(tasks, pk=task_id)
 
@@ -96,13 +104,13 @@ class TaskListView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def get(self, request: Request) -> Response:
-        """List tasks, the newest first; `status` and `model_id` filter."""
+        """List tasks, newest first, optionally filtered by `status` and `model_id`."""
         pages = TaskPagination()
         tasks = pages.paginate_queryset(self._filter_tasks(request), request, view=self)
         return pages.get_paginated_response(serialize_tasks(request, list(tasks or [])))
 
     def post(self, request: Request) -> Response:
-        """Queue a task; `Idempotency-Key` makes it one task however often it is sent, `Prefer: wait=N` waits for it."""
+        """Queue a task, only once per `Idempotency-Key`; `Prefer: wait=N` defers the response until it ends."""
         named = parse_idempotency_key(request, request.data)
         serializer = SubmissionSerializer(data=request.data, context={"caller": get_principal(request), "meant": True})
         serializer.is_valid(raise_exception=True)
@@ -144,7 +152,7 @@ class TaskCancelView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request, task_id: UUID) -> Response:
-        """Cancel a task; one that has ended stays as it is."""
+        """Cancel a task; a task that has ended stays unchanged."""
         get_object_or_404(permissions.filter_cancelable(Task.objects.only("pk"), get_principal(request)), pk=task_id)
         services.cancel_task(task_id)
         return _task_response(request, get_object_or_404(annotate_images(Task.objects.all()), pk=task_id))
@@ -156,7 +164,7 @@ class TaskReproduceView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request, task_id: UUID) -> Response:
-        """Queue a task that succeeded once more, to compare the pictures; with the headers of `POST /task`."""
+        """Queue a succeeded task again to compare the images; supports the headers of `POST /task`."""
         named = parse_idempotency_key(request, {"reproduces": str(task_id)})
         task = get_object_or_404(permissions.filter_repeatable(Task.objects.all(), get_principal(request)), pk=task_id)
         return _queued_response(request, *services.reproduce_task(task, caller=get_principal(request), once=named))
@@ -166,7 +174,7 @@ class TaskImagesView(APIView):
     """`GET /task/{id}/images`."""
 
     def get(self, request: Request, task_id: UUID) -> Response:
-        """List a task's pictures."""
+        """List a task's images."""
         return Response(serialize_tasks(request, [_get_visible_task(request, task_id)])[0]["images"])
 
 
@@ -174,7 +182,7 @@ class TaskLinksView(APIView):
     """`GET /task/{id}/links`."""
 
     def get(self, request: Request, task_id: UUID) -> Response:
-        """Return addresses that need no key for a while: for an EventSource, an `<img>` or whoever is to see it."""
+        """Return signed URLs that need no key for a while, for an EventSource, an `<img>` or to share."""
         task = _get_visible_task(request, task_id)
         images = [
             signed_urls.build_signed_url(request, "task-image", task.pk, image["index"]) for image in get_images(task)

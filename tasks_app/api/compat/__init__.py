@@ -1,1 +1,1 @@
-"""APIs of other services, for clients that already speak them."""
+"""Compatibility APIs, for clients that already use those of other services."""

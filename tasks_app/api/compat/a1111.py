@@ -1,4 +1,4 @@
-"""The API of A1111's web UI, as the `webuiapi` package, bots and plug-ins use it."""
+"""Compatibility API for clients of A1111's web UI: the `webuiapi` package, bots and plug-ins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tasks_app.images import metadata
 from tasks_app.images.metadata import a1111_samplers
 from tasks_app.models import Scope, Status, Task
 
-# What clients ask for to fill their menus, and this server has none of.
+# Lists that clients request to fill their menus and that are empty on this server.
 _EMPTY_LISTS = (
     *("script-info", "extensions", "upscalers", "latent-upscale-modes", "sd-vae"),
     *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles"),
@@ -47,7 +47,7 @@ EMPTY_RESPONSES: dict[str, Any] = {
 
 
 class UnprocessableError(ValidationError):
-    """Fields are wrong, told with the status that A1111's clients know."""
+    """Response 422: fields are invalid. A1111's clients expect this status."""
 
     status_code = 422
 
@@ -58,7 +58,7 @@ def _validate_serializer(serializer: Serializer[Any]) -> None:
 
 
 def _get_open_tasks(request: Request) -> QuerySet[Task]:
-    """Return those of the caller's own tasks that wait or run, the newest first."""
+    """Return the caller's own queued and running tasks, newest first."""
     return permissions.filter_own(
         Task.objects.filter(status__in=[Status.QUEUED, Status.RUNNING]), get_principal(request)
     )
@@ -70,7 +70,7 @@ class TextToImageView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request) -> Response:
-        """Make pictures, and answer when they are there."""
+        """Generate images, and respond when they are ready."""
         serializer = TextToImageSerializer(
             data=request.data, context={"model": current_model.get_selected_checkpoint(get_principal(request))}
         )
@@ -84,7 +84,7 @@ class ProgressView(APIView):
     """`GET /sdapi/v1/progress`."""
 
     def get(self, request: Request) -> Response:
-        """Tell how far the caller's newest running task is, else its newest that waits."""
+        """Return the progress of the caller's newest running task, else of its newest queued one."""
         tasks = _get_open_tasks(request)
         task = tasks.filter(status=Status.RUNNING).first() or tasks.first()
         if task is None:
@@ -111,14 +111,14 @@ class OptionsView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def get(self, request: Request) -> Response:
-        """Return the caller's model, and how the other settings are."""
+        """Return the caller's model and the values of the fixed options."""
         model = current_model.get_selected_checkpoint(get_principal(request)) or resolve.get_default_name()
         return Response({MODEL_OPTION: model, **{name: at[0] for name, at in FIXED_OPTIONS.items()}})
 
     def post(self, request: Request) -> Response:
-        """Go on with another model: this key alone."""
+        """Select another model, for this key only."""
         try:
-            # DRF takes an empty body for an empty object.
+            # DRF parses an empty body as an empty object.
             options = OptionsField().run_validation(request.data if request.body else None)
         except ValidationError as error:
             raise UnprocessableError({"": error.detail}) from None
@@ -178,7 +178,7 @@ class SamplerListView(APIView):
     """`GET /sdapi/v1/samplers`."""
 
     def get(self, request: Request) -> Response:
-        """List A1111's samplers that this server has."""
+        """List the A1111 samplers that this server supports."""
         names = a1111_samplers.SCHEDULERS_BY_SAMPLER
         return Response(
             [{"name": name, "aliases": a1111_samplers.SAMPLER_ALIASES.get(name, ()), "options": {}} for name in names]
@@ -189,7 +189,7 @@ class SchedulerListView(APIView):
     """`GET /sdapi/v1/schedulers`."""
 
     def get(self, request: Request) -> Response:
-        """List the types of schedules."""
+        """List the schedule types."""
         more = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
         return Response(
             [{"name": name, "label": label, **more} for name, label in a1111_samplers.SCHEDULE_LABELS.items()]
@@ -197,12 +197,12 @@ class SchedulerListView(APIView):
 
 
 class PngInfoSerializer(StrictSerializer):
-    """The body of `POST /sdapi/v1/png-info`: a picture's file in Base64, as a `data:` URL or alone."""
+    """Body of `POST /sdapi/v1/png-info`: an image file in Base64, as a `data:` URL or alone."""
 
     image = StrictCharField()
 
     def validate_image(self, image: str) -> bytes:
-        """Return the file."""
+        """Return the decoded file."""
         try:
             return base64.b64decode(image.rpartition(",")[2], validate=True)
         except ValueError:
@@ -215,17 +215,17 @@ class PngInfoView(APIView):
     parser_classes = (UploadJSONParser,)
 
     def post(self, request: Request) -> Response:
-        """Tell what a picture's file says of how it was made."""
+        """Return the generation parameters stored in an image file."""
         serializer = PngInfoSerializer(data=request.data)
         _validate_serializer(serializer)
         return Response(build_png_info(metadata.read_infotext(serializer.validated_data["image"])))
 
 
 class EmptyListView(APIView):
-    """`GET` of what this server has none of."""
+    """`GET` of the lists that are always empty on this server."""
 
     def get(self, request: Request, what: str) -> Response:
-        """Return an empty list, in the shape that clients expect."""
+        """Return an empty list, in the format that clients expect."""
         if what not in EMPTY_RESPONSES:
             raise NotFound("There is no such thing here.")
         return Response(EMPTY_RESPONSES[what])

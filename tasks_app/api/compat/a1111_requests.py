@@ -1,4 +1,4 @@
-"""The body of A1111's `txt2img`: what is honoured, what may be said without effect, what is refused in words."""
+"""Request body of A1111's `txt2img`: the supported, the ignored and the rejected fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks_app.images.metadata import a1111_samplers, lora_tags
 from tasks_app.submissions import AnyField
 
 RANDOM_SEED = -1
-# What A1111 takes for the side that a body leaves out.
+# A1111's default for a width or height that the body omits.
 DEFAULT_SIDE = 512
 MAX_COUNT = 1000
 _FIELD_NAMES = {
@@ -24,7 +24,7 @@ _FIELD_NAMES = {
     "steps": "steps",
     "guidance_scale": "cfg_scale",
 }
-# What only the fields of UNAVAILING would use, what A1111 keeps on its own disk, and the finer points of samplers.
+# Fields that only matter with UNSUPPORTED_FIELDS, control A1111's own files, or fine-tune samplers.
 IGNORED_FIELDS = (
     *("denoising_strength", "firstphase_width", "firstphase_height", "hr_scale", "hr_upscaler"),
     *("hr_second_pass_steps", "hr_resize_x", "hr_resize_y", "hr_checkpoint_name", "hr_sampler_name", "hr_scheduler"),
@@ -42,7 +42,7 @@ UNSUPPORTED_FIELDS = (
     "script_name",
     "refiner_checkpoint",
 )
-# Options that are accepted with the value that tells how things are here anyway.
+# Options that are accepted only with a value that describes how this server works anyway.
 FIXED_OPTIONS: Mapping[str, tuple[Any, ...]] = {
     "CLIP_stop_at_last_layers": (1,),
     "samples_format": ("png",),
@@ -52,12 +52,12 @@ MODEL_OPTION = "sd_model_checkpoint"
 
 
 class OptionsField(serializers.Field[Any, Any, Any, Any]):
-    """A1111's settings: the model, and others as long as they change nothing."""
+    """A1111's options: the model, and others as long as they change nothing."""
 
     default_error_messages = {"invalid": "Must be an object.", "unsupported": "This server can't change {names}."}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return them as they are."""
+        """Return the options unchanged."""
         if not isinstance(data, dict):
             self.fail("invalid")
         changed = [name for name, value in data.items() if name != MODEL_OPTION and not _is_noop_option(name, value)]
@@ -71,12 +71,12 @@ def _is_noop_option(name: str, value: Any) -> bool:
 
 
 class ScriptsField(serializers.Field[Any, Any, Any, Any]):
-    """What extensions are asked for: nothing, as when a client switches them off."""
+    """Scripts of A1111's extensions, accepted only if they are inactive."""
 
     default_error_messages = {"invalid": "Must be an object.", "unsupported": "This server has no {names}."}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return it as it is."""
+        """Return the scripts unchanged."""
         if not isinstance(data, dict):
             self.fail("invalid")
         wanted = [name for name, script in data.items() if _is_active_script(script)]
@@ -86,7 +86,7 @@ class ScriptsField(serializers.Field[Any, Any, Any, Any]):
 
 
 def _is_active_script(script: Any) -> bool:
-    """Return whether a script would do something: one of its arguments is neither empty nor switched off."""
+    """Return whether one of a script's arguments is neither empty nor disabled."""
     arguments = script.get("args") if isinstance(script, dict) else script
     if not isinstance(arguments, list):
         return bool(arguments)
@@ -96,19 +96,19 @@ def _is_active_script(script: Any) -> bool:
 
 
 class SamplerField(StrictCharField):
-    """One of A1111's names of a sampler that this server has."""
+    """A1111's name of a sampler that this server supports."""
 
     default_error_messages = {"sampler": "Must be one of {names}."}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return it as it is."""
+        """Return the name unchanged."""
         if not a1111_samplers.is_known_sampler(data):
             self.fail("sampler", names=", ".join(a1111_samplers.SCHEDULERS_BY_SAMPLER))
         return str(data)
 
 
 class TextToImageSerializer(CompatSerializer):
-    """The body of `POST /sdapi/v1/txt2img`; the context brings `model`, if any, for a body that names none."""
+    """Body of `POST /sdapi/v1/txt2img`; `model` in the context, if any, is the default for bodies without a model."""
 
     field_names = {
         "guidance_scale": "cfg_scale",
@@ -128,14 +128,14 @@ class TextToImageSerializer(CompatSerializer):
     send_images = StrictBooleanField(required=False, allow_null=True)
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the fields, those that are only listed too."""
+        """Return the declared fields and those listed in this module's constants."""
         passed = ("seed", "width", "height", *_FIELD_NAMES.values(), *IGNORED_FIELDS)
         fields: dict[str, serializers.Field[Any, Any, Any, Any]] = super().get_fields()
         fields |= {name: AnyField(required=False, allow_null=True) for name in passed}
         return fields | {name: UnsupportedField() for name in UNSUPPORTED_FIELDS}
 
     def build_params(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters as `POST /task` takes them."""
+        """Return the parameters in the format of `POST /task`."""
         params = {"prompt": "", **pick_params(data, _FIELD_NAMES), **_get_size(data), "num_images": _count_images(data)}
         if isinstance(params["prompt"], str):
             params["prompt"], params["loras"] = lora_tags.extract_tags(params["prompt"])
@@ -150,13 +150,13 @@ class TextToImageSerializer(CompatSerializer):
         return params if scheduler is None else params | {"scheduler": scheduler}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the validated values; a field that nobody knows is refused only if it asks for something."""
+        """Return the validated values; an unknown field is rejected only if its value is not empty."""
         if isinstance(data, dict):
             data = {name: value for name, value in data.items() if value or name in self.fields}
         return super().to_internal_value(data)
 
     def find_conflicts(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is wrong with a schedule that the sampler can't have."""
+        """Return an error if the sampler does not support the schedule."""
         sampler, schedule = _get_sampler(data), data.get("scheduler") or ""
         if (
             not isinstance(schedule, str)
@@ -171,20 +171,20 @@ class TextToImageSerializer(CompatSerializer):
 
 
 def _find_embeddings(params: Mapping[str, Any]) -> list[str]:
-    """Return the names of embeddings that stand in the prompts; where one is no text, its field says so."""
+    """Return the names of embeddings in the prompts; a prompt that is not text is rejected by its field."""
     texts = (params["prompt"], params.get("negative_prompt"))
     text = "\n".join(text for text in texts if isinstance(text, str))
     return trigger_words.find_trigger_words(text, addon_files.get_addon_paths(settings.EMBEDDINGS_DIR))
 
 
 def _get_sampler(data: Mapping[str, Any]) -> str:
-    """Return the sampler's name; none where it is wrong, which its field says."""
+    """Return the sampler's name; empty if it is missing or wrong, which its field rejects."""
     named = data.get("sampler_name") or data.get("sampler_index")
     return named if isinstance(named, str) and a1111_samplers.is_known_sampler(named) else ""
 
 
 def _get_scheduler(data: Mapping[str, Any]) -> str | None:
-    """Return the scheduler; None for the model's own, and for what is refused by its field."""
+    """Return the scheduler; None for the model's own, and for values that their field rejects."""
     sampler, schedule = _get_sampler(data), data.get("scheduler") or ""
     return a1111_samplers.find_scheduler(sampler, schedule) if sampler and isinstance(schedule, str) else None
 
@@ -195,7 +195,7 @@ def _get_size(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count_images(data: Mapping[str, Any]) -> int:
-    """Return how many pictures are wanted; where a number is wrong, its field says so."""
+    """Return the number of images requested; a wrong number counts as 1, because its field rejects it."""
     numbers = [data.get(name) for name in ("batch_size", "n_iter")]
     batch, times = (number if type(number) is int and 1 <= number <= MAX_COUNT else 1 for number in numbers)
     return batch * times

@@ -1,4 +1,4 @@
-"""A task in the words of A1111's API: the answer to `txt2img`, and progress."""
+"""Responses in the format of A1111's API: `txt2img`, `png-info` and progress."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tasks_app.models import Status, Task, TaskImage
 
 
 def build_txt2img_response(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Return the answer of a task that has succeeded; `sent` is the request's body.
+    """Return the response for a task that has succeeded; `sent` is the request's body.
 
     Raises:
-        FileNotFoundError: a picture is gone.
-        StorageFailed: the storage does not give one.
+        FileNotFoundError: an image's file is missing.
+        StorageError: an image's file can't be read.
     """
     images = list(task.images.all())
     effective = _get_effective_params(sent, task, images[0])
@@ -89,7 +89,7 @@ def _build_infotext(task: Task, image: TaskImage) -> str:
 
 
 def build_png_info(text: str) -> dict[str, Any]:
-    """Return the answer to `png-info` for a picture that tells this infotext, which may be empty."""
+    """Return the response of `png-info` for an image with this infotext, which may be empty."""
     if not text:
         return {"info": "", "items": {}, "parameters": {}}
     prompt, negative, pairs = infotext.split_infotext(text)
@@ -101,7 +101,7 @@ def build_png_info(text: str) -> dict[str, Any]:
 
 
 def build_idle_progress() -> dict[str, Any]:
-    """Return the progress while the caller has no task that waits or runs."""
+    """Return the progress of a caller without queued or running tasks."""
     return {
         "progress": 0.0,
         "eta_relative": 0.0,
@@ -112,7 +112,7 @@ def build_idle_progress() -> dict[str, Any]:
 
 
 def build_task_progress(task: Task, jobs: int, *, with_picture: bool) -> dict[str, Any]:
-    """Return the progress of a task that waits or runs; `jobs` is how many of the caller's do."""
+    """Return the progress of a queued or running task; `jobs` counts all such tasks of the caller."""
     known = progress.progress_from_row(task) | progress.get_live_progress([task]).get(task.pk, {})
     total = known["total_steps"]
     return {
@@ -139,7 +139,7 @@ def _build_state(task: Task | None, jobs: int, known: Mapping[str, Any]) -> dict
 
 
 def _get_preview(task: Task) -> str | None:
-    """Return the picture as it forms, in Base64; it is a WebP."""
+    """Return the preview of the current attempt, a WebP in Base64; None if there is none yet."""
     trail = progress.read_streams([task.pk]).get(task.pk)
     if trail is None or trail.preview is None or trail.preview.data["attempt"] != task.attempt:
         return None

@@ -1,4 +1,4 @@
-"""The images API of OpenAI, as the `openai` package and whatever speaks like it use it."""
+"""Compatibility API for clients of OpenAI's images API, such as the `openai` package."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _FIELD_NAMES = {
     "num_images": "n",
     **{name: name for name in ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler", "output_format")},
 }
-# What OpenAI has and models here have not; nothing is amiss without it.
+# Accepted and ignored: models here do not have these parameters and work well without them.
 IGNORED_FIELDS = ("user", "safety_identifier", "quality", "style", "moderation", "output_compression")
 
 
 class SizeField(StrictCharField):
-    """`WIDTHxHEIGHT`, or `auto` for the model's own."""
+    """Size as `WIDTHxHEIGHT`, or `auto` for the model's own."""
 
     default_error_messages = {"size": "Must be auto or WIDTHxHEIGHT, as 512x512."}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return it as it is."""
+        """Return the size unchanged."""
         if data != "auto" and not _SIZE_PATTERN.fullmatch(data):
             self.fail("size")
         return str(data)
@@ -53,7 +53,7 @@ def _choice_field(*choices: str) -> StrictChoiceField:
 
 
 class GenerationSerializer(CompatSerializer):
-    """The body of `POST /v1/images/generations`, with the parameters that OpenAI has not (`extra_body`)."""
+    """Body of `POST /v1/images/generations`, including parameters that OpenAI does not have (`extra_body`)."""
 
     field_names = {"model_id": "model", "num_images": "n", "width": "size", "height": "size"}
 
@@ -76,11 +76,11 @@ class GenerationSerializer(CompatSerializer):
     partial_images = UnsupportedField()
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the fields, those without effect too."""
+        """Return the declared fields and the ignored ones."""
         return {**super().get_fields(), **{name: _any_field() for name in IGNORED_FIELDS}}
 
     def build_params(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters as `POST /task` takes them."""
+        """Return the parameters in the format of `POST /task`."""
         size = data.get("size")
         sides = _SIZE_PATTERN.fullmatch(size) if isinstance(size, str) else None
         return pick_params(data, _FIELD_NAMES) | ({"width": int(sides[1]), "height": int(sides[2])} if sides else {})
@@ -92,7 +92,7 @@ class GenerationView(APIView):
     scopes = {"POST": Scope.SUBMIT}
 
     def post(self, request: Request) -> Response:
-        """Make pictures, and answer when they are there."""
+        """Generate images, and respond when they are ready."""
         serializer = GenerationSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         embedded = serializer.validated_data.get("response_format") == "b64_json"
@@ -133,7 +133,7 @@ class ModelDetailView(APIView):
     scopes = {"GET": Scope.MODELS}
 
     def get(self, request: Request, name: str) -> Response:
-        """Return one of them."""
+        """Return one model."""
         listed = resolve.get_created_by_id()
         if name not in listed:
             raise NotFound(f"{errors.ModelNotAllowedError.__doc__}")

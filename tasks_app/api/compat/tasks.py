@@ -1,4 +1,4 @@
-"""What the facades share: a body of theirs -> a task -> an answer that is held until the task has ended."""
+"""Shared code of the compatibility APIs: parse a body, submit the task, defer the response until it has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks_app.images import storage
 from tasks_app.models import TERMINAL, Status, Task, TaskImage
 from tasks_app.submissions import SubmissionSerializer
 
-# The statuses of tasks that failed; 500 for all others.
+# HTTP statuses for failed tasks by error code; 500 for all other codes.
 STATUS_BY_CODE = {
     errors.InvalidParamsError.code: 400,
     errors.TaskCanceledError.code: 409,
@@ -35,7 +35,7 @@ STATUS_BY_CODE = {
 
 
 class UnsupportedField(serializers.Field[Any, Any, Any, Any]):
-    """A wish that this server can't fulfil: refused, unless it asks for nothing."""
+    """Field of a feature that this server does not support; rejected unless its value is empty."""
 
     default_error_messages = {"unsupported": "This server can't do this; leave it out."}
 
@@ -43,29 +43,29 @@ class UnsupportedField(serializers.Field[Any, Any, Any, Any]):
         super().__init__(required=False, allow_null=True)
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return it as it is."""
+        """Return the value unchanged."""
         if data and data not in ("None", "none"):
             self.fail("unsupported")
         return data
 
 
 class CompatSerializer(StrictSerializer):
-    """A body that becomes a task; `names` says by parameter what the body calls it, where that is another name."""
+    """Request body for a task; `field_names` maps parameters to their names in the body where these differ."""
 
     field_names: ClassVar[Mapping[str, str]] = {}
 
     _submission_serializer: SubmissionSerializer
 
     def build_params(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters as `POST /task` takes them, without those that this serializer refuses itself."""
+        """Return the parameters in the format of `POST /task`, without those that this serializer rejects itself."""
         raise NotImplementedError
 
     def find_conflicts(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return by field what is wrong with one because of another."""
+        """Return the errors of fields that conflict with others, by field."""
         return {}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the validated values; every wrong field is told by its name in the body."""
+        """Return the validated values; errors use the names that fields have in the body."""
         found: dict[str, Any] = {}
         values: dict[str, Any] = {}
         try:
@@ -86,17 +86,20 @@ class CompatSerializer(StrictSerializer):
         return values
 
     def build_submission(self) -> Submission:
-        """Return the task to be."""
+        """Return the submission of the task."""
         return self._submission_serializer.build_submission()
 
 
 def pick_params(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return those parameters that a body has under these names; null stands for a default."""
+    """Return the parameters that a body has under these names; null means the default and is left out."""
     return {ours: data[theirs] for ours, theirs in names.items() if data.get(theirs) is not None}
 
 
 def submit_and_wait(request: Request, submission: Submission, succeeded: Callable[[Task], Any]) -> Response:
-    """Queue the task and answer once it has ended, with what `succeeded` makes of it or with what went wrong."""
+    """Queue the task and defer the response until it has ended.
+
+    The body is the result of `succeeded` for a task that succeeded, else an error.
+    """
     task, _ = services.submit_task(
         submission, caller=get_principal(request), once=parse_idempotency_key(request, request.data)
     )
@@ -106,16 +109,16 @@ def submit_and_wait(request: Request, submission: Submission, succeeded: Callabl
         render=partial(_build_final_response, request, succeeded=succeeded),
         fallback=_build_error_response(request, 503, "unavailable", DATABASE_UNAVAILABLE),
     )
-    # The openai package sends again whatever fails by the server's fault, and each time would be a task of its own.
+    # The openai package retries server errors, and each retry would create another task.
     return defer_response(Response(status=202, headers={"x-should-retry": "false"}), wait)
 
 
 def encode_image(image: TaskImage) -> str:
-    """Return a picture's file in Base64.
+    """Return an image's file in Base64.
 
     Raises:
-        FileNotFoundError: it is gone.
-        StorageFailed: the storage does not give it.
+        FileNotFoundError: the file is missing.
+        StorageError: the file can't be read.
     """
     return base64.b64encode(storage.read_file(str(image.file.name))).decode()
 

@@ -1,4 +1,4 @@
-"""The facades' URLs, where their clients look for them."""
+"""URLs of the compatibility APIs, at the paths that their clients expect."""
 
 from django.urls import re_path
 

@@ -1,1 +1,1 @@
-"""HTTP itself: authentication, limits, parsers, headers and errors."""
+"""HTTP layer: authentication, limits, parsers, headers and errors."""

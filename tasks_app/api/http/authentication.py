@@ -1,4 +1,4 @@
-"""Who asks: a key, a signed address, somebody who is signed in to the admin, or nobody in particular."""
+"""Authentication by API key, signed URL or admin session; all other callers are anonymous."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks_app.contracts import Principal
 from tasks_app.models import ApiKey, Scope
 
 if TYPE_CHECKING:
-    from rest_framework.views import APIView  # which imports this module, through the settings
+    from rest_framework.views import APIView  # imports this module through the settings
 
 AuthResult = tuple[Any, Principal] | None
 UNKNOWN_KEY_MESSAGE = "This API key is unknown, expired or revoked."
@@ -29,16 +29,20 @@ _KEY_PATTERN = re.compile(rb"dh_[0-9a-f]{64}")
 
 
 def get_principal(request: Request) -> Principal:
-    """Return who asks; somebody without any scope where API_AUTH wants a key."""
+    """Return the caller; an anonymous one has no scopes if API_AUTH requires a key."""
     found = cast(Principal | None, request.auth)
     return permissions.get_user_principal(None) if found is None else found
 
 
 class KeyAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types
-    """`Authorization: Bearer KEY`, or Basic with the key for a password, as old clients send it."""
+    """Authentication by `Authorization: Bearer KEY`, or Basic with the key as password, as old clients send it."""
 
     def authenticate(self, request: Request) -> AuthResult:
-        """Return the key's owner and what the key may do; None when the request brings no key."""
+        """Return the key's owner and the key's principal; None if the request has no key.
+
+        Raises:
+            AuthenticationFailed: the key is unknown, expired or revoked.
+        """
         token = _get_token(request)
         if token is None:
             return None
@@ -52,12 +56,15 @@ class KeyAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has 
         return user, api_keys.get_key_principal(key)
 
     def _cleanup_token(self, auth_token: ApiKey) -> bool:
-        # Knox would delete what has expired, and with it whose a task is.
+        # Knox would delete expired keys, and with them the ownership of tasks.
         return auth_token.expiry is not None and auth_token.expiry <= timezone.now()
 
 
 def _get_token(request: Request) -> bytes | None:
-    """Return what is sent as a key; where none is needed, what looks like none is none."""
+    """Return the API key that the request sends, or None.
+
+    A Basic password that does not look like a key is ignored, and so is a Bearer token if API_AUTH is optional.
+    """
     scheme, _, credentials = get_authorization_header(request).partition(b" ")
     token = credentials.strip()
     if scheme.lower() == b"basic":
@@ -76,10 +83,14 @@ def _decode_password(credentials: bytes) -> bytes:
 
 
 class SignedUrlAuthentication(BaseAuthentication):
-    """`?signature=…`: who has the address may read what it leads to, for a while."""
+    """Authentication by `?signature=…`: anyone with the URL may read its resource for a limited time."""
 
     def authenticate(self, request: Request) -> AuthResult:
-        """Return nobody, who may read this one thing; None when the address is not signed."""
+        """Return an anonymous principal for this URL; None if it is not signed or the method is not GET or HEAD.
+
+        Raises:
+            AuthenticationFailed: the signature is wrong or has expired.
+        """
         signature = request.query_params.get(signed_urls.SIGNATURE_PARAMETER)
         if signature is None or request.method not in ("GET", "HEAD"):
             return None
@@ -89,10 +100,10 @@ class SignedUrlAuthentication(BaseAuthentication):
 
 
 class StaffAuthentication(SessionAuthentication):
-    """Somebody who is signed in to the admin, as on the page; what changes something needs the CSRF token."""
+    """Authentication by a staff session of the admin, as in the web UI; unsafe methods need the CSRF token."""
 
     def authenticate(self, request: Request) -> AuthResult:
-        """Return the person and what the admin's permissions let them do."""
+        """Return the user and a principal with the scopes of their admin permissions; None without a staff session."""
         user = request._request.user
         if not user.is_staff or super().authenticate(request) is None:
             return None
@@ -100,11 +111,11 @@ class StaffAuthentication(SessionAuthentication):
 
 
 class HasScope(BasePermission):
-    """The caller has the scope that the view wants for the method; reading, where it says nothing."""
+    """Permission for callers with the scope that the view requires for the method, READ by default."""
 
     message = "This needs a scope that the caller does not have."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Return whether the request may go on."""
+        """Return whether the caller has the required scope."""
         wanted = getattr(view, "scopes", {}).get(request.method, Scope.READ)
         return wanted in get_principal(request).scopes

@@ -1,4 +1,4 @@
-"""Request bodies at the door: bounded before anything is read to disk, whole before Django sees them."""
+"""ASGI middleware that limits the size of request bodies and reads them whole before Django sees them."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ UPLOAD_PATHS = (
 
 
 def get_body_limit(path: str) -> int:
-    """Return how many bytes a body may have: only uploaded pictures may be large."""
+    """Return the maximum size of a body in bytes; only uploaded images may be large."""
     return settings.MAX_UPLOAD_BYTES if path in UPLOAD_PATHS else settings.MAX_BODY_BYTES
 
 
 def build_too_large_message(most: int) -> str:
-    """Return what a client with too large a body is told."""
+    """Return the error message for a body over the limit."""
     return f"The body must have at most {most} bytes."
 
 
 def limit_body_size(application: ASGIApplication) -> ASGIApplication:
-    """Answer 413 to bodies over the path's limit, and hand on all others whole.
+    """Respond 413 to bodies over the path's limit, and pass all others on in one message.
 
-    Django spools a body of any size to disk first, and DRF takes one without Content-Length (chunked) for empty.
+    Without this, Django spools a body of any size to disk, and DRF treats one without Content-Length (chunked) as
+    empty.
     """
 
     async def wrapped(scope: ASGIScope, receive: Receive, send: Send) -> None:
@@ -58,7 +59,7 @@ def limit_body_size(application: ASGIApplication) -> ASGIApplication:
 
 
 async def _read_body(receive: Receive, limit: int) -> ASGIMessage | None:
-    """Return the body as one message, or that the client went away before its end; None for too large a body."""
+    """Return the body as one message, or the disconnect message if the client left; None if the body is too large."""
     content = bytearray()
     more = True
     while more:

@@ -1,4 +1,4 @@
-"""The JSON shapes that more than one module answers with."""
+"""JSON bodies of error responses, in the formats of all APIs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def build_error_body(code: str, message: str, *, retryable: bool = False, **more
 
 
 def adapt_error_body(path: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
-    """Return an error's JSON as the API that the path belongs to tells it: ours, OpenAI's or A1111's."""
+    """Return an error's JSON in the format of the API that the path belongs to: ours, OpenAI's or A1111's."""
     if path.startswith("/v1/"):
         return _to_openai_error(status, body["error"])
     if path.startswith("/sdapi/"):
@@ -19,7 +19,7 @@ def adapt_error_body(path: str, status: int, body: dict[str, Any]) -> dict[str, 
     return body
 
 
-# OpenAI's names for what has others here.
+# OpenAI's names of our error codes, if they differ.
 _OPENAI_CODES = {
     "unauthorized": "invalid_api_key",
     "model_not_allowed": "model_not_found",

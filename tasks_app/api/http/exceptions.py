@@ -1,6 +1,6 @@
-"""Errors -> HTTP, once: every refusal is JSON of the shape `{"error": {"code", "message", "retryable", "fields"}}`.
+"""Conversion of errors to responses with the JSON `{"error": {"code", "message", "retryable", "fields"}}`.
 
-Under the paths of a facade it has that API's own shape.
+Under the paths of a compatibility API, the JSON has that API's own format.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DATABASE_UNAVAILABLE = "The service can't reach its database; try again."
 
 
 def handle_api_error(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """Return the answer to an error of a view; None for one that nobody expected, which becomes a 500."""
+    """Return the response to an error of a view; None for an unexpected error, which becomes a 500."""
     set_rollback()
     answer = _build_response(error)
     if answer is not None:
@@ -76,13 +76,13 @@ def _build_response(error: Exception) -> Response | None:
 
 
 def build_quota_response(error: errors.QuotaExceededError) -> Response:
-    """Return the answer to one too many, with the limit's name."""
+    """Return the 429 response to a request over a limit, with the limit's name."""
     answer = build_error_body(error.code, str(error), retryable=True, limit={"name": error.limit, "max": error.most})
     return Response(answer, status=429, headers={"Retry-After": str(math.ceil(error.retry_after))})
 
 
 def build_unavailable_response(error: Exception) -> Response:
-    """Return the answer while the database is away."""
+    """Return the 503 response for an unavailable database."""
     logger.warning("The database is away: %s", type(error).__name__)
     return _build_retry_response(build_error_body("unavailable", DATABASE_UNAVAILABLE, retryable=True))
 
@@ -92,10 +92,10 @@ def _build_retry_response(answer: dict[str, Any]) -> Response:
 
 
 class DatabaseUnavailableMiddleware(MiddlewareMixin):
-    """What the API's views answer while the database is away, for pages: in words that people read."""
+    """Middleware that responds with a plain-text 503 to page requests while the database is unavailable."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer 503 for an error of the connection; leave every other one alone."""
+        """Return a 503 response for a database connection error; None for any other error."""
         if not isinstance(exception, OperationalError | InterfaceError):
             return None
         logger.warning("The database is away: %s", type(exception).__name__)
@@ -104,19 +104,19 @@ class DatabaseUnavailableMiddleware(MiddlewareMixin):
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Answer for a request that Django itself refuses, such as one to a wrong host."""
+    """Return the 400 response to a request that Django itself rejects, such as one for a wrong host."""
     return _json_response(request, 400, build_error_body("bad_request", "The request is refused."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for a URL that does not exist: as a page inside the admin, as JSON everywhere else."""
+    """Return the 404 response for an unknown URL: a page inside the admin, JSON everywhere else."""
     if request.path.startswith(reverse("admin:index")):
         return defaults.page_not_found(request, exception)
     return _json_response(request, 404, build_error_body("not_found", "There is no such thing here."))
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    """Answer for an error that nobody expected; its traceback is in the log only."""
+    """Return the 500 response to an unexpected error; its traceback is only in the log."""
     return _json_response(request, 500, build_error_body("internal", "The service failed to answer.", retryable=True))
 
 

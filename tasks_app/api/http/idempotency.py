@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: what tells that two requests are one and the same."""
+"""`Idempotency-Key` header, which identifies repeats of the same request."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def parse_idempotency_key(request: Request, asked: Any) -> IdempotentRequest | None:
-    """Return the client's name for this request; None when it has none. `asked` is what it asks for, as JSON.
+    """Return the request's idempotency key with the hash of `asked`, its content as JSON; None if it sends no key.
 
     Raises:
-        ValidationError: the name is no name.
+        ValidationError: the key is malformed.
     """
     name = request.headers.get(HEADER)
     if name is None:
         return None
     if not _KEY_PATTERN.fullmatch(name):
         raise ValidationError({HEADER: ["Must be 1 to 255 printable ASCII characters without spaces."]})
-    # The same values in another order or with other spaces are the same request.
+    # Requests that differ only in key order or whitespace count as the same.
     body = json.dumps(asked, sort_keys=True)
     return IdempotentRequest(name=name, body_sha256=hashlib.sha256(body.encode()).hexdigest())

@@ -1,4 +1,4 @@
-"""What a client accepts, where there is only one form to give."""
+"""Content negotiation for endpoints with a single format."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rest_framework.request import Request
 
 
 class IgnoreAcceptNegotiation(DefaultContentNegotiation):
-    """Answers whatever the client says to accept: a picture and a stream have one form."""
+    """Negotiation that ignores the `Accept` header, because an image or a stream has a single format."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        """Return the first renderer, which errors are told in."""
+        """Return the first renderer, which renders errors."""
         return renderers[0], renderers[0].media_type

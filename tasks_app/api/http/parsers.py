@@ -1,6 +1,6 @@
-"""One strict JSON parser: what JSON's grammar allows but no client means is refused, and nothing makes it crash.
+"""Parsers of request bodies: strict JSON, and image files as raw bytes.
 
-And pictures, as they are.
+The JSON parser rejects input that the grammar allows but no client intends, and no input makes it crash.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks_app.fields import escape_surrogates
 
 
 class BodyTooLargeError(APIException):
-    """The body has more bytes than this server takes."""
+    """Response 413: the body has more bytes than this server accepts."""
 
     status_code = 413
     default_code = "body_too_large"
@@ -28,12 +28,12 @@ class BodyTooLargeError(APIException):
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8 JSON without duplicate keys, NaN or Infinity, of limited size and depth."""
+    """Parser of UTF-8 JSON without duplicate keys, NaN or Infinity, of limited size and depth."""
 
     media_type = "application/json"
 
     def get_body_limit(self) -> int:
-        """Return how many bytes a body may have."""
+        """Return the maximum size of a body in bytes."""
         return int(settings.MAX_BODY_BYTES)
 
     def parse(
@@ -42,8 +42,8 @@ class StrictJSONParser(BaseParser):
         """Return the parsed body.
 
         Raises:
-            BodyTooLarge: it is over the setting.
-            ParseError: it is not the JSON that this server takes.
+            BodyTooLargeError: the body is over the limit.
+            ParseError: the body is not JSON that this parser accepts.
         """
         body = _read_bounded(stream, self.get_body_limit())
         try:
@@ -55,15 +55,15 @@ class StrictJSONParser(BaseParser):
 
 
 class UploadJSONParser(StrictJSONParser):
-    """The same for JSON that carries a picture."""
+    """Parser of strict JSON that contains an image, with the size limit of uploads."""
 
     def get_body_limit(self) -> int:
-        """Return how many bytes a body may have."""
+        """Return the maximum size of a body in bytes."""
         return int(settings.MAX_UPLOAD_BYTES)
 
 
 class PNGParser(BaseParser):
-    """A picture's bytes; what they are is for their reader to see."""
+    """Parser that returns the bytes of a PNG; they are validated later, when the image is decoded."""
 
     media_type = "image/png"
 
@@ -73,19 +73,19 @@ class PNGParser(BaseParser):
         """Return the body's bytes.
 
         Raises:
-            BodyTooLarge: it is over the setting.
+            BodyTooLargeError: the body is over the limit.
         """
         return _read_bounded(stream, settings.MAX_UPLOAD_BYTES)
 
 
 class JPEGParser(PNGParser):
-    """The same for JPEG."""
+    """Parser that returns the bytes of a JPEG."""
 
     media_type = "image/jpeg"
 
 
 class WebPParser(PNGParser):
-    """The same for WebP."""
+    """Parser that returns the bytes of a WebP."""
 
     media_type = "image/webp"
 

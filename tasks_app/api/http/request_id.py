@@ -1,4 +1,4 @@
-"""Every request has an id, in its answer and in its log lines, and a line of its own when it has ended."""
+"""ASGI middleware that adds an id to each request's response and log lines, and logs the request when it ends."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tasks_app.api.http.body_limit import ASGIApplication, ASGIMessage, ASGIScop
 logger = logging.getLogger(__name__)
 
 HEADER = b"x-request-id"
-# What is taken from a client; whatever else it sends gets an id of ours.
+# Ids accepted from clients; any other is replaced by a generated one.
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Asked every few seconds, and worth no line.
+# Requested every few seconds, so logged at DEBUG only.
 _PROBE_PATHS = {"/healthz", "/readyz", "/metrics"}
 _MAX_PATH_LENGTH = 200
 
 
 def assign_request_id(application: ASGIApplication) -> ASGIApplication:
-    """Bind each request's id around the whole application, so that streams and refused bodies have it too."""
+    """Bind each request's id around the whole application, so that streams and rejected bodies have it too."""
 
     async def wrapped(scope: ASGIScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +52,10 @@ def _get_client_id(scope: ASGIScope) -> str | None:
 
 
 def _log_request(scope: ASGIScope, status: int | None, seconds: float) -> None:
-    """Write the line, without the query, which may carry secrets; no status: the client went away before its answer."""
+    """Log a request without its query, which may contain secrets.
+
+    `status` is None if the client disconnected before the response.
+    """
     path = scope["raw_path"].decode("latin-1")[:_MAX_PATH_LENGTH]
     level = logging.DEBUG if scope["path"] in _PROBE_PATHS else logging.INFO
     fields = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}

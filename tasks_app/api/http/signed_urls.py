@@ -1,4 +1,4 @@
-"""Addresses that carry their own permission to be read: for browsers and clients that can't send a header."""
+"""Signed URLs, which grant read access to browsers and clients that can't send a header."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _signer = TimestampSigner(salt="tasks_app.address")
 
 
 def build_signed_url(request: Request, name: str, *args: object) -> str:
-    """Return the absolute address of a view, signed for SIGNED_URL_SECONDS."""
+    """Return the absolute URL of a view, signed for SIGNED_URL_SECONDS."""
     path = reverse(name, args=args)
     signature = _signer.sign(path).removeprefix(path + _signer.sep)
     return request.build_absolute_uri(f"{path}?{SIGNATURE_PARAMETER}={signature}")
 
 
 def is_valid_signature(path: str, signature: str) -> bool:
-    """Return whether the signature was made here, for this path, not too long ago."""
+    """Return whether this server signed the path and the signature has not expired."""
     try:
         _signer.unsign(f"{path}{_signer.sep}{signature}", max_age=settings.SIGNED_URL_SECONDS)
     except BadSignature:

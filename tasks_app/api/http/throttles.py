@@ -1,4 +1,4 @@
-"""How many requests a key may make in a minute."""
+"""Limit of the requests per minute that a key may make."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tasks_app.api.http.authentication import get_principal
 from tasks_app.errors import QuotaExceededError
 
 if TYPE_CHECKING:
-    from rest_framework.views import APIView  # which imports this module, through the settings
+    from rest_framework.views import APIView  # imports this module through the settings
 
 REQUESTS_PER_MINUTE = "requests_per_minute"
 
 
 class KeyThrottle(BaseThrottle):
-    """Holds a key to its rate; nobody else has one."""
+    """Throttle that enforces a key's rate limit; callers without a key are not limited."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Return True.
 
         Raises:
-            LimitExceeded: it was one request too many.
+            QuotaExceededError: the key has exceeded its rate.
         """
         who = get_principal(request)
         most = who.limits.rate_per_minute

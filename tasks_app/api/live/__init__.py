@@ -1,1 +1,1 @@
-"""Answers that last: event streams and `Prefer: wait`."""
+"""Long-lived responses: event streams and `Prefer: wait`."""

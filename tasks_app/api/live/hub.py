@@ -1,7 +1,7 @@
-"""Fan-out inside one web process: one subscription to Redis and one poll of the rows, however many streams are open.
+"""Fan-out inside one web process: one Redis subscription and one poll of the rows for all open streams.
 
-Redis says at once what happens; the poll finds within seconds what Redis lost or was not there to say. Both run while
-somebody watches.
+Redis delivers events at once; the poll finds within seconds the changes that Redis lost or missed while it was
+unavailable. Both run only while there are subscribers.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from tasks_app.models import TERMINAL, Status
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-# A stream that is so far behind is closed; its client comes back and says what it has seen.
+# A stream with more pending messages is closed; its client reconnects with the id of the last event it received.
 MAX_PENDING = 1000
-# A subscription that is silent for so long is asked whether it lives, and given up if it stays silent.
+# A subscription that is silent for this long is pinged, and closed if it stays silent.
 SILENCE_SECONDS = 15.0
 _BACKOFF = ExponentialBackoff(cap=5.0, base=0.25)
-# From this one on the pauses between two tries grow no more.
+# After this many failures the delay between retries stops growing.
 MAX_BACKOFF_FAILURES = 5
 
 StreamMessage = Event | TaskState
 
 
 class Subscriber:
-    """What waits for one stream."""
+    """Queue of the pending messages of one stream."""
 
     def __init__(self, task_ids: Iterable[UUID]) -> None:
         self.task_ids = frozenset(task_ids)
@@ -47,7 +47,7 @@ class Subscriber:
         self._has_messages = asyncio.Event()
 
     def add_message(self, notice: StreamMessage) -> None:
-        """Add a notice; a preview takes the place of an older one that still waits."""
+        """Add a message; a preview replaces a pending older one of the same task."""
         if self.closed:
             return
         latest = isinstance(notice, Event) and notice.name == "preview"
@@ -59,13 +59,13 @@ class Subscriber:
             self.close()
 
     def close(self) -> None:
-        """Let the stream end."""
+        """Drop the pending messages and end the stream."""
         self.closed = True
         self._pending.clear()
         self._has_messages.set()
 
     async def take_messages(self, timeout_seconds: float) -> list[StreamMessage]:
-        """Return all that waits, as soon as something does; nothing after the time is over or when it was closed."""
+        """Return all pending messages as soon as there are any; none on timeout or after `close`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._has_messages.wait()
@@ -76,7 +76,7 @@ class Subscriber:
 
 
 class Hub:
-    """All watchers of this process."""
+    """All subscribers of this process."""
 
     def __init__(self) -> None:
         self._subscribers: dict[UUID, set[Subscriber]] = {}
@@ -86,9 +86,9 @@ class Hub:
 
     @asynccontextmanager
     async def subscribe_tasks(self, task_ids: Iterable[UUID]) -> AsyncIterator[Subscriber]:
-        """Return a watcher that gets every notice of these tasks from now on.
+        """Yield a subscriber that receives every message about these tasks from now on.
 
-        The subscription stands then, unless Redis is away.
+        By then the hub is subscribed to Redis, unless Redis is unavailable.
         """
         watcher = Subscriber(task_ids)
         for task_id in watcher.task_ids:
@@ -115,7 +115,7 @@ class Hub:
 
     def _start_loops(self) -> None:
         self._tried, self._look = asyncio.Event(), asyncio.Event()
-        # In a context of its own: it outlives the request that starts it, whose id its lines must not carry.
+        # In a new context: the loops outlive the request that starts them, and must not log its id.
         self._loop_task = asyncio.create_task(self._run_loops(), context=contextvars.Context())
         self._loop_task.add_done_callback(self._on_loops_done)
 
@@ -125,7 +125,7 @@ class Hub:
             group.create_task(self._poll_rows())
 
     def _on_loops_done(self, work: asyncio.Task[None]) -> None:
-        """Close all streams after an error that nobody expected: their clients come back, and the hub starts anew."""
+        """Close all streams after an unexpected error: their clients reconnect, which restarts the hub."""
         if work.cancelled() or (error := work.exception()) is None:
             return
         logger.error("The hub of live events failed.", exc_info=error)
@@ -150,7 +150,7 @@ class Hub:
                 logger.warning("Streams can't see the rows: %s", type(error).__name__)
 
     def _publish_changes(self, found: dict[UUID, TaskState]) -> None:
-        """Tell what has changed, and an end again and again: its stream may not have been able to read it."""
+        """Publish changed states; repeat the end of a task, because its stream may have failed to read the row."""
         for task_id, state in found.items():
             if state.status in TERMINAL or state != self._known_states.get(task_id):
                 self._publish_message(state)
@@ -164,14 +164,14 @@ class Hub:
             except (redis.RedisError, TimeoutError) as error:
                 logger.warning("No live events: %s", type(error).__name__)
             self._tried.set()
-            # Bounded: redis-py computes the power before the cap, which overflows after an hour and a half of outage.
+            # Bounded: redis-py computes the power before the cap, which overflows after 1.5 hours of outage.
             self._failures = min(self._failures + 1, MAX_BACKOFF_FAILURES)
             await asyncio.sleep(_BACKOFF.compute(self._failures))
 
     async def _listen_redis(self) -> None:
-        """Tell what Redis tells, until it is silent for too long."""
-        # No socket timeout: a subscription is silent for long; and with one redis-py sends through asyncio.wait_for,
-        # which until Python 3.12 may lose a cancel.
+        """Publish the events from Redis until it is silent for too long."""
+        # No socket timeout: a subscription may be silent for long. Also, with a timeout redis-py sends through
+        # asyncio.wait_for, which may lose a cancellation before Python 3.12.
         never = Retry(NoBackoff(), 0)
         async with (
             redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=None, retry=never) as client,
@@ -191,11 +191,11 @@ class Hub:
                 elif message["type"] == "subscribe":
                     self._failures = 0
                     self._tried.set()
-                    self._look.set()  # for what happened while nobody listened
+                    self._look.set()  # for changes missed before the subscription
 
     def _on_redis_event(self, event: Event) -> None:
         if event.name == "status" and event.data["status"] == Status.QUEUED and event.task_id in self._subscribers:
-            self._look.set()  # for its place in the queue
+            self._look.set()  # for its queue position
         self._publish_message(event)
 
 

@@ -1,4 +1,4 @@
-"""`Prefer: wait=N`: an answer that is held until its task has ended, by neither a thread nor a database connection."""
+"""`Prefer: wait=N`: a response deferred until its task has ended, without a thread or database connection."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PREFERENCE = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:;.*)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """What an answer is held for: a task's end, so many seconds at most. `renew` then makes the answer again.
+    """Wait of a deferred response: until a task ends, but at most `seconds`. Then `render` builds the response again.
 
-    `lost` takes its place where the task can't be read by then; without it the answer stays as it is.
+    `fallback` is sent instead if the task can't be read by then; without it the response stays unchanged.
     """
 
     task_id: UUID
@@ -35,25 +35,25 @@ class Wait:
 
 
 def parse_prefer_wait(request: Request) -> int | None:
-    """Return for how many seconds the client would have the answer held; None when it does not say (RFC 7240)."""
+    """Return the client's preferred wait in seconds, at most MAX_WAIT_SECONDS; None if it sends none (RFC 7240)."""
     preferences = request.headers.get("Prefer", "").lower().split(",")
     found = [match for preference in preferences if (match := _PREFERENCE.fullmatch(preference))]
     return int(min(int(found[0][1]), settings.MAX_WAIT_SECONDS)) if found else None
 
 
 def defer_response(answer: Response, wait: Wait) -> Response:
-    """Let the answer be sent only once its wait is over."""
+    """Mark the response to be sent only after its wait."""
     answer.wait = wait  # type: ignore[attr-defined]
     return answer
 
 
 def is_deferred(answer: HttpResponseBase) -> bool:
-    """Return whether the answer waits for something."""
+    """Return whether the response is deferred."""
     return hasattr(answer, "wait")
 
 
 async def resolve_response(answer: HttpResponseBase) -> None:
-    """Wait, then bring the answer up to date."""
+    """Wait, then update the response."""
     assert isinstance(answer, Response)
     wait: Wait = answer.wait  # type: ignore[attr-defined]
     try:
@@ -65,7 +65,7 @@ async def resolve_response(answer: HttpResponseBase) -> None:
 
 async def _wait_for_end(wait: Wait) -> None:
     give_up = time.monotonic() + wait.seconds
-    # What happens after the watch has begun is told; what happened before is read.
+    # Subscribe before reading the row, so that the task's end is not missed in between.
     async with hub.subscribe_tasks([wait.task_id]) as watcher:
         ended = await read_async(_has_ended, wait.task_id)
         while not ended and not watcher.closed and time.monotonic() < give_up:
@@ -73,7 +73,7 @@ async def _wait_for_end(wait: Wait) -> None:
 
 
 def _has_ended(task_id: UUID) -> bool:
-    """Return whether a task has ended, or is gone."""
+    """Return whether a task has ended or no longer exists."""
     return not Task.objects.filter(pk=task_id).exclude(status__in=TERMINAL).exists()
 
 
@@ -84,7 +84,7 @@ def _is_end_message(notice: StreamMessage) -> bool:
 
 
 def _refresh_response(answer: Response, wait: Wait) -> None:
-    """Make the answer anew; also its bytes, which may be many."""
+    """Build the response again and render its body in this thread, because it may be large."""
     task = get_annotated_task(wait.task_id)
     _replace_content(answer, wait.fallback if task is None else wait.render(task))
 

@@ -19,7 +19,7 @@ from tasks_app.api.live.stream import EventStream
 
 MAX_TASKS = 200
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-# What Redis takes for an entry's id.
+# Format of an entry id of a Redis stream.
 _ENTRY_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 
@@ -29,7 +29,7 @@ class TaskEventsView(APIView):
     content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
-        """Stream what happens to a task, until it has ended."""
+        """Stream the events of a task until it has ended."""
         return _stream_response(request, [UUID(task_id)])
 
 
@@ -39,7 +39,7 @@ class EventsView(APIView):
     content_negotiation_class = IgnoreAcceptNegotiation
 
     def get(self, request: Request) -> HttpResponseBase:
-        """Stream what happens to these tasks, until all have ended."""
+        """Stream the events of these tasks until all have ended."""
         return _stream_response(request, _parse_task_ids(request.query_params.getlist("task")))
 
 

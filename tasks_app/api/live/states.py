@@ -1,4 +1,4 @@
-"""What streams read of tasks: by threads of their own, which hold a database connection only while they read."""
+"""Task states for streams, read in separate threads that hold a database connection only while reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks_app.models import Status, Task
 from tasks_app.queue import position
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
-# However many streams are open, they take this many threads and connections.
+# Number of threads and database connections for all streams together.
 READER_THREADS = 2
 _reader_pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="streams")
 _Parameters = ParamSpec("_Parameters")
@@ -28,9 +28,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskState:
-    """A task at one moment: its row, and live progress where that is ahead; no status when the row is gone.
+    """State of a task at one moment: its row, and live progress if that is ahead.
 
-    `paused` says that it waits for a pause of the queue or of its model to end.
+    `status` is None if the row no longer exists. `paused` is true while a pause of the queue or of its model holds the
+    task back.
     """
 
     task_id: UUID
@@ -42,7 +43,7 @@ class TaskState:
 
 
 def get_task_states(task_ids: Collection[UUID]) -> dict[UUID, TaskState]:
-    """Return the tasks' states, with one query, one more if some are queued, and one question to Redis."""
+    """Return the tasks' states, with one query, one more if some are queued, and one call to Redis."""
     fields = ("status", "attempt", "phase", "step", "total_steps")
     tasks = list(Task.objects.filter(pk__in=task_ids).only(*fields))
     live = progress.get_live_progress(tasks)
@@ -66,17 +67,17 @@ def _build_state(task: Task, live: dict[str, object] | None, stands: QueuePositi
 
 
 def find_visible_ids(task_ids: Collection[UUID], caller: Principal) -> set[UUID]:
-    """Return those of the tasks that there are, and that the caller may see."""
+    """Return the ids of those tasks that exist and that the caller may see."""
     return set(permissions.filter_visible(Task.objects.filter(pk__in=task_ids), caller).values_list("pk", flat=True))
 
 
 async def read_async(
     read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
 ) -> _Result:
-    """Return what a function reads, in one of the streams' threads.
+    """Run a function that reads the database in one of the streams' threads, and return its result.
 
     Raises:
-        OperationalError, InterfaceError: the database is away.
+        OperationalError, InterfaceError: the database is unavailable.
     """
     return await sync_to_async(_read_and_disconnect, thread_sensitive=False, executor=_reader_pool)(
         partial(read, *args, **kwargs)
@@ -86,9 +87,10 @@ async def read_async(
 def read_blocking(
     read: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
 ) -> _Result:
-    """Do the same from a thread that may wait.
+    """Do the same as `read_async` from a thread that may block.
 
-    When hundreds of clients come back at once, they queue here, and not for the pool's connections, which are for all.
+    When hundreds of clients reconnect at once, they queue here and not for the connections of the pool, which all
+    requests share.
     """
     return _reader_pool.submit(_read_and_disconnect, partial(read, *args, **kwargs)).result()
 

@@ -1,7 +1,7 @@
-"""One stream of server-sent events from its first byte to its last.
+"""One stream of server-sent events, from its first byte to its last.
 
-What Redis tells and what the rows say may come twice, late or out of order: an `Account` tells of each task what is
-news. A task's end is always told from its row.
+Events from Redis and states from the rows may arrive twice, late or out of order: a `TaskStreamState` per task selects
+those that are new. The end of a task is always reported from its row.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from tasks_app.models import TERMINAL, Status, Task
 
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": still here\n\n"
-# Within an attempt a task runs, is queued again or ends; the next attempt's come after that.
+# Within an attempt a task runs, then is queued again or ends; any status of the next attempt comes later.
 _STATUS_RANKS = {Status.RUNNING: 1, Status.QUEUED: 2, **dict.fromkeys(TERMINAL, 3)}
 _NOWHERE = (-1, -1)
 _render_json = JSONRenderer().render
 
 
 def encode_event(name: str, task_id: UUID | str, data: Mapping[str, Any], *, entry: str = "") -> bytes:
-    """Return one event as it goes over the wire."""
+    """Return one event in the wire format of server-sent events."""
     head = f"id: {entry}\n" if entry else ""
     return f"{head}event: {name}\ndata: ".encode() + _render_json({"task": str(task_id), **data}) + b"\n\n"
 
 
 def parse_entry_id(entry: str) -> tuple[int, int]:
-    """Return what the ids of a stream's entries are compared by."""
+    """Return the milliseconds and sequence number of an entry id, by which ids are compared."""
     milliseconds, _, sequence = entry.partition("-")
     return int(milliseconds), int(sequence)
 
 
 class TaskStreamState:
-    """What one stream has told of one task; its methods return the frames of what is news."""
+    """State of one task as sent to one stream; its methods return the frames that are new to the client."""
 
     def __init__(self, task_id: UUID) -> None:
         self._task_id = task_id
@@ -57,7 +57,7 @@ class TaskStreamState:
         self._last_preview = _NOWHERE
 
     def on_event(self, event: Event) -> list[bytes]:
-        """Tell what Redis told; a status that does not say of which attempt is left to the row."""
+        """Return the frames of an event from Redis; a status without an attempt is left to the row."""
         if event.entry and parse_entry_id(event.entry) <= self._last_entry:
             return []
         if event.entry:
@@ -72,16 +72,16 @@ class TaskStreamState:
         return []
 
     def resume_from(self, event: Event) -> None:
-        """Take note that the client has seen what came before this event."""
+        """Record that the client has seen everything before this event."""
         if event.name == "progress":
             self._stage = (event.data["attempt"], _STATUS_RANKS[Status.RUNNING])
 
     def skip_to(self, entry: str) -> None:
-        """Take note that what is told next contains all events up to this one."""
+        """Record that the next frame covers all events up to this entry."""
         self._last_entry, self._covered_entry = parse_entry_id(entry), entry
 
     def on_state(self, state: TaskState) -> list[bytes]:
-        """Tell what the row says of a task that has not ended."""
+        """Return the frames of a row's state, for a task that has not ended."""
         entry, self._covered_entry = self._covered_entry, ""
         if state.progress is not None:
             return self._progress_frames(state.progress, entry, ahead_only=True)
@@ -89,7 +89,7 @@ class TaskStreamState:
         return self._status_frames(Status.QUEUED, state.attempt, entry, waiting=waiting)
 
     def on_end(self, task: Mapping[str, Any]) -> list[bytes]:
-        """Tell how a task ended, given its JSON."""
+        """Return the frames of a task's end, given its JSON."""
         images = [encode_event("image", self._task_id, image) for image in task["images"]]
         status = self._status_frames(task["status"], task["attempt"], self._covered_entry)
         return [*status, *images, encode_event("done", self._task_id, task)]
@@ -111,7 +111,7 @@ class TaskStreamState:
         ]
 
     def _progress_frames(self, data: Mapping[str, Any], entry: str, *, ahead_only: bool = False) -> list[bytes]:
-        # The status comes first, if nobody told it.
+        # The status comes first, if it was not sent yet.
         frames = self._status_frames(Status.RUNNING, data["attempt"], entry)
         place = progress.get_progress_rank(data)
         behind = place < self._last_rank or (place == self._last_rank and (ahead_only or data == self._last_progress))
@@ -133,7 +133,7 @@ class TaskStreamState:
 
 
 class EventStream:
-    """What one client sees of its tasks."""
+    """Event stream of one client, for one or more tasks."""
 
     def __init__(self, request: Request, task_ids: Sequence[UUID], *, after: str) -> None:
         self._request = request
@@ -142,8 +142,8 @@ class EventStream:
         self._ended_ids: set[UUID] = set()
 
     async def iter_frames(self) -> AsyncIterator[bytes]:
-        """Yield everything until each task has ended; nothing when the database is away at the start."""
-        # From the first line on nothing is missed, so what is read after it is complete.
+        """Yield the frames until each task has ended; none if the database is unavailable at the start."""
+        # Subscribe before reading, so that no event is missed in between.
         async with hub.subscribe_tasks(self._open_tasks) as watcher:
             try:
                 yield RETRY + await self._opening_frames()
@@ -165,14 +165,14 @@ class EventStream:
         return b"".join([*frames, *await self._end_frames()])
 
     def _catch_up_frames(self, trail: StreamSlice, state: TaskState) -> list[bytes]:
-        """Tell what happened since, or else how things stand."""
+        """Return the frames of the events since `Last-Event-ID`, if any, and of the current state."""
         account = self._open_tasks[state.task_id]
         frames: list[bytes] = []
         if self._last_event_id and trail.newest:
             account.resume_from(trail.since[0] if trail.since else trail.newest)
             for event in trail.since:
                 frames += account.on_event(event)
-            account.on_event(trail.newest)  # which the client has seen: only what the row adds to it is news
+            account.on_event(trail.newest)  # the client has it: only newer data from the row follows
         elif trail.newest:
             account.skip_to(trail.newest.entry)
         frames += self._message_frames(state)
@@ -197,7 +197,7 @@ class EventStream:
         return [] if status in TERMINAL else self._open_tasks[notice.task_id].on_state(notice)
 
     async def _end_frames(self) -> list[bytes]:
-        """Tell of those that have ended, as soon as the database can be asked: the hub repeats that they have."""
+        """Return the frames of ended tasks; none while the database is unavailable, because the hub repeats the end."""
         if not self._ended_ids:
             return []
         try:
@@ -210,14 +210,15 @@ class EventStream:
 
 
 def _next_heartbeat_at() -> float:
-    # Not all streams at the same moment, though all may have been opened at one.
+    # Randomized, so that streams opened at the same moment do not all send at the same moment.
     return time.monotonic() + settings.STREAM_HEARTBEAT_SECONDS * random.uniform(0.5, 1)  # noqa: S311
 
 
 def _read_states_and_slices(
     task_ids: Sequence[UUID], after: str
 ) -> tuple[dict[UUID, TaskState], dict[UUID, StreamSlice]]:
-    # Redis first: what it says happened is in the rows by then. Equal ids of several streams mean different events.
+    # Redis first, because the rows already contain the events that it returns. Inclusive for several tasks, because
+    # equal entry ids of their streams are different events.
     trails = progress.read_streams(task_ids, after=after, inclusive=len(task_ids) > 1)
     return get_task_states(task_ids), trails
 

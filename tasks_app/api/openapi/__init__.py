@@ -1,1 +1,1 @@
-"""The OpenAPI schema: `table.py` says what each endpoint is, the rest makes OpenAPI 3.1 of it with drf-spectacular."""
+"""OpenAPI 3.1 schema: `table.py` declares the endpoints, the other modules render them with drf-spectacular."""

@@ -1,4 +1,4 @@
-"""The facades' endpoints: what OpenAI's and A1111's clients send and are answered, in those APIs' own shapes."""
+"""Endpoints of the compatibility APIs, with the request and response formats of OpenAI and A1111."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks_app.task_types import parameters
 Schema = dict[str, Any]
 OBJECT: Schema = {"type": "object", "additionalProperties": True}
 NUMBER: Schema = {"type": "number"}
-# The status of a task that did not succeed, told by who waited for it.
+# Statuses of the response if the task does not succeed while the client waits.
 _WAIT_STATUSES = (409, 410, 422, 500, 503, 504)
 
 
 def build_body_schemas() -> dict[str, Schema]:
-    """Return what the facades take and answer, by name."""
+    """Return the schemas of the compatibility APIs' requests and responses by name."""
     return {
         "OpenAIError": object_schema(
             error=object_schema(message=TEXT, type=TEXT, param=make_nullable(TEXT), code=TEXT)

@@ -1,4 +1,4 @@
-"""What the operations of the schema refer to: parameters, headers, links, refusals, and the ways to say who asks."""
+"""Components that operations refer to: parameters, headers, links, error responses and security schemes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks_app.api.openapi.table import OPERATIONS
 from tasks_app.models import Status
 
 Schema = dict[str, Any]
-# By whose shape refusals have: where such paths begin.
+# Path prefixes by the API whose error format they use.
 PATH_PREFIXES = {"": "/", "OpenAI": "/v1/", "A1111": "/sdapi/"}
 
 
 def build_components() -> dict[str, dict[str, Schema]]:
-    """Return all components but the bodies of requests, by kind and name."""
+    """Return all components except those generated from serializers, by kind and name."""
     return {
         "schemas": shapes.build_schemas() | compat.build_body_schemas(),
         "parameters": PARAMETERS,
@@ -31,7 +31,7 @@ def build_components() -> dict[str, dict[str, Schema]]:
 
 
 def _build_responses() -> dict[str, Schema]:
-    """Return the refusals that there are, in each shape."""
+    """Return the error responses in use, in each format."""
     told = {(operation.kind, status) for operation in OPERATIONS.values() for status in get_error_statuses(operation)}
     return {kind + ERROR_RESPONSES[status].name: _build_response(kind, status) for kind, status in sorted(told)}
 

@@ -1,4 +1,4 @@
-"""How the API refuses, by status: the codes, and an example of each."""
+"""Error responses of the API by status: their codes, and an example of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks_app.api.http.error_bodies import build_error_body
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorResponseSpec:
-    """The answers of one status: `always` are members of the error beside code, message and retryable."""
+    """Error response of one status; the error has `required_members` besides code, message and retryable."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""Examples in the schema; a test holds each to the schema that it illustrates."""
+"""Examples in the OpenAPI schema; a test validates each against its schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strict serializers and their fields -> JSON Schema: what it allows is what they take."""
+"""Conversion of strict serializers and their fields to JSON Schemas that allow the same values."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Schema = dict[str, Any]
 
 
 def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
-    """Return what a strict field takes, but for null.
+    """Return the schema of a strict field, without null.
 
     Raises:
-        TypeError: nobody has said so yet for fields of its kind.
+        TypeError: fields of this type have no schema yet.
     """
     match field:
         case StrictChoiceField():
@@ -74,7 +74,7 @@ class _FieldSchema(OpenApiSerializerFieldExtension):
     match_subclasses = True
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
-        """Return what the field takes; that it takes null, too, is added where that is not a choice."""
+        """Return the field's schema; null is added here for choices, and by drf-spectacular for all other fields."""
         found = schema_of(self.target)
         if self.target.allow_null and "enum" in found:
             found["enum"].append(None)
@@ -82,52 +82,52 @@ class _FieldSchema(OpenApiSerializerFieldExtension):
 
 
 class CharSchema(_FieldSchema):
-    """Texts and choices."""
+    """Schema of text and choice fields."""
 
     target_class = StrictCharField
 
 
 class IntegerSchema(_FieldSchema):
-    """Integers."""
+    """Schema of integer fields."""
 
     target_class = StrictIntegerField
 
 
 class FloatSchema(_FieldSchema):
-    """Numbers."""
+    """Schema of number fields."""
 
     target_class = StrictFloatField
 
 
 class ListSchema(_FieldSchema):
-    """Lists."""
+    """Schema of list fields."""
 
     target_class = StrictListField
 
 
 class EventsSchema(OpenApiSerializerFieldExtension):
-    """The events that a webhook is told of."""
+    """Schema of the events that a webhook subscribes to."""
 
     target_class = WebhookEventsField
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
-        """Return a list that is not empty."""
+        """Return the schema of a non-empty list."""
         return {"type": "array", "items": schema_of(self.target.child), "minItems": 1}
 
 
 class BooleanSchema(_FieldSchema):
-    """Truth values."""
+    """Schema of boolean fields."""
 
     target_class = StrictBooleanField
 
 
 class ParamsSchema(OpenApiSerializerFieldExtension):
-    """The parameters of a task: those of any task type and provider."""
+    """Schema of a task's parameters, for any task type and provider."""
 
     target_class = AnyField
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Schema:
-        """Return the choice of them."""
+        """Return a choice between the parameter schemas of all task types."""
         found = [
             auto_schema.resolve_serializer(
                 parameters.build_serializer(entry, {}, defaults={}, max_images=settings.MAX_IMAGES), direction
@@ -138,7 +138,7 @@ class ParamsSchema(OpenApiSerializerFieldExtension):
 
 
 class SerializerSchema(OpenApiSerializerExtension):
-    """Objects: unknown fields are refused, and some fields are given together or not at all."""
+    """Schema of objects, which reject unknown fields and may require some fields together or not at all."""
 
     target_class = StrictSerializer
     match_subclasses = True
@@ -155,7 +155,7 @@ class SerializerSchema(OpenApiSerializerExtension):
 
 
 def _required_together_schema(fields: dict[str, Schema]) -> Schema:
-    """Return that all of these fields have a value, or that none has."""
+    """Return a schema that requires a value for all of these fields or for none."""
     if not fields:
         return {}
     given = {"required": list(fields), "properties": {name: {"type": field["type"]} for name, field in fields.items()}}

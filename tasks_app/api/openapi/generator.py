@@ -1,4 +1,4 @@
-"""The table of endpoints -> drf-spectacular's schema."""
+"""Hooks of drf-spectacular that build the schema from the table of endpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Endpoint = tuple[str, str, str, Any]
 
 
 class TableSchema(AutoSchema):
-    """What an endpoint is stands in the table, and its body in its serializer."""
+    """Schema of endpoints, with operations from the table and request bodies from serializers."""
 
     def get_operation(
         self, path: str, path_regex: str, path_prefix: str, method: str, registry: ComponentRegistry
@@ -25,7 +25,7 @@ class TableSchema(AutoSchema):
         """Return the endpoint's OpenAPI object.
 
         Raises:
-            KeyError: the table has no such endpoint.
+            KeyError: the table has no entry for the endpoint.
         """
         self.path, self.path_regex, self.path_prefix = path, path_regex, path_prefix
         self.method, self.registry = method, registry
@@ -39,12 +39,12 @@ class TableSchema(AutoSchema):
 
 
 def strip_trailing_slashes(endpoints: list[Endpoint]) -> list[Endpoint]:
-    """Return the endpoints under the paths that are documented; the slash at their end may be left out."""
+    """Return the endpoints under their documented paths, without the optional trailing slash."""
     return [(path.rstrip("/"), *rest) for path, *rest in endpoints]
 
 
 def complete_schema(result: Schema, **kwargs: Any) -> Schema:
-    """Add the endpoints that are no views of DRF's, and what all refer to."""
+    """Add the endpoints that are not DRF views, and the components that operations refer to."""
     for name, operation in OPERATIONS.items():
         method, path = name.split()
         operations = result["paths"].setdefault(path, {})

@@ -1,4 +1,4 @@
-"""What the table of endpoints is made of, and the OpenAPI objects that it becomes."""
+"""Types of the table of endpoints, and their rendering as OpenAPI objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks_app.models import Scope
 
 JSON = "application/json"
 Schema = dict[str, Any]
-# Who asks, in every way that the API knows; whoever has an address's signature may only read.
+# Signed URLs are a scheme of their own, because they only allow reading.
 AUTH_SCHEMES = ("key", "basic", "session")
 SIGNED_URL_SCHEME = "signature"
 
@@ -25,13 +25,16 @@ def component_ref(kind: str, name: str) -> Schema:
 
 
 def header_refs(names: tuple[str, ...]) -> Schema:
-    """Return references to these headers and to those that every answer has."""
+    """Return references to these headers and to those that every response has."""
     return {name: component_ref("headers", name) for name in (*names, "X-Request-ID")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseSpec:
-    """An answer that is no refusal: `content` has its schemas by media type, `headers` and `links` are components."""
+    """Response other than an error.
+
+    `content` maps media types to schemas; `headers` and `links` are names of components.
+    """
 
     description: str
     content: Mapping[str, Schema] = field(default_factory=dict)
@@ -42,11 +45,11 @@ class ResponseSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One endpoint: `parameters` are components, `refusals` those beside what every endpoint refuses.
+    """One endpoint.
 
-    `kind` names another shape that its refusals have.
-    `body` is a serializer, or has schemas by media type. `scope` is what its caller needs, None where anybody may come;
-    `signed` addresses lead there, too.
+    `parameters` are names of components. `body` is a serializer, or maps media types to schemas. `refusals` are its
+    error statuses besides those that every endpoint has; `kind` is the compatibility API whose error format it uses.
+    `scope` is required of the caller, None for public endpoints; a `signed` endpoint also accepts signed URLs.
     """
 
     id: str
@@ -64,7 +67,7 @@ class Operation:
 
 
 def render_operation(operation: Operation, body: Mapping[str, Schema]) -> Schema:
-    """Return the OpenAPI object of an operation whose body has these schemas by media type."""
+    """Return the OpenAPI object of an operation; `body` maps media types to the schemas of its body."""
     found = {
         "operationId": operation.id,
         "tags": [operation.tag],
@@ -107,7 +110,7 @@ def _build_responses(operation: Operation) -> Schema:
 
 
 def get_error_statuses(operation: Operation) -> Iterable[int]:
-    """Return the statuses of all refusals of an operation."""
+    """Return all error statuses of an operation."""
     asks = () if operation.scope is None else (400, 401, 403, 429, 503)
     brings = () if operation.body is None else (413, 415)
     return {*asks, *brings, *operation.refusals}

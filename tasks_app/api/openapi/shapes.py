@@ -1,4 +1,4 @@
-"""The JSON that the API answers with, as components of the schema."""
+"""Schemas of the JSON that the API returns, as OpenAPI components."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TIME: Schema = {"type": "string", "format": "date-time"}
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
-# What is told by facades alone, which hold an answer until the task has ended.
+# Statuses that only the compatibility APIs return, because they hold a response until the task has ended.
 COMPAT_ONLY_STATUSES = (500, 504)
-# What only requests are refused with; the rest are the codes of tasks that ended without pictures.
+# Codes that only reject requests; the rest are the codes of tasks that ended without images.
 _REQUEST_ERROR_CODES = {
     error.code
     for error in (
@@ -41,7 +41,7 @@ _REQUEST_ERROR_CODES = {
 
 
 def build_schemas() -> dict[str, Schema]:
-    """Return all of them by name."""
+    """Return all schemas by name."""
     refusals = {
         refusal.name: _error_schema(status)
         for status, refusal in ERROR_RESPONSES.items()
@@ -71,12 +71,12 @@ def build_schemas() -> dict[str, Schema]:
 
 
 def object_schema(optional: dict[str, Schema] | None = None, **members: Schema) -> Schema:
-    """Return an object of these members."""
+    """Return the schema of an object with these members, which are required unless they are in `optional`."""
     return {"type": "object", "required": list(members), "properties": {**members, **(optional or {})}}
 
 
 def make_nullable(schema: Schema) -> Schema:
-    """Return the schema that takes null, too."""
+    """Return the schema with null allowed."""
     if "$ref" in schema:
         return {"oneOf": [schema, {"type": "null"}]}
     choices = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
@@ -122,8 +122,8 @@ def _task_schema() -> Schema:
 
 
 def _params_schema() -> Schema:
-    """Return every effective parameter; those that came later are missing from older tasks."""
-    # Inpainting has all that there are.
+    """Return the schema of all effective parameters; older tasks lack those that were added later."""
+    # Inpainting has every parameter.
     known = {name: _field_schema(field) for name, field in parameters.get_param_fields(INPAINTING).items()}
     required = ["provider", "model_id", "prompt", "steps", "seed"]
     return {"type": "object", "required": required, "properties": {**known, "provider": TEXT}}
@@ -253,7 +253,7 @@ def _readiness_schema() -> Schema:
 
 
 def _event_schema() -> Schema:
-    """Return what one event of a stream is, its data parsed by what it is called."""
+    """Return the schema of an event of a stream; the event's name determines the schema of its data."""
     of_task = {"task": UUID}
     status = object_schema({"queue_position": COUNT, "paused": FLAG}, **of_task, status=TEXT, attempt=COUNT)
     preview = object_schema(

@@ -1,4 +1,4 @@
-"""Every endpoint of the API, by method and path: a new one gets its entry here, and a row in docs/api.md."""
+"""Table of all API endpoints by method and path; add a new endpoint here and to docs/api.md."""
 
 from __future__ import annotations
 

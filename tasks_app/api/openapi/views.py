@@ -1,4 +1,4 @@
-"""The schema, as JSON or YAML, and the page on which it can be read and tried out."""
+"""OpenAPI schema as JSON or YAML, and the page to read it and try it out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-# Nothing from elsewhere, and no script inside the page; Swagger UI brings its icons as data.
+# Only this server's own resources and no inline scripts; Swagger UI embeds its icons as `data:` URLs.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -38,7 +38,7 @@ class SchemaView(APIView):
     authentication_classes = ()
     permission_classes = ()
     throttle_classes = ()
-    # The first is for whoever takes anything, and for errors.
+    # The first one is used for errors and for clients that accept anything.
     renderer_classes = (OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer2, OpenApiYamlRenderer)
 
     def get(self, request: Request) -> Response:
@@ -48,14 +48,14 @@ class SchemaView(APIView):
 
 @cache
 def _generate_schema() -> dict[str, Any]:
-    """Return the schema; what it depends on stays as it is while the process lives."""
+    """Return the schema, cached because its inputs do not change while the process runs."""
     schema: dict[str, Any] = SchemaGenerator().get_schema(public=True)
     return schema
 
 
 @require_safe
 def docs_view(request: HttpRequest) -> HttpResponse:
-    """Answer the page; it asks for the schema itself."""
+    """Return the documentation page, which fetches the schema itself."""
     answer = render(request, "api/docs.html")
     answer["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return answer
