@@ -21,7 +21,7 @@ class FieldError:
 class ApiError(Exception):
     """The service refused a request or could not answer it.
 
-    `code` is one of the stable codes of docs/api.md; `status` is the HTTP status, None without a response;
+    `code` is one of the stable codes of docs/reference/api.md; `status` is the HTTP status, None without a response;
     `retry_after` is the number of seconds that the service asks the client to wait.
     """
 

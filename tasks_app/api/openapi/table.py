@@ -1,4 +1,4 @@
-"""Table of all API endpoints by method and path; add a new endpoint here and to docs/api.md."""
+"""Table of all API endpoints by method and path; add a new endpoint here and to docs/reference/api.md."""
 
 from __future__ import annotations
 

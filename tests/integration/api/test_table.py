@@ -1,4 +1,4 @@
-"""The table of docs/api.md: every endpoint has a row, and every row's command does what the row says."""
+"""The table of docs/reference/api.md: every endpoint has a row, and every row's command does what the row says."""
 
 import json
 import re
@@ -50,7 +50,7 @@ class Kept:
 
 
 def rows() -> list[Row]:
-    found = ROW.findall((BASE_DIR / "docs" / "api.md").read_text())
+    found = ROW.findall((BASE_DIR / "docs" / "reference" / "api.md").read_text())
     return [
         Row(method=method, path=path, command=command.replace(r"\|", "|"), status=int(status))
         for method, path, command, status in found

@@ -1,10 +1,10 @@
-"""Parser of the tables in docs/models.md, which document each family."""
+"""Parser of the tables in docs/reference/models.md, which document each family."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[4] / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "reference" / "models.md"
 
 
 BEHAVIOUR = ("pipeline", "works", "guidance", "negative", "preview", "multiple", "loras", "schedulers")

@@ -1,4 +1,4 @@
-"""Every family that docs/models.md says works, through the real handler: what it says of each is so."""
+"""Every family that docs/reference/models.md says works, through the real handler: what it says of each is so."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""Every family begins with a picture, with a mask and without, exactly where docs/models.md says that it can."""
+"""Every family takes an input image, with and without a mask, exactly as docs/reference/models.md says."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.integration.engine.test_image_inputs import SIDE, mask, picture, requ
 ROW = re.compile(r"^\| `(image-to-image|inpainting)` \| (.+) \|$", re.MULTILINE)
 CAN = {
     name: set(re.findall(r"`([^`]+)`", families))
-    for name, families in ROW.findall((BASE_DIR / "docs/models.md").read_text())
+    for name, families in ROW.findall((BASE_DIR / "docs/reference/models.md").read_text())
 }
 KINDS: dict[str, dict[str, Any]] = {"image-to-image": {}, "inpainting": {"mask": mask()}}
 # diffusers inpaints with 16 channels of Stable Diffusion 3 only, and the tiny one has fewer.
