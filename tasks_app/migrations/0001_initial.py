@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ("name", models.CharField(max_length=255, primary_key=True, serialize=False)),
                 ("host", models.CharField(max_length=255)),
                 ("pid", models.PositiveIntegerField()),
-                ("version", models.CharField(help_text="Of the service.", max_length=64)),
+                ("version", models.CharField(help_text="Version of the service.", max_length=64)),
                 (
                     "device",
                     models.CharField(blank=True, help_text="Empty until its engine has started.", max_length=32),
@@ -43,9 +43,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "uses",
-                    models.JSONField(
-                        blank=True, default=list, help_text="How often each model was loaded, and found loaded."
-                    ),
+                    models.JSONField(blank=True, default=list, help_text="Loads and cache hits of each model."),
                 ),
                 ("started_at", models.DateTimeField()),
                 ("seen_at", models.DateTimeField()),
@@ -63,16 +61,16 @@ class Migration(migrations.Migration):
                 ("created", models.DateTimeField(auto_now_add=True)),
                 ("expiry", models.DateTimeField(blank=True, null=True)),
                 ("digest", models.CharField(editable=False, max_length=128, unique=True)),
-                ("name", models.CharField(help_text="What it is for.", max_length=100)),
+                ("name", models.CharField(help_text="Purpose of the key.", max_length=100)),
                 (
                     "scopes",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.CharField(
                             choices=[
-                                ("read", "read its own tasks"),
-                                ("read-any", "read everybody's tasks"),
-                                ("submit", "submit tasks, and cancel its own"),
-                                ("cancel-any", "cancel everybody's tasks"),
+                                ("read", "read own tasks"),
+                                ("read-any", "read all tasks"),
+                                ("submit", "submit tasks and cancel own tasks"),
+                                ("cancel-any", "cancel all tasks"),
                                 ("models", "list the models"),
                             ],
                             max_length=16,
@@ -84,26 +82,26 @@ class Migration(migrations.Migration):
                 (
                     "rate_per_minute",
                     models.PositiveIntegerField(
-                        blank=True, help_text="How many requests; empty: the server's setting.", null=True
+                        blank=True, help_text="Requests per minute. Empty: RATE_LIMIT_PER_MINUTE.", null=True
                     ),
                 ),
                 (
                     "max_queued",
                     models.PositiveIntegerField(
-                        blank=True, help_text="How many of its tasks may wait; empty: the server's setting.", null=True
+                        blank=True, help_text="Queued tasks at once. Empty: MAX_QUEUED_PER_KEY.", null=True
                     ),
                 ),
                 (
                     "max_running",
                     models.PositiveIntegerField(
-                        blank=True, help_text="How many of its tasks may run; empty: the server's setting.", null=True
+                        blank=True, help_text="Running tasks at once. Empty: MAX_RUNNING_PER_KEY.", null=True
                     ),
                 ),
                 (
                     "webhook_url",
                     models.URLField(
                         blank=True,
-                        help_text="Told of this key's tasks that name no webhook.",
+                        help_text="Default webhook for this key's tasks.",
                         max_length=2000,
                         verbose_name="webhook URL",
                     ),
@@ -117,13 +115,13 @@ class Migration(migrations.Migration):
                         ),
                         blank=True,
                         default=list,
-                        help_text="None: all.",
+                        help_text="Leave empty for all events.",
                         size=None,
                     ),
                 ),
                 (
                     "webhook_secret",
-                    models.CharField(editable=False, help_text="Signs what its webhooks are told.", max_length=100),
+                    models.CharField(editable=False, help_text="Signs the key's webhooks.", max_length=100),
                 ),
                 (
                     "user",
@@ -147,7 +145,7 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.ForeignKey(
-                        help_text="Whose; none: of those without one.",
+                        help_text="Empty for callers without a key.",
                         null=True,
                         on_delete=django.db.models.deletion.CASCADE,
                         to=settings.KNOX_TOKEN_MODEL,
@@ -180,30 +178,31 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "revision",
-                    models.CharField(blank=True, help_text="A commit to stay at; empty is the newest.", max_length=255),
+                    models.CharField(blank=True, help_text="Pinned commit (empty: latest).", max_length=255),
                 ),
                 (
                     "allowed",
-                    models.BooleanField(
-                        default=True, help_text="Requests for a model that is not allowed are refused."
-                    ),
+                    models.BooleanField(default=True, help_text="Requests may name this model."),
                 ),
                 (
                     "is_default",
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="Requests that name no model get this one; where none is, DEFAULT_MODEL_ID.",
+                        help_text="Model of requests that name none. If no row is the default, DEFAULT_MODEL_ID is.",
                         verbose_name="default",
                     ),
                 ),
-                ("license_note", models.TextField(blank=True, help_text="For the people who run this server.")),
+                (
+                    "license_note",
+                    models.TextField(blank=True, help_text="For operators; shown in the API as `license`."),
+                ),
                 ("steps", models.PositiveSmallIntegerField(blank=True, null=True)),
                 ("guidance_scale", models.FloatField(blank=True, null=True)),
                 (
                     "width",
                     models.PositiveSmallIntegerField(
-                        blank=True, help_text="In pixels, together with the height.", null=True
+                        blank=True, help_text="In pixels; set the height, too.", null=True
                     ),
                 ),
                 ("height", models.PositiveSmallIntegerField(blank=True, null=True)),
@@ -214,7 +213,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         choices=[("float32", "Float32"), ("float16", "Float16"), ("bfloat16", "Bfloat16")],
-                        help_text="Empty: the server's setting.",
+                        help_text="Empty: INFERENCE_DTYPE.",
                         max_length=16,
                     ),
                 ),
@@ -234,7 +233,9 @@ class Migration(migrations.Migration):
                     "compile_blocks",
                     models.BooleanField(
                         default=False,
-                        help_text="Compile the blocks that repeat. The first picture of each size waits for it, up to minutes: keep that below STEP_TIMEOUT_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
+                        help_text="Compile the repeated blocks. The first image of each size waits for this, up to minutes: keep "
+                        "it below STEP_TIMEOUT_SECONDS. Needs a C++ compiler on the worker. Changes images by rounding "
+                        "only.",
                         verbose_name="compile",
                     ),
                 ),
@@ -242,14 +243,16 @@ class Migration(migrations.Migration):
                     "channels_last",
                     models.BooleanField(
                         default=False,
-                        help_text="Order weights as convolutions on tensor cores like them; for U-Nets. Changes pictures by rounding only.",
+                        help_text="Memory layout that is faster for convolutions on tensor cores; for U-Nets. Changes images by "
+                        "rounding only.",
                     ),
                 ),
                 (
                     "fuse_qkv",
                     models.BooleanField(
                         default=False,
-                        help_text="One matrix product for query, key and value instead of three, at the cost of keeping these weights twice. Changes pictures by rounding only.",
+                        help_text="Compute query, key and value in one matrix product; keeps these weights twice. Changes images "
+                        "by rounding only.",
                         verbose_name="fuse QKV",
                     ),
                 ),
@@ -269,7 +272,8 @@ class Migration(migrations.Migration):
                             ("sage", "Sage"),
                             ("xformers", "Xformers"),
                         ],
-                        help_text="For diffusion transformers. flash, _flash_3, sage and xformers need their packages on the worker. sage computes in fewer bits, which changes pictures.",
+                        help_text="For diffusion transformers. flash, _flash_3, sage and xformers need their packages on the "
+                        "worker. sage is quantized, which changes images.",
                         max_length=32,
                     ),
                 ),
@@ -282,7 +286,8 @@ class Migration(migrations.Migration):
                             ("taylorseer", "Taylorseer"),
                             ("pyramid_attention", "Pyramid Attention"),
                         ],
-                        help_text="For diffusion transformers: what would change little from step to step is not computed anew. Changes pictures, and by what else is in their batch.",
+                        help_text="For diffusion transformers: reuse results that change little between steps. Changes images, "
+                        "also depending on the other images of the batch.",
                         max_length=32,
                     ),
                 ),
@@ -296,7 +301,8 @@ class Migration(migrations.Migration):
                             ("float8", "Float8"),
                             ("nf4", "Nf4"),
                         ],
-                        help_text="Keep the weights of the network that denoises in fewer bits: saves memory, and time on some devices only. Changes pictures. The worker needs torchao; for nf4 bitsandbytes and an accelerator.",
+                        help_text="Quantize the denoiser's weights: saves memory, and on some devices time. Changes images. Needs "
+                        "torchao on the worker; nf4 needs bitsandbytes and an accelerator.",
                         max_length=32,
                     ),
                 ),
@@ -304,7 +310,7 @@ class Migration(migrations.Migration):
                     "vae_slicing",
                     models.BooleanField(
                         default=False,
-                        help_text="Decode the pictures of a batch one by one: saves memory, costs some time. Changes no picture.",
+                        help_text="Decode the images of a batch one by one: saves memory, takes longer. Changes no image.",
                         verbose_name="VAE slicing",
                     ),
                 ),
@@ -312,7 +318,8 @@ class Migration(migrations.Migration):
                     "vae_tiling",
                     models.BooleanField(
                         default=False,
-                        help_text="Decode large pictures in overlapping tiles: saves much memory, costs some time. Changes, a little, pictures that are larger than a tile.",
+                        help_text="Decode large images in overlapping tiles: saves much memory, takes longer. Slightly changes "
+                        "images larger than a tile.",
                         verbose_name="VAE tiling",
                     ),
                 ),
@@ -321,14 +328,15 @@ class Migration(migrations.Migration):
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="Read (words:1.3), (words) and [words] as weights, and prompts beyond 77 tokens to their end. For Stable Diffusion 1, 2, XL and latent consistency models. Changes the pictures of such prompts only.",
+                        help_text="Read (words:1.3), (words) and [words] as weights, and use prompts beyond 77 tokens. For Stable "
+                        "Diffusion 1, 2, XL and latent consistency models. Changes the images of such prompts only.",
                     ),
                 ),
                 (
                     "max_batch",
                     models.PositiveSmallIntegerField(
                         blank=True,
-                        help_text="How many pictures one call makes at most, of one request or of several; empty: the server's limits.",
+                        help_text="Most images of one pipeline call, from one request or several. Empty: the server's limits.",
                         null=True,
                     ),
                 ),
@@ -378,18 +386,18 @@ class Migration(migrations.Migration):
                 (
                     "model_id",
                     models.CharField(
-                        help_text="What the requested name resolved to.", max_length=255, verbose_name="model"
+                        help_text="The model that the requested name resolved to.", max_length=255, verbose_name="model"
                     ),
                 ),
                 ("revision", models.CharField(blank=True, help_text="The commit that was loaded.", max_length=255)),
-                ("params", models.JSONField(help_text="Every effective parameter but provider, model and seed.")),
+                ("params", models.JSONField(help_text="All effective parameters except provider, model and seed.")),
                 (
                     "sent",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.CharField(max_length=32),
                         blank=True,
                         default=list,
-                        help_text="Parameters of the client's own, which a model that can't heed them refuses.",
+                        help_text="Parameters that the client set itself: a model that doesn't support them refuses the task.",
                         size=None,
                     ),
                 ),
@@ -401,7 +409,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         db_default="",
                         default="",
-                        help_text="Tasks of one key may run in one call; one without runs alone.",
+                        help_text="Tasks with the same key may run in one pipeline call. Empty: the task runs alone.",
                         max_length=32,
                     ),
                 ),
@@ -448,7 +456,7 @@ class Migration(migrations.Migration):
                 (
                     "woken_at",
                     models.DateTimeField(
-                        blank=True, help_text="When the sweeper last sent a ticket for it.", null=True
+                        blank=True, help_text="When the sweeper last sent a wake-up for it.", null=True
                     ),
                 ),
                 ("deadline", models.DateTimeField(blank=True, null=True)),
@@ -462,9 +470,7 @@ class Migration(migrations.Migration):
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "purged_at",
-                    models.DateTimeField(
-                        blank=True, help_text="When its pictures were purged, if they were.", null=True
-                    ),
+                    models.DateTimeField(blank=True, help_text="When its images were purged.", null=True),
                 ),
                 ("timings", models.JSONField(blank=True, default=dict, help_text="Seconds by stage.")),
                 (
@@ -473,10 +479,13 @@ class Migration(migrations.Migration):
                         blank=True,
                         db_default=models.Value({}, models.JSONField()),
                         default=dict,
-                        help_text="What its pictures depend on beside parameters, seed and revision: device, dtype, versions.",
+                        help_text="Device, dtype and library versions, on which the images also depend.",
                     ),
                 ),
-                ("webhook_url", models.TextField(blank=True, help_text="Who is told how it ended.")),
+                (
+                    "webhook_url",
+                    models.TextField(blank=True, help_text="Receiver that is notified when the task ends."),
+                ),
                 (
                     "webhook_events",
                     django.contrib.postgres.fields.ArrayField(
@@ -485,12 +494,14 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "webhook_due",
-                    models.BooleanField(default=False, help_text="Its end has not been made a delivery yet."),
+                    models.BooleanField(
+                        default=False, help_text="The task has ended, and its delivery is not created yet."
+                    ),
                 ),
                 (
                     "reproduction",
                     models.JSONField(
-                        blank=True, help_text="How its pictures compare with the other task's.", null=True
+                        blank=True, help_text="Comparison with the images of the original task.", null=True
                     ),
                 ),
                 (
@@ -498,7 +509,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         db_index=False,
-                        help_text="The API key that it came with.",
+                        help_text="The API key of the request.",
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="tasks",
@@ -510,7 +521,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         db_index=False,
-                        help_text="The task that this one was made from, to see whether it comes out the same.",
+                        help_text="The task whose images this one should reproduce.",
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="reproductions",
@@ -545,7 +556,7 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.ForeignKey(
-                        help_text="Whose; none: of those without one.",
+                        help_text="Empty for callers without a key.",
                         null=True,
                         on_delete=django.db.models.deletion.CASCADE,
                         to=settings.KNOX_TOKEN_MODEL,
@@ -592,7 +603,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("index", models.PositiveSmallIntegerField()),
-                ("attempt", models.PositiveIntegerField(help_text="The attempt that made it.")),
+                ("attempt", models.PositiveIntegerField(help_text="The attempt that generated it.")),
                 ("file", models.FileField(max_length=255, upload_to="")),
                 ("content_type", models.CharField(default="image/png", max_length=32)),
                 ("seed", models.BigIntegerField()),
@@ -601,12 +612,15 @@ class Migration(migrations.Migration):
                 ("sha256", models.CharField(max_length=64)),
                 (
                     "flagged",
-                    models.BooleanField(default=False, help_text="The model's safety checker replaced this picture."),
+                    models.BooleanField(default=False, help_text="The model's safety checker replaced this image."),
                 ),
-                ("black", models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")),
+                (
+                    "black",
+                    models.BooleanField(default=False, help_text="All pixels are black, as after a numeric overflow."),
+                ),
                 (
                     "purged_at",
-                    models.DateTimeField(blank=True, help_text="When its file was removed, if it was.", null=True),
+                    models.DateTimeField(blank=True, help_text="When its file was deleted.", null=True),
                 ),
                 (
                     "task",
@@ -623,19 +637,19 @@ class Migration(migrations.Migration):
             name="Upload",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("sha256", models.CharField(help_text="Of its file as it is kept.", max_length=64)),
+                ("sha256", models.CharField(help_text="Of the stored PNG.", max_length=64)),
                 ("width", models.PositiveIntegerField()),
                 ("height", models.PositiveIntegerField()),
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 (
                     "purged_at",
-                    models.DateTimeField(blank=True, help_text="When it was given up; its file goes next.", null=True),
+                    models.DateTimeField(blank=True, help_text="When it expired; its file is deleted next.", null=True),
                 ),
                 (
                     "key",
                     models.ForeignKey(
                         blank=True,
-                        help_text="The API key that it came with.",
+                        help_text="The API key of the request.",
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="uploads",
@@ -648,7 +662,7 @@ class Migration(migrations.Migration):
             model_name="task",
             name="uploads",
             field=models.ManyToManyField(
-                blank=True, help_text="The pictures that it begins with.", related_name="tasks", to="tasks_app.upload"
+                blank=True, help_text="Input images.", related_name="tasks", to="tasks_app.upload"
             ),
         ),
         migrations.CreateModel(
@@ -687,21 +701,21 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "attempts",
-                    models.PositiveSmallIntegerField(default=0, help_text="Since somebody last asked for it."),
+                    models.PositiveSmallIntegerField(default=0, help_text="Since the delivery was last requested."),
                 ),
                 (
                     "next_at",
                     models.DateTimeField(
                         db_default=django.db.models.functions.datetime.Now(),
-                        help_text="When it is sent next; while it is being sent, when that counts as lost.",
+                        help_text="When it is sent next, or, while it is being sent, when that attempt counts as lost.",
                     ),
                 ),
                 (
                     "last_status",
-                    models.PositiveSmallIntegerField(blank=True, help_text="What the receiver answered.", null=True),
+                    models.PositiveSmallIntegerField(blank=True, help_text="HTTP status of the receiver.", null=True),
                 ),
                 ("last_error", models.TextField(blank=True)),
-                ("last_at", models.DateTimeField(blank=True, help_text="When it was last tried.", null=True)),
+                ("last_at", models.DateTimeField(blank=True, help_text="When it was last sent.", null=True)),
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 (
                     "task",

@@ -63,84 +63,85 @@ class DiffusionModel(models.Model):
         blank=True,
         help_text="Other names that requests may use, separated by commas.",
     )
-    revision = models.CharField(max_length=255, blank=True, help_text="A commit to stay at; empty is the newest.")
-    allowed = models.BooleanField(default=True, help_text="Requests for a model that is not allowed are refused.")
+    revision = models.CharField(max_length=255, blank=True, help_text="Pinned commit (empty: latest).")
+    allowed = models.BooleanField(default=True, help_text="Requests may name this model.")
     is_default = models.BooleanField(
         "default",
         default=False,
         db_default=False,
-        help_text="Requests that name no model get this one; where none is, DEFAULT_MODEL_ID.",
+        help_text="Model of requests that name none. If no row is the default, DEFAULT_MODEL_ID is.",
     )
-    license_note = models.TextField(blank=True, help_text="For the people who run this server.")
+    license_note = models.TextField(blank=True, help_text="For operators; shown in the API as `license`.")
 
     steps = models.PositiveSmallIntegerField(null=True, blank=True)
     guidance_scale = models.FloatField(null=True, blank=True)
-    width = models.PositiveSmallIntegerField(null=True, blank=True, help_text="In pixels, together with the height.")
+    width = models.PositiveSmallIntegerField(null=True, blank=True, help_text="In pixels; set the height, too.")
     height = models.PositiveSmallIntegerField(null=True, blank=True)
     scheduler = models.CharField(max_length=32, blank=True)
     negative_prompt = models.TextField(blank=True)
 
-    dtype = models.CharField(max_length=16, choices=Dtype, blank=True, help_text="Empty: the server's setting.")
+    dtype = models.CharField(max_length=16, choices=Dtype, blank=True, help_text="Empty: INFERENCE_DTYPE.")
     offload = models.CharField(max_length=16, choices=Offload, default=Offload.NONE)
     compile_blocks = models.BooleanField(
         "compile",
         default=False,
-        help_text="Compile the blocks that repeat. The first picture of each size waits for it, up to minutes: keep "
-        "that below STEP_TIMEOUT_SECONDS. The worker needs a C++ compiler. Changes pictures by rounding only.",
+        help_text="Compile the repeated blocks. The first image of each size waits for this, up to minutes: keep "
+        "it below STEP_TIMEOUT_SECONDS. Needs a C++ compiler on the worker. Changes images by rounding "
+        "only.",
     )
     channels_last = models.BooleanField(
         default=False,
-        help_text="Order weights as convolutions on tensor cores like them; for U-Nets. Changes pictures by rounding "
-        "only.",
+        help_text="Memory layout that is faster for convolutions on tensor cores; for U-Nets. Changes images by "
+        "rounding only.",
     )
     fuse_qkv = models.BooleanField(
         "fuse QKV",
         default=False,
-        help_text="One matrix product for query, key and value instead of three, at the cost of keeping these weights "
-        "twice. Changes pictures by rounding only.",
+        help_text="Compute query, key and value in one matrix product; keeps these weights twice. Changes images "
+        "by rounding only.",
     )
     attention_backend = models.CharField(
         max_length=32,
         choices=AttentionBackend,
         blank=True,
-        help_text="For diffusion transformers. flash, _flash_3, sage and xformers need their packages on the worker. "
-        "sage computes in fewer bits, which changes pictures.",
+        help_text="For diffusion transformers. flash, _flash_3, sage and xformers need their packages on the "
+        "worker. sage is quantized, which changes images.",
     )
     step_cache = models.CharField(
         max_length=32,
         choices=StepCache,
         blank=True,
-        help_text="For diffusion transformers: what would change little from step to step is not computed anew. "
-        "Changes pictures, and by what else is in their batch.",
+        help_text="For diffusion transformers: reuse results that change little between steps. Changes images, "
+        "also depending on the other images of the batch.",
     )
     quantization = models.CharField(
         max_length=32,
         choices=Quantization,
         blank=True,
-        help_text="Keep the weights of the network that denoises in fewer bits: saves memory, and time on some devices "
-        "only. Changes pictures. The worker needs torchao; for nf4 bitsandbytes and an accelerator.",
+        help_text="Quantize the denoiser's weights: saves memory, and on some devices time. Changes images. Needs "
+        "torchao on the worker; nf4 needs bitsandbytes and an accelerator.",
     )
     vae_slicing = models.BooleanField(
         "VAE slicing",
         default=False,
-        help_text="Decode the pictures of a batch one by one: saves memory, costs some time. Changes no picture.",
+        help_text="Decode the images of a batch one by one: saves memory, takes longer. Changes no image.",
     )
     vae_tiling = models.BooleanField(
         "VAE tiling",
         default=False,
-        help_text="Decode large pictures in overlapping tiles: saves much memory, costs some time. Changes, a little, "
-        "pictures that are larger than a tile.",
+        help_text="Decode large images in overlapping tiles: saves much memory, takes longer. Slightly changes "
+        "images larger than a tile.",
     )
     prompt_weighting = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="Read (words:1.3), (words) and [words] as weights, and prompts beyond 77 tokens to their end. For "
-        "Stable Diffusion 1, 2, XL and latent consistency models. Changes the pictures of such prompts only.",
+        help_text="Read (words:1.3), (words) and [words] as weights, and use prompts beyond 77 tokens. For Stable "
+        "Diffusion 1, 2, XL and latent consistency models. Changes the images of such prompts only.",
     )
     max_batch = models.PositiveSmallIntegerField(
         null=True,
         blank=True,
-        help_text="How many pictures one call makes at most, of one request or of several; empty: the server's limits.",
+        help_text="Most images of one pipeline call, from one request or several. Empty: the server's limits.",
     )
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(auto_now=True)

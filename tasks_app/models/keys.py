@@ -14,10 +14,10 @@ from tasks_app.models.tasks import Task
 class Scope(models.TextChoices):
     """Permissions of an API key."""
 
-    READ = "read", "read its own tasks"
-    READ_ANY = "read-any", "read everybody's tasks"
-    SUBMIT = "submit", "submit tasks, and cancel its own"
-    CANCEL_ANY = "cancel-any", "cancel everybody's tasks"
+    READ = "read", "read own tasks"
+    READ_ANY = "read-any", "read all tasks"
+    SUBMIT = "submit", "submit tasks and cancel own tasks"
+    CANCEL_ANY = "cancel-any", "cancel all tasks"
     MODELS = "models", "list the models"
 
 
@@ -33,27 +33,30 @@ class ApiKey(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
     """An API key without its token: knox stores the hash, the first characters, the owner (`user`) and the expiry."""
 
     digest = models.CharField(max_length=CONSTANTS.DIGEST_LENGTH, unique=True, editable=False)
-    name = models.CharField(max_length=100, help_text="What it is for.")
+    name = models.CharField(max_length=100, help_text="Purpose of the key.")
     scopes = ArrayField(models.CharField(max_length=16, choices=Scope))
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     rate_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, help_text="How many requests; empty: the server's setting."
+        null=True, blank=True, help_text="Requests per minute. Empty: RATE_LIMIT_PER_MINUTE."
     )
     max_queued = models.PositiveIntegerField(
-        null=True, blank=True, help_text="How many of its tasks may wait; empty: the server's setting."
+        null=True, blank=True, help_text="Queued tasks at once. Empty: MAX_QUEUED_PER_KEY."
     )
     max_running = models.PositiveIntegerField(
-        null=True, blank=True, help_text="How many of its tasks may run; empty: the server's setting."
+        null=True, blank=True, help_text="Running tasks at once. Empty: MAX_RUNNING_PER_KEY."
     )
 
     webhook_url = models.URLField(
-        "webhook URL", max_length=2000, blank=True, help_text="Told of this key's tasks that name no webhook."
+        "webhook URL", max_length=2000, blank=True, help_text="Default webhook for this key's tasks."
     )
     webhook_events = ArrayField(
-        models.CharField(max_length=16, choices=WebhookEvent), default=list, blank=True, help_text="None: all."
+        models.CharField(max_length=16, choices=WebhookEvent),
+        default=list,
+        blank=True,
+        help_text="Leave empty for all events.",
     )
-    webhook_secret = models.CharField(max_length=100, editable=False, help_text="Signs what its webhooks are told.")
+    webhook_secret = models.CharField(max_length=100, editable=False, help_text="Signs the key's webhooks.")
 
     class Meta:
         ordering = ("name", "pk")
@@ -67,7 +70,7 @@ class ApiKey(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
 class IdempotencyKey(models.Model):
     """A client's name for one POST request; repeating the request returns the task that it created."""
 
-    key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Whose; none: of those without one.")
+    key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Empty for callers without a key.")
     name = models.CharField(max_length=255)
     body_sha256 = models.CharField(max_length=64)
     task = models.ForeignKey(Task, on_delete=models.CASCADE)
@@ -85,7 +88,7 @@ class IdempotencyKey(models.Model):
 class SelectedCheckpoint(models.Model):
     """The checkpoint that a client of the A1111 API has selected."""
 
-    key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Whose; none: of those without one.")
+    key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, help_text="Empty for callers without a key.")
     name = models.CharField(max_length=255)
 
     class Meta:

@@ -47,14 +47,14 @@ class Task(models.Model):
     task_type = models.CharField(max_length=64)
     provider = models.CharField(max_length=64)
     requested_model_id = models.CharField("requested model", max_length=255)
-    model_id = models.CharField("model", max_length=255, help_text="What the requested name resolved to.")
+    model_id = models.CharField("model", max_length=255, help_text="The model that the requested name resolved to.")
     revision = models.CharField(max_length=255, blank=True, help_text="The commit that was loaded.")
-    params = models.JSONField(help_text="Every effective parameter but provider, model and seed.")
+    params = models.JSONField(help_text="All effective parameters except provider, model and seed.")
     explicit_params = ArrayField(
         models.CharField(max_length=32),
         default=list,
         blank=True,
-        help_text="Parameters of the client's own, which a model that can't heed them refuses.",
+        help_text="Parameters that the client set itself: a model that doesn't support them refuses the task.",
     )
     seed = models.BigIntegerField()
     priority = models.SmallIntegerField(default=0)
@@ -63,7 +63,7 @@ class Task(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="Tasks of one key may run in one call; one without runs alone.",
+        help_text="Tasks with the same key may run in one pipeline call. Empty: the task runs alone.",
     )
 
     status = models.CharField(max_length=16, choices=Status, default=Status.QUEUED)
@@ -80,7 +80,7 @@ class Task(models.Model):
     )
     lease_until = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=255, blank=True)
-    woken_at = models.DateTimeField(null=True, blank=True, help_text="When the sweeper last sent a ticket for it.")
+    woken_at = models.DateTimeField(null=True, blank=True, help_text="When the sweeper last sent a wake-up for it.")
     deadline = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
 
@@ -92,17 +92,19 @@ class Task(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
-    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its pictures were purged, if they were.")
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its images were purged.")
     timings = models.JSONField(default=dict, blank=True, help_text="Seconds by stage.")
     provenance = models.JSONField(
         default=dict,
         db_default=models.Value({}, models.JSONField()),
         blank=True,
-        help_text="What its pictures depend on beside parameters, seed and revision: device, dtype, versions.",
+        help_text="Device, dtype and library versions, on which the images also depend.",
     )
-    webhook_url = models.TextField(blank=True, help_text="Who is told how it ended.")
+    webhook_url = models.TextField(blank=True, help_text="Receiver that is notified when the task ends.")
     webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
-    webhook_due = models.BooleanField(default=False, help_text="Its end has not been made a delivery yet.")
+    webhook_due = models.BooleanField(
+        default=False, help_text="The task has ended, and its delivery is not created yet."
+    )
     key = models.ForeignKey(
         "tasks_app.ApiKey",
         null=True,
@@ -110,11 +112,9 @@ class Task(models.Model):
         on_delete=models.SET_NULL,
         db_index=False,
         related_name="tasks",
-        help_text="The API key that it came with.",
+        help_text="The API key of the request.",
     )
-    uploads = models.ManyToManyField(
-        "tasks_app.Upload", blank=True, related_name="tasks", help_text="The pictures that it begins with."
-    )
+    uploads = models.ManyToManyField("tasks_app.Upload", blank=True, related_name="tasks", help_text="Input images.")
     retried_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
     reproduces = models.ForeignKey(
         "self",
@@ -123,9 +123,9 @@ class Task(models.Model):
         on_delete=models.SET_NULL,
         db_index=False,
         related_name="reproductions",
-        help_text="The task that this one was made from, to see whether it comes out the same.",
+        help_text="The task whose images this one should reproduce.",
     )
-    reproduction = models.JSONField(null=True, blank=True, help_text="How its pictures compare with the other task's.")
+    reproduction = models.JSONField(null=True, blank=True, help_text="Comparison with the images of the original task.")
 
     class Meta:
         ordering = ("-created_at", "-id")
@@ -255,16 +255,16 @@ class TaskImage(models.Model):
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="images")
     index = models.PositiveSmallIntegerField()
-    attempt = models.PositiveIntegerField(help_text="The attempt that made it.")
+    attempt = models.PositiveIntegerField(help_text="The attempt that generated it.")
     file = models.FileField(max_length=255)
     content_type = models.CharField(max_length=32, default="image/png")
     seed = models.BigIntegerField()
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
     sha256 = models.CharField(max_length=64)
-    flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this picture.")
-    blank = models.BooleanField(default=False, help_text="Nothing was drawn, as when numbers overflow.")
-    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its file was removed, if it was.")
+    flagged = models.BooleanField(default=False, help_text="The model's safety checker replaced this image.")
+    blank = models.BooleanField(default=False, help_text="All pixels are black, as after a numeric overflow.")
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When its file was deleted.")
 
     class Meta:
         ordering = ("index",)

@@ -19,13 +19,13 @@ class Upload(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="uploads",
-        help_text="The API key that it came with.",
+        help_text="The API key of the request.",
     )
-    sha256 = models.CharField(max_length=64, help_text="Of its file as it is kept.")
+    sha256 = models.CharField(max_length=64, help_text="Of the stored PNG.")
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
     created_at = models.DateTimeField(db_default=Now())
-    purged_at = models.DateTimeField(null=True, blank=True, help_text="When it was given up; its file goes next.")
+    purged_at = models.DateTimeField(null=True, blank=True, help_text="When it expired; its file is deleted next.")
 
     class Meta:
         indexes = (

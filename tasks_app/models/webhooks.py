@@ -28,13 +28,14 @@ class WebhookDelivery(models.Model):
     event = models.CharField(max_length=16, choices=WebhookEvent)
     url = models.TextField()
     state = models.CharField(max_length=16, choices=State, default=State.PENDING)
-    attempts = models.PositiveSmallIntegerField(default=0, help_text="Since somebody last asked for it.")
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="Since the delivery was last requested.")
     next_at = models.DateTimeField(
-        db_default=Now(), help_text="When it is sent next; while it is being sent, when that counts as lost."
+        db_default=Now(),
+        help_text="When it is sent next, or, while it is being sent, when that attempt counts as lost.",
     )
-    last_status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="What the receiver answered.")
+    last_status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status of the receiver.")
     last_error = models.TextField(blank=True)
-    last_at = models.DateTimeField(null=True, blank=True, help_text="When it was last tried.")
+    last_at = models.DateTimeField(null=True, blank=True, help_text="When it was last sent.")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
