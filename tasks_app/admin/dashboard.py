@@ -18,6 +18,7 @@ from tasks_app.models import DiffusionModel, Pause, Status, Task, TaskImage, Wor
 from tasks_app.queue import pauses, statistics
 from tasks_app.queue import workers as worker_registry
 from tasks_app.queue.statistics import WINDOWS, TimeBucket, TimeWindow
+from tasks_app.queue.workers import WorkerState
 
 MAX_IMAGES_SHOWN = 12
 
@@ -105,7 +106,7 @@ def _build_failure_rows(window: TimeWindow) -> list[dict[str, Any]]:
 
 
 def _build_worker_rows() -> list[WorkerRow]:
-    workers = [worker for worker in worker_registry.list_workers() if worker.state != worker_registry.WorkerState.LEFT]
+    workers = [worker for worker in worker_registry.list_workers() if worker.state != WorkerState.STOPPED]
     alive = {worker.name for worker in workers if worker.state in worker_registry.ALIVE_STATES}
     tasks = list(Task.objects.filter(status=Status.RUNNING, worker__in=alive))
     apply_live_progress(tasks)

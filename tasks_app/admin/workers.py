@@ -35,7 +35,7 @@ else:
 MAX_TASKS_SHOWN = 10
 GIB = 2**30
 _BADGES = {
-    WorkerState.LEFT: "default",
+    WorkerState.STOPPED: "default",
     WorkerState.DEAD: "danger",
     WorkerState.DRAINING: "warning",
     WorkerState.PAUSED: "warning",
@@ -211,7 +211,7 @@ def _build_rows(worker: Any) -> list[DetailRow]:
         DetailRow(label="Version", value=worker.version),
         DetailRow(label="Started", value=columns.format_time(worker.started_at)),
         DetailRow(label="Seen", value=columns.format_time(worker.seen_at)),
-        DetailRow(label="Left", value=columns.format_time(worker.left_at)),
+        DetailRow(label="Stopped", value=columns.format_time(worker.left_at)),
     ]
 
 

@@ -41,7 +41,7 @@ _HEARTBEAT_FIELDS = ("host", "pid", "version", "device", "device_name", "memory_
 class WorkerState(TextChoices):
     """State of a worker; workers in the first two states can't be reached any more."""
 
-    LEFT = "left"
+    STOPPED = "stopped"
     DEAD = "dead"
     DRAINING = "draining"
     PAUSED = "paused"
@@ -76,7 +76,7 @@ def list_workers() -> QuerySet[WithAnnotations[Worker, _StateAnnotations]]:
         Worker.objects.annotate(task_id=Subquery(running.values("pk")[:1]), is_paused=Exists(paused))
         .annotate(
             state=Case(
-                When(left_at__isnull=False, then=Value(WorkerState.LEFT)),
+                When(left_at__isnull=False, then=Value(WorkerState.STOPPED)),
                 When(_build_silent_q(), then=Value(WorkerState.DEAD)),
                 When(is_paused=True, task_id__isnull=False, then=Value(WorkerState.DRAINING)),
                 When(is_paused=True, then=Value(WorkerState.PAUSED)),

@@ -28,19 +28,19 @@ def row(page: str, name: str) -> str:
 def test_the_list_shows_every_worker_in_its_state_the_living_first(
     admin_client: Client, alive: Alive, make_task: MakeTask
 ) -> None:
-    for name in ("a-dead", "b-left", "busy", "draining", "idle", "paused"):
+    for name in ("a-dead", "b-stopped", "busy", "draining", "idle", "paused"):
         alive(name)
     Worker.objects.filter(name="a-dead").update(seen_at=Now() - timedelta(hours=1))
-    workers.deregister_worker("b-left")
+    workers.deregister_worker("b-stopped")
     for name in ("busy", "draining"):
         make_task()
         assert claim_one(worker=name, lease_seconds=30)
     for name in ("draining", "paused"):
         pauses.create_pause(Pause.Scope.WORKER, name)
     page = body(admin_client, WORKERS)
-    for name in ("a-dead", "b-left", "busy", "draining", "idle", "paused"):
+    for name in ("a-dead", "b-stopped", "busy", "draining", "idle", "paused"):
         assert f"\n{name.rpartition('-')[2]}\n" in row(page, name)
-    places = [page.index(f">{name}<") for name in ("busy", "draining", "idle", "paused", "a-dead", "b-left")]
+    places = [page.index(f">{name}<") for name in ("busy", "draining", "idle", "paused", "a-dead", "b-stopped")]
     assert places == sorted(places)
 
 

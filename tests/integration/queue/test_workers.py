@@ -106,7 +106,7 @@ def test_a_worker_that_ended_has_left_and_holds_nothing() -> None:
     workers.record_heartbeat("one", engine=ENGINE, **IDENTITY)
     assert workers.get_workers_by_model() == {"demo": ["one"]}
     workers.deregister_worker("one")
-    assert states() == {"one": WorkerState.LEFT}
+    assert states() == {"one": WorkerState.STOPPED}
     assert workers.get_workers_by_model() == {}
 
 
@@ -211,7 +211,7 @@ def test_what_a_worker_did_not_come_to_is_shown_as_such(go: Callable[[str], None
 def test_a_worker_that_beats_is_there_though_another_of_its_name_has_left() -> None:
     arrive("one")
     workers.deregister_worker("one")
-    assert states() == {"one": WorkerState.LEFT}
+    assert states() == {"one": WorkerState.STOPPED}
     workers.record_heartbeat("one", engine=None, **IDENTITY)
     assert states() == {"one": WorkerState.IDLE}
 

@@ -268,7 +268,7 @@ def test_a_pause_outlasts_the_worker(make_task: MakeTask, tmp_path: Path) -> Non
         until_state("one", WorkerState.PAUSED)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
-    assert state_of("one") == WorkerState.LEFT
+    assert state_of("one") == WorkerState.STOPPED
     with run_worker(tmp_path, WORKER_NAME="one"):
         until_state("one", WorkerState.PAUSED)
         task = submitted(make_task, "pace 0")
@@ -327,7 +327,7 @@ def test_a_stopped_worker_has_left_at_once(tmp_path: Path) -> None:
         until_state("one", WorkerState.IDLE)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
-    assert state_of("one") == WorkerState.LEFT
+    assert state_of("one") == WorkerState.STOPPED
 
 
 def test_a_preload_makes_the_model_warm_and_its_first_task_loads_nothing(make_task: MakeTask, tmp_path: Path) -> None:
