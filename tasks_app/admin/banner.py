@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.http import HttpRequest
 
-from tasks_app.admin.actions import pausing
+from tasks_app.admin.actions.pause_actions import build_pause_button
 from tasks_app.models import Pause
 from tasks_app.queue import pauses
 
@@ -22,5 +22,5 @@ def _build_banner(request: HttpRequest) -> dict[str, Any] | None:
     pause = pauses.get_queue_pause()
     if pause is None:
         return None
-    button = pausing.build_button(request, Pause.Scope.QUEUE, "", paused=True)
+    button = build_pause_button(request, Pause.Scope.QUEUE, paused=True)
     return {"since": pause.since, "ago": naturaltime(pause.since), "by": pause.by, "resume": button}

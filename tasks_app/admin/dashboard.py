@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 
 from tasks_app.admin import columns
-from tasks_app.admin.actions import pausing
+from tasks_app.admin.actions.pause_actions import build_pause_button
 from tasks_app.admin.live import apply_live_progress
 from tasks_app.models import DiffusionModel, Pause, Status, Task, TaskImage, Worker
 from tasks_app.queue import pauses, statistics
@@ -62,7 +62,7 @@ def build_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> di
         "workers": _build_worker_rows(),
         "warm": _build_warm_model_rows(),
         "newest": _get_newest_images(),
-        "pause": pausing.build_button(request, Pause.Scope.QUEUE, "", paused=pauses.is_paused(Pause.Scope.QUEUE)),
+        "pause": build_pause_button(request, Pause.Scope.QUEUE, paused=pauses.is_paused(Pause.Scope.QUEUE)),
     }
 
 

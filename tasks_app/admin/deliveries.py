@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 
 from tasks_app import services
-from tasks_app.admin import columns, log
+from tasks_app.admin import columns
+from tasks_app.admin.actions.confirmed_action import ActionResult, ConfirmedAction, FormData
+from tasks_app.admin.actions.views import ConfirmedActionsAdmin
 from tasks_app.admin.task_detail import DetailRow
 from tasks_app.admin.task_list import BoundedPaginator
 from tasks_app.models import WebhookDelivery
 
-# Unfold has no type hints; its admin has the same interface as Django's.
-if TYPE_CHECKING:
-    DeliveryModelAdmin = admin.ModelAdmin[WebhookDelivery]
-else:
-    DeliveryModelAdmin = ModelAdmin
-
 State = WebhookDelivery.State
-CHANGE_PERMISSION = "tasks_app.change_webhookdelivery"
-REDELIVER_DESCRIPTION = (
-    "Its receiver is told at once, under the same id, which lets one that had it before pass it over; if that fails, "
-    "it is tried again for a day."
-)
 _BADGES = {State.PENDING: "warning", State.SENDING: "info", State.DELIVERED: "success", State.FAILED: "danger"}
 
 
+def _redeliver_webhook(delivery: WebhookDelivery, data: FormData, user: User) -> ActionResult:
+    if not services.redeliver_webhook(delivery):
+        return ActionResult(message="The webhook is already being sent.")
+    return ActionResult(message="The webhook is being sent again.", log="Sent again.")
+
+
+REDELIVER = ConfirmedAction[WebhookDelivery](
+    name="again",
+    title="Send again",
+    icon="send",
+    model=WebhookDelivery,
+    permission="tasks_app.change_webhookdelivery",
+    description="The webhook is sent now, with the same id, so that a receiver that already has it can ignore it. If "
+    "that fails, it is retried for a day.",
+    question="Send {target} again?",
+    run=_redeliver_webhook,
+    is_applicable=lambda delivery: delivery.state != State.SENDING,
+    not_applicable="The webhook is already being sent.",
+)
+
+
 @admin.register(WebhookDelivery)
-class DeliveryAdmin(DeliveryModelAdmin):
+class DeliveryAdmin(ConfirmedActionsAdmin):
     """Admin of the deliveries: view them and send them again; they can't be edited otherwise."""
 
+    confirmed_actions = (REDELIVER,)
+    target_route = "<uuid:pk>/"
+    # A delivery is deleted with its task.
+    redirects_if_missing = True
     list_display = (
         "event_column",
         "state_badge",
@@ -69,12 +82,6 @@ class DeliveryAdmin(DeliveryModelAdmin):
         """Refuse: deliveries are deleted with their tasks."""
         return False
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the URL to send a delivery again before Django's own."""
-        view = self.admin_site.admin_view(self.redeliver_view)
-        own = path("<uuid:delivery_id>/again/", view, name="tasks_app_webhookdelivery_again")
-        return [own, *super().get_urls()]
-
     def get_fieldsets(self, request: HttpRequest, obj: WebhookDelivery | None = None) -> list[Any]:
         """Return no fieldsets: the page has its own template."""
         return []
@@ -90,40 +97,12 @@ class DeliveryAdmin(DeliveryModelAdmin):
     ) -> HttpResponse:
         """Add the variables of the page's template."""
         assert obj is not None, "nobody may add deliveries"
-        may = request.user.has_perm(CHANGE_PERMISSION) and obj.state != State.SENDING
         context |= {
             "badge": render_state_badge(obj),
             "rows": _build_rows(obj),
-            "again": redeliver_url(obj) if may else "",
+            "button": REDELIVER.build_button(request, obj.pk) if REDELIVER.is_applicable(obj) else None,
         }
         return super().render_change_form(request, context, add, change, form_url, obj)
-
-    def redeliver_view(self, request: HttpRequest, delivery_id: UUID) -> HttpResponse:
-        """Show the confirmation on GET; send the webhook again on POST."""
-        if not request.user.has_perm(CHANGE_PERMISSION):
-            raise PermissionDenied
-        delivery = WebhookDelivery.objects.filter(pk=delivery_id).first()
-        if delivery is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, str(delivery_id))  # type: ignore[attr-defined, no-any-return]
-        if request.method != "POST":
-            return self._render_confirmation(request, delivery)
-        if services.redeliver_webhook(delivery):
-            log.write_entry(request, delivery, "Sent again.")
-            self.message_user(request, "It is sent again now.", messages.SUCCESS)
-        else:
-            self.message_user(request, "It is being sent at this moment.", messages.WARNING)
-        return HttpResponseRedirect(delivery_url(delivery))
-
-    def _render_confirmation(self, request: HttpRequest, delivery: WebhookDelivery) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"Send {delivery} again?",
-            "effect": REDELIVER_DESCRIPTION,
-            "confirm": "Send again",
-            "back": delivery_url(delivery),
-        }
-        return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
 
     @admin.display(description="event")
     def event_column(self, delivery: WebhookDelivery) -> str:
@@ -167,11 +146,6 @@ class DeliveryAdmin(DeliveryModelAdmin):
 def delivery_url(delivery: WebhookDelivery) -> str:
     """Return the URL of the delivery's page."""
     return reverse("admin:tasks_app_webhookdelivery_change", args=[delivery.pk])
-
-
-def redeliver_url(delivery: WebhookDelivery) -> str:
-    """Return the URL that shows the confirmation on GET and sends the webhook again on POST."""
-    return reverse("admin:tasks_app_webhookdelivery_again", args=[delivery.pk])
 
 
 def render_state_badge(delivery: WebhookDelivery) -> str:

@@ -13,8 +13,10 @@ from django.utils.html import format_html, format_html_join
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tasks_app.admin import columns
-from tasks_app.admin.actions import commands, pausing
-from tasks_app.admin.actions.preloading import COMMAND_PERMISSION, PRELOAD, UNLOAD, ModelActionsAdmin
+from tasks_app.admin.actions import commands
+from tasks_app.admin.actions.model_actions import MODEL_ACTIONS, PRELOAD, UNLOAD
+from tasks_app.admin.actions.pause_actions import build_pause_button, build_pause_column
+from tasks_app.admin.actions.views import ConfirmedActionsAdmin
 from tasks_app.catalog import resolve
 from tasks_app.models import DiffusionModel, Pause
 from tasks_app.queue import workers
@@ -122,9 +124,10 @@ class CatalogChangeList(ChangeList):
 
 
 @admin.register(DiffusionModel)
-class CatalogAdmin(ModelActionsAdmin):
+class CatalogAdmin(ConfirmedActionsAdmin):
     """Admin of the models: allow, configure, load and pause them."""
 
+    confirmed_actions = MODEL_ACTIONS
     form = CatalogForm
     list_display = (
         "name_column",
@@ -180,7 +183,7 @@ class CatalogAdmin(ModelActionsAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add the column that pauses or resumes a model."""
-        return [*self.list_display, pausing.build_button_column(request, _get_pause_target)]
+        return [*self.list_display, build_pause_column(request, _get_pause_target)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: DiffusionModel | None = None) -> list[str]:
         """Make the name of an existing row read-only: its tasks, pauses and commands refer to it."""
@@ -258,13 +261,15 @@ def _get_pause_target(model: Any) -> tuple[Pause.Scope, str, bool]:
 
 def _build_page_context(request: HttpRequest, model: Any) -> dict[str, Any]:
     loaded_on = workers.get_workers_by_model().get(model.model_id, [])
-    fitting = {PRELOAD: model.allowed, UNLOAD: bool(loaded_on)}
     return {
         "model": model,
         "access": _render_access(model),
         "loaded_on": loaded_on,
-        "button": pausing.build_button(request, *_get_pause_target(model)[:2], paused=model.is_paused),
-        "orders": [order for order, fits in fitting.items() if fits and request.user.has_perm(COMMAND_PERMISSION)],
+        "buttons": [
+            model.allowed and PRELOAD.build_button(request, model.pk),
+            loaded_on and UNLOAD.build_button(request, model.pk),
+            build_pause_button(request, Pause.Scope.MODEL, model.model_id, paused=model.is_paused),
+        ],
         "commands": commands.get_latest_commands(model_id=model.model_id),
     }
 

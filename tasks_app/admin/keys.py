@@ -5,28 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.timesince import timesince
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from tasks_app import errors
 from tasks_app.access import api_keys
-from tasks_app.admin import columns, log
+from tasks_app.admin import columns
+from tasks_app.admin.actions.confirmed_action import ActionResult, ConfirmedAction, FormData
+from tasks_app.admin.actions.views import ConfirmedActionsAdmin
 from tasks_app.models import ApiKey, Scope, WebhookEvent
 from tasks_app.webhooks import payload, url_policy
 
-# Unfold has no type hints; its admin has the same interface as Django's.
+# Django's ModelForm can't be subscripted at run time.
 if TYPE_CHECKING:
-    KeyModelAdmin = admin.ModelAdmin[ApiKey]
     ApiKeyForm = forms.ModelForm[ApiKey]
 else:
-    KeyModelAdmin = ModelAdmin
     ApiKeyForm = forms.ModelForm
 
 CHANGE_PERMISSION = "tasks_app.change_apikey"
@@ -47,13 +46,13 @@ class KeyForm(ApiKeyForm):
         required=False,
         max_length=2000,
         widget=UnfoldAdminTextInputWidget(),
-        help_text="Told of this key's tasks that name no webhook.",
+        help_text="Default webhook for this key's tasks.",
     )
     webhook_events = forms.MultipleChoiceField(
         choices=WebhookEvent.choices,
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget(),
-        help_text="None: all.",
+        help_text="Leave empty for all events.",
     )
 
     class Meta:
@@ -71,10 +70,34 @@ class KeyForm(ApiKeyForm):
         return url
 
 
+def _revoke_key(key: ApiKey, data: FormData, user: User) -> ActionResult:
+    if not api_keys.revoke_api_key(key):
+        return ActionResult(message=f"{key} was already revoked or expired.")
+    return ActionResult(message=f"{key} is revoked.", log="Revoked.")
+
+
+def _is_expired(key: ApiKey) -> bool:
+    return key.expiry is not None and key.expiry <= timezone.now()
+
+
+REVOKE = ConfirmedAction[ApiKey](
+    name="revoke",
+    title="Revoke",
+    icon="key_off",
+    model=ApiKey,
+    permission=CHANGE_PERMISSION,
+    description="Requests with this key are refused from now on. Its tasks continue and still belong to it.",
+    run=_revoke_key,
+    is_applicable=lambda key: not _is_expired(key),
+    not_applicable="The key is already revoked or expired.",
+)
+
+
 @admin.register(ApiKey)
-class KeyAdmin(KeyModelAdmin):
+class KeyAdmin(ConfirmedActionsAdmin):
     """Admin of the keys, with their owners and the time of their last use."""
 
+    confirmed_actions = (REVOKE,)
     form = KeyForm
     list_display = ("name", "user", "scopes_column", "state_column", "last_used_column")
     list_select_related = ("user",)
@@ -105,11 +128,6 @@ class KeyAdmin(KeyModelAdmin):
             return self.fieldsets
         return (*self.fieldsets[:-1], ("Webhook", {"fields": (*_WEBHOOK_FIELDS, "signing_secret")}))
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the URL to revoke a key before Django's own."""
-        view = self.admin_site.admin_view(self.revoke_view)
-        return [path("<int:key_id>/revoke/", view, name="tasks_app_apikey_revoke"), *super().get_urls()]
-
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Create a new key with `create_api_key`, as everywhere else."""
         if change:
@@ -127,7 +145,7 @@ class KeyAdmin(KeyModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": "The new key",
+            "title": "New key",
             "key": obj,
             "token": obj.token,
             "next": reverse("admin:tasks_app_apikey_changelist"),
@@ -139,41 +157,11 @@ class KeyAdmin(KeyModelAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Offer to revoke a key that has not expired."""
         key = context.get("original")
-        if key is not None and not _is_expired(key) and request.user.has_perm(CHANGE_PERMISSION):
-            context |= {
-                "revoke": reverse("admin:tasks_app_apikey_revoke", args=[key.pk]),
-                "used": _format_last_used(key),
-            }
+        if key is not None and REVOKE.is_applicable(key):
+            context |= {"button": REVOKE.build_button(request, key.pk), "used": _format_last_used(key)}
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
-        """Show the confirmation on GET; revoke the key on POST."""
-        if not request.user.has_perm(CHANGE_PERMISSION):
-            raise PermissionDenied
-        key = ApiKey.objects.filter(pk=key_id).first()
-        if key is None:
-            raise Http404
-        page = reverse("admin:tasks_app_apikey_change", args=[key.pk])
-        if request.method != "POST":
-            return self._render_confirmation(request, key, page)
-        if moved := api_keys.revoke_api_key(key):
-            log.write_entry(request, key, "Revoked.")
-        said = f"{key} {'has ended' if moved else 'had ended before'}."
-        self.message_user(request, said, messages.SUCCESS if moved else messages.WARNING)
-        return HttpResponseRedirect(page)
-
-    def _render_confirmation(self, request: HttpRequest, key: ApiKey, page: str) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"Revoke {key}?",
-            "effect": "Whoever uses it is refused from now on. Its tasks go on, and stay its own.",
-            "confirm": "Revoke",
-            "back": page,
-        }
-        return TemplateResponse(request, "admin/tasks_app/steering/confirm.html", context)
-
-    @admin.display(description="may")
+    @admin.display(description="scopes")
     def scopes_column(self, key: ApiKey) -> str:
         """Show the key's scopes."""
         return ", ".join(key.scopes)
@@ -182,22 +170,18 @@ class KeyAdmin(KeyModelAdmin):
     def state_column(self, key: ApiKey) -> str:
         """Show the key's state and its expiry date."""
         if _is_expired(key):
-            return columns.render_label("ended", "default")
-        return columns.render_label("good" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
+            return columns.render_label("expired/revoked", "default")
+        return columns.render_label("active" if key.expiry is None else f"until {key.expiry:%Y-%m-%d}", "success")
 
     @admin.display(description="last used")
     def last_used_column(self, key: ApiKey) -> str:
         """Show the time since the key was last used."""
         return _format_last_used(key)
 
-    @admin.display(description="webhook's secret")
+    @admin.display(description="webhook secret")
     def signing_secret(self, key: ApiKey) -> str:
         """Show the secret that signs the key's webhooks."""
         return key.webhook_secret
-
-
-def _is_expired(key: ApiKey) -> bool:
-    return key.expiry is not None and key.expiry <= timezone.now()
 
 
 def _format_last_used(key: ApiKey) -> str:

@@ -12,7 +12,6 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from tasks_app.admin.actions.confirmed import TASK_ACTIONS
 from tasks_app.admin.columns import (
     SMALL_IMAGE_PIXELS,
     format_duration,
@@ -98,7 +97,6 @@ def build_context(task: Task) -> dict[str, Any]:
         "provenance": list(_build_provenance_rows(task)),
         "reproduction": list(_build_reproduction_rows(task)),
         **_get_descendants(task),
-        "deeds": [deed for deed in TASK_ACTIONS if deed.is_applicable(task)],
         "has_ended": task.status in TERMINAL,
     }
 

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from tasks_app.admin import columns, task_detail
 from tasks_app.admin.actions.cloning import CloneTaskAdmin
+from tasks_app.admin.actions.task_actions import TASK_ACTIONS
 from tasks_app.admin.live import apply_live_progress
 from tasks_app.admin.task_list import (
     MAX_COUNTED,
@@ -100,7 +101,8 @@ class TaskAdmin(CloneTaskAdmin):
     ) -> HttpResponse:
         """Add the contents of the page beyond the row."""
         assert obj is not None, "nobody may add tasks"
-        context |= task_detail.build_context(obj) | {"may_act": self.has_act_permission(request)}
+        buttons = [action.build_button(request, obj.pk) for action in TASK_ACTIONS if action.is_applicable(obj)]
+        context |= task_detail.build_context(obj) | {"may_act": self.has_act_permission(request), "buttons": buttons}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="")

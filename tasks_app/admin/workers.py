@@ -14,7 +14,8 @@ from django.utils.html import format_html, format_html_join
 from unfold.admin import ModelAdmin
 
 from tasks_app.admin import columns
-from tasks_app.admin.actions import commands, pausing
+from tasks_app.admin.actions import commands
+from tasks_app.admin.actions.pause_actions import build_pause_button, build_pause_column
 from tasks_app.admin.live import apply_live_progress
 from tasks_app.admin.task_detail import DetailRow
 from tasks_app.models import Pause, Task, Worker
@@ -104,7 +105,7 @@ class WorkerAdmin(WorkerModelAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add the column that pauses or resumes a worker."""
-        return [*self.list_display, pausing.build_button_column(request, _get_pause_target)]
+        return [*self.list_display, build_pause_column(request, _get_pause_target)]
 
     def get_fieldsets(self, request: HttpRequest, obj: Worker | None = None) -> list[Any]:
         """Return no fieldsets: the page has its own template."""
@@ -179,7 +180,7 @@ def _build_page_context(request: HttpRequest, worker: Any) -> dict[str, Any]:
         "running": _render_task(running),
         "memory": _render_memory(worker),
         "seen": columns.render_time_since(worker.seen_at),
-        "button": pausing.build_button(request, *_get_pause_target(worker)[:2], paused=worker.is_paused),
+        "button": build_pause_button(request, Pause.Scope.WORKER, worker.name, paused=worker.is_paused),
         "rows": list(_build_rows(worker)),
         "commands": commands.get_latest_commands(worker=worker.pk),
         "tasks": [_TaskRow(task) for task in tasks],

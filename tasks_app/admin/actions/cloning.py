@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from tasks_app import services
 from tasks_app.access import permissions
 from tasks_app.admin import columns
-from tasks_app.admin.actions.steering import TaskActionsAdmin
+from tasks_app.admin.actions.selected_tasks import TaskActionsAdmin
 from tasks_app.catalog import resolve
 from tasks_app.contracts import Principal
 from tasks_app.models import Task

@@ -96,7 +96,7 @@ def test_a_get_asks_and_a_post_sends_again_and_is_logged(
     assert again(found) in body(admin_client, page_of(found))
     assert "again?" in body(admin_client, again(found))
     assert deliveries.claim_delivery() is None
-    assert messages(admin_client, again(found), {}) == ["It is sent again now."]
+    assert messages(admin_client, again(found), {}) == ["The webhook is being sent again."]
     taken = deliveries.claim_delivery()
     assert taken is not None
     assert (taken.pk, taken.attempts) == (found.pk, 1)
@@ -111,7 +111,8 @@ def test_what_is_being_sent_is_not_sent_beside_it(
     found = delivery()
     deliveries.claim_delivery()
     assert again(found) not in body(admin_client, page_of(found))
-    assert messages(admin_client, again(found), {}) == ["It is being sent at this moment."]
+    assert "Yes, send again" not in body(admin_client, again(found))
+    assert messages(admin_client, again(found), {}) == ["The webhook is already being sent."]
     assert not LogEntry.objects.exists()
 
 

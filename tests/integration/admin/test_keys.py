@@ -96,11 +96,13 @@ def test_a_key_is_revoked_by_post_alone_and_logged(admin_client: Client, owner: 
     body(admin_client, page)
     key.refresh_from_db()
     assert key.expiry is None
-    assert "has ended" in admin_client.post(page, follow=True).content.decode()
+    assert "bot is revoked." in admin_client.post(page, follow=True).content.decode()
     key.refresh_from_db()
     assert key.expiry is not None
     assert LogEntry.objects.get(object_id=str(key.pk)).change_message == "Revoked."
-    assert "had ended before" in admin_client.post(page, follow=True).content.decode()
+    assert "bot was already revoked or expired." in admin_client.post(page, follow=True).content.decode()
+    assert "Yes, revoke" not in body(admin_client, page)
+    assert page not in body(admin_client, f"{KEYS}{key.pk}/change/")
     assert admin_client.get(f"{KEYS}{key.pk + 1}/revoke/").status_code == 404
 
 

@@ -35,10 +35,10 @@ def test_a_get_asks_and_a_post_pauses_and_resumes(
     assert not Pause.objects.exists()
     assert messages(admin_client, url("pause", scope, target), {}) == [f"{name} is paused."]
     assert Pause.objects.get().by == admin_user
-    assert messages(admin_client, url("pause", scope, target), {}) == [f"{name} had been paused before."]
+    assert messages(admin_client, url("pause", scope, target), {}) == [f"{name} was already paused."]
     body(admin_client, url("resume", scope, target))
     assert pauses.is_paused(scope, target)
-    assert messages(admin_client, url("resume", scope, target), {}) == [f"{name} goes on."]
+    assert messages(admin_client, url("resume", scope, target), {}) == [f"{name} is resumed."]
     assert messages(admin_client, url("resume", scope, target), {}) == [f"{name} was not paused."]
     assert [(entry.user, entry.change_message) for entry in LogEntry.objects.order_by("pk")] == [
         (admin_user, "Paused."),
@@ -76,7 +76,7 @@ def test_the_pause_of_something_that_is_gone_can_be_ended(admin_client: Client) 
     pauses.create_pause(MODEL, "old/gone")
     page = body(admin_client, PAUSES)
     assert "old/gone" in page
-    assert messages(admin_client, url("resume", MODEL, "old/gone"), {}) == ["The model old/gone goes on."]
+    assert messages(admin_client, url("resume", MODEL, "old/gone"), {}) == ["The model old/gone is resumed."]
 
 
 @pytest.mark.parametrize(

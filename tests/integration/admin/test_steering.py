@@ -51,7 +51,7 @@ def test_the_confirmation_says_which_tasks_stay_as_they_are(
     tasks = one_of_each()
     assert "Cancel 1 task?" in body(admin_client, deed_url(tasks["queued"], "cancel"))
     page = body(admin_client, deed_url(tasks["failed"], "cancel"))
-    assert "has already ended" in page
+    assert "already finished" in page
     assert "Yes, cancel" not in page
 
 
@@ -104,7 +104,7 @@ def test_a_confirmed_retry_queues_the_same_request_again(
 def test_a_task_that_has_not_ended_is_not_retried(admin_client: Client, claimed: MakeTask) -> None:
     task = claimed()
     said = messages(admin_client, deed_url(task, "retry"), given("retry"))
-    assert said == ["1 not queued again, because it has not ended."]
+    assert said == ["1 not retried: not finished yet."]
     assert Task.objects.count() == 1
     assert not LogEntry.objects.exists()
 
@@ -126,8 +126,8 @@ def test_reproducing_many_says_what_could_not_be(
     tasks = one_of_each()
     data = {"task": [str(task.pk) for task in tasks.values()], **given("reproduce")}
     said = messages(admin_client, f"{LIST}reproduce/", data)[0]
-    assert "1 queued again, to be compared" in said
-    assert "4 not reproduced, because it has not succeeded" in said
+    assert "1 queued again for comparison" in said
+    assert "4 not reproduced: has not succeeded" in said
     assert Task.objects.get(reproduces__isnull=False).reproduces == tasks["succeeded"]
 
 
@@ -135,7 +135,7 @@ def test_a_task_whose_model_is_no_longer_allowed_is_not_reproduced(admin_client:
     task = succeeded()
     DiffusionModel.objects.filter(model_id="demo").update(allowed=False)
     said = messages(admin_client, deed_url(task, "reproduce"), given("reproduce"))
-    assert said == ["1 not reproduced, because its model is no longer allowed."]
+    assert said == ["1 not reproduced: model no longer allowed."]
     assert Task.objects.get() == task
 
 
@@ -148,7 +148,7 @@ def test_canceling_many_counts_what_moved_and_what_did_not(
     assert set(said.rstrip(".").split(", ")) == {
         "2 canceled",
         "1 asked to stop at the next step",
-        "1 had already ended",
+        "1 already finished",
     }
     assert LogEntry.objects.count() == 3
 
@@ -160,7 +160,7 @@ def test_retrying_many_queues_one_new_task_for_each_that_ended(
     data = {"task": [str(task.pk) for task in tasks.values()], **given("retry")}
     said = messages(admin_client, f"{LIST}retry/", data)[0]
     assert "3 queued again as a new task" in said
-    assert "2 not queued again, because it has not ended" in said
+    assert "2 not retried: not finished yet" in said
     retried = Task.objects.filter(retried_from__isnull=False).values_list("retried_from_id", flat=True)
     assert set(retried) == {tasks[status].pk for status in ("succeeded", "failed", "canceled")}
 
@@ -183,7 +183,7 @@ def test_a_confirmation_submitted_twice_retries_once(admin_client: Client, faile
     said = messages(admin_client, f"{LIST}retry/", data)[-1]
     assert set(said.rstrip(".").split(", ")) == {
         "1 queued again as a new task",
-        "1 had been queued again by this very confirmation",
+        "1 already retried",
     }
     assert LogEntry.objects.count() == 2
     # Another confirmation is another wish.
@@ -208,7 +208,7 @@ def test_a_confirmed_priority_moves_queued_tasks_alone(
     tasks = one_of_each()
     data = {"task": [str(task.pk) for task in tasks.values()], "priority": "-3"}
     said = messages(admin_client, f"{LIST}reprioritize/", data)[0]
-    assert set(said.rstrip(".").split(", ")) >= {"1 given priority -3", "4 not moved"}
+    assert set(said.rstrip(".").split(", ")) == {"1 set to priority -3", "4 not changed: no longer queued"}
     moved = Task.objects.get(priority=-3)
     assert moved == tasks["queued"]
     entry = LogEntry.objects.get()
@@ -236,7 +236,7 @@ def test_a_deleted_task_goes_with_its_files_and_the_log_keeps_who_did_it(
     for name in names:
         default_storage.save(name, ContentFile(b"PNG"))
     said = messages(admin_client, deed_url(task, "remove"), {})
-    assert said == ["1 deleted with its pictures."]
+    assert said == ["1 deleted with its images."]
     assert not Task.objects.exists()
     assert not any(default_storage.exists(name) for name in names)
     entry = LogEntry.objects.get()
@@ -248,8 +248,8 @@ def test_deleting_many_leaves_what_has_not_ended(
 ) -> None:
     tasks = one_of_each()
     said = messages(admin_client, f"{LIST}remove/", {"task": [str(task.pk) for task in tasks.values()]})[0]
-    assert "3 deleted with its pictures" in said
-    assert "2 not deleted, because it has not ended" in said
+    assert "3 deleted with its images" in said
+    assert "2 not deleted: not finished yet" in said
     assert set(states().values()) == {Status.QUEUED, Status.RUNNING}
     assert LogEntry.objects.count() == 3
 
@@ -260,7 +260,7 @@ def test_a_task_whose_files_cannot_be_removed_stays(admin_client: Client, succee
     folder.mkdir(parents=True)  # a directory where a file should be can't be unlinked
     (folder / "in the way").touch()
     said = messages(admin_client, deed_url(task, "remove"), {})
-    assert said == ["1 not deleted, because a picture's file could not be removed."]
+    assert said == ["1 not deleted: an image file could not be removed."]
     assert Task.objects.filter(pk=task.pk).exists()
     assert not LogEntry.objects.exists()
 
