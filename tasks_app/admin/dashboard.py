@@ -72,11 +72,10 @@ def _build_tiles(window: TimeWindow, pieces: list[TimeBucket]) -> Iterable[Tile]
     succeeded, failed = (sum(getattr(piece, name) for piece in pieces) for name in ("succeeded", "failed"))
     rate = succeeded / (window.length.total_seconds() / 3600)
     share = 100 * failed / (succeeded + failed) if succeeded + failed else 0
-    yield Tile(
-        label="Queued", value=f"{queue.queued:,}", hint=f"oldest waits {waiting}" if queue.oldest else "nobody waits"
-    )
+    hint = f"oldest waiting {waiting}" if queue.oldest else "queue empty"
+    yield Tile(label="Queued", value=f"{queue.queued:,}", hint=hint)
     yield Tile(label="Running", value=f"{queue.running:,}")
-    yield Tile(label="Throughput", value=f"{rate:,.1f}", hint=f"an hour, over {window.name}")
+    yield Tile(label="Throughput", value=f"{rate:,.1f}", hint=f"per hour ({window.name} average)")
     yield Tile(label="Succeeded", value=f"{succeeded:,}", hint=f"in {window.name}")
     yield Tile(label="Failed", value=f"{failed:,}", hint=f"{share:.1f} % in {window.name}", alarming=bool(failed))
 

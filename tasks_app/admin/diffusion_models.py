@@ -69,7 +69,7 @@ class CatalogForm(DiffusionModelForm):
                 choices=names,
                 required=False,
                 widget=UnfoldAdminSelectWidget(),
-                help_text="How noise becomes a picture.",
+                help_text="Sampling method.",
             )
 
     def clean_model_id(self) -> str:
@@ -149,7 +149,7 @@ class CatalogAdmin(ConfirmedActionsAdmin):
         # At most two fields per row: the help texts of three would not fit side by side.
         (None, {"fields": (("model_id", "aliases"), ("revision", "license_note"), ("allowed", "is_default"))}),
         (
-            "Defaults of a request that leaves them out",
+            "Request defaults",
             {
                 "fields": (
                     ("steps", "guidance_scale"),
@@ -162,7 +162,7 @@ class CatalogAdmin(ConfirmedActionsAdmin):
         (
             "Speed",
             {
-                "description": "Off unless measured: what each does depends on the model and the device.",
+                "description": "Measure before enabling: what each does depends on the model and the device.",
                 "fields": (
                     ("compile_blocks", "fuse_qkv"),
                     ("channels_last", "attention_backend"),
@@ -295,7 +295,7 @@ def _describe_load_options(model: DiffusionModel) -> list[str]:
     found += [] if model.offload == DiffusionModel.Offload.NONE else [f"{model.get_offload_display()} offloaded"]
     found += filter(None, [model.quantization, model.step_cache, model.attention_backend])
     found += [words for name, words in _SWITCH_LABELS.items() if getattr(model, name)]
-    return [*found, *([f"at most {model.max_batch} pictures"] if model.max_batch else [])]
+    return [*found, *([f"at most {model.max_batch} images"] if model.max_batch else [])]
 
 
 def _build_help_text(field: Any) -> str:

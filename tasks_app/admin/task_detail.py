@@ -32,7 +32,7 @@ from tasks_app.queue import pauses
 SINGLE_IMAGE_PIXELS = 384
 MULTIPLE_IMAGES_PIXELS = 288
 # Labels of parameters whose name alone would read oddly.
-_LABELS = {"loras": "LoRAs", "num_images": "Pictures"}
+_LABELS = {"loras": "LoRAs", "num_images": "Images"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def build_context(task: Task) -> dict[str, Any]:
         "remaining": _format_remaining(live),
         "preview": trail and trail.preview and trail.preview.data,
         "events": list(_build_timeline(trail.since)) if trail else [],
-        "pictures": list(_build_shown_images(task)),
+        "images": list(_build_shown_images(task)),
         "parameters": list(_build_parameter_rows(task)),
         "times": list(_build_time_rows(task)),
         "bars": list(_build_stages(task)),
@@ -183,14 +183,12 @@ def _build_stages(task: Task) -> Iterator[Stage]:
 def _build_lifecycle_rows(task: Task) -> Iterator[DetailRow]:
     yield DetailRow(label="Id", value=task.pk)
     yield DetailRow(label="Attempt", value=task.attempt)
-    yield DetailRow(
-        label="Losses", value=f"{task.lost_workers} of {task.max_lost_workers}", hint="how often its worker went silent"
-    )
+    yield DetailRow(label="Lost workers", value=f"{task.lost_workers} of {task.max_lost_workers}")
     yield DetailRow(label="Worker", value=task.worker)
     yield DetailRow(label="Lease until", value=format_time(task.lease_until))
     yield DetailRow(label="Deadline", value=format_time(task.deadline))
     yield DetailRow(label="Cancel requested", value=format_time(task.cancel_requested_at))
-    yield DetailRow(label="Last woken", value=format_time(task.woken_at))
+    yield DetailRow(label="Last re-sent", value=format_time(task.woken_at))
     yield DetailRow(label="Updated", value=format_time(task.updated_at))
 
 
@@ -205,7 +203,7 @@ def _build_reproduction_rows(task: Task) -> Iterator[DetailRow]:
     yield DetailRow(label="Verdict", value=task.reproduction["verdict"])
     for image in task.reproduction["images"]:
         hint = "the same file" if image["identical_file"] else image["psnr"] and f"PSNR {image['psnr']} dB"
-        yield DetailRow(label=f"Picture {image['index']}", value=image["verdict"], hint=hint or "")
+        yield DetailRow(label=f"Image {image['index']}", value=image["verdict"], hint=hint or "")
     for name, (then, now) in task.reproduction["differences"].items():
         yield DetailRow(label=name, value=f"{then or 'unknown'} → {now or 'unknown'}", hint="differs")
 
@@ -223,7 +221,7 @@ def _build_webhook_rows(task: Task) -> Iterator[DetailRow]:
     if not task.webhook_url:
         return
     yield DetailRow(label="URL", value=task.webhook_url)
-    yield DetailRow(label="Told of", value=", ".join(task.webhook_events))
+    yield DetailRow(label="Events", value=", ".join(task.webhook_events))
     for delivery in task.deliveries.all():
         address = reverse("admin:tasks_app_webhookdelivery_change", args=[delivery.pk])
         link = format_html('<a class="text-link" href="{}">{}</a>', address, delivery.get_state_display())

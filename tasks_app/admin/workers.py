@@ -222,7 +222,7 @@ def _render_state_badge(state: str) -> str:
 
 def _render_device(worker: Worker) -> str:
     if not worker.device:
-        return format_html('<span class="task-quiet" title="{}">–</span>', "Its engine starts with its first task.")
+        return format_html('<span class="task-quiet" title="{}">–</span>', "Not initialised until the first task.")
     return format_html('{0}<small class="steer-more" title="{1}">{1}</small>', worker.device, worker.device_name)
 
 

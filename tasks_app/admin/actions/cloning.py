@@ -33,14 +33,14 @@ class CloneForm(forms.Form):
     model_id = forms.CharField(label="Model", widget=UnfoldAdminSelectWidget())
     steps = forms.IntegerField(widget=UnfoldAdminTextInputWidget())
     guidance_scale = forms.FloatField(widget=UnfoldAdminTextInputWidget())
-    seed = forms.IntegerField(widget=UnfoldAdminTextInputWidget(), required=False, help_text="Empty: another one.")
+    seed = forms.IntegerField(widget=UnfoldAdminTextInputWidget(), required=False, help_text="Empty: random.")
     width = forms.IntegerField(
-        widget=UnfoldAdminTextInputWidget(), required=False, help_text="Empty: the model's own size."
+        widget=UnfoldAdminTextInputWidget(), required=False, help_text="Empty: the model's default size."
     )
     height = forms.IntegerField(widget=UnfoldAdminTextInputWidget(), required=False)
-    num_images = forms.IntegerField(widget=UnfoldAdminTextInputWidget(), label="Pictures")
+    num_images = forms.IntegerField(widget=UnfoldAdminTextInputWidget(), label="Images")
     scheduler = forms.CharField(
-        widget=UnfoldAdminTextInputWidget(), required=False, help_text="Empty: the model's own."
+        widget=UnfoldAdminTextInputWidget(), required=False, help_text="Empty: the model's default."
     )
     priority = forms.IntegerField(widget=UnfoldAdminTextInputWidget())
 

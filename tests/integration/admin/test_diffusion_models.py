@@ -252,7 +252,7 @@ def test_the_list_shows_how_each_model_is_set_up_and_where_it_is_warm(
     page = body(admin_client, MODELS)
     for text in (
         "25 steps, guidance 4, 32 × 24, euler",
-        "bfloat16, components at rest offloaded, int8, compiled, at most 2 pictures",
+        "bfloat16, components at rest offloaded, int8, compiled, at most 2 images",
     ):
         assert text in page
     for text in ("gpu-7", "paused", ALIAS, "not allowed", "451aaaabbbbc<"):
