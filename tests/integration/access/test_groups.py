@@ -15,17 +15,17 @@ from django.test import Client
 from tasks_app.models import DiffusionModel, Pause, Status, Task, WebhookDelivery, WorkerCommand
 from tasks_app.queue import lifecycle, pauses, workers
 from tests.integration.admin.pages import (
-    DEEDS,
     DELIVERIES,
     LIST,
     MODELS,
     PAUSES,
+    TASK_ACTIONS,
     WORKERS,
     MakeTask,
+    action_url,
     body,
     claim_of,
-    deed_url,
-    given,
+    form_data,
     url_of,
 )
 
@@ -91,14 +91,17 @@ def things(make_task: MakeTask, claimed: MakeTask) -> dict[str, Any]:
 def acts(things: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return the address and the form of everything that people can do."""
     model, queued, ended = things["model"], things["queued"], things["ended"]
-    deeds = [(deed_url(ended if deed in {"retry", "remove"} else queued, deed), given(deed)) for deed in DEEDS]
-    many = [(f"{LIST}{deed}/", {"task": [str(queued.pk)], **given(deed)}) for deed in DEEDS]
+    single = [
+        (action_url(ended if action in {"retry", "remove"} else queued, action), form_data(action))
+        for action in TASK_ACTIONS
+    ]
+    many = [(f"{LIST}{action}/", {"task": [str(queued.pk)], **form_data(action)}) for action in TASK_ACTIONS]
     targets = ("scope=queue", "scope=model&target=demo", "scope=worker&target=gpu")
-    turns = [(f"{PAUSES}{turn}/?{target}", {}) for turn in ("pause", "resume") for target in targets]
-    orders = [(f"{MODELS}{model.pk}/{kind}/", {"workers": ["gpu"]}) for kind in ("preload", "unload")]
+    pausing = [(f"{PAUSES}{action}/?{target}", {}) for action in ("pause", "resume") for target in targets]
+    commands = [(f"{MODELS}{model.pk}/{kind}/", {"workers": ["gpu"]}) for kind in ("preload", "unload")]
     edits = [(f"{MODELS}{model.pk}/change/", {"offload": "none"}), (f"{MODELS}add/", {"model_id": "org/new"})]
     again = (f"{DELIVERIES}{things['delivery'].pk}/again/", {})
-    return [again, (f"{LIST}{queued.pk}/clone/", {}), *deeds, *many, *turns, *orders, *edits]
+    return [again, (f"{LIST}{queued.pk}/clone/", {}), *single, *many, *pausing, *commands, *edits]
 
 
 def pages(things: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from tasks_app.models import Task
 
 MakeTask = Callable[..., Task]
 LIST = "/admin/tasks_app/task/"
-DEEDS = ["cancel", "reprioritize", "retry", "reproduce", "remove"]
+TASK_ACTIONS = ["cancel", "reprioritize", "retry", "reproduce", "remove"]
 
 
 WORKERS = "/admin/tasks_app/worker/"
@@ -27,14 +27,14 @@ def url_of(task: Task) -> str:
     return f"{LIST}{task.pk}/change/"
 
 
-def deed_url(task: Task, deed: str) -> str:
-    return f"{LIST}{task.pk}/{deed}/"
+def action_url(task: Task, action: str) -> str:
+    return f"{LIST}{task.pk}/{action}/"
 
 
-def given(deed: str) -> dict[str, object]:
-    """Return the form data of an action's confirmation page."""
+def form_data(action: str) -> dict[str, object]:
+    """Return what people fill into the action's confirmation, or find in it."""
     once = {"key": str(uuid4())}
-    return {"retry": once, "reproduce": once, "reprioritize": {"priority": "5"}}.get(deed, {})
+    return {"retry": once, "reproduce": once, "reprioritize": {"priority": "5"}}.get(action, {})
 
 
 def body(client: Client, url: str) -> str:

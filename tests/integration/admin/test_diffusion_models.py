@@ -316,8 +316,8 @@ def test_a_confirmed_order_leaves_commands_and_counts_who_is_gone(
     for name in ("one", "two", "silent"):
         alive(name)
     Worker.objects.filter(name="silent").update(seen_at=Now() - timedelta(hours=1))
-    said = messages(admin_client, url("preload"), {"workers": ["one", "two", "silent"]})
-    assert said == ["Preload requested on 2 workers, 1 no longer reachable."]
+    shown = messages(admin_client, url("preload"), {"workers": ["one", "two", "silent"]})
+    assert shown == ["Preload requested on 2 workers, 1 no longer reachable."]
     commands = WorkerCommand.objects.order_by("worker_id")
     assert [(each.worker_id, each.kind, each.model_id, each.by) for each in commands] == [
         ("one", "preload", "demo", admin_user),
@@ -332,8 +332,8 @@ def test_a_confirmed_order_leaves_commands_and_counts_who_is_gone(
 def test_an_order_for_workers_that_are_all_gone_leaves_nothing(admin_client: Client, alive: Alive) -> None:
     alive("left")
     workers.deregister_worker("left")
-    said = messages(admin_client, url("preload"), {"workers": ["left"]})
-    assert said == ["Preload requested on 0 workers, 1 no longer reachable."]
+    shown = messages(admin_client, url("preload"), {"workers": ["left"]})
+    assert shown == ["Preload requested on 0 workers, 1 no longer reachable."]
     assert not LogEntry.objects.exists()
 
 

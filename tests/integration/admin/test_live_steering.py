@@ -95,8 +95,8 @@ def test_the_queue_is_paused_and_resumed_from_wherever_one_is(page: Page, stack:
     page.click("text=Yes, pause")
     task = stack.submit_task("a tree", steps=1)
     page.goto(LIST)
-    said = re.compile(r"The queue is paused, since .+, by ops\.")
-    expect(page.locator("#queue-banner")).to_contain_text(said, timeout=SOON_MS)
+    shown = re.compile(r"The queue is paused, since .+, by ops\.")
+    expect(page.locator("#queue-banner")).to_contain_text(shown, timeout=SOON_MS)
     assert stack.get_task(task)["paused"] is True
     page.click("#queue-banner >> text=Resume")
     page.wait_for_url(f"**{LIST}")

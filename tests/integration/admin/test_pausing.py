@@ -16,8 +16,8 @@ QUEUE, MODEL, WORKER = Pause.Scope.QUEUE, Pause.Scope.MODEL, Pause.Scope.WORKER
 EVERY = [(QUEUE, ""), (MODEL, "demo"), (WORKER, "gpu:1")]
 
 
-def url(turn: str, scope: str, target: str = "", **more: str) -> str:
-    return f"{PAUSES}{turn}/?{urlencode({'scope': scope, 'target': target, **more})}"
+def url(action: str, scope: str, target: str = "", **more: str) -> str:
+    return f"{PAUSES}{action}/?{urlencode({'scope': scope, 'target': target, **more})}"
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +67,8 @@ def test_the_log_of_a_worker_and_of_a_model_says_who_paused_it(admin_client: Cli
     ],
 )
 def test_what_is_not_there_cannot_be_paused(admin_client: Client, query: str, status: int) -> None:
-    for turn in ("pause", "resume"):
-        assert admin_client.post(f"{PAUSES}{turn}/?{query}").status_code == status
+    for action in ("pause", "resume"):
+        assert admin_client.post(f"{PAUSES}{action}/?{query}").status_code == status
     assert not Pause.objects.exists()
 
 
@@ -110,11 +110,11 @@ def test_whoever_may_only_look_sees_what_is_paused_and_can_neither_pause_nor_res
     staff: Callable[..., Client], scope: Pause.Scope, target: str
 ) -> None:
     client = staff("view_pause", "view_worker", "view_diffusionmodel")
-    for turn in ("pause", "resume"):
+    for action in ("pause", "resume"):
         pages = [body(client, page) for page in (PAUSES, WORKERS, MODELS)]
-        assert not [page for page in pages if f"{PAUSES}{turn}/" in page]
-        assert client.get(url(turn, scope, target)).status_code == 403
-        assert client.post(url(turn, scope, target)).status_code == 403
+        assert not [page for page in pages if f"{PAUSES}{action}/" in page]
+        assert client.get(url(action, scope, target)).status_code == 403
+        assert client.post(url(action, scope, target)).status_code == 403
         pauses.create_pause(scope, target)
     assert "paused" in body(client, PAUSES).lower()
     assert pauses.is_paused(scope, target)

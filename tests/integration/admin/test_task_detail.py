@@ -10,7 +10,7 @@ from django.urls import reverse
 from tasks_app.events import progress
 from tasks_app.models import Pause, Task, Upload
 from tasks_app.queue import pauses
-from tests.integration.admin.pages import DEEDS, LIST, MakeTask, body, deed_url, url_of
+from tests.integration.admin.pages import LIST, TASK_ACTIONS, MakeTask, action_url, body, url_of
 
 
 def test_the_page_of_a_task_shows_every_picture_in_full(admin_client: Client, succeeded: MakeTask) -> None:
@@ -99,7 +99,7 @@ def test_every_status_has_its_page_and_offers_what_fits(
 ) -> None:
     for status, task in one_of_each().items():
         page = body(admin_client, url_of(task))
-        offered = {deed for deed in DEEDS if deed_url(task, deed) in page}
+        offered = {action for action in TASK_ACTIONS if action_url(task, action) in page}
         expected = {"queued": {"cancel", "reprioritize"}, "running": {"cancel"}}
         assert offered == expected.get(
             status, {"retry", "remove"} | ({"reproduce"} if status == "succeeded" else set())
@@ -117,7 +117,7 @@ def test_only_a_page_whose_task_has_not_ended_follows_it(
 
 def test_the_history_says_who_did_what(admin_client: Client, make_task: MakeTask) -> None:
     task = make_task()
-    admin_client.post(deed_url(task, "cancel"))
+    admin_client.post(action_url(task, "cancel"))
     page = body(admin_client, f"{LIST}{task.pk}/history/")
     assert "Canceled." in page
     assert "admin" in page

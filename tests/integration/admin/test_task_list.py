@@ -21,7 +21,7 @@ from tasks_app.admin import task_list
 from tasks_app.admin import tasks as admin_tasks
 from tasks_app.events import progress
 from tasks_app.models import Task
-from tests.integration.admin.pages import LIST, MakeTask, body, deed_url, url_of
+from tests.integration.admin.pages import LIST, MakeTask, action_url, body, url_of
 from tools.benchmarks import rows
 
 
@@ -241,7 +241,7 @@ assert not {"torch", "diffusers", "transformers"} & set(sys.modules)
 @pytest.mark.django_db(transaction=True)
 def test_the_admin_leaves_torch_out(admin_user: User, succeeded: MakeTask) -> None:
     task = succeeded()
-    urls = ["/admin/", LIST, url_of(task), deed_url(task, "retry")]
+    urls = ["/admin/", LIST, url_of(task), action_url(task, "retry")]
     name = connection.settings_dict["NAME"]
     command = [sys.executable, "-c", WITHOUT_TORCH, name, *urls]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ.copy(), check=False)

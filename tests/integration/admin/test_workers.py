@@ -116,12 +116,12 @@ def test_the_page_of_a_worker_shows_its_tasks_and_commands(
 
 def test_a_page_and_a_list_offer_to_pause_or_to_resume(admin_client: Client, alive: Alive) -> None:
     alive("gpu")
-    for paused, turn in ((False, "pause"), (True, "resume")):
+    for paused, action in ((False, "pause"), (True, "resume")):
         if paused:
             pauses.create_pause(Pause.Scope.WORKER, "gpu")
         for page in (WORKERS, f"{WORKERS}gpu/change/"):
             offers = re.findall(rf"{PAUSES}(\w+)/\?scope=worker&amp;target=gpu", body(admin_client, page))
-            assert offers == [turn]
+            assert offers == [action]
 
 
 def test_workers_can_be_neither_added_nor_changed_nor_deleted(admin_client: Client, alive: Alive) -> None:
