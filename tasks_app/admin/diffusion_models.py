@@ -32,7 +32,6 @@ else:
 
     DiffusionModelForm = forms.ModelForm
 
-
 # The meaning of a choice that is left empty.
 _EMPTY_CHOICE_LABELS = {
     "dtype": "the server's setting",
@@ -150,13 +149,7 @@ class CatalogAdmin(ConfirmedActionsAdmin):
         (None, {"fields": (("model_id", "aliases"), ("revision", "license_note"), ("allowed", "is_default"))}),
         (
             "Request defaults",
-            {
-                "fields": (
-                    ("steps", "guidance_scale"),
-                    ("width", "height"),
-                    ("scheduler", "negative_prompt"),
-                )
-            },
+            {"fields": (("steps", "guidance_scale"), ("width", "height"), ("scheduler", "negative_prompt"))},
         ),
         ("Running", {"fields": (("dtype", "offload"), ("max_batch", "prompt_weighting"))}),
         (
