@@ -1,4 +1,4 @@
-"""The exceptions of this package, with ApiError as their base class."""
+"""Errors, all of them kinds of `ApiError`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class FieldError:
 
 
 class ApiError(Exception):
-    """The service refused a request or could not answer it.
+    """The service rejected a request or could not answer it.
 
-    `code` is one of the stable codes of docs/reference/api.md; `status` is the HTTP status, None without a response;
-    `retry_after` is the number of seconds that the service asks the client to wait.
+    `code` is one of the stable codes of docs/api.md, `status` the answer's status or None without an answer, and
+    `retry_after` the number of seconds that the service asks to wait.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ApiError(Exception):
         fields: tuple[FieldError, ...] = (),
         retry_after: float | None = None,
     ) -> None:
-        """Store the details of the service's error response."""
+        """Store the parts of the answer."""
         super().__init__(message)
         self.message = message
         self.code = code
@@ -47,24 +47,24 @@ class Unreachable(ApiError):
     """No service answers at the address, or the connection broke off."""
 
     def __init__(self, message: str) -> None:
-        """Store the cause."""
+        """Store a description of the failure."""
         super().__init__(message, code="unreachable")
 
 
 class WaitTimeout(ApiError, TimeoutError):
-    """The task has not ended within the given time; the service continues it."""
+    """The task has not ended in time; it continues."""
 
     def __init__(self, task: Task, seconds: float) -> None:
-        """Store the last known state of the task."""
+        """Store the task as last read."""
         super().__init__(f"Task {task.id} is still {task.status} after {seconds:g} s.", code="wait_timeout")
         self.task = task
 
 
 class TaskFailed(ApiError):
-    """The task ended without images; `task` has the reason, `retryable` is True if another attempt may succeed."""
+    """The task failed or was canceled; `retryable` is whether submitting it again may help."""
 
     def __init__(self, task: Task) -> None:
-        """Store the ended task."""
+        """Store the task as it ended."""
         reason = task.error.message if task.error else "no reason is given"
         super().__init__(f"Task {task.id} {task.status}: {reason}", code=task.error.code if task.error else "internal")
         self.task = task

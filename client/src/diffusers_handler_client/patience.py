@@ -1,7 +1,7 @@
-"""Retries and timeouts, computed here for both clients, which only sleep.
+"""Retries and waiting times; the clients only sleep.
 
-Only calls that are safe to repeat are retried: GET, cancel, and submissions, whose idempotency key lets the service
-recognize a repeated one.
+Only requests that are safe to repeat are retried: GET, cancel, and a submission, because the service recognizes its
+idempotency key.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import httpx2
 
 from diffusers_handler_client import protocol
 from diffusers_handler_client.errors import ApiError, TaskFailed, Unreachable, WaitTimeout
+from diffusers_handler_client.polling import PolledEvents
 from diffusers_handler_client.shapes import Event, Task
 
 DEFAULT_RETRIES = 6
 # Three heartbeat intervals of the service.
 STREAM_TIMEOUT_SECONDS = 45.0
+STREAM_POLL_SECONDS = 1.0
 INITIAL_DELAY, MAX_DELAY = 0.25, 8.0
 INITIAL_POLL_DELAY, MAX_POLL_DELAY = 0.1, 2.0
-# Statuses of a service that is restarting or has lost its database, and of proxies in front of it.
+# Answers of a service that restarts or has lost its database, and of a proxy in front of it.
 TRANSIENT_STATUSES = frozenset({502, 503, 504})
 
 
 class RetryPolicy:
-    """Retries left for a call, and the delay before the next one."""
+    """Retries that are left, and the delay before the next one."""
 
     def __init__(self, retries: int) -> None:
-        """Allow this number of retries."""
+        """Allow this many retries."""
         self._retries_left = retries
         self._delay = INITIAL_DELAY
 
@@ -37,7 +39,7 @@ class RetryPolicy:
         """Return the number of seconds to wait before the next attempt.
 
         Raises:
-            ApiError: this error, if a retry would not help, none is left, or the service asks for too long a wait.
+            ApiError: This error, if a retry would not help, none is left or the service asks to wait too long.
         """
         transient = isinstance(error, Unreachable) or error.status in TRANSIENT_STATUSES
         asked = error.retry_after or 0
@@ -50,67 +52,87 @@ class RetryPolicy:
 
 
 class StreamState:
-    """State of one task's event stream across its connections."""
+    """One task's events over all connections; `polling` while the service answers but its stream is unavailable."""
 
     def __init__(self, task: Task | str, retries: int) -> None:
-        """Start at the first event; allow this number of retries after each event received."""
+        """Start with the first event; each event renews the retries."""
         self.ended = False
-        self._path = f"{protocol.task_path(task)}/events"
+        self.polling = False
+        self.poll_delay = STREAM_POLL_SECONDS
+        self._task = task
         self._retries = retries
         self._retry_policy = RetryPolicy(retries)
         self._last_id = ""
+        self._received = False
+        self._polled = PolledEvents()
 
-    def build_call(self) -> protocol.Call:
-        """Return the call that opens the stream, or resumes it after the last event received."""
+    def build_stream_call(self) -> protocol.Call:
+        """Return the call that opens the stream after the last event received."""
+        self._received = False
         headers = {
             "Accept": protocol.STREAM_CONTENT_TYPE,
             **({"Last-Event-ID": self._last_id} if self._last_id else {}),
         }
-        return protocol.Call(method="GET", path=self._path, headers=headers, read_seconds=STREAM_TIMEOUT_SECONDS)
+        path = f"{protocol.task_path(self._task)}/events"
+        return protocol.Call(method="GET", path=path, headers=headers, read_seconds=STREAM_TIMEOUT_SECONDS)
+
+    def build_poll_call(self) -> protocol.Call:
+        """Return the call that reads the task instead."""
+        return protocol.get_task_call(self._task)
 
     def parse_event(self, sent: httpx2.ServerSentEvent) -> Event | None:
-        """Return the parsed event, or None if it only sets the event id or the retry time."""
+        """Return the event, or None for one without data, which only sets how to reconnect."""
         self._last_id = sent.id or self._last_id
         if not sent.data:
             return None
+        self._received = True
         self._retry_policy = RetryPolicy(self._retries)
         event = Event.parse(sent.event, json.loads(sent.data), id=sent.id)
         self.ended = event.name == "done"
         return event
 
+    def parse_polled(self, answer: httpx2.Response) -> list[Event]:
+        """Return what changed since the last poll as events of the stream."""
+        self._retry_policy = RetryPolicy(self._retries)
+        task = protocol.parse_task(answer)
+        self.ended = task.ended
+        return self._polled.list_changes(task)
+
     def raise_if_unfinished(self) -> None:
-        """Check that the task had ended when the service closed the stream.
+        """Check that the service closed the stream only after the task's end.
 
         Raises:
-            Unreachable: the stream was closed before the task ended.
+            Unreachable: The stream was closed earlier.
         """
         if not self.ended:
             raise Unreachable("The event stream broke off.")
 
     def delay_after(self, error: ApiError) -> float:
-        """Return the number of seconds to wait before reopening the stream.
+        """Return how many seconds to wait before the next request; it polls if the stream seems unavailable.
 
         Raises:
-            ApiError: this error, if the stream is not to be reopened.
+            ApiError: This error, if a retry would not help or none is left.
         """
-        return self._retry_policy.delay_after(error)
+        # After a failed poll the whole service may have been away, so the stream gets another chance.
+        self.polling = not self.polling and not self._received and _is_stream_unavailable(error)
+        return 0 if self.polling else self._retry_policy.delay_after(error)
 
 
 class PollPolicy:
-    """Delays between reads of a task until it has ended."""
+    """Delays between polls of a task until it has ended."""
 
     def __init__(self, timeout: float | None) -> None:
-        """Allow this number of seconds, or any number if None."""
+        """Allow this many seconds, or any number with None."""
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._delay = INITIAL_POLL_DELAY
 
     def delay_after(self, task: Task) -> float:
-        """Return the number of seconds to wait before the next read; 0 if the task has succeeded.
+        """Return how many seconds to wait before the next poll; 0 when the task has succeeded.
 
         Raises:
-            TaskFailed: the task failed or was canceled.
-            WaitTimeout: the task has not ended in time.
+            TaskFailed: It failed or was canceled.
+            WaitTimeout: It has not ended in time.
         """
         if task.succeeded:
             return 0
@@ -123,3 +145,11 @@ class PollPolicy:
                 raise WaitTimeout(task, self._timeout)
         pause, self._delay = self._delay, min(1.3 * self._delay, MAX_POLL_DELAY)
         return min(pause, left)
+
+
+def _is_stream_unavailable(error: ApiError) -> bool:
+    """Return whether only the stream may be unavailable, as behind some proxies; a refused connection is an outage."""
+    if isinstance(error, Unreachable):
+        cause = error.__cause__
+        return cause is not None and not isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
+    return error.code == "unexpected" or error.status in TRANSIENT_STATUSES

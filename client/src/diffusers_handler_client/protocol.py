@@ -1,4 +1,4 @@
-"""Requests and responses as data, shared by both clients."""
+"""Requests and answers of both clients, as data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 PAGE_SIZE = 100
 JSON_CONTENT_TYPE, STREAM_CONTENT_TYPE = "application/json", "text/event-stream"
-# The options whose names differ from the parameters', and those that are not parameters.
+# Options whose names differ from the API's parameters, and options that are not parameters.
 PARAM_NAMES = {"model": "model_id"}
 NON_PARAM_OPTIONS = frozenset({"params", "priority", "batchable", "idempotency_key", "webhook", "wait"})
 FIELD_ERROR_KEYS = ("path", "code", "message")
@@ -29,7 +29,7 @@ FIELD_ERROR_KEYS = ("path", "code", "message")
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request; it is safe to send it twice."""
+    """One request that is safe to repeat."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Call:
     follow_redirects: bool = False
 
     def to_request_options(self) -> dict[str, Any]:
-        """Return the request as arguments of httpx2's clients."""
+        """Return the arguments for httpx2's clients."""
         return {
             "method": self.method,
             "url": self.path,
@@ -55,14 +55,14 @@ class Call:
 
 
 class Options(TypedDict, total=False):
-    """Options of a submission in addition to the prompt; the service chooses those that are None or missing.
+    """Options of a submission beside the prompt; the service chooses the value of a missing one or None.
 
-    `params` are parameters that this version has no name for. `idempotency_key` identifies the submission, so that it
-    can be sent again; one is generated for each submission without it. With `wait`, the service responds when the task
-    has ended, or after that number of seconds.
+    `params` are parameters that this version has no name for. `idempotency_key` makes it safe to send the submission
+    again; without one, a key is generated. With `wait` the service answers when the task has ended, or after this many
+    seconds.
 
-    `image` is the upload to start from, `mask` an upload that is white in the area to regenerate, and `strength` (0 to
-    1) the amount of change.
+    `image` is an upload to start from, `strength`, from 0 to 1, how much to change of it, and `mask` an upload that is
+    white in the area to change.
     """
 
     model: str | None
@@ -89,8 +89,8 @@ class Options(TypedDict, total=False):
 
 
 def build_client_options(url: str | None, api_key: str | None) -> dict[str, Any]:
-    """Return the base options of all requests, from the arguments or else from the environment."""
-    key = api_key or os.environ.get("DIFFUSERS_HANDLER_API_KEY")
+    """Return the base of all requests, from the arguments or else from the environment."""
+    key = os.environ.get("DIFFUSERS_HANDLER_API_KEY") if api_key is None else api_key
     return {
         "base_url": url or os.environ.get("DIFFUSERS_HANDLER_URL") or DEFAULT_URL,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
@@ -103,7 +103,7 @@ def task_path(task: Task | str) -> str:
 
 
 def submit_call(prompt: str, options: Options) -> Call:
-    """Return the call that queues a task; the service chooses options that are not given."""
+    """Return the call that queues a task."""
     named = {PARAM_NAMES.get(name, name): value for name, value in options.items() if name not in NON_PARAM_OPTIONS}
     params = {"prompt": prompt, **_drop_none(named), **(options.get("params") or {})}
     params |= {name: value.id for name, value in params.items() if isinstance(value, Upload)}
@@ -118,10 +118,10 @@ def submit_call(prompt: str, options: Options) -> Call:
     return Call(method="POST", path="/task", headers=headers, body=body, read_seconds=READ_SECONDS + (wait or 0))
 
 
-def upload_call(picture: bytes | str | os.PathLike[str]) -> Call:
-    """Return the call that uploads an image, given as bytes or as a file, for tasks to start from."""
-    content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    # The service detects the format from the content.
+def upload_call(image: bytes | str | os.PathLike[str]) -> Call:
+    """Return the call that uploads an image, or the file of one."""
+    content = image if isinstance(image, bytes) else Path(image).read_bytes()
+    # The service detects the image format from the bytes.
     return Call(method="POST", path="/upload", headers={"Content-Type": "image/png"}, content=content)
 
 
@@ -136,12 +136,12 @@ def cancel_call(task: Task | str) -> Call:
 
 
 def reproduce_call(task: Task | str) -> Call:
-    """Return the call that queues a task again, to compare the images of both."""
+    """Return the call that queues a task again, to compare the images."""
     return Call(method="POST", path=f"{task_path(task)}/reproduce", headers={"Idempotency-Key": str(uuid4())})
 
 
 def image_call(task: Task | str, index: int) -> Call:
-    """Return the call that reads an image; it follows redirects, as images may be stored elsewhere."""
+    """Return the call that reads an image, which may be stored elsewhere."""
     return Call(method="GET", path=f"{task_path(task)}/images/{index}", follow_redirects=True)
 
 
@@ -155,7 +155,7 @@ def parse_page(answer: httpx2.Response) -> tuple[list[Task], Call | None]:
     """Return a page's tasks, and the call that reads the next page."""
     data = answer.json()
     following = data["next"]
-    # Only the cursor of the address is used: behind a proxy the service may not know its own address.
+    # Only the query counts: behind a proxy the service may not know its own address.
     query = dict(httpx2.URL(following).params) if following else {}
     return [Task.parse(task) for task in data["results"]], Call(
         method="GET", path="/task", query=query
@@ -168,12 +168,12 @@ def parse_task(answer: httpx2.Response) -> Task:
 
 
 def image_path(directory: str | os.PathLike[str], task: Task, image: Image) -> Path:
-    """Return the path to save an image at."""
+    """Return the file to save an image to."""
     return Path(directory) / f"{task.id}-{image.index}.{image.suffix}"
 
 
 def save_image(file: Path, content: bytes) -> Path:
-    """Write an image and create its parent folders."""
+    """Write an image to a file and create the missing folders."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     return file
@@ -183,7 +183,7 @@ def check_response(answer: httpx2.Response, content_type: str = JSON_CONTENT_TYP
     """Return the response; its body must have been read, unless it is a stream.
 
     Raises:
-        ApiError: it is an error response, or does not come from the service.
+        ApiError: It is an error, or comes from another service.
     """
     if answer.is_error:
         raise _build_api_error(answer)
@@ -200,7 +200,7 @@ def translate_errors() -> Iterator[None]:
     """Translate httpx2's errors into this package's.
 
     Raises:
-        Unreachable: no response arrived, or the connection broke off.
+        Unreachable: No answer came, or it broke off.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The service's JSON as frozen dataclasses; fields unknown to this version are ignored and kept in `raw`."""
+"""The service's JSON as frozen dataclasses; fields that this version doesn't know are kept in `raw`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Webhook that the service notifies when the task ends; `events` limits it to these outcomes."""
+    """URL that the service notifies when the task has ended; without `events`, however it ended."""
 
     url: str
     events: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One image of a task."""
+    """One image of a task; a purged one can't be downloaded any more."""
 
     index: int
     url: str
@@ -65,6 +65,7 @@ class Image:
     sha256: str
     flagged: bool
     blank: bool
+    purged: bool
 
     @classmethod
     def parse(cls, data: Json) -> Image:
@@ -80,17 +81,18 @@ class Image:
             sha256=data["sha256"],
             flagged=data["flagged"],
             blank=data["blank"],
+            purged=data.get("purged", False),
         )
 
     @property
     def suffix(self) -> str:
-        """Return the file name extension of this image."""
+        """The file name's suffix for its format."""
         return SUFFIXES.get(self.content_type, "bin")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """An image that the service keeps for tasks to start from."""
+    """An image that the service keeps as the input of tasks."""
 
     id: str
     sha256: str
@@ -105,7 +107,7 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskError:
-    """The reason for a task's failure or cancellation."""
+    """Reason why a task failed or was canceled."""
 
     code: str
     message: str
@@ -168,17 +170,17 @@ class Task:
 
     @property
     def ended(self) -> bool:
-        """Return True if the task has reached a final status."""
+        """Whether its status is final."""
         return self.status in TERMINAL_STATUSES
 
     @property
     def succeeded(self) -> bool:
-        """Return True if the task has succeeded and its images are available."""
+        """Whether it ended with its images."""
         return self.status == "succeeded"
 
     @property
     def seed(self) -> int:
-        """Return the seed of the task's first image."""
+        """The seed of its first image."""
         return int(self.params["seed"])
 
 
@@ -186,7 +188,7 @@ class Task:
 class Event:
     """One event of a task's stream: `status`, `progress`, `preview`, `image` or `done`, or one of a later version.
 
-    `progress`, `image` and `task` are set for the events of these names (`task` for `done`).
+    Events named `progress`, `image` and `done` have a `progress`, an `image` and a `task`.
     """
 
     name: str

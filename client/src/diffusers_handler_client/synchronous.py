@@ -1,4 +1,4 @@
-"""The client for code that does not use asyncio."""
+"""Client for code without asyncio."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from diffusers_handler_client.shapes import Event, Task, Upload
 
 
 class Client:
-    """Client of one service; threads may share it."""
+    """Client of the service at a URL; threads may share it."""
 
     def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = DEFAULT_RETRIES) -> None:
-        """Use DIFFUSERS_HANDLER_URL and DIFFUSERS_HANDLER_API_KEY for arguments that are not given."""
+        """Read a missing URL or key from DIFFUSERS_HANDLER_URL or DIFFUSERS_HANDLER_API_KEY; `""` sends no key."""
         self._http = httpx2.Client(**protocol.build_client_options(url, api_key))
         self._retries = retries
 
@@ -35,27 +35,28 @@ class Client:
         self._http.close()
 
     def submit(self, prompt: str, **options: Unpack[protocol.Options]) -> Task:
-        """Queue a task and return it; see `protocol.Options` for the options.
+        """Queue a task and return it; `protocol.Options` describes the options.
 
         Raises:
-            ApiError: the service refuses the request; `fields` has the reasons.
+            ApiError: The service rejects it; `fields` has an error per field.
         """
         return protocol.parse_task(self._send_call(protocol.submit_call(prompt, options)))
 
-    def upload(self, picture: bytes | str | os.PathLike[str]) -> Upload:
-        """Upload an image, given as bytes or as a file, for tasks to start from; the service deletes it after a while.
+    def upload(self, image: bytes | str | os.PathLike[str]) -> Upload:
+        """Upload an image, or the file of one, as the input of tasks; the service keeps it for some hours.
 
         Raises:
-            ApiError: the service can't read the image, or it is too large.
+            ApiError: It is not a valid image, or too large.
+            OSError: The file can't be read.
         """
-        return Upload.parse(self._send_call(protocol.upload_call(picture)).json())
+        return Upload.parse(self._send_call(protocol.upload_call(image)).json())
 
     def get(self, task: Task | str) -> Task:
         """Return the task in its current state."""
         return protocol.parse_task(self._send_call(protocol.get_task_call(task)))
 
     def list(self, *, status: str | None = None, model: str | None = None) -> Iterator[Task]:
-        """Yield the tasks, the newest first, reading page by page."""
+        """Yield the tasks, newest first; pages are read as they are needed."""
         call: protocol.Call | None = protocol.list_tasks_call(status, model)
         while call is not None:
             tasks, call = protocol.parse_page(self._send_call(call))
@@ -65,36 +66,40 @@ class Client:
         """Wait until the task has succeeded, and return it.
 
         Raises:
-            TaskFailed: the task failed or was canceled.
-            WaitTimeout: the task has not ended after `timeout` seconds; the service continues it.
+            TaskFailed: It failed or was canceled.
+            WaitTimeout: It has not ended after `timeout` seconds; it continues.
         """
         waiting = PollPolicy(timeout)
         while pause := waiting.delay_after(now := self.get(task)):
             time.sleep(pause)
         return now
 
-    def stream(self, task: Task | str) -> Generator[Event, None, None]:
-        """Yield the task's events; the last one is `done`, whether the task succeeded or not.
+    def stream(self, task: Task | str, *, retries: int | None = None) -> Generator[Event, None, None]:
+        """Yield the task's events; `done` is the last one, however the task ended.
 
-        If the connection breaks, the stream resumes after the last event received.
+        A stream that breaks off resumes after its last event, up to `retries` times in a row (default: the client's).
+        While the service answers but its stream doesn't, as behind some proxies, the task is polled instead.
+
+        Raises:
+            ApiError: The task does not exist, or no retry is left.
         """
-        following = StreamState(task, self._retries)
+        following = StreamState(task, self._retries if retries is None else retries)
         while not following.ended:
             try:
-                yield from self._stream_events(following)
+                yield from (self._poll_events if following.polling else self._stream_events)(following)
             except ApiError as error:
                 time.sleep(following.delay_after(error))
 
     def reproduce(self, task: Task | str) -> Task:
-        """Queue a succeeded task again, and return the new task; when that ends, it has a `reproduction`.
+        """Queue a succeeded task again and return the new one; its `reproduction` compares the images at the end.
 
         Raises:
-            ApiError: the task has not succeeded, or the service refuses the request.
+            ApiError: It has not succeeded, or the service rejects it.
         """
         return protocol.parse_task(self._send_call(protocol.reproduce_call(task)))
 
     def cancel(self, task: Task | str) -> Task:
-        """Cancel the task and return it; a running task stops within a step, an ended one does not change."""
+        """Cancel the task and return it; a running one stops within a step, an ended one does not change."""
         return protocol.parse_task(self._send_call(protocol.cancel_call(task)))
 
     def image(self, task: Task | str, index: int = 0) -> bytes:
@@ -102,10 +107,10 @@ class Client:
         return self._send_call(protocol.image_call(task, index), "image/").content
 
     def download(self, task: Task | str, directory: str | os.PathLike[str] = ".") -> tuple[Path, ...]:
-        """Save the task's images and return their paths; wait for the task first if it has not ended.
+        """Wait for the task's end, save its images and return their files.
 
         Raises:
-            TaskFailed: the task failed or was canceled.
+            TaskFailed: It failed or was canceled.
         """
         done = task if isinstance(task, Task) and task.succeeded else self.wait(task)
         return tuple(
@@ -117,13 +122,25 @@ class Client:
         attempts = RetryPolicy(self._retries)
         while True:
             try:
-                with protocol.translate_errors():
-                    return protocol.check_response(self._http.request(**call.to_request_options()), content_type)
+                return self._send_once(call, content_type)
             except ApiError as error:
                 time.sleep(attempts.delay_after(error))
 
+    def _send_once(self, call: protocol.Call, content_type: str = protocol.JSON_CONTENT_TYPE) -> httpx2.Response:
+        with protocol.translate_errors():
+            return protocol.check_response(self._http.request(**call.to_request_options()), content_type)
+
+    def _poll_events(self, following: StreamState) -> Generator[Event, None, None]:
+        while not following.ended:
+            yield from following.parse_polled(self._send_once(following.build_poll_call()))
+            if not following.ended:
+                time.sleep(following.poll_delay)
+
     def _stream_events(self, following: StreamState) -> Generator[Event, None, None]:
-        with protocol.translate_errors(), self._http.stream(**following.build_call().to_request_options()) as answer:
+        with (
+            protocol.translate_errors(),
+            self._http.stream(**following.build_stream_call().to_request_options()) as answer,
+        ):
             if answer.is_error:
                 answer.read()
             protocol.check_response(answer, protocol.STREAM_CONTENT_TYPE)

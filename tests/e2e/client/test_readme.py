@@ -41,7 +41,7 @@ def run(stack: Stack, code: str, folder: Path) -> list[str]:
 
 def test_the_first_example_shows_progress_saves_pictures_and_names_bad_fields(stack: Stack, tmp_path: Path) -> None:
     lines = run(stack, FIRST, tmp_path)
-    pictures = sorted((tmp_path / "pictures").iterdir())
+    pictures = sorted((tmp_path / "images").iterdir())
     assert len(pictures) == 2
     for picture in pictures:
         with Image.open(picture) as image:
@@ -54,7 +54,7 @@ def test_the_first_example_shows_progress_saves_pictures_and_names_bad_fields(st
 def test_the_asynchronous_example_makes_both_pictures(stack: Stack, tmp_path: Path) -> None:
     lines = run(stack, ASYNCHRONOUS, tmp_path)
     assert [line.partition(" ")[0] for line in lines] == ["succeeded", "succeeded"]
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / "images").iterdir())) == 2
 
 
 def test_the_short_example_saves_its_picture(stack: Stack, tmp_path: Path) -> None:
