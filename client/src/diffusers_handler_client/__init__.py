@@ -2,6 +2,7 @@
 
 from diffusers_handler_client.asynchronous import AsyncClient
 from diffusers_handler_client.errors import ApiError, FieldError, TaskFailed, Unreachable, WaitTimeout
+from diffusers_handler_client.protocol import Options
 from diffusers_handler_client.shapes import Event, Image, Progress, Task, TaskError, Upload, Webhook
 from diffusers_handler_client.synchronous import Client
 
@@ -12,6 +13,7 @@ __all__ = [
     "Event",
     "FieldError",
     "Image",
+    "Options",
     "Progress",
     "Task",
     "TaskError",

@@ -36,7 +36,7 @@ class AsyncClient:
         await self._http.aclose()
 
     async def submit(self, prompt: str, **options: Unpack[protocol.Options]) -> Task:
-        """Queue a task and return it; `protocol.Options` describes the options.
+        """Queue a task and return it; `Options` describes the options.
 
         Raises:
             ApiError: The service rejects it; `fields` has an error per field.

@@ -21,8 +21,8 @@ class FieldError:
 class ApiError(Exception):
     """The service rejected a request or could not answer it.
 
-    `code` is one of the stable codes of docs/api.md, `status` the answer's status or None without an answer, and
-    `retry_after` the number of seconds that the service asks to wait.
+    `code` is one of the stable codes of docs/reference/api.md, `status` the answer's status or None without an answer,
+    and `retry_after` the number of seconds that the service asks to wait.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class Client:
         self._http.close()
 
     def submit(self, prompt: str, **options: Unpack[protocol.Options]) -> Task:
-        """Queue a task and return it; `protocol.Options` describes the options.
+        """Queue a task and return it; `Options` describes the options.
 
         Raises:
             ApiError: The service rejects it; `fields` has an error per field.

@@ -7,12 +7,11 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
-import httpx2
+from diffusers_handler_client import ApiError, Client, Options, Task, Upload
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from tasks_app.management.client import Json, Server, build_auth_headers
-from tasks_app.task_types.registry import IMAGE_TO_IMAGE, INPAINTING, TEXT_TO_IMAGE
+from tasks_app.management import terminal
 
 # The command line option for each path of the API.
 OPTION_NAMES = {
@@ -45,7 +44,7 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _parse_lora(text: str) -> Json:
+def _parse_lora(text: str) -> dict[str, Any]:
     name, separator, weight = text.rpartition(":")
     if not separator:
         return {"id": text}
@@ -58,33 +57,31 @@ def _parse_lora(text: str) -> Json:
 class Command(BaseCommand):
     """Generate images on a running server, from a terminal."""
 
-    help = "Makes pictures on a running server and saves them; Ctrl-C leaves the task running."
+    help = "Generates images on a running server and saves them; Ctrl-C leaves the task running."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options; the server chooses the value of an omitted one."""
-        parser.add_argument("prompt", nargs="?", help="what to draw")
+        parser.add_argument("prompt", nargs="?", help="what to generate")
         parser.add_argument("--watch", metavar="ID", help="follow this task instead of posting one")
         parser.add_argument("--model", help="a model that the server allows")
-        parser.add_argument("--negative", metavar="PROMPT", help="what not to draw")
+        parser.add_argument("--negative", metavar="PROMPT", help="what to avoid")
         parser.add_argument("--steps", type=int)
         parser.add_argument("--guidance", type=float)
-        parser.add_argument("--seed", type=int, help="the same seed makes the same picture")
-        parser.add_argument("--count", type=int, help="how many pictures")
+        parser.add_argument("--seed", type=int, help="the same seed reproduces an image (default: random)")
+        parser.add_argument("--count", type=int, help="how many images")
         parser.add_argument("--size", type=_parse_size, metavar="WxH", help="in pixels")
-        parser.add_argument("--format", metavar="png|jpeg|webp", help="of the pictures' files (png)")
-        parser.add_argument("--scheduler", metavar="NAME", help="another one than the model's own, as in euler_a")
+        parser.add_argument("--format", metavar="png|jpeg|webp", help="output file format (png)")
+        parser.add_argument("--scheduler", metavar="NAME", help="overrides the model's default, as in euler_a")
         parser.add_argument(
             "--lora", type=_parse_lora, action="append", metavar="NAME[:WEIGHT]", help="can be repeated"
         )
         parser.add_argument("--embedding", action="append", metavar="NAME", help="can be repeated")
-        parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to begin with")
-        parser.add_argument("--strength", type=float, help="how much of it is drawn anew, from 0 to 1 (0.8)")
-        parser.add_argument(
-            "--mask", type=Path, metavar="FILE", help="white where it is drawn anew, black where it stays"
-        )
+        parser.add_argument("--image", type=Path, metavar="FILE", help="an image to start from")
+        parser.add_argument("--strength", type=float, help="how much to change, from 0 to 1 (0.8)")
+        parser.add_argument("--mask", type=Path, metavar="FILE", help="white in the area to change, else black")
         parser.add_argument("--priority", type=int, default=0)
-        parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the pictures go (here)")
+        parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where to save the images (here)")
         parser.add_argument("--key", default=settings.DIFFUSERS_HANDLER_KEY, help="the API key (DIFFUSERS_HANDLER_KEY)")
         url = settings.DIFFUSERS_HANDLER_URL
         parser.add_argument("--url", default=url, help=f"the server (DIFFUSERS_HANDLER_URL, {url})")
@@ -95,41 +92,50 @@ class Command(BaseCommand):
             raise CommandError("Give either a prompt or --watch ID.")
         if options["image"] is None and (options["mask"] or options["strength"] is not None):
             raise CommandError("--mask and --strength go with --image.")
-        task: Json | None = None
-        with httpx2.Client(base_url=options["url"], timeout=10, headers=build_auth_headers(options["key"])) as api:
+        task: Task | None = None
+        url = options["url"]
+        with terminal.open_client(url, options["key"]) as client, terminal.translate_errors(url, OPTION_NAMES):
             try:
-                server = Server(api, options=OPTION_NAMES)
-                task = self._get_or_submit_task(server, options)
-                self._save_images(server, task, options["out"])
+                task = _get_or_submit_task(client, options)
+                self._save_images(client, task, options["out"])
             except KeyboardInterrupt:
-                self.stderr.write(_build_interrupt_message(task, options["url"]) if task else "", str)
+                self.stderr.write(_build_interrupt_message(task, url) if task else "", str)
                 raise SystemExit(EXIT_INTERRUPTED) from None
 
-    def _get_or_submit_task(self, server: Server, options: dict[str, Any]) -> Json:
-        if options["watch"]:
-            return server.get_task(options["watch"])
-        uploads = {name: server.upload_image(options[name]) for name in ("image", "mask") if options[name]}
-        return server.submit_task(
-            _build_params(options) | uploads, task_type=_infer_task_type(uploads), priority=options["priority"]
-        )
-
-    def _save_images(self, server: Server, task: Json, folder: Path) -> None:
-        self.stderr.write(f"Task {task['id']}, seed {task['params']['seed']}", str)
-        for image in server.follow_task(task)["images"]:
-            if image["purged"]:
-                self.stderr.write(f"Picture {image['index']} was purged.", str)
+    def _save_images(self, client: Client, task: Task, folder: Path) -> None:
+        self.stderr.write(f"Task {task.id}, seed {task.seed}", str)
+        for image in terminal.follow_task(client, task).images:
+            if image.purged:
+                self.stderr.write(f"Image {image.index} was purged.", str)
                 continue
-            path = folder / f"{task['id']}-{image['index']}.{image['content_type'].removeprefix('image/')}"
-            server.save_image(image, path)
+            path = folder / f"{task.id}-{image.index}.{image.content_type.removeprefix('image/')}"
+            terminal.save_image(client, task, image, path)
             self.stdout.write(str(path))
 
 
-def _build_params(options: dict[str, Any]) -> Json:
+def _get_or_submit_task(client: Client, options: dict[str, Any]) -> Task:
+    if options["watch"]:
+        return client.get(options["watch"])
+    inputs = {name: _upload_image(client, options[name], options["url"]) for name in ("image", "mask") if options[name]}
+    return client.submit(options["prompt"], **_build_submit_options(options, inputs))
+
+
+def _upload_image(client: Client, path: Path, url: str) -> Upload:
+    try:
+        return client.upload(path)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}.") from None
+    except ApiError as error:
+        if terminal.is_outage(error):
+            raise
+        raise CommandError(f"{path}: {terminal.format_error(error, url)}") from None
+
+
+def _build_submit_options(options: dict[str, Any], inputs: dict[str, Upload]) -> Options:
     width, height = options["size"] or (None, None)
-    params = {
-        "prompt": options["prompt"],
+    return {
+        "model": options["model"],
         "negative_prompt": options["negative"],
-        "model_id": options["model"],
         "steps": options["steps"],
         "guidance_scale": options["guidance"],
         "seed": options["seed"],
@@ -141,19 +147,15 @@ def _build_params(options: dict[str, Any]) -> Json:
         "strength": options["strength"],
         "width": width,
         "height": height,
+        "image": inputs.get("image"),
+        "mask": inputs.get("mask"),
+        "priority": options["priority"],
     }
-    return {name: value for name, value in params.items() if value is not None}
 
 
-def _infer_task_type(uploads: Json) -> str:
-    if "image" not in uploads:
-        return TEXT_TO_IMAGE.name
-    return (INPAINTING if "mask" in uploads else IMAGE_TO_IMAGE).name
-
-
-def _build_interrupt_message(task: Json, url: str) -> str:
+def _build_interrupt_message(task: Task, url: str) -> str:
     there = "" if url == settings.DIFFUSERS_HANDLER_URL else f" --url {url}"
     return (
-        f"\nThe task goes on. Watch it:\n  manage.py generate --watch {task['id']}{there}"
-        f"\nor cancel it:\n  curl -X POST {task['urls']['cancel']}"
+        f"\nThe task goes on. Watch it:\n  manage.py generate --watch {task.id}{there}"
+        f"\nor cancel it:\n  curl -X POST {task.raw['urls']['cancel']}"
     )

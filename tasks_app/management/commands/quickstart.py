@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from diffusers_handler_client import Client, Task
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from project import embedded
 from project.keeper import WatchedProcess
-from tasks_app.management.client import Json, Server, build_auth_headers, run_every
+from tasks_app.management import terminal
 
 DEMO_MODEL = "demo"
 PROMPT = "a red house"
@@ -35,14 +36,14 @@ ADMIN_USERNAME = "admin"
 class Command(BaseCommand):
     """Start all processes, submit a first prompt over HTTP, follow its task, and serve."""
 
-    help = "Starts everything on this machine, makes a first picture and serves until Ctrl-C."
+    help = "Starts everything on this machine, generates a first image and serves until Ctrl-C."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument("--port", type=int, default=8000, help="the web server's port on 127.0.0.1 (8000)")
-        parser.add_argument("--prompt", default=PROMPT, help=f'what to draw first ("{PROMPT}")')
-        parser.add_argument("--once", action="store_true", help="end after the first picture")
+        parser.add_argument("--prompt", default=PROMPT, help=f'what to generate first ("{PROMPT}")')
+        parser.add_argument("--once", action="store_true", help="end after the first image")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until Ctrl-C, which exits with 0; any other end is reported as an error."""
@@ -70,12 +71,12 @@ class Command(BaseCommand):
             stack, "web.log", "-m", "uvicorn", "project.asgi:application", f"--port={port}", *UVICORN_OPTIONS
         )
         worker = RestartingProcess(lambda: _start_process(stack, "worker.log", "manage.py", "rundramatiq"))
-        headers = build_auth_headers(settings.DIFFUSERS_HANDLER_KEY)
-        api = stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers=headers))
-        _wait_until_ready(api, web)
-        self.stdout.write(f"The web server answers. The default model here is the small demo model, “{DEMO_MODEL}”.")
-        server = Server(api)
-        self._report_task(server, self._generate_first_image(server, prompt, worker))
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, web)
+        self.stdout.write("Web server is up. Using the built-in demo model (64×64 toy).")
+        client = stack.enter_context(terminal.open_client(url, settings.DIFFUSERS_HANDLER_KEY))
+        with terminal.translate_errors(url):
+            self._report_task(client, self._generate_first_image(client, prompt, worker), url)
         if not once:
             self._serve_until_stopped(web, worker)
 
@@ -89,20 +90,20 @@ class Command(BaseCommand):
         elif "already taken" not in done.stderr:
             raise CommandError(done.stderr.strip())
 
-    def _generate_first_image(self, server: Server, prompt: str, worker: RestartingProcess) -> Json:
-        task = server.submit_task({"model_id": DEMO_MODEL, "prompt": prompt, "steps": 25, "guidance_scale": 3})
-        self.stdout.write(f"POST /task → 201, {task['id']}: “{prompt}”")
-        with run_every(RESTART_CHECK_SECONDS, worker.restart_if_ended):
-            return server.follow_task(task)
+    def _generate_first_image(self, client: Client, prompt: str, worker: RestartingProcess) -> Task:
+        task = client.submit(prompt, model=DEMO_MODEL, steps=25, guidance_scale=3)
+        self.stdout.write(f"POST /task → 201, {task.id}: “{prompt}”")
+        with terminal.run_every(RESTART_CHECK_SECONDS, worker.restart_if_ended):
+            return terminal.follow_task(client, task)
 
-    def _report_task(self, server: Server, task: Json) -> None:
-        image = task["images"][0]
-        path = settings.VAR_DIR / "first-picture.png"
-        server.save_image(image, path)
-        self.stdout.write(f"Picture  {path}  ({image['width']}×{image['height']}, seed {image['seed']})")
-        self.stdout.write(f"         {image['url']}")
-        self.stdout.write(f"Task     {task['urls']['self']}")
-        self.stdout.write(f"Admin    {server.api.base_url}/admin/tasks_app/task/{task['id']}/change/")
+    def _report_task(self, client: Client, task: Task, url: str) -> None:
+        image = task.images[0]
+        path = settings.VAR_DIR / "first-image.png"
+        terminal.save_image(client, task, image, path)
+        self.stdout.write(f"Image  {path}  ({image.width}×{image.height}, seed {image.seed})")
+        self.stdout.write(f"       {image.url}")
+        self.stdout.write(f"Task   {task.raw['urls']['self']}")
+        self.stdout.write(f"Admin  {url}/admin/tasks_app/task/{task.id}/change/")
 
     def _serve_until_stopped(self, web: WatchedProcess, worker: RestartingProcess) -> None:
         self.stdout.write("Serving until Ctrl-C.")
@@ -179,14 +180,17 @@ def _read_log_tail(log: str) -> str:
     return Path(settings.VAR_DIR / log).read_text()[-2000:]
 
 
-def _wait_until_ready(api: httpx2.Client, web: WatchedProcess) -> None:
+def _wait_until_ready(url: str, web: WatchedProcess) -> None:
     give_up = time.monotonic() + START_TIMEOUT_SECONDS
-    while True:
-        try:
-            if api.get("/readyz").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass  # the server does not listen yet
-        if web.poll() is not None or time.monotonic() > give_up:
-            raise CommandError(f"The web server did not start:\n{_read_log_tail('web.log')}")
-        time.sleep(POLL_SECONDS)
+    with httpx2.Client(timeout=10) as http:
+        while not _is_ready(http, url):
+            if web.poll() is not None or time.monotonic() > give_up:
+                raise CommandError(f"The web server did not start:\n{_read_log_tail('web.log')}")
+            time.sleep(POLL_SECONDS)
+
+
+def _is_ready(http: httpx2.Client, url: str) -> bool:
+    try:
+        return http.get(f"{url}/readyz").status_code == 200
+    except httpx2.TransportError:  # the server does not listen yet
+        return False

@@ -21,15 +21,18 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from diffusers_handler_client import ApiError, Client, patience
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db.models.functions import Now
 from PIL import Image
 
 from tasks_app import services
-from tasks_app.management import client
+from tasks_app.management import terminal
 from tasks_app.models import Task
 from tasks_app.queue import lifecycle
-from tests.support import stack as stacks
+from tests import stack as stacks
+from tests.e2e.client.scripted import TASK
 from tests.support.acting import ScriptedWorker
 from tests.support.stack import ROOT, free_port, wait_until
 
@@ -252,10 +255,10 @@ def test_in_a_terminal_a_bar_shows_place_phase_steps_and_the_time_left(
     until_shown(r"queued, no\. 1 .*0/4 steps")
     worker = ScriptedWorker(task)
     worker.publish_event(
-        "progress", phase="loading", step=0, total_steps=4, eta_seconds=None, bytes_done=1, bytes_total=4
+        "progress", phase="loading", step=0, total_steps=4, percent=0, eta_seconds=None, bytes_done=1, bytes_total=4
     )
     until_shown(r"loading 25 %")
-    worker.publish_event("progress", phase="denoising", step=2, total_steps=4, eta_seconds=3.2)
+    worker.publish_event("progress", phase="denoising", step=2, total_steps=4, percent=50, eta_seconds=3.2)
     until_shown(r"denoising .*2/4 steps \[.*, 3 s left\]")
     worker.succeed_task()
     until_shown(rf"succeeded .*4/4 steps(?s:.*){task.pk}-0\.png")
@@ -275,7 +278,7 @@ class Faulty(http.server.BaseHTTPRequestHandler):
         if not self.path.endswith("/events"):
             self.asked.append("")
             if self.asked.count("") > 3:
-                self.task.update(status="succeeded", finished_at="now")
+                self.task.update(status="succeeded")
             return self.answer(200, "application/json", json.dumps(self.task))
         self.asked.append(self.headers.get("Last-Event-ID", "none"))
         text = self.streams.pop(0) if self.streams else ""
@@ -295,16 +298,14 @@ class Faulty(http.server.BaseHTTPRequestHandler):
 
 
 def event(name: str, entry: str, **data: Any) -> str:
-    return f"id: {entry}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+    return f"id: {entry}\nevent: {name}\ndata: {json.dumps({'task': 'x', **data})}\n\n"
 
 
 @contextmanager
 def faulty(*streams: str) -> Iterator[tuple[str, list[str]]]:
     """Serve a task that succeeds once it has been asked for often enough; yield the address and what was asked."""
-    progress = {"phase": "denoising", "step": 1, "total_steps": 4, "eta_seconds": None}
-    task = {"id": "x", "status": "running", "finished_at": None, "images": [], "params": {"seed": 7}}
     asked: list[str] = []
-    values = {"streams": list(streams), "asked": asked, "task": {**task, "progress": progress}}
+    values = {"streams": list(streams), "asked": asked, "task": {**TASK, "status": "running"}}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Faulty,), values)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
@@ -313,16 +314,17 @@ def faulty(*streams: str) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "STREAM_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "INITIAL_DELAY", 0.05)
 
 
 @pytest.mark.usefixtures("_hurry")
 def test_a_stream_that_breaks_is_taken_up_where_it_broke() -> None:
-    end = {"id": "x", "status": "succeeded", "images": [], "progress": {"step": 4}, "params": {"seed": 7}}
+    end = {**TASK, "status": "succeeded"}
     first = event("status", "5-0", status="running")
     with faulty(first, first.replace("5-0", "6-0"), event("done", "7-0", **end)) as (url, asked):
         generate(url, "--watch=x")
-    assert asked == ["", "none", "", "5-0", "", "6-0"]
+    assert asked == ["", "none", "5-0", "6-0"]
 
 
 @pytest.mark.usefixtures("_hurry")
@@ -334,9 +336,38 @@ def test_where_streams_can_not_be_had_the_task_is_asked_for() -> None:
 
 @pytest.mark.usefixtures("_hurry")
 def test_a_server_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "UNREACHABLE_TIMEOUT_SECONDS", 0.5)
-    with faulty(event("status", "5-0", status="running")) as (url, _), httpx2.Client(base_url=url) as api:
-        server = client.Server(api)
-        task = server.get_task("x")
-    with httpx2.Client(base_url=url) as api, pytest.raises(CommandError, match="No server answers"):
-        client.Server(api).follow_task(task)
+    monkeypatch.setattr(terminal, "FOLLOW_RETRIES", 3)
+    with faulty(event("status", "5-0", status="running")) as (url, _), Client(url) as client:
+        task = client.get("x")
+    with (
+        terminal.open_client(url, None) as client,
+        pytest.raises(CommandError, match="No server answers"),
+        terminal.translate_errors(url),
+    ):
+        terminal.follow_task(client, task)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ApiError("Away.", code="unavailable", status=503), "The server at http://there answers with 503."),
+        (ApiError("?", code="unexpected", status=200), "What answers at http://there is another service."),
+        (ApiError("Too many.", code="rate_limited", status=429), "Too many."),
+    ],
+)
+def test_errors_of_the_client_are_told_in_words(error: ApiError, text: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(text)), terminal.translate_errors("http://there"):
+        raise error
+
+
+def test_a_purged_image_is_named_and_not_saved(make_task: MakeTask, api: httpx2.Client, tmp_path: Path) -> None:
+    ScriptedWorker(task := make_task(params={"num_images": 2})).succeed_task()
+    task.images.filter(index=0).update(purged_at=Now())
+    done = generate(api.base_url, f"--watch={task.pk}", f"--out={tmp_path}")
+    assert "Image 0 was purged." in done.errors
+    assert done.output == f"{tmp_path / str(task.pk)}-1.png\n"
+
+
+def test_a_failed_upload_of_a_server_that_is_away_names_no_file(picture: Path) -> None:
+    with pytest.raises(CommandError, match=r"^No server answers"):
+        generate(f"http://127.0.0.1:{free_port()}", "a house", f"--image={picture}")

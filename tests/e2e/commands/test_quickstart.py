@@ -101,8 +101,8 @@ def test_quickstart_once_makes_a_picture_and_leaves_nothing_running(home: Path) 
     done = manage(home, "quickstart", "--once", "--port", str(port))
     assert done.returncode == 0, done.stderr
     assert "Admin user: admin, password: " in done.stdout
-    assert "demo model" in done.stdout
-    path = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Picture"))
+    assert "Using the built-in demo model" in done.stdout
+    path = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Image"))
     with Image.open(path) as picture:
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (64, 64))

@@ -8,8 +8,8 @@ import pytest
 from diffusers_handler_client import ApiError, AsyncClient, Client, Event, Unreachable, patience
 from diffusers_handler_client.patience import MAX_DELAY, RetryPolicy
 
-from tests.client.scripted import LOST, TASK, Answer, Asked, scripted, told
-from tests.stack import free_port
+from tests.e2e.client.scripted import LOST, TASK, Answer, Asked, scripted, told
+from tests.support.stack import free_port
 
 AWAY = told({"error": {"code": "unavailable", "message": "Away.", "retryable": True}}, 503, Retry_After="0")
 MANY = told({"error": {"code": "rate_limited", "message": "Too many.", "retryable": True}}, 429, Retry_After="7")
