@@ -19,23 +19,23 @@ from tasks_app.webhooks import payload, url_policy
 class Command(BaseCommand):
     """Create, list and revoke API keys."""
 
-    help = "Makes, lists and revokes keys of the API."
+    help = "Creates, lists and revokes API keys."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the three subcommands."""
         verbs = parser.add_subparsers(dest="verb", required=True)
-        create = verbs.add_parser("create", help="make a key and print it, this once")
+        create = verbs.add_parser("create", help="create a key and print it, only this once")
         create.add_argument("name", help="what it is for")
-        create.add_argument("--owner", required=True, help="whose: a user's name")
-        usual = f"again for each ({', '.join(api_keys.DEFAULT_SCOPES)})"
-        create.add_argument("--scope", action="append", choices=Scope.values, help=usual)
-        create.add_argument("--days", type=int, help="how long it is good (for ever)")
-        create.add_argument("--max-queued", type=int, help="how many of its tasks may wait")
-        create.add_argument("--max-running", type=int, help="how many of its tasks may run")
-        create.add_argument("--rate", type=int, help="how many requests it may make in a minute")
-        create.add_argument("--webhook", default="", help="the URL that is told how its tasks ended")
-        verbs.add_parser("list", help="print all keys, but for what they are")
-        revoke = verbs.add_parser("revoke", help="end a key now")
+        create.add_argument("--owner", required=True, help="owner's user name")
+        scopes = f"can be repeated (default: {', '.join(api_keys.DEFAULT_SCOPES)})"
+        create.add_argument("--scope", action="append", choices=Scope.values, help=scopes)
+        create.add_argument("--days", type=int, help="days until it expires (default: never)")
+        create.add_argument("--max-queued", type=int, help="maximum number of its queued tasks")
+        create.add_argument("--max-running", type=int, help="maximum number of its running tasks")
+        create.add_argument("--rate", type=int, help="maximum number of its requests per minute")
+        create.add_argument("--webhook", default="", help="URL to notify when one of its tasks has ended")
+        verbs.add_parser("list", help="list keys (without their values)")
+        revoke = verbs.add_parser("revoke", help="revoke a key now")
         revoke.add_argument("id", type=int, help="as `list` shows it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -67,15 +67,15 @@ class Command(BaseCommand):
 
     def _list_keys(self, options: dict[str, Any]) -> None:
         for key in ApiKey.objects.select_related("user"):
-            ended = key.expiry is not None and key.expiry <= timezone.now()
+            ended = ", expired/revoked" if key.expiry is not None and key.expiry <= timezone.now() else ""
             used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-            self.stdout.write(f"{key.pk}\t{key.user}\t{key}\t{','.join(key.scopes)}\t{used}{', ended' * ended}")
+            self.stdout.write(f"{key.pk}\t{key.user}\t{key}\t{','.join(key.scopes)}\t{used}{ended}")
 
     def _revoke_key(self, options: dict[str, Any]) -> None:
         key = ApiKey.objects.filter(pk=options["id"]).first()
         if key is None or not api_keys.revoke_api_key(key):
-            raise CommandError("There is no such key, or it has ended.")
-        self.stdout.write(f"{key} has ended.")
+            raise CommandError("There is no such key, or it has expired or been revoked.")
+        self.stdout.write(f"{key} revoked.")
 
 
 def _check_webhook_url(url: str) -> str:

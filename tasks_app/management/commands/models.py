@@ -22,23 +22,23 @@ from tasks_app.worker import engines
 class Command(BaseCommand):
     """Download, list, verify and remove models, and set the default."""
 
-    help = "Fetches, lists, verifies and removes models on this host, and chooses the default."
+    help = "Downloads, lists, verifies and removes models on this host, and sets the default."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the five subcommands."""
         verbs = parser.add_subparsers(dest="verb", required=True)
-        pull = verbs.add_parser("pull", help="fetch a model's files, so that no task waits for the download")
+        pull = verbs.add_parser("pull", help="download a model's files, so that no task waits for them")
         pull.add_argument("model", help="a Hub id or an alias that this server allows")
-        pull.add_argument("--revision", default="", help="a commit, branch or tag (the pinned one, else the newest)")
-        verbs.add_parser("list", help="print what lies on this host, with its bytes, and what is no model and why")
-        verify = verbs.add_parser("verify", help="read every file and say which are not what they must be")
+        pull.add_argument("--revision", default="", help="a commit, branch or tag (the pinned one, else the latest)")
+        verbs.add_parser("list", help="list the models on this host with their sizes, and rejected files with reasons")
+        verify = verbs.add_parser("verify", help="check the files against their checksums")
         verify.add_argument("model", nargs="*", help="only these (all)")
-        verify.add_argument("--record", action="store_true", help="write down what local files are now")
+        verify.add_argument("--record", action="store_true", help="save the checksums of local files as they are now")
         remove = verbs.add_parser("remove", help="delete a model's files from this host")
         remove.add_argument("model", help="as `list` shows it, or an alias")
         remove.add_argument("--no-input", action="store_true", help="do not ask")
-        default = verbs.add_parser("default", help="print what a request gets that names no model, or choose it")
+        default = verbs.add_parser("default", help="print or set the model of requests that name none")
         default.add_argument("model", nargs="?", help="a name that this server allows")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         for model in _get_local_models():
             self.stdout.write(f"{model.model_id}\t{model.revision}\t{model.size:,} bytes")
         for name, why in sorted(model_files.find_rejected_files(settings.MODELS_DIR).items()):
-            self.stdout.write(f"{name}\tno model: {why}")
+            self.stdout.write(f"{name}\tnot a model: {why}")
 
     def _verify_models(self, options: dict[str, Any]) -> None:
         models = [model for name in options["model"] for model in _find_revisions(name)] or _get_local_models()
@@ -75,22 +75,22 @@ class Command(BaseCommand):
             for model in models:
                 self._write_checksums(model)
         elif sum(not self._check_files(model) for model in models):
-            raise CommandError("Some files are not what they must be: `models remove` and `models pull` renew them.")
+            raise CommandError("Some checksums don't match; `models remove` and `models pull` replace the files.")
 
     def _write_checksums(self, model: LocalModel) -> None:
         if model.revision == inventory.LOCAL_REVISION:
             inventory.write_checksums(model)
-            self.stdout.write(f"{model.model_id}: recorded.")
+            self.stdout.write(f"{model.model_id}: checksums saved.")
 
     def _check_files(self, model: LocalModel) -> bool:
         wrong = inventory.find_file_errors(model)
         if wrong is None:
-            self.stdout.write(f"{model.model_id}: nothing was recorded; `models verify --record` does that.")
+            self.stdout.write(f"{model.model_id}: no checksums; `models verify --record` saves them.")
             return True
         for name, why in wrong.items():
             self.stdout.write(f"{model.model_id} {model.revision}: {name} {why}.")
         if not wrong:
-            self.stdout.write(f"{model.model_id} {model.revision}: {len(model.files)} files are what they must be.")
+            self.stdout.write(f"{model.model_id} {model.revision}: {len(model.files)} files, checksums OK.")
         return not wrong
 
     def _remove_model(self, options: dict[str, Any]) -> None:
@@ -101,9 +101,9 @@ class Command(BaseCommand):
         if not options["no_input"] and input(f"Delete {model_id} ({size:,} bytes)? [y/N] ").strip().lower() != "y":
             raise CommandError("Nothing was deleted.")
         inventory.remove_model(models[0])
-        self.stdout.write(f"{model_id} is gone from this host.")
+        self.stdout.write(f"{model_id} removed.")
         if "/" in model_id:
-            self.stdout.write("Its next task fetches it again, unless it is not allowed any more.")
+            self.stdout.write("Its next task downloads it again, if it is still allowed.")
 
     def _set_default(self, options: dict[str, Any]) -> None:
         if options["model"] is not None:
@@ -120,7 +120,7 @@ def _find_revisions(name: str) -> list[LocalModel]:
     model_id = settings.MODEL_ALIASES.get(name, name)
     found = [model for model in _get_local_models() if model.model_id == model_id]
     if not found:
-        raise CommandError(f"No model {name} lies on this host: `models list` shows what does.")
+        raise CommandError(f"Model {name} is not installed; `models list` shows those that are.")
     return found
 
 
@@ -132,7 +132,7 @@ def _resolve_model(name: str) -> resolve.ResolvedModel:
         model = resolve.resolve_from_settings(name)
         if model is None:
             raise errors.ModelNotAllowedError(
-                "The settings do not allow this model, and no database says more."
+                "The settings do not allow this model, and there is no database to ask."
             ) from None
         return model
 

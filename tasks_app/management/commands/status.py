@@ -31,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--worker",
             action="store_true",
-            help="only say whether a worker lives on this host; exits with 1 if none does",
+            help="only check for a live worker on this host; exits with 1 if there is none",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,7 +53,7 @@ def _describe_local_worker() -> str:
     host = socket.gethostname()
     worker = workers.list_workers().filter(host=host, state__in=workers.ALIVE_STATES).first()
     if worker is None:
-        raise CommandError(f"No worker lives on {host}.")
+        raise CommandError(f"No live worker on {host}.")
     return f"{worker.name} is {worker.state}."
 
 

@@ -56,22 +56,22 @@ def test_the_list_has_what_lies_here_and_what_is_no_model(models: Path) -> None:
         "mine\tlocal\t18 bytes",
         "one\tlocal\t7 bytes",
         f"{HUB_ID}\t{'c' * 40}\t22 bytes",
-        "old.ckpt\tno model: a pickle, which could run code: convert it to safetensors",
+        "old.ckpt\tnot a model: a pickle, which could run code: convert it to safetensors",
     ]
 
 
 def test_what_is_recorded_is_verified_and_a_changed_file_fails_by_name(models: Path) -> None:
-    assert "nothing was recorded" in models_command("verify", "mine")[0]
-    assert models_command("verify", "--record", "mine", "one") == ["mine: recorded.", "one: recorded."]
+    assert "no checksums" in models_command("verify", "mine")[0]
+    assert models_command("verify", "--record", "mine", "one") == ["mine: checksums saved.", "one: checksums saved."]
     assert models_command("verify") == [
-        "mine local: 2 files are what they must be.",
-        "one local: 1 files are what they must be.",
-        f"{HUB_ID} {'c' * 40}: 2 files are what they must be.",
+        "mine local: 2 files, checksums OK.",
+        "one local: 1 files, checksums OK.",
+        f"{HUB_ID} {'c' * 40}: 2 files, checksums OK.",
     ]
     (models / "mine" / "unet.safetensors").write_bytes(b"others!")
-    with pytest.raises(CommandError, match="not what they must be"):
+    with pytest.raises(CommandError, match="checksums don't match"):
         models_command("verify", "mine")
-    assert models_command("verify", "one") == ["one local: 1 files are what they must be."]
+    assert models_command("verify", "one") == ["one local: 1 files, checksums OK."]
 
 
 def test_nothing_is_deleted_unless_somebody_says_yes(models: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_nothing_is_deleted_unless_somebody_says_yes(models: Path, tmp_path: Pat
     assert "Delete one (7 bytes)?" in said
     assert "Nothing was deleted" in said
     assert (models / "one.safetensors").exists()
-    assert "one is gone" in remove("y\n")
+    assert "one removed." in remove("y\n")
     assert not (models / "one.safetensors").exists()
 
 
@@ -94,8 +94,8 @@ def test_a_base_outlives_what_is_built_on_it(models: Path) -> None:
     with pytest.raises(CommandError, match="one would lack its base"):
         models_command("remove", "mine", "--no-input")
     models_command("remove", "one", "--no-input")
-    assert models_command("remove", "mine", "--no-input") == ["mine is gone from this host."]
-    assert "fetches it again" in models_command("remove", HUB_ID, "--no-input")[1]
+    assert models_command("remove", "mine", "--no-input") == ["mine removed."]
+    assert "downloads it again" in models_command("remove", HUB_ID, "--no-input")[1]
     assert models_command("list") == []
 
 
@@ -108,7 +108,7 @@ def test_a_broken_note_does_not_hold_up_the_others(models: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["verify", "remove"])
 def test_a_model_that_is_not_here_is_named(models: Path, verb: str) -> None:
-    with pytest.raises(CommandError, match="No model nobody lies on this host"):
+    with pytest.raises(CommandError, match="Model nobody is not installed"):
         models_command(verb, "nobody")
 
 

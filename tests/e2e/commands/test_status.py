@@ -96,12 +96,12 @@ def test_lines_end_without_blanks(db: None, title: str) -> None:
 
 def test_a_probe_asks_for_a_living_worker_of_its_own_host(db: None) -> None:
     workers.register_worker("other", age=timedelta(minutes=1), **IDENTITY)
-    with pytest.raises(CommandError, match="No worker lives on"):
+    with pytest.raises(CommandError, match="No live worker on"):
         call_command("status", "--worker")
     workers.register_worker("mine", age=timedelta(minutes=1), **{**IDENTITY, "host": socket.gethostname()})
     out = StringIO()
     call_command("status", "--worker", stdout=out)
     assert out.getvalue() == "mine is idle.\n"
     Worker.objects.filter(name="mine").update(seen_at=Now() - timedelta(hours=1))
-    with pytest.raises(CommandError, match="No worker lives on"):
+    with pytest.raises(CommandError, match="No live worker on"):
         call_command("status", "--worker")

@@ -100,5 +100,5 @@ def test_the_command_lists_and_revokes(owner: User) -> None:
     key = ApiKey.objects.get()
     listed, _ = command("list")
     assert listed.split("\t") == [str(key.pk), "ada", "bot", "read,submit,models", "never used"]
-    command("revoke", str(key.pk))
-    assert command("list")[0].endswith("ended")
+    assert command("revoke", str(key.pk))[0].endswith(" revoked.")
+    assert command("list")[0].endswith(", expired/revoked")
