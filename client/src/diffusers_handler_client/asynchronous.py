@@ -21,7 +21,7 @@ class AsyncClient:
     """Client of the service at a URL; the tasks of one event loop may share it."""
 
     def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = DEFAULT_RETRIES) -> None:
-        """Read a missing URL or key from DIFFUSERS_HANDLER_URL or DIFFUSERS_HANDLER_API_KEY; `""` sends no key."""
+        """Read a missing URL or key from DIFFUSERS_HANDLER_URL or DIFFUSERS_HANDLER_KEY; `""` sends no key."""
         self._http = httpx2.AsyncClient(**protocol.build_client_options(url, api_key))
         self._retries = retries
 

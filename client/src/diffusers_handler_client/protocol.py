@@ -90,7 +90,7 @@ class Options(TypedDict, total=False):
 
 def build_client_options(url: str | None, api_key: str | None) -> dict[str, Any]:
     """Return the base of all requests, from the arguments or else from the environment."""
-    key = os.environ.get("DIFFUSERS_HANDLER_API_KEY") if api_key is None else api_key
+    key = os.environ.get("DIFFUSERS_HANDLER_KEY") if api_key is None else api_key
     return {
         "base_url": url or os.environ.get("DIFFUSERS_HANDLER_URL") or DEFAULT_URL,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},

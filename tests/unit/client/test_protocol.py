@@ -20,7 +20,7 @@ def test_key_preference_and_webhook_are_sent_as_the_service_documents_them() -> 
 def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(told(TASK)) as (url, asked):
         monkeypatch.setenv("DIFFUSERS_HANDLER_URL", f"{url}/below/")
-        monkeypatch.setenv("DIFFUSERS_HANDLER_API_KEY", "secret")
+        monkeypatch.setenv("DIFFUSERS_HANDLER_KEY", "secret")
         with Client() as client:
             client.get("a/b")
     assert asked[0].path == "/below/task/a%2Fb"

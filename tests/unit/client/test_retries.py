@@ -144,7 +144,7 @@ def test_a_stream_can_have_retries_of_its_own(retries: int) -> None:
 
 
 def test_an_empty_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFUSERS_HANDLER_API_KEY", "secret")
+    monkeypatch.setenv("DIFFUSERS_HANDLER_KEY", "secret")
     with scripted(told(TASK)) as (url, asked), Client(url, "") as client:
         client.get("x")
     assert "Authorization" not in asked[0].headers
