@@ -35,7 +35,7 @@ class AddOns {
 
   #changed(event) {
     if (event.target === this.#value) return;
-    event.stopPropagation(); // the form hears of the field itself
+    event.stopPropagation(); // the form listens to the field itself
     if (event.target === this.#choice) this.#add();
     this.#keep();
   }

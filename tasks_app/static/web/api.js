@@ -1,11 +1,11 @@
-// The service's API. Whatever goes wrong arrives as a Refusal whose message is for people.
+// The service's API. Every failure is thrown as a Refusal with a message for the user.
 
 /** What every request carries; the token is there for those who are signed in. */
 const TOKEN = document.querySelector("[name=csrfmiddlewaretoken]")?.value;
 const HEADERS = { Accept: "application/json", ...(TOKEN && { "X-CSRFToken": TOKEN }) };
 
-const AWAY = "The service can’t be reached. Check the connection, then try again.";
-const BROKEN = "The service failed to answer. Try again in a moment.";
+const AWAY = "The server can’t be reached. Check your connection, then try again.";
+const BROKEN = "The server failed to answer. Please try again in a moment.";
 
 export class Refusal extends Error {
   constructor(status, { message, retryable = false, fields = [] }) {
@@ -23,27 +23,27 @@ async function ask(path, options = {}) {
   } catch {
     throw new Refusal(0, { message: AWAY, retryable: true });
   }
-  // A proxy's error page is no JSON.
+  // A proxy's error page is not JSON.
   const body = await answer.json().catch(() => null);
   if (answer.ok && body) return body;
   throw new Refusal(answer.status, body?.error ?? { message: BROKEN, retryable: true });
 }
 
-/** Return a picture's file. One in a bucket may be out of a script's reach. */
+/** Return an image's file. A script may not be able to read one in a bucket. */
 export async function bytes(path) {
-  const picture = await fetch(path)
+  const image = await fetch(path)
     .then((answer) => answer.ok && answer.blob())
     .catch(() => null);
-  if (picture) return picture;
-  throw new Refusal(0, { message: "This picture can’t be fetched from here: download it, and choose the file." });
+  if (image) return image;
+  throw new Refusal(0, { message: "This image can’t be loaded from here. Download it, then upload the file." });
 }
 
 const post = (path, body) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 export const submit = (body) => post("/task", body);
-export const upload = (picture) =>
-  ask("/upload", { method: "POST", headers: { "Content-Type": picture.type }, body: picture });
+export const upload = (image) =>
+  ask("/upload", { method: "POST", headers: { "Content-Type": image.type }, body: image });
 export const uploadPath = (id) => `/upload/${id}`;
 export const cancel = (id) => post(`/task/${id}/cancel`, {});
 export const task = (id) => ask(`/task/${id}`);
@@ -54,5 +54,5 @@ export function finished(next) {
   return ask(pathname + search);
 }
 
-/** Return the address of the one stream that tells of all these tasks. */
+/** Return the address of the single stream with the events of all these tasks. */
 export const eventsOf = (ids) => `/events?${ids.map((id) => `task=${id}`).join("&")}`;

@@ -1,4 +1,4 @@
-// What a task begins with: a picture that was chosen, dropped or pasted, and a mask that was painted over it.
+// The starting image of a task: chosen, dropped or pasted, and a mask that was painted over it.
 
 import * as api from "./api.js";
 import { announce, find, findAll } from "./dom.js";
@@ -25,7 +25,7 @@ export class Beginning {
     this.#hooks = hooks;
     const file = find("#image-file");
     this.#add.addEventListener("click", () => file.click());
-    file.addEventListener("input", (event) => event.stopPropagation()); // the form hears of the fields themselves
+    file.addEventListener("input", (event) => event.stopPropagation()); // the form listens to the fields themselves
     file.addEventListener("change", () => {
       const [chosen] = file.files;
       file.value = ""; // so that the same one can be chosen again
@@ -46,23 +46,23 @@ export class Beginning {
     return this.#mask.value && this.#can("inpainting") ? "inpainting" : "image-to-image";
   }
 
-  /** Wait for a picture that is being sent; false if it was not taken. */
+  /** Wait for an image that is being uploaded; false if it was rejected. */
   get settled() {
     return this.#taking;
   }
 
-  /** Offer what the model is for; null where nobody knows. */
+  /** Offer what the model supports; null if unknown. */
   offer(types) {
     this.#types = types;
     this.#show();
   }
 
-  /** Have no use any more for what is being sent. */
+  /** Ignore the result of an upload that is still running. */
   forget() {
     this.#turn += 1;
   }
 
-  /** Begin with the picture that `read` returns or promises. */
+  /** Use the image that `read` returns or promises as the starting image. */
   take(read) {
     return this.#keepWaiting(this.#send("image", async () => fitted(await read(), this.#hooks.area())));
   }
@@ -72,17 +72,17 @@ export class Beginning {
     const [image, mask] = [this.#image.value, this.#mask.value];
     const begun = this.type !== "text-to-image";
     for (const one of findAll("[data-begun]", this.#box)) one.hidden = !begun;
-    find("#size").hidden = begun; // the picture's
+    find("#size").hidden = begun; // the image's
     this.#add.className = begun ? "quiet" : "button";
     this.#label();
     find("#mask-add").hidden = !begun || !this.#can("inpainting");
-    find("#mask-add").textContent = mask ? "Paint the mask anew" : "Paint a mask";
+    find("#mask-add").textContent = mask ? "Redo mask" : "Paint a mask";
     display(this.#shown, image);
     display(this.#over, this.type === "inpainting" ? mask : "");
   }
 
   #label() {
-    this.#add.textContent = this.type === "text-to-image" ? "Choose, drop or paste one" : "Choose another";
+    this.#add.textContent = this.type === "text-to-image" ? "Upload, drop or paste an image" : "Replace image";
   }
 
   #can(type) {
@@ -91,13 +91,13 @@ export class Beginning {
 
   #canTake(data) {
     const busy = this.#box.hidden || document.querySelector("dialog[open]");
-    return !busy && [...(data?.items ?? [])].some(isPicture);
+    return !busy && [...(data?.items ?? [])].some(isImage);
   }
 
   #takeFrom(event, data) {
     if (!this.#canTake(data)) return;
     event.preventDefault();
-    const file = [...data.items].find(isPicture).getAsFile();
+    const file = [...data.items].find(isImage).getAsFile();
     this.take(() => file);
   }
 
@@ -113,14 +113,14 @@ export class Beginning {
     this.forget();
     const turn = this.#turn;
     this.#hooks.tell(name, "");
-    this.#add.textContent = "Sending …";
-    announce("Sending the picture.");
+    this.#add.textContent = "Uploading…";
+    announce("Uploading the image.");
     try {
       const { id } = await api.upload(await read());
       if (turn !== this.#turn) return true;
       if (name === "image") this.#set(id, "");
       else this.#set(this.#image.value, id);
-      announce(name === "image" ? "The next picture begins with this one." : "The mask is used.");
+      announce(name === "image" ? "Starting image set." : "Mask set.");
       return true;
     } catch (refusal) {
       if (!(refusal instanceof api.Refusal)) throw refusal;
@@ -167,17 +167,17 @@ export class Beginning {
   /** The server keeps uploads for a while only. */
   #gone() {
     if (!this.#image.value) return;
-    const message = "The picture is gone, or can’t be loaded: choose it again.";
+    const message = "The image has expired or can’t be loaded. Upload it again.";
     this.#set("", "");
     this.#hooks.tell("image", message);
     announce(message);
   }
 }
 
-/** Whether a paste is of words, of which some programs put a picture beside them. */
+/** Whether a paste is text; some programs put an image beside it. */
 const isText = ({ target, clipboardData }) =>
   Boolean(target.closest?.("textarea, input")) && clipboardData.types.includes("text/plain");
-const isPicture = ({ kind, type }) => kind === "file" && type.startsWith("image/");
+const isImage = ({ kind, type }) => kind === "file" && type.startsWith("image/");
 
 function display(img, id) {
   img.hidden = !id;
@@ -186,7 +186,7 @@ function display(img, id) {
   else if (img.getAttribute("src") !== src) img.src = src;
 }
 
-/** Return a picture in a type that the server takes, made smaller if it has more pixels than the model draws. */
+/** Return an image of a type that the server accepts, scaled down if it has more pixels than the model generates. */
 async function fitted(file, area) {
   let bitmap;
   try {

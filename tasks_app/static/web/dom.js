@@ -3,7 +3,7 @@
 export const find = (selector, root = document) => root.querySelector(selector);
 export const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-/** Copy the content of a <template>; a mere clone would stay in the template's document, which loads no pictures. */
+/** Copy the content of a <template>; a mere clone would stay in the template's document, which loads no images. */
 export function stamp(id) {
   return document.importNode(document.getElementById(id).content.firstElementChild, true);
 }
@@ -13,11 +13,11 @@ export function announce(text) {
   find("#news").textContent = text;
 }
 
-/** Pictures up to this side are enlarged with their pixels as squares. */
+/** Images up to this side are enlarged with their pixels as squares. */
 const SMALL = 128;
 
-/** Make the <img> of a task's picture, in small unless it is to be shown `large`; a stand-in for one that was purged. */
-export function picture(image, alt, { large = false } = {}) {
+/** Make the <img> of a task's image, a thumbnail unless `large`; a placeholder for a purged one. */
+export function imageElement(image, alt, { large = false } = {}) {
   if (image.purged) return standIn(alt);
   const img = new Image(image.width, image.height);
   img.src = large || isSmall(image) ? pathOf(image) : new URL(image.thumbnail_url).pathname;

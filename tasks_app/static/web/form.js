@@ -12,7 +12,7 @@ const input = (name) => inputs.find((one) => one.name === name);
 const isNumber = (one) => one.type === "number";
 const lists = addOns(form);
 const beginning = new Beginning(form, { tell: (name, message) => tell(input(name), message), area });
-/** What a picture to begin with stands for, and what only counts beside one. */
+/** What a starting image replaces, and what only applies with one. */
 const [SIZE, BEGUN] = [
   ["width", "height"],
   ["image", "mask", "strength"],
@@ -70,7 +70,7 @@ function follow() {
   }
 }
 
-/** How many pixels the model draws by itself; a million, where nobody knows. */
+/** How many pixels the model generates by default; a million if unknown. */
 function area() {
   const model = input("model_id").selectedOptions[0].dataset;
   const { width, height } = JSON.parse(model.defaults);
@@ -78,7 +78,7 @@ function area() {
   return Math.min(Number(find("#begin").dataset.maxPixels), own);
 }
 
-/** Offer the schedulers that the model takes; all, where nobody knows. */
+/** Offer the schedulers that the model takes; all if unknown. */
 function offer(names) {
   const choice = input("scheduler");
   for (const option of choice.options) {
@@ -112,7 +112,7 @@ export function showRefusal({ message, retryable, fields }) {
     find("p", refusal).textContent = message;
     find("button", refusal).hidden = !retryable;
     refusal.hidden = false;
-  } else announce(wrong.length === 1 ? "One field needs a change." : `${wrong.length} fields need a change.`);
+  } else announce(wrong.length === 1 ? "1 field needs attention." : `${wrong.length} fields need attention.`);
 }
 
 /** The field that a path leads to, or into. */
@@ -146,7 +146,7 @@ export function start(generate) {
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (!(await beginning.settled)) return; // not without the picture that was meant to be there
+    if (!(await beginning.settled)) return; // not without the image that the user chose
     clear();
     const fields = misspelled();
     if (fields.length) showRefusal({ message: "", retryable: false, fields });
@@ -158,10 +158,10 @@ export function start(generate) {
   find("button", refusal).addEventListener("click", () => form.requestSubmit());
 }
 
-/** Begin the next picture with the one that `read` promises. */
+/** Use the image that `read` promises as the starting image. */
 export async function beginWith(read) {
   clear();
-  const refused = { message: "This model can’t begin with a picture: choose another one.", retryable: false, fields: [] };
+  const refused = { message: "This model can’t start from an image. Choose another model.", retryable: false, fields: [] };
   if (find("#begin").hidden) showRefusal(refused);
   else await beginning.take(read);
 }

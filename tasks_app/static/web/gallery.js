@@ -1,14 +1,14 @@
 // The wall: tiles of finished tasks, as many as one scrolls to.
 
 import * as api from "./api.js";
-import { announce, find, findAll, pathOf, picture, stamp } from "./dom.js";
-import { pictures } from "./words.js";
+import { announce, find, findAll, imageElement, pathOf, stamp } from "./dom.js";
+import { countImages } from "./words.js";
 
 const SHOWN = 4;
 const wall = find("#wall");
 const more = find("#more");
 
-/** Tasks as the API told them, by id; those that came with the page are fetched when they are opened. */
+/** Tasks as the API returned them, by id; those that came with the page are fetched when they are opened. */
 const known = new Map();
 let next = null;
 let loading = false;
@@ -28,10 +28,10 @@ export function tile(task, { large = false } = {}) {
   const made = stamp("tile");
   made.dataset.task = task.id;
   made.classList.toggle("large", large);
-  const box = find(".pictures", made);
+  const box = find(".images", made);
   box.dataset.count = task.images.length;
   box.replaceChildren(
-    ...task.images.slice(0, SHOWN).map((image, at) => picture(image, at === 0 ? task.params.prompt : "", { large })),
+    ...task.images.slice(0, SHOWN).map((image, at) => imageElement(image, at === 0 ? task.params.prompt : "", { large })),
   );
   find(".prompt", made).textContent = task.params.prompt;
   find("a", made).href = pathOf(task.images[0]);
@@ -51,11 +51,11 @@ export async function loadMore() {
   try {
     const fresh = await nextFresh();
     wall.append(...fresh.map(lazyTile));
-    if (fresh.length) announce(`${pictures(fresh.length)} more`);
+    if (fresh.length) announce(`${countImages(fresh.length)} more`);
     return fresh.length > 0;
   } catch (refusal) {
     announce(refusal.message);
-    find("button", more).textContent = "Could not load more. Try again";
+    find("button", more).textContent = "Couldn’t load more. Try again";
     return false;
   } finally {
     loading = false;
@@ -81,7 +81,7 @@ function lazyTile(task) {
   return made;
 }
 
-/** Load on when the end of the wall comes near; looking anew tells whether it is near still. */
+/** Load on when the end of the wall comes near; observing again shows whether it is still near. */
 function observe() {
   const observer = new IntersectionObserver(
     async (entries) => {

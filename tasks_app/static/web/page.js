@@ -7,7 +7,7 @@ import * as gallery from "./gallery.js";
 import { forgetTask, keepTask, ownTasks } from "./storage.js";
 import { Stream } from "./stream.js";
 import * as viewer from "./viewer.js";
-import { inLine, pictures } from "./words.js";
+import { countImages, inLine } from "./words.js";
 import { Working } from "./working.js";
 
 const working = new Map();
@@ -44,13 +44,13 @@ async function finish(task) {
   if (preview) {
     preview.className = "leaving";
     preview.addEventListener("animationend", () => preview.remove(), { once: true });
-    find(".pictures", tile).append(preview);
+    find(".images", tile).append(preview);
   }
   element.replaceWith(tile);
   if (hadFocus) find("a", tile).focus();
   working.delete(task.id);
   forgetTask(task.id);
-  announce(`Finished: ${pictures(task.images.length)} of ${task.params.prompt.slice(0, 80)}`);
+  announce(`Finished: ${countImages(task.images.length)} of ${task.params.prompt.slice(0, 80)}`);
 }
 
 function drop(id, { andFocus = false } = {}) {
@@ -87,10 +87,10 @@ function useAgain({ params, priority }, image) {
   const begun = { image: null, mask: null, strength: null };
   form.fill({ ...begun, ...params, priority, seed: image.seed });
   form.focusPrompt();
-  announce("The form has this picture’s parameters.");
+  announce("Settings copied to the form.");
 }
 
-/** Take a picture of the wall as what the next one begins with. */
+/** Use an image of the wall as the starting image. */
 function beginWith(path) {
   form.focusPrompt();
   return form.beginWith(() => api.bytes(path));

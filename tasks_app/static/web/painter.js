@@ -1,9 +1,9 @@
-// A mask, painted over a picture: white where it is to be drawn anew, black where it stays.
+// A mask, painted over an image: white where it is regenerated, black where it is kept.
 
 import { find } from "./dom.js";
 
 const dialog = find("#painter");
-const picture = find("img", dialog);
+const image = find("img", dialog);
 const canvas = find("canvas", dialog);
 const brush = find("input", dialog);
 const pen = canvas.getContext("2d");
@@ -11,10 +11,10 @@ let painted = false;
 let last = null;
 let settle = () => {};
 
-/** Let somebody paint over a picture. Return the mask as a PNG, null for none, undefined if they changed their mind. */
+/** Let the user paint over an image. Return the mask as a PNG, null for none, undefined if they changed their mind. */
 export function paint({ src, width, height }) {
-  if (picture.src !== src || canvas.width !== width || canvas.height !== height) {
-    picture.src = src;
+  if (image.src !== src || canvas.width !== width || canvas.height !== height) {
+    image.src = src;
     find(".easel", dialog).style.setProperty("--ratio", width / height);
     Object.assign(canvas, { width, height }); // which wipes it
     painted = false;
@@ -23,7 +23,7 @@ export function paint({ src, width, height }) {
   return new Promise((resolve) => (settle = resolve));
 }
 
-/** The place on the canvas that a pointer is at, in the picture's pixels. */
+/** The place on the canvas that a pointer is at, in the image's pixels. */
 function at({ clientX, clientY }) {
   const { left, top, width, height } = canvas.getBoundingClientRect();
   return [((clientX - left) * canvas.width) / width, ((clientY - top) * canvas.height) / height];

@@ -1,4 +1,4 @@
-// One EventSource for all tasks that are followed. It is opened anew when one joins, and closed after the last one.
+// One EventSource for all tasks that are followed. It is reopened when one joins, and closed after the last one.
 
 import { eventsOf, task as fetchTask } from "./api.js";
 
@@ -16,7 +16,7 @@ export class Stream {
   #pause = FIRST_PAUSE;
   #tell;
 
-  /** `tell(kind, data)` hears of every event; `gone` is a task that the service does not know. */
+  /** `tell(kind, data)` is called for every event; `gone` is a task that the service does not know. */
   constructor(tell) {
     this.#tell = tell;
   }

@@ -1,12 +1,12 @@
-// The viewer: one task's pictures, large, with everything that made them.
+// The viewer: one task's images, large, with everything that made them.
 
 import { uploadPath } from "./api.js";
-import { announce, find, isSmall, pathOf, picture } from "./dom.js";
+import { announce, find, imageElement, isSmall, pathOf } from "./dom.js";
 import { finishedIds, loadMore, taskOf } from "./gallery.js";
 import { duration, fileName, moment } from "./words.js";
 
 const dialog = find("#viewer");
-const shown = find("#viewer-picture");
+const shown = find("#viewer-image");
 let task = null;
 let index = 0;
 
@@ -21,7 +21,7 @@ async function open(id, { at = 0, push = true } = {}) {
   } catch (refusal) {
     return announce(refusal.message);
   }
-  if (opened.images.length === 0) return announce("This task has no pictures.");
+  if (opened.images.length === 0) return announce("This task has no images.");
   if (push) history.pushState({ viewing: id }, "", linkTo(id));
   show(opened, at);
   if (!dialog.open) dialog.showModal();
@@ -50,11 +50,11 @@ function show(opened, at) {
 function showNotice(image) {
   const notice = find("#viewer-notice");
   notice.textContent = image.purged
-    ? "This picture was purged: this server keeps pictures for a limited time."
+    ? "This image was purged: the server keeps images for a limited time."
     : image.flagged
-      ? "The model’s safety checker replaced this picture."
+      ? "The model’s safety checker replaced this image."
       : image.blank
-        ? "Nothing was drawn: numbers overflowed, as happens in half precision."
+        ? "This image is blank: values overflowed, which can happen in half precision."
         : "";
   notice.hidden = !notice.textContent;
 }
@@ -63,32 +63,32 @@ function facts(image) {
   const { params, model, timings } = task;
   return [
     ["Negative prompt", params.negative_prompt],
-    ["Began with", params.image && begun(params)],
+    ["Source image", params.image && begun(params)],
     ["Strength", params.image && params.strength],
     ["Seed", image.seed],
     ["Steps", params.steps],
-    ["Guidance", params.guidance_scale],
+    ["Guidance scale", params.guidance_scale],
     ["Scheduler", params.scheduler],
     ["LoRAs", (params.loras ?? []).map(({ id, weight }) => `${id} × ${weight}`).join(", ")],
     ["Embeddings", (params.embeddings ?? []).join(", ")],
     ["Size", `${image.width} × ${image.height}`],
     ["Model", params.model_id],
     ["Revision", /^[0-9a-f]{40}$/.test(model.revision ?? "") ? model.revision.slice(0, 10) : null],
-    ["Took", duration(timings)],
-    ["Made", moment(task.finished_at)],
+    ["Generation time", duration(timings)],
+    ["Created", moment(task.finished_at)],
   ].filter(([, value]) => value != null && value !== "");
 }
 
-/** What the task began with, in small; the server keeps it for a while only. */
+/** The thumbnail of the starting image; the server keeps uploads for a limited time. */
 function begun({ image, mask }) {
   const layers = document.createElement("span");
   layers.className = "layers";
   for (const [name, id] of Object.entries({ image, mask })) {
     if (!id) continue;
     const layer = new Image();
-    Object.assign(layer, { src: uploadPath(id), alt: name === "image" ? "What it began with" : "" });
+    Object.assign(layer, { src: uploadPath(id), alt: name === "image" ? "Source image" : "" });
     layer.dataset.layer = name;
-    layer.addEventListener("error", () => layers.replaceChildren("a picture that is gone"));
+    layer.addEventListener("error", () => layers.replaceChildren("Image no longer available"));
     layers.append(layer);
   }
   return layers;
@@ -102,7 +102,7 @@ function fact(name, value) {
   return [term, text];
 }
 
-/** The task's pictures in small, when there are several. */
+/** Thumbnails of the task's images, if there are several. */
 function strip() {
   if (task.images.length === 1) return [];
   return task.images.map((image, at) => {
@@ -111,13 +111,13 @@ function strip() {
     button.type = "button";
     button.dataset.at = at;
     if (at === index) button.setAttribute("aria-current", "true");
-    button.append(picture(image, `Picture ${at + 1}, seed ${image.seed}`));
+    button.append(imageElement(image, `Image ${at + 1}, seed ${image.seed}`));
     item.append(button);
     return item;
   });
 }
 
-/** Go to the next picture, or the one before: within the task first, then on the wall. */
+/** Go to the next or previous image: within the task first, then on the wall. */
 async function turn(by) {
   const at = index + by;
   if (at >= 0 && at < task.images.length) return show(task, at);
@@ -141,7 +141,7 @@ function back() {
 
 async function copyLink() {
   const label = find("#viewer-copy span");
-  label.textContent = (await copied(location.origin + linkTo(task.id))) ? "Copied" : "Copying failed";
+  label.textContent = (await copied(location.origin + linkTo(task.id))) ? "Copied" : "Couldn’t copy";
   announce(label.textContent);
   setTimeout(() => (label.textContent = "Copy link"), 2000);
 }

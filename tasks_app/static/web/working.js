@@ -1,4 +1,4 @@
-// The tile of a task that is not done: its place in line, its bar, and the picture as it forms.
+// The tile of a task that is not done: its position in the queue, its bar, and the image as it forms.
 
 import * as api from "./api.js";
 import { announce, find, stamp } from "./dom.js";
@@ -14,7 +14,7 @@ export class Working {
   #paused = false;
   #position = null;
 
-  /** Of `hooks`, `done(task)` hears of success, `ended()` of any other end, `again(task)` and `dismiss()` of clicks. */
+  /** Of `hooks`, `done(task)` is called on success, `ended()` on any other end, `again(task)` and `dismiss()` on clicks. */
   constructor(task, hooks) {
     this.#task = task;
     this.hooks = hooks;
@@ -45,7 +45,7 @@ export class Working {
     find(".state p", this.element).textContent = text;
   }
 
-  /** Show how full the bar is; null while nobody knows. */
+  /** Show how full the bar is; null if unknown. */
   #fill(percent, text) {
     this.#bar.classList.toggle("vague", percent == null);
     find("span", this.#bar).style.setProperty("--done", (percent ?? 0) / 100);
@@ -55,7 +55,7 @@ export class Working {
     this.#say(text);
   }
 
-  /** Take a status. Only a whole task says whether it is paused; a place in line that changes says that it isn't. */
+  /** Take a status. Only a whole task says whether it is paused; a queue position that changes says that it isn't. */
   status({ status, queue_position: position, paused = this.#paused && position === this.#position }) {
     this.#paused = paused;
     this.#position = position;
@@ -64,13 +64,13 @@ export class Working {
       this.#half = false;
       this.#fill(0, inLine(position, paused));
     }
-    // A stream that is opened anew says it again; the bar stays where it is.
+    // A reopened stream sends it again; the bar stays where it is.
     if (status === "running" && this.element.dataset.status !== "running") this.#fill(null, "Starting");
     this.element.dataset.status = status;
   }
 
   progress(data) {
-    if (data.attempt < this.#attempt) return; // the words of a run that lost its task
+    if (data.attempt < this.#attempt) return; // sent by a run that lost its task
     this.#attempt = data.attempt;
     this.element.dataset.status = "running";
     this.element.dataset.step = data.step;
@@ -79,7 +79,7 @@ export class Working {
     this.element.style.setProperty("--blur", `${Math.max(2, BLUR_PIXELS * (1 - data.percent / 100))}px`);
     if (data.percent >= 50 && data.phase === "denoising" && !this.#half) {
       this.#half = true;
-      announce(`Half done: ${this.#task.params.prompt.slice(0, 80)}`);
+      announce(`50 % done: ${this.#task.params.prompt.slice(0, 80)}`);
     }
   }
 
@@ -91,7 +91,7 @@ export class Working {
     image.src = src;
     image.dataset.step = step;
     await image.decode();
-    const box = find(".pictures", this.element);
+    const box = find(".images", this.element);
     const older = box.querySelectorAll(".preview");
     const overtaken = [...older].some((one) => Number(one.dataset.step) > step);
     if (attempt < this.#attempt || overtaken) return;
@@ -105,7 +105,7 @@ export class Working {
 
   async #cancel() {
     const button = this.#button("cancel");
-    button.textContent = "Canceling …"; // not switched off: it would lose the focus
+    button.textContent = "Canceling…"; // not switched off: it would lose the focus
     try {
       await api.cancel(this.#task.id);
     } catch (refusal) {
@@ -115,7 +115,7 @@ export class Working {
     }
   }
 
-  /** Take the task's end: pictures replace this tile, an error stays in it. */
+  /** Take the task's end: images replace this tile, an error stays in it. */
   done(task) {
     this.#task = task;
     if (task.status === "succeeded") this.hooks.done(task);

@@ -1,4 +1,4 @@
-"""Pictures that begin with another one: chosen, dropped, pasted or from the wall, and masks painted over them."""
+"""Images that start from another one: chosen, dropped, pasted or from the wall, and masks painted over them."""
 
 import io
 from pathlib import Path
@@ -55,10 +55,10 @@ def test_a_picture_that_is_chosen_is_what_the_next_one_begins_with(visit: Visit,
     page.fill("#width", "64")
     page.fill("#height", "64")
     choose(page, photo)
-    # As many pixels as the model draws, in the picture's shape, but for what is over a multiple of 8.
+    # As many pixels as the model draws, in the image's shape, but for what is over a multiple of 8.
     expect(page.locator(".begun .hint")).to_have_text("88 × 40")
     expect(page.get_by_label("Width")).to_be_hidden()
-    expect(page.get_by_role("status")).to_have_text("The next picture begins with this one.")
+    expect(page.get_by_role("status")).to_have_text("Starting image set.")
     assert find_axe_violations(page) == []
     task = generate(page, "a beach", steps=10, strength=0.5)
     params = task["params"]
@@ -66,7 +66,7 @@ def test_a_picture_that_is_chosen_is_what_the_next_one_begins_with(visit: Visit,
     assert kept(stack, params["image"]).size == (90, 45)
     expect(finished(page, task)).to_be_visible(timeout=PATIENCE_MS)
     finished(page, task).locator("a").click()
-    began = page.get_by_role("img", name="What it began with")
+    began = page.get_by_role("img", name="Source image")
     expect(began).to_be_visible()
     assert began.evaluate("image => image.naturalWidth") == 90
     expect(page.locator("#viewer-facts")).to_contain_text("Strength0.5")
@@ -95,7 +95,7 @@ def test_a_picture_of_the_wall_is_begun_with_and_its_parameters_come_back(
     made = finish_task(side=32)
     page = visit().page
     page.locator(".tile[data-task] a").click()
-    page.get_by_role("button", name="Begin with this").click()
+    page.get_by_role("button", name="Use as starting image").click()
     expect(page.locator("#viewer")).to_be_hidden()
     expect(page.locator(".begun .hint")).to_have_text("32 × 32")
     task = generate(page, "a beach", steps=4, strength=0.5)
@@ -104,7 +104,7 @@ def test_a_picture_of_the_wall_is_begun_with_and_its_parameters_come_back(
     expect(finished(page, task)).to_be_visible(timeout=PATIENCE_MS)
     page.get_by_role("button", name="Remove").click()
     finished(page, task).locator("a").click()
-    page.get_by_role("button", name="Use these again").click()
+    page.get_by_role("button", name="Reuse settings").click()
     expect(page.locator(".begun .hint")).to_have_text("32 × 32")
     expect(page.locator("#strength")).to_have_value("0.5")
     assert page.input_value("#image") == task["params"]["image"]
@@ -117,8 +117,8 @@ def test_a_picture_that_can_not_be_fetched_is_told(visit: Visit, finish_task: Fi
     page = watched.page
     page.locator(".tile[data-task] a").click()
     page.route("**/images/0", lambda route: route.fulfill(status=503))
-    page.get_by_role("button", name="Begin with this").click()
-    expect(page.locator("#image-error")).to_contain_text("can’t be fetched from here")
+    page.get_by_role("button", name="Use as starting image").click()
+    expect(page.locator("#image-error")).to_contain_text("can’t be loaded from here")
     assert page.input_value("#image") == ""
 
 
@@ -131,11 +131,11 @@ def test_what_is_painted_over_is_drawn_anew(visit: Visit, stack: Stack, photo: P
     paint(page, (0.75, 0.5), (0.95, 0.5))
     assert find_axe_violations(page) == []
     page.get_by_role("button", name="Use this mask").click()
-    expect(page.get_by_role("status")).to_have_text("The mask is used.")
+    expect(page.get_by_role("status")).to_have_text("Mask set.")
     task = generate(page, "a beach", steps=10)
     assert task["task_type"] == "inpainting"
-    picture, mask = (kept(stack, task["params"][name]) for name in ("image", "mask"))
-    assert mask.size == picture.size
+    image, mask = (kept(stack, task["params"][name]) for name in ("image", "mask"))
+    assert mask.size == image.size
     middle = mask.height // 2
     assert [mask.getpixel((round(mask.width * at), middle)) for at in (0.1, 0.85)] == [(0, 0, 0), (255, 255, 255)]
     page.select_option("#model_id", "demo")
@@ -164,7 +164,7 @@ def test_a_mask_can_be_given_up(visit: Visit, photo: Path) -> None:
     page.get_by_role("button", name="Paint a mask").click()
     page.get_by_role("button", name="Use this mask").click()
     expect(page.locator("[data-layer=mask]")).to_be_visible()
-    page.get_by_role("button", name="Paint the mask anew").click()
+    page.get_by_role("button", name="Redo mask").click()
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("button", name="Use this mask").click()
     expect(page.locator("[data-layer=mask]")).to_be_hidden()
@@ -176,10 +176,10 @@ def test_what_the_server_does_not_take_is_told_at_the_field(visit: Visit, tmp_pa
     watched = visit()
     watched.expected.append(r"status of (400|413)")
     page = watched.page
-    (tmp_path / "picture.png").write_bytes(b"text" if how == "is none" else bytes(17 * 2**20))
-    page.set_input_files("#image-file", tmp_path / "picture.png")
+    (tmp_path / "image.png").write_bytes(b"text" if how == "is none" else bytes(17 * 2**20))
+    page.set_input_files("#image-file", tmp_path / "image.png")
     expect(page.locator("#image-error")).not_to_be_empty()
-    expect(page.locator("#image-add")).to_have_text("Choose, drop or paste one")
+    expect(page.locator("#image-add")).to_have_text("Upload, drop or paste an image")
     expect(page.locator("#image-add")).to_have_attribute("aria-invalid", "true")
     task = generate(page, "a beach", steps=2)
     assert task["task_type"] == "text-to-image"
@@ -191,7 +191,7 @@ def test_a_task_is_not_sent_before_its_picture(visit: Visit, photo: Path) -> Non
     held: list[Any] = []
     page.route("**/upload", lambda route: held.append(route))
     page.set_input_files("#image-file", photo)
-    expect(page.locator("#image-add")).to_have_text("Sending …")
+    expect(page.locator("#image-add")).to_have_text("Uploading…")
     write(page, "a beach", steps=4)
     with page.expect_response(lambda answer: answer.url.endswith("/task")) as answered:
         page.keyboard.press("Control+Enter")
@@ -206,8 +206,8 @@ def test_an_upload_that_is_gone_is_no_longer_in_the_form(visit: Visit, stack: St
     choose(page, photo)
     page.route("**/upload/*", lambda route: route.fulfill(status=404))
     page.reload()
-    expect(page.locator("#image-error")).to_contain_text("The picture is gone")
-    expect(page.locator("#image-add")).to_have_text("Choose, drop or paste one")
+    expect(page.locator("#image-error")).to_contain_text("The image has expired")
+    expect(page.locator("#image-add")).to_have_text("Upload, drop or paste an image")
     assert page.input_value("#image") == ""
 
 
@@ -216,7 +216,7 @@ def test_of_two_pictures_the_one_that_was_chosen_later_counts(visit: Visit, stac
     held: list[Any] = []
     page.route("**/upload", lambda route: held.append(route) if not held else route.continue_())
     page.set_input_files("#image-file", photo)
-    expect(page.locator("#image-add")).to_have_text("Sending …")
+    expect(page.locator("#image-add")).to_have_text("Uploading…")
     wait_until(lambda: page.evaluate("1") and held, bool)
     page.evaluate(HAND_OVER, ["drop", "#composer", 48])
     expect(page.locator(".begun .hint")).to_have_text("48 × 48")

@@ -74,12 +74,12 @@ def test_from_an_empty_page_to_a_finished_picture(visit: Visit, stack: Stack) ->
     task = generate(page, "a red house", steps=60, seed=3)
     expect(page.locator("#empty")).to_be_hidden()
     expect(working(page, task).get_by_role("progressbar")).to_be_visible()
-    picture = finished(page, task).get_by_role("img", name="a red house")
-    expect(picture).to_be_visible(timeout=PATIENCE_MS)
+    image = finished(page, task).get_by_role("img", name="a red house")
+    expect(image).to_be_visible(timeout=PATIENCE_MS)
     expect(working(page, task)).to_have_count(0)
-    assert picture.evaluate("image => [image.complete, image.naturalWidth]") == [True, 64]
-    assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
-    expect(page.get_by_role("status")).to_have_text("Finished: 1 picture of a red house")
+    assert image.evaluate("image => [image.complete, image.naturalWidth]") == [True, 64]
+    assert image.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    expect(page.get_by_role("status")).to_have_text("Finished: 1 image of a red house")
     seen = page.evaluate("window.seen")
     assert len(set(seen["bar"])) >= 3, seen
     assert seen["bar"] == sorted(seen["bar"])
@@ -111,15 +111,15 @@ def test_tasks_share_one_stream_and_tell_their_place_in_line(visit: Visit, stack
     services.pause_claims(Pause.Scope.QUEUE)  # nothing follows the first one before it is to
     second = generate(watched.page, "mountains", steps=2, num_images=1)
     third = generate(watched.page, "a forest", steps=2, num_images=1)
-    expect(working(watched.page, second).locator(".state")).to_contain_text("Next in line")
-    expect(working(watched.page, third).locator(".state")).to_contain_text("2nd in line")
+    expect(working(watched.page, second).locator(".state")).to_contain_text("Next up")
+    expect(working(watched.page, third).locator(".state")).to_contain_text("#2 in queue")
     wait_until(
         lambda: [url for url in watched.requested if "/events" in url][-1],
         lambda stream: all(task["id"] in stream for task in (first, second, third)),
     )
     working(watched.page, second).get_by_role("button", name="Cancel").click()
     expect(working(watched.page, second).locator(".state")).to_contain_text("Canceled")
-    expect(working(watched.page, third).locator(".state")).to_contain_text("Next in line")
+    expect(working(watched.page, third).locator(".state")).to_contain_text("Next up")
     services.resume_claims(Pause.Scope.QUEUE)
     stack.api.post(f"/task/{first['id']}/cancel").raise_for_status()
     expect(finished(watched.page, third)).to_be_visible(timeout=PATIENCE_MS)
@@ -201,7 +201,7 @@ def test_only_the_schedulers_that_the_model_takes_can_be_chosen(visit: Visit) ->
 def test_loras_and_embeddings_are_added_weighed_and_removed_one_by_one(visit: Visit) -> None:
     services.pause_claims(Pause.Scope.QUEUE)
     page = visit().page
-    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Advanced", exact=True).click()
     for name in ("ink", "glow"):
         page.select_option("#loras-add", name)
     page.select_option("#embeddings-add", "cat")
@@ -211,7 +211,7 @@ def test_loras_and_embeddings_are_added_weighed_and_removed_one_by_one(visit: Vi
     expect(page.locator("#loras-add")).to_be_focused()
     expect(page.locator("[data-addons=loras] option:enabled")).to_have_text(["Add…", "glow"])
     page.reload()
-    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Advanced", exact=True).click()
     expect(page.get_by_label("Weight of ink")).to_have_value("-0.35")
     page.select_option("#loras-add", "glow")
     params = generate(page, "a beach", steps=2)["params"]
@@ -223,7 +223,7 @@ def test_a_lora_that_is_refused_is_told_at_its_field(visit: Visit, stack: Stack)
     watched = visit()
     watched.expected.append(r"status of 400")
     page = watched.page
-    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Advanced", exact=True).click()
     page.select_option("#loras-add", "ink")
     page.get_by_label("Weight of ink").fill("9")
     page.get_by_text("Settings", exact=True).click()
@@ -242,7 +242,7 @@ def test_a_paused_queue_is_said_to_be(visit: Visit) -> None:
     page = visit().page
     task = generate(page, "a beach", steps=2)
     state = working(page, task).locator(".state")
-    expect(state).to_contain_text("Next in line · paused")
+    expect(state).to_contain_text("Next up · paused")
     services.resume_claims(Pause.Scope.QUEUE)
     expect(finished(page, task)).to_be_visible(timeout=PATIENCE_MS)
 
@@ -260,7 +260,7 @@ def test_errors_are_told_at_their_fields_and_the_first_one_gets_the_focus(visit:
     watched = visit()
     watched.expected.append(r"status of 400")
     page = watched.page
-    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Advanced", exact=True).click()
     write(page, "a beach", steps=500, width=33, height=64, priority=11)
     page.get_by_text("Settings", exact=True).click()
     page.locator("#prompt").press("Control+Enter")
@@ -270,7 +270,7 @@ def test_errors_are_told_at_their_fields_and_the_first_one_gets_the_focus(visit:
     expect(page.locator("#height-error")).to_be_hidden()
     expect(page.locator("#steps")).to_be_focused()
     expect(page.locator("#steps")).to_have_attribute("aria-invalid", "true")
-    expect(page.get_by_role("status")).to_have_text("3 fields need a change.")
+    expect(page.get_by_role("status")).to_have_text("3 fields need attention.")
     page.fill("#steps", "2")
     expect(page.locator("#steps-error")).to_be_hidden()
     page.fill("#prompt", "")

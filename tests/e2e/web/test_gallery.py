@@ -52,11 +52,11 @@ def test_a_purged_picture_has_a_quiet_stand_in(visit: Visit, finish_task: Finish
     expect(tile.locator("img")).to_have_count(1)
     open_tile(page, task)
     expect(page.locator("#viewer-notice")).to_contain_text("purged")
-    for gone in ("#viewer-picture", "#viewer-download"):
+    for gone in ("#viewer-image", "#viewer-download"):
         expect(page.locator(gone)).to_be_hidden()
     expect(page.locator("#viewer-strip .purged")).to_have_count(1)
     page.keyboard.press("ArrowRight")
-    for shown in ("#viewer-picture", "#viewer-download"):
+    for shown in ("#viewer-image", "#viewer-download"):
         expect(page.locator(shown)).to_be_visible()
     expect(page.locator("#viewer-notice")).to_be_hidden()
 
@@ -71,7 +71,7 @@ def test_the_wall_goes_on_by_its_button_and_by_one_that_can_be_tried_again(
     page = watched.page
     page.route("**/task?*", lambda route: route.abort())
     page.locator(TILES).last.scroll_into_view_if_needed()
-    button = page.get_by_role("button", name="Could not load more. Try again")
+    button = page.get_by_role("button", name="Couldn’t load more. Try again")
     expect(button).to_be_visible()
     page.unroute("**/task?*")
     button.press("Enter")
@@ -87,7 +87,7 @@ def test_large_pictures_are_thumbnails_on_the_wall_and_whole_in_the_viewer(
     expect(page.locator(TILES)).to_have_count(25)
     assert set(get_image_widths(page, f"{TILES} img")) == {256}
     open_tile(page, tasks[0])
-    assert get_image_widths(page, "#viewer-picture") == [512]
+    assert get_image_widths(page, "#viewer-image") == [512]
 
 
 def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_task: FinishTask) -> None:
@@ -111,30 +111,30 @@ def test_the_viewer_tells_everything_and_fills_the_form(visit: Visit, finish_tas
     page.fill("#seed", "1")
     open_tile(page, task)
     told = facts(page)
-    assert told.pop("Made")
+    assert told.pop("Created")
     assert told == {
         "Negative prompt": "fog",
         "Seed": "7",
         "Steps": "12",
-        "Guidance": "4.5",
+        "Guidance scale": "4.5",
         "Scheduler": "euler_a",
         "LoRAs": "ink × 0.5, gone × -1",
         "Embeddings": "cat",
         "Size": "48 × 48",
         "Model": "demo",
-        "Took": "1.5 s",
+        "Generation time": "1.5 s",
     }
-    page.get_by_role("button", name="Picture 2, seed 8").click()
+    page.get_by_role("button", name="Image 2, seed 8").click()
     assert facts(page)["Seed"] == "8"
-    expect(page.locator("#viewer-picture")).to_have_attribute("src", f"/task/{task.pk}/images/1")
-    page.get_by_role("button", name="Use these again").click()
+    expect(page.locator("#viewer-image")).to_have_attribute("src", f"/task/{task.pk}/images/1")
+    page.get_by_role("button", name="Reuse settings").click()
     expect(page.locator("#viewer")).to_be_hidden()
     expect(page.locator("#prompt")).to_be_focused()
     filled = {name: page.input_value(f"#{name}") for name in [*params, "seed", "priority", "model_id"]}
     expected = {**params, "seed": 8, "priority": 2, "model_id": "demo"}
     assert filled == {name: str(value) for name, value in expected.items()}
     assert {name: json.loads(page.input_value(f"#{name}")) for name in named} == named
-    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Advanced", exact=True).click()
     assert page.locator(".addons li:visible span").all_inner_texts() == ["ink", "gone", "cat"]
 
 
@@ -179,18 +179,18 @@ def test_the_keyboard_alone_goes_through_pictures(visit: Visit, finish_task: Fin
     page = visit().page
     page.keyboard.press("Shift+Tab")  # from the prompt to what stands before it
     page.keyboard.press("Shift+Tab")
-    expect(page.get_by_role("link", name="Skip to the pictures")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the images")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator(f'[data-task="{newer.pk}"] a')).to_be_focused()
     page.keyboard.press("Enter")
-    picture = page.locator("#viewer-picture")
-    expect(picture).to_have_attribute("src", f"/task/{newer.pk}/images/0")
+    image = page.locator("#viewer-image")
+    expect(image).to_have_attribute("src", f"/task/{newer.pk}/images/0")
     for key, task, index in [("Right", newer, 1), ("Right", older, 0), ("Left", newer, 1), ("Left", newer, 0)]:
         page.keyboard.press(f"Arrow{key}")
-        expect(picture).to_have_attribute("src", f"/task/{task.pk}/images/{index}")
+        expect(image).to_have_attribute("src", f"/task/{task.pk}/images/{index}")
     page.keyboard.press("ArrowLeft")  # there is none before
-    expect(picture).to_have_attribute("src", f"/task/{newer.pk}/images/0")
+    expect(image).to_have_attribute("src", f"/task/{newer.pk}/images/0")
     page.keyboard.press("Escape")
     expect(page.locator("#viewer")).to_be_hidden()
     expect(page.locator(f'[data-task="{newer.pk}"] a')).to_be_focused()
@@ -202,7 +202,7 @@ def test_a_hostile_prompt_stays_text(visit: Visit, finish_task: FinishTask) -> N
     page = visit().page
     open_tile(page, task)
     expect(page.locator("#viewer-prompt")).to_have_text(HOSTILE)
-    page.get_by_role("button", name="Use these again").click()
+    page.get_by_role("button", name="Reuse settings").click()
     assert page.input_value("#prompt") == HOSTILE
     # Closing the viewer goes back in the history, and a reload before that has happened would be broken off.
     page.wait_for_url("**/")
@@ -234,8 +234,8 @@ def test_on_a_phone_the_viewer_fits(visit: Visit, finish_task: FinishTask) -> No
     open_tile(page, task)
     assert page.locator("#viewer").evaluate("it => it.scrollWidth") <= PHONE["width"]
     expect(page.get_by_role("button", name="Close")).to_be_in_viewport()
-    page.get_by_role("button", name="Use these again").scroll_into_view_if_needed()
-    page.get_by_role("button", name="Use these again").tap()
+    page.get_by_role("button", name="Reuse settings").scroll_into_view_if_needed()
+    page.get_by_role("button", name="Reuse settings").tap()
     expect(page.locator("#viewer")).to_be_hidden()
 
 

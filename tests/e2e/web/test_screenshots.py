@@ -1,4 +1,4 @@
-"""The pictures of the page for the docs: light, dark, the viewer, and a phone.
+"""The screenshots of the page for the docs: light, dark, the viewer, and a phone.
 
 `python -m pytest -m screenshots` writes them anew to docs/screenshots.
 """

@@ -53,7 +53,7 @@ def test_somebody_who_signs_in_posts_watches_and_cancels(signed_in: Callable[[st
     page.fill("#prompt", "a red house")
     page.keyboard.press("Control+Enter")
     tile = page.locator("[data-working]")
-    expect(tile.locator(".state")).to_contain_text("Next in line")
+    expect(tile.locator(".state")).to_contain_text("Next up")
     tile.get_by_role("button", name=re.compile("cancel", re.I)).click()
     expect(tile.locator(".state p")).to_contain_text("Canceled")
     assert Task.objects.get().status == "canceled"
