@@ -47,7 +47,7 @@ class Handler(ASGIHandler):
         if request is not None:
             return request, None
         return None, answer or JsonResponse(
-            build_error_body("bad_request", "The request's headers can't be read."), status=400
+            build_error_body("bad_request", "The request headers are invalid."), status=400
         )
 
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:

@@ -67,7 +67,7 @@ class DjangoSettings(BaseSettings):
     DEBUG: bool = Field(default=False, description="Django's debug mode. Never in production.")
     ALLOWED_HOSTS: Annotated[str, NoDecode] = Field(
         default="127.0.0.1,localhost,[::1]",
-        description="Host names under which the server is reached, comma-separated.",
+        description="Host names of this server, comma-separated.",
     )
     CSRF_TRUSTED_ORIGINS: Annotated[str, NoDecode] = Field(
         default="", description="Origins that may post to the admin, as `https://images.example.org`, comma-separated."
@@ -203,7 +203,7 @@ class AccessSettings(BaseSettings):
     API_AUTH: Literal["required", "optional"] = Field(
         default="required",
         description="`required`: every request needs a key (`manage.py apikey create`) or a signed-in user. "
-        "`optional`: everyone who reaches the server may use it, as with `quickstart`.",
+        "`optional`: anyone who can reach the server can use it, as with `quickstart`.",
     )
     RATE_LIMIT_PER_MINUTE: int | None = Field(default=600, ge=1, description="Requests of a key per minute.")
     MAX_QUEUED_PER_KEY: int | None = Field(default=1000, ge=1, description="Queued tasks of a key.")
@@ -327,7 +327,7 @@ class MonitoringSettings(BaseSettings):
 
     METRICS_TOKEN: str | None = Field(
         default=None,
-        description="Bearer token of Prometheus for /metrics. Unset: everyone who reaches the server may read it.",
+        description="Bearer token of Prometheus for /metrics. Unset: anyone who can reach the server can read it.",
     )
     LOG_FORMAT: Literal["auto", "json", "console"] = Field(
         default="auto",
@@ -366,9 +366,9 @@ def read_env() -> Env:
     old = RENAMED.keys() & dotenv_values(path).keys() if path.exists() else set()
     if old:
         lines = [f"  {name} is now {RENAMED[name]}" for name in sorted(old)]
-        raise ImproperlyConfigured("\n".join(["Settings in .env have new names:", *lines]))
+        raise ImproperlyConfigured("\n".join(["Some settings in .env were renamed:", *lines]))
     try:
         return Env()
     except ValidationError as error:
         lines = [f"  {detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
-        raise ImproperlyConfigured("\n".join(["Some settings have wrong values:", *lines])) from None
+        raise ImproperlyConfigured("\n".join(["Some settings have invalid values:", *lines])) from None

@@ -52,14 +52,14 @@ class DeviceLostError(TaskError):
 
 
 class TaskTimeoutError(TaskError):
-    """The task's deadline passed."""
+    """The task did not finish before its deadline."""
 
     code = "timed_out"
     retryable = True
 
 
 class WorkerLostError(TaskError):
-    """The workers that ran the task stopped answering too often."""
+    """Too many workers stopped responding while they ran this task."""
 
     code = "worker_lost"
     retryable = True
@@ -72,7 +72,7 @@ class TaskCanceledError(TaskError):
 
 
 class StorageError(TaskError):
-    """A file could not be stored, read or removed."""
+    """A file couldn't be stored, read or removed."""
 
     code = "storage_failed"
     retryable = True
@@ -98,18 +98,18 @@ class QuotaExceededError(TaskError):
 
     def __init__(self, limit: str, most: int, *, retry_after: float) -> None:
         """Initialize with the limit's name as in the API, its maximum, and `retry_after` in seconds."""
-        super().__init__(f"This key may have at most {most} {limit.replace('_', ' ')}.")
+        super().__init__(f"This key may have at most {most} {limit.replace('_', ' ')}. Try again later.")
         self.limit, self.most, self.retry_after = limit, most, retry_after
 
 
 class IdempotencyKeyReusedError(TaskError):
-    """The Idempotency-Key was used before, for a request with another body."""
+    """The Idempotency-Key was already used for a request with a different body."""
 
     code = "idempotency_key_reused"
 
 
 class NotReproducibleError(TaskError):
-    """Only a task that has succeeded can be reproduced."""
+    """Only a task that succeeded can be reproduced."""
 
     code = "not_reproducible"
 

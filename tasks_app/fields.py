@@ -34,7 +34,7 @@ class StrictCharField(serializers.CharField):
     default_error_messages = {
         "invalid": "Must be a string.",
         "nul": "Must not contain NUL characters.",
-        "surrogate": "Must not contain lone surrogates.",
+        "surrogate": "Must not contain unpaired surrogates.",
     }
 
     def __init__(self, **kwargs: Any) -> None:
@@ -124,7 +124,7 @@ class StrictFloatField(serializers.Field[float, Any, float, Any]):
 class StrictChoiceField(StrictCharField):
     """A JSON string from a fixed set of choices."""
 
-    default_error_messages = {"choice": "Must be {choices}."}
+    default_error_messages = {"choice": "Must be one of: {choices}."}
 
     def __init__(self, choices: list[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -133,7 +133,7 @@ class StrictChoiceField(StrictCharField):
     def to_internal_value(self, data: Any) -> str:
         """Return the choice."""
         if data not in self.choices:
-            self.fail("choice", choices=" or ".join(self.choices))
+            self.fail("choice", choices=", ".join(self.choices))
         return str(data)
 
 
@@ -152,7 +152,7 @@ class StrictUUIDField(StrictCharField):
 class StrictListField(serializers.ListField):
     """A JSON array of at most `most` values; a longer one is rejected before any value is validated."""
 
-    default_error_messages = {"not_a_list": "Must be a list.", "most": "Must be at most {most}."}
+    default_error_messages = {"not_a_list": "Must be a list.", "most": "Must have at most {most} items."}
 
     def __init__(self, *, most: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -32,20 +32,22 @@ class _ServiceCollector(Collector):
             OperationalError, InterfaceError: the database is unavailable.
         """
         yield from _collect_queued()
-        yield _build_gauge("tasks_running", "Tasks that run.", statistics.count_running())
+        yield _build_gauge("tasks_running", "Running tasks.", statistics.count_running())
         yield from _collect_workers()
         yield _collect_paused()
         counts = status_events.read_counters()
         yield _build_gauge(
-            "redis_up", "Whether Redis answers; without it what ended is not told.", int(counts is not None)
+            "redis_up", "1 if Redis responds. Without it, metrics of ended tasks are missing.", int(counts is not None)
         )
         if counts is not None:
             yield _build_counter("tasks_ended", "Tasks that ended.", ["status", "model"], counts, "ended")
-            yield _build_counter("task_failures", "Tasks that failed.", ["code", "model"], counts, "failures")
+            yield _build_counter("task_failures", "Failed tasks.", ["code", "model"], counts, "failures")
             yield _build_histogram(
-                "task_wait_seconds", "From the POST to the last claim, of successes.", counts, "wait"
+                "task_wait_seconds", "Succeeded tasks: time from the POST to the last claim.", counts, "wait"
             )
-            yield _build_histogram("task_run_seconds", "From the last claim to the end, of successes.", counts, "run")
+            yield _build_histogram(
+                "task_run_seconds", "Succeeded tasks: time from the last claim to the end.", counts, "run"
+            )
 
 
 _registry = CollectorRegistry(auto_describe=False)
@@ -64,12 +66,12 @@ def _build_gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
 def _collect_queued() -> Iterator[Metric]:
     depths = statistics.list_priority_depths()
     queued = {0: 0} | {depth.priority: depth.queued for depth in depths}
-    family = GaugeMetricFamily(METRIC_PREFIX + "tasks_queued", "Tasks that wait.", labels=["priority"])
+    family = GaugeMetricFamily(METRIC_PREFIX + "tasks_queued", "Queued tasks.", labels=["priority"])
     for priority, count in sorted(queued.items()):
         family.add_metric([str(priority)], count)
     yield family
     oldest = max((depth.oldest_seconds for depth in depths), default=0.0)
-    yield _build_gauge("oldest_queued_task_seconds", "How long the oldest task that waits has waited.", oldest)
+    yield _build_gauge("oldest_queued_task_seconds", "Age of the oldest queued task.", oldest)
 
 
 def _collect_workers() -> Iterator[Metric]:
@@ -77,14 +79,20 @@ def _collect_workers() -> Iterator[Metric]:
 
     A dead worker's row, and with it `worker_up 0`, stays for a day.
     """
-    up = GaugeMetricFamily(METRIC_PREFIX + "worker_up", "Whether a worker lives.", labels=["worker"])
-    silent = GaugeMetricFamily(METRIC_PREFIX + "worker_silent_seconds", "Since its last heartbeat.", labels=["worker"])
+    up = GaugeMetricFamily(METRIC_PREFIX + "worker_up", "1 if the worker is alive.", labels=["worker"])
+    silent = GaugeMetricFamily(
+        METRIC_PREFIX + "worker_silent_seconds", "Time since the last heartbeat.", labels=["worker"]
+    )
     device = ["worker", "device"]
-    used = GaugeMetricFamily(METRIC_PREFIX + "device_memory_used_bytes", "On a CPU: by the worker.", labels=device)
-    total = GaugeMetricFamily(METRIC_PREFIX + "device_memory_total_bytes", "On a CPU: the host's.", labels=device)
+    used = GaugeMetricFamily(
+        METRIC_PREFIX + "device_memory_used_bytes", "Used memory; on a CPU, by the worker.", labels=device
+    )
+    total = GaugeMetricFamily(
+        METRIC_PREFIX + "device_memory_total_bytes", "Total memory; on a CPU, of the host.", labels=device
+    )
     model = ["worker", "model"]
-    loads = CounterMetricFamily(METRIC_PREFIX + "model_loads", "Models that were loaded.", labels=model)
-    hits = CounterMetricFamily(METRIC_PREFIX + "model_cache_hits", "Calls that found their model loaded.", labels=model)
+    loads = CounterMetricFamily(METRIC_PREFIX + "model_loads", "Loads of the model.", labels=model)
+    hits = CounterMetricFamily(METRIC_PREFIX + "model_cache_hits", "Calls that found the model loaded.", labels=model)
     silence = Extract(Now() - F("seen_at"), "epoch")
     for worker in workers.list_workers().annotate(silence=silence).exclude(left_at__isnull=False):
         alive = worker.state in workers.ALIVE_STATES
@@ -101,7 +109,7 @@ def _collect_workers() -> Iterator[Metric]:
 
 def _collect_paused() -> Metric:
     active = pauses.list_active_pauses()
-    family = GaugeMetricFamily(METRIC_PREFIX + "paused", "What is paused.", labels=["scope", "target"])
+    family = GaugeMetricFamily(METRIC_PREFIX + "paused", "1 for each pause.", labels=["scope", "target"])
     family.add_metric([Pause.Scope.QUEUE, ""], int((Pause.Scope.QUEUE, "") in active))
     for scope, target in sorted(active - {(Pause.Scope.QUEUE, "")}):
         family.add_metric([scope, target], 1)

@@ -84,14 +84,17 @@ class SubmissionSerializer(StrictSerializer):
     task_type = StrictChoiceField(sorted({entry.name for entry in registry.get_task_types()}))
     params = AnyField()
     priority = StrictIntegerField(
-        min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY, default=0, help_text="The highest first."
+        min_value=LOWEST_PRIORITY,
+        max_value=HIGHEST_PRIORITY,
+        default=0,
+        help_text="Tasks with a higher priority run first.",
     )
     batchable = StrictBooleanField(
         default=None,
         allow_null=True,
-        help_text="May it run in one call with others? Left out or null: yes, unless `seed` was sent.",
+        help_text="Whether the task may share a batch with others. Default: true, or false if `seed` is set.",
     )
-    webhook = WebhookSerializer(default=None, allow_null=True, help_text="Who is told how the task ended.")
+    webhook = WebhookSerializer(default=None, allow_null=True, help_text="URL to notify when the task ends.")
 
     _resolved_model: ResolvedModel | None = None
 
@@ -124,7 +127,9 @@ class SubmissionSerializer(StrictSerializer):
         caller: Principal | None = self.context.get("caller")
         has_key = caller is not None and caller.key_id is not None
         if webhook is not None and not has_key and settings.WEBHOOK_SECRET is None:
-            raise serializers.ValidationError("This server has no WEBHOOK_SECRET to sign with.", code="unsigned")
+            raise serializers.ValidationError(
+                "Webhooks need an API key, or WEBHOOK_SECRET on the server.", code="unsigned"
+            )
         return webhook
 
     def build_submission(self) -> Submission:

@@ -62,7 +62,7 @@ def _build_readiness() -> JsonResponse:
         "storage": _check_storage(int(time.monotonic() // STORAGE_SECONDS)),
     }
     ready = set(needed.values()) == {"ok"}
-    told = _get_service_status() if needed["database"] == "ok" else {"default_model": "not known", "workers": None}
+    told = _get_service_status() if needed["database"] == "ok" else {"default_model": "unknown", "workers": None}
     body = {"status": "ok" if ready else "unavailable", **needed, **told}
     return JsonResponse(body, status=200 if ready else 503)
 
@@ -90,7 +90,7 @@ def _check_storage(moment: int) -> str:
     try:
         storage.check_writable()
     except StorageError:
-        return "can't be written to"
+        return "is not writable"
     return "ok"
 
 

@@ -32,7 +32,7 @@ class PreconditionFailedError(APIException):
 
     status_code = 412
     default_code = "precondition_failed"
-    default_detail = "The picture is another than the request names."
+    default_detail = "The image has changed (ETag mismatch)."
 
 
 class ImagePurgedError(APIException):
@@ -40,7 +40,7 @@ class ImagePurgedError(APIException):
 
     status_code = 410
     default_code = "gone"
-    default_detail = "The picture was purged: this server keeps pictures for a limited time."
+    default_detail = "The image was purged: the server keeps images for a limited time."
 
 
 class TaskFromImageView(APIView):
@@ -158,7 +158,7 @@ def _read_file(name: str) -> bytes:
     try:
         return storage.read_file(name)
     except FileNotFoundError:
-        raise NotFound("The picture's file is gone.") from None
+        raise NotFound("The image file is missing.") from None
 
 
 def _read_thumbnail(image: TaskImage) -> bytes:

@@ -83,8 +83,8 @@ def find_file_errors(model: LocalModel) -> dict[str, str] | None:
         for sum_, _, name in (line.partition("  ") for line in _get_checksums_path(model).read_text().splitlines())
     }
     found = dict.fromkeys(known.keys() - files.keys(), "is missing")
-    found |= dict.fromkeys(files.keys() - known.keys(), "was not recorded")
-    found |= {name: "is another" for name in known.keys() & files.keys() if _hash_file(files[name]) != known[name]}
+    found |= dict.fromkeys(files.keys() - known.keys(), "has no recorded checksum")
+    found |= {name: "has changed" for name in known.keys() & files.keys() if _hash_file(files[name]) != known[name]}
     return dict(sorted(found.items()))
 
 
@@ -115,7 +115,7 @@ def _find_blob_error(path: Path) -> str:
         return "is missing"
     expected = path.resolve().name
     found = _hash_file(path) if len(expected) == _SHA256_DIGITS else _hash_git_blob(path)
-    return "" if found == expected else "is another"
+    return "" if found == expected else "has changed"
 
 
 def _hash_file(path: Path) -> str:

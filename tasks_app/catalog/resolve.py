@@ -88,7 +88,7 @@ def resolve_model(name: str | None) -> ResolvedModel:
     found = _resolve_from_row(rows[0], None if by_default else wanted) if rows else resolve_from_settings(wanted)
     if found is None:
         names = ", ".join(get_public_names())
-        raise ModelNotAllowedError(f"This server does not allow this model. It allows: {names}.")
+        raise ModelNotAllowedError(f"This server does not allow this model. Allowed: {names}.")
     return found
 
 
@@ -316,6 +316,6 @@ def _read_front_matter(path: Path) -> dict[str, Any]:
             return {}  # the library would complain about a card without front matter
         found: dict[str, Any] = ModelCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
     except (OSError, ValueError, YAMLError) as error:
-        logger.warning("The card of the model %s can't be read (%s).", path.parent.name, type(error).__name__)
+        logger.warning("Can't read the model card of %s (%s).", path.parent.name, type(error).__name__)
         return {}
     return found

@@ -23,6 +23,6 @@ def find_addon_path(folder: Path, name: str, *, kind: str, setting: str) -> Path
     found = get_addon_paths(folder).get(name)
     if found is None:
         raise ModelUnavailableError(
-            f"The {kind} {name} is not on this worker: put {name}{ADDON_SUFFIX} into {setting}."
+            f"The {kind} {name} is not on this worker. An administrator can add {name}{ADDON_SUFFIX} to {setting}."
         )
     return found

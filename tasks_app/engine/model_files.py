@@ -88,7 +88,7 @@ def find_rejected_files(models_dir: Path) -> dict[str, str]:
         if not _get_sidecar_path(path).is_file()
     }
     pickles = [path.name for path in models_dir.glob("*") if path.suffix in PICKLE_SUFFIXES]
-    return found | dict.fromkeys(pickles, "a pickle, which could run code: convert it to safetensors")
+    return found | dict.fromkeys(pickles, "pickle files can run code, convert it to safetensors")
 
 
 def _parse_model_name(path: Path) -> str:
@@ -118,4 +118,4 @@ def _read_base(note: Path) -> str:
 
 
 def _invalid_sidecar_error(note: Path) -> ModelLoadError:
-    return ModelLoadError(f'{note.name}: must be {{"base": "the model that the weights are built on"}}.')
+    return ModelLoadError(f'{note.name}: must be {{"base": "NAME"}}, where NAME is the base model of the weights.')

@@ -92,7 +92,7 @@ def trip_breaker(error: Exception) -> None:
     """
     global _breaker_open_until
     _breaker_open_until = time.monotonic() + BREAKER_OPEN_SECONDS
-    logger.warning("Redis is left alone for %s s: %s", BREAKER_OPEN_SECONDS, type(error).__name__)
+    logger.warning("Redis unavailable, retrying in %s s: %s", BREAKER_OPEN_SECONDS, type(error).__name__)
 
 
 def publish_event(task_id: UUID, event: str, data: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ def _count_task(task_id: UUID) -> None:
             cursor.execute(_SELECT_ENDED, [task_id])
             row = cursor.fetchone()
     except (OperationalError, InterfaceError) as error:
-        logger.warning("Task %s: its end is not counted: %s", task_id, type(error).__name__)
+        logger.warning("Task %s: not counted in the metrics: %s", task_id, type(error).__name__)
         connection.close()
         return
     if row is not None:

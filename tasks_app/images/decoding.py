@@ -39,18 +39,18 @@ def decode_image(content: bytes, *, max_pixels: int) -> Image.Image:
             _check_size(*image.size, max_pixels=max_pixels)
             return _rotate_upright(_flatten_image(image), image.getexif().get(ExifTags.Base.Orientation))
     except Image.DecompressionBombError:
-        raise InvalidImageError(f"The picture may have at most {max_pixels} pixels.") from None
+        raise InvalidImageError(f"The image must have at most {max_pixels} pixels.") from None
     except DECODING_ERRORS as error:
-        raise InvalidImageError("The picture is no PNG, JPEG or WebP file, or is damaged.") from error
+        raise InvalidImageError("The file is damaged, or not a PNG, JPEG or WebP image.") from error
 
 
 def _check_size(width: int, height: int, *, max_pixels: int) -> None:
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in (width, height)):
         raise InvalidImageError(
-            f"The picture has {width} × {height} pixels; each side must have {MIN_SIDE} to {MAX_SIDE}."
+            f"The image has {width} × {height} pixels; each side must have {MIN_SIDE} to {MAX_SIDE}."
         )
     if width * height > max_pixels:
-        raise InvalidImageError(f"The picture has {width} × {height} pixels; it may have at most {max_pixels}.")
+        raise InvalidImageError(f"The image has {width} × {height} pixels; it must have at most {max_pixels} in total.")
 
 
 def _flatten_image(image: Image.Image) -> Image.Image:

@@ -92,7 +92,7 @@ def _translate_bucket_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            raise FileNotFoundError("The bucket has no such file.") from error
-        raise OSError("The bucket refused.") from error
+            raise FileNotFoundError("The file is not in the bucket.") from error
+        raise OSError("The bucket rejected the request.") from error
     except (BotoCoreError, RetriesExceededError) as error:
-        raise OSError("The bucket does not answer.") from error
+        raise OSError("The bucket is not responding.") from error

@@ -73,7 +73,7 @@ def store_images(
             stored_one()
     except OSError as error:
         discard_images(stored)
-        raise StorageError("The pictures could not be stored.") from error
+        raise StorageError("Couldn't save the images.") from error
     return stored
 
 
@@ -86,7 +86,7 @@ def write_file(name: str, content: bytes) -> None:
     try:
         default_storage.save(name, ContentFile(content))
     except OSError as error:
-        raise StorageError("The picture could not be stored.") from error
+        raise StorageError("Couldn't save the image.") from error
 
 
 def read_file(name: str) -> bytes:
@@ -102,7 +102,7 @@ def read_file(name: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StorageError("The storage does not answer.") from error
+        raise StorageError("The storage is not responding.") from error
 
 
 def get_redirect_origin() -> str:
@@ -144,7 +144,7 @@ def _translate_decoding_errors() -> Iterator[None]:
     try:
         yield
     except decoding.DECODING_ERRORS as error:
-        raise InvalidImageError("The picture's file is damaged.") from error
+        raise InvalidImageError("The image file is damaged.") from error
 
 
 def delete_files(names: Iterable[str]) -> None:
@@ -157,7 +157,7 @@ def delete_files(names: Iterable[str]) -> None:
         for name in names:
             default_storage.delete(name)
     except OSError as error:
-        raise StorageError("A picture's file could not be removed.") from error
+        raise StorageError("Couldn't delete an image file.") from error
 
 
 def check_writable() -> None:
@@ -169,7 +169,7 @@ def check_writable() -> None:
     try:
         default_storage.delete(default_storage.save(f"probe-{uuid4().hex}", ContentFile(b"probe")))
     except OSError as error:
-        raise StorageError("The storage can't be written to.") from error
+        raise StorageError("The storage is not writable.") from error
 
 
 def discard_images(images: Iterable[StoredImage]) -> None:
@@ -180,7 +180,7 @@ def discard_images(images: Iterable[StoredImage]) -> None:
     try:
         delete_files(image.name for image in images)
     except StorageError as error:
-        logger.warning("Files of a run that does not count are left: %s", error)
+        logger.warning("Files of a discarded run were not deleted: %s", error)
 
 
 def _store_image(claim: Claim, index: int, image: GeneratedImage, recipe: GenerationMetadata) -> StoredImage:

@@ -27,7 +27,7 @@ from tasks_app.models import Task, Upload
 
 logger = logging.getLogger(__name__)
 
-UPLOAD_EXPIRED = "The uploaded picture is gone: this server keeps uploads for a limited time. Upload it again."
+UPLOAD_EXPIRED = "The uploaded image has expired: the server keeps uploads for a limited time. Upload it again."
 BATCH_SIZE = 100
 
 
@@ -121,10 +121,10 @@ def _delete_upload(upload: Upload) -> bool:
     try:
         storage.delete_files([get_file_name(upload.pk)])
     except StorageError as error:
-        logger.warning("Upload %s: not removed, tried again later: %s", upload.pk, error)
+        logger.warning("Upload %s: not deleted, will be retried: %s", upload.pk, error)
         return False
     upload.delete()
-    logger.info("Upload %s: removed.", upload.pk)
+    logger.info("Upload %s: deleted.", upload.pk)
     return True
 
 

@@ -29,7 +29,7 @@ def notify_workers(*, worker: str = "") -> None:
         waiting = lifecycle.find_claimable(worker=worker)
     except (OperationalError, InterfaceError) as error:
         # Don't fail, since this worker may be in the middle of a run; the sweeper sends a wake-up later.
-        logger.warning("No message is passed on: %s", type(error).__name__)
+        logger.warning("Wake-up not forwarded: %s", type(error).__name__)
         connection.close()
         return
     if waiting:

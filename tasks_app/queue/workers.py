@@ -117,7 +117,7 @@ def register_worker(name: str, *, host: str, pid: int, version: str, age: timede
     record_heartbeat(name, host=host, pid=pid, version=version, engine=None)
     Worker.objects.filter(name=name).update(started_at=Now() - age)
     WorkerCommand.objects.filter(worker=name, ended_at=None).update(
-        taken_at=Now(), ended_at=Now(), error="The worker was started anew before it had done this."
+        taken_at=Now(), ended_at=Now(), error="The worker restarted before it ran this command."
     )
 
 

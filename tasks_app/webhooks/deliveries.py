@@ -25,7 +25,7 @@ JITTER = 0.1
 # An attempt takes much less; a sender without a result after this time counts as lost.
 LEASE_SECONDS = 60
 HTTP_GONE = 410
-SENDER_LOST = "The worker that sent it has gone."
+SENDER_LOST = "The worker that was sending it stopped."
 
 _TASK_TABLE = Task._meta.db_table
 _DELIVERY_TABLE = WebhookDelivery._meta.db_table

@@ -47,15 +47,15 @@ def post_webhook(
     except WebhookUrlRefusedError as error:
         return DeliveryResult(error=f"Not sent. {error}")
     except httpcore2.TimeoutException:
-        return DeliveryResult(error="The receiver did not answer in time.")
+        return DeliveryResult(error="The receiver did not respond in time.")
     except httpcore2.ConnectError as error:
         return DeliveryResult(error=_describe_connect_error(error))
     except (httpcore2.NetworkError, httpcore2.ProtocolError):
-        return DeliveryResult(error="The connection to the receiver broke.")
+        return DeliveryResult(error="The connection to the receiver was lost.")
     if 200 <= status < 300:
         return DeliveryResult(status=status)
     why = " Redirects are not followed." if 300 <= status < 400 else ""
-    return DeliveryResult(status=status, error=f"The receiver answered {status}.{why}")
+    return DeliveryResult(status=status, error=f"The receiver returned HTTP {status}.{why}")
 
 
 def _send_request(
@@ -82,8 +82,8 @@ def _describe_connect_error(error: httpcore2.ConnectError) -> str:
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "The receiver's certificate is not valid."
     if isinstance(error.__context__, ssl.SSLError):
-        return "The receiver does not speak TLS."
-    return "The receiver could not be reached."
+        return "The receiver does not support TLS."
+    return "Couldn't connect to the receiver."
 
 
 class _PinnedBackend(httpcore2.NetworkBackend):
@@ -151,5 +151,5 @@ class _DeadlineStream(httpcore2.NetworkStream):
 def _remaining_seconds(deadline: float, timeout: float | None) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpcore2.ReadTimeout("The time is over.")
+        raise httpcore2.ReadTimeout("The time limit is reached.")
     return left if timeout is None else min(left, timeout)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 # Maximum number of concurrent deliveries per worker.
 MAX_PARALLEL = 8
-SECRET_MISSING = DeliveryResult(error="Not sent. The secret that it is signed with is gone.")
+SECRET_MISSING = DeliveryResult(error="Not sent. The secret to sign it no longer exists.")
 
 
 def run_forever(stop: threading.Event) -> None:
@@ -51,7 +51,7 @@ def _claim_due_delivery() -> WebhookDelivery | None:
         deliveries.enqueue_deliveries()
         return deliveries.claim_delivery()
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("No deliveries: %s", type(error).__name__)
+        logger.warning("Webhook pass failed: %s", type(error).__name__)
         return None
     finally:
         connection.close()
@@ -61,7 +61,7 @@ def _send_and_release(delivery: WebhookDelivery, free: threading.BoundedSemaphor
     try:
         send_delivery(delivery)
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("Delivery %s is repeated: %s", delivery.pk, type(error).__name__)
+        logger.warning("Delivery %s will be retried: %s", delivery.pk, type(error).__name__)
     finally:
         connection.close()
         free.release()

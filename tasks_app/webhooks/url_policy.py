@@ -67,9 +67,9 @@ def parse_url(url: str, policy: UrlPolicy) -> Destination:
     except httpx2.InvalidURL:
         raise WebhookUrlRefusedError("Must be a valid URL.") from None
     if parts.scheme not in (schemes := ("https", "http") if policy.allow_http else ("https",)):
-        raise WebhookUrlRefusedError(f"Must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+        raise WebhookUrlRefusedError(f"Must start with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
     if parts.userinfo:
-        raise WebhookUrlRefusedError("Must not have a user name or a password.")
+        raise WebhookUrlRefusedError("Must not contain a user name or password.")
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     if not 0 < port < 2**16:
         raise WebhookUrlRefusedError("Must have a port between 1 and 65535.")
@@ -88,9 +88,9 @@ def resolve_addresses(destination: Destination, policy: UrlPolicy, resolve: Reso
     except (OSError, ValueError):  # unknown host, or an address with a zone, which is not public
         found = []
     if not found:
-        raise WebhookUrlRefusedError("The host's name could not be resolved.")
+        raise WebhookUrlRefusedError("The host name couldn't be resolved.")
     if not all(is_allowed_address(address, policy.private_networks) for address in found):
-        raise WebhookUrlRefusedError("The host's name leads to an address that is not public.")
+        raise WebhookUrlRefusedError("The host name resolves to an address that is not public.")
     return found
 
 
@@ -122,5 +122,5 @@ def _validate_host(host: str, policy: UrlPolicy) -> str:
         except ValueError:
             raise WebhookUrlRefusedError("Must have a valid host.") from None
         if not is_allowed_address(address, policy.private_networks):
-            raise WebhookUrlRefusedError("Must not lead to an address that is not public.")
+            raise WebhookUrlRefusedError("Must have a public address.")
     return host

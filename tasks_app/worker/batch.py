@@ -93,7 +93,7 @@ class Batch:
         handler = engines.get_handler(self._first_task.task_type, self._first_task.provider)
         results = handler.run([_build_request(run.task, self._options) for run in self.runs], self.report_progress)
         if not all(result.images for result in results):
-            raise errors.InternalError("The model made no picture.")
+            raise errors.InternalError("The model returned no image.")
         return results
 
     def report_progress(self, progress: Progress) -> None:

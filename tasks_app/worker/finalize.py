@@ -50,7 +50,7 @@ def send_heartbeat(batch: Batch) -> None:
         )
     except DATABASE_ERRORS as error:
         # The lease outlasts a short outage; after a longer one, the fence rejects outdated writes.
-        logger.warning("No heartbeat: %s", type(error).__name__)
+        logger.warning("Heartbeat failed: %s", type(error).__name__)
         connection.close()
         batch.is_database_available = False
         return
@@ -114,7 +114,7 @@ def retry_on_db_outage(write: Callable[[], Result]) -> Result:
         try:
             return write()
         except DATABASE_ERRORS as error:
-            logger.warning("The database is away (%s); the outcome is held.", type(error).__name__)
+            logger.warning("Database unavailable (%s); retrying to save the outcome.", type(error).__name__)
             connection.close()
             # Shorter than the time that sweepers give live workers to renew their leases after an outage.
             time.sleep(settings.HEARTBEAT_SECONDS)
@@ -191,7 +191,7 @@ def _release_run(run: ActiveRun, *, alone: bool = False) -> Status | None:
 def _end_failed(run: ActiveRun, error: BaseException) -> Status | None:
     expected = isinstance(error, errors.TaskError)
     code = error.code if isinstance(error, errors.TaskError) else errors.InternalError.code
-    message = str(error) if expected else f"The run failed with an unexpected {type(error).__name__}."
+    message = str(error) if expected else f"The task failed with an unexpected {type(error).__name__}."
     message, trace = _sanitize_text(message), _sanitize_text("".join(traceback.format_exception(error)))
     level, shown = (logging.WARNING, None) if expected else (logging.ERROR, _drop_frame_refs(error))
     logger.log(level, "Task %s: %s: %s", run.claim.task_id, code, message, exc_info=shown)

@@ -66,7 +66,7 @@ class WorkerHeartbeat:
                 if not self._shutdown_event.is_set():
                     self.apply_commands()
             except (DatabaseError, InterfaceError) as error:
-                logger.warning("No beat of the worker: %s", type(error).__name__)
+                logger.warning("Worker heartbeat failed: %s", type(error).__name__)
             finally:
                 connection.close()
             gone.wait(HEARTBEAT_INTERVAL_SECONDS)
@@ -116,7 +116,7 @@ def deregister_worker() -> None:
     try:
         workers.deregister_worker(supervisor.WORKER_NAME)
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("The worker's row stays: %s", type(error).__name__)
+        logger.warning("Worker not deregistered: %s", type(error).__name__)
     finally:
         connection.close()
 
@@ -142,7 +142,7 @@ def _preload_warm_models() -> None:
 def _log_preload(model_id: str, loaded: Future[None]) -> None:
     error = loaded.exception()
     if error is None:
-        logger.info("The model %s is loaded.", model_id)
+        logger.info("Model %s loaded.", model_id)
         return
     logger.warning("WARM_MODELS: %s was not loaded: %s", model_id, _describe_error(error))
     _exit_if_device_lost(error)
@@ -151,7 +151,7 @@ def _log_preload(model_id: str, loaded: Future[None]) -> None:
 def _exit_if_device_lost(error: BaseException | None) -> None:
     if isinstance(error, errors.DeviceLostError):
         # Otherwise the next task would fail on the lost device.
-        shutdown.exit_now(shutdown.EXIT_DEVICE_LOST, "The device is lost.")
+        shutdown.exit_now(shutdown.EXIT_DEVICE_LOST, "The device failed.")
 
 
 def _describe_error(error: BaseException | None) -> str:
@@ -159,4 +159,4 @@ def _describe_error(error: BaseException | None) -> str:
         return ""
     if isinstance(error, errors.TaskError):
         return str(error)
-    return f"It failed with an unexpected {type(error).__name__}."
+    return f"Unexpected error: {type(error).__name__}."

@@ -78,7 +78,7 @@ def _drain_on_crash(work: Callable[[], None], ended: threading.Event) -> None:
         work()
     except BaseException:
         if not ended.is_set():
-            logger.critical("A thread of the worker has died; the worker ends.")
+            logger.critical("A worker thread crashed; the worker is shutting down.")
             os.kill(os.getpid(), signal.SIGTERM)
         raise
 

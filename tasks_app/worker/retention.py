@@ -65,7 +65,7 @@ def run_forever(stop: threading.Event) -> None:
         try:
             _purge_until_stopped(stop)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("Nothing purged: %s", type(error).__name__)
+            logger.warning("Retention failed: %s", type(error).__name__)
         finally:
             connection.close()
         if stop.wait(settings.RETENTION_INTERVAL_SECONDS):
@@ -117,7 +117,7 @@ def _purge_images(task_id: UUID) -> bool:
     try:
         storage.delete_files(list(images.values_list("file", flat=True)))
     except StorageError as error:
-        logger.warning("Task %s: not purged, tried again later: %s", task_id, error, extra={"task": str(task_id)})
+        logger.warning("Task %s: not purged, will be retried: %s", task_id, error, extra={"task": str(task_id)})
         return False
     with transaction.atomic():
         images.update(purged_at=Now())

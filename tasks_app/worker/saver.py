@@ -51,4 +51,4 @@ def _save_results(batch: Batch, results: list[GenerationResult]) -> None:
 
 def _log_failure(saved: Future[None]) -> None:
     if error := saved.exception():
-        logger.error("What a run made was not saved.", exc_info=error)
+        logger.error("The results of a run were not saved.", exc_info=error)

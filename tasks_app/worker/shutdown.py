@@ -34,5 +34,5 @@ def request_shutdown(grace_seconds: float) -> None:
 
 def exit_now(status: int, reason: str) -> NoReturn:
     """Exit at once, since the inference thread can't be stopped; open claims end when their leases expire."""
-    logger.critical("%s The worker ends with %s.", reason, status)
+    logger.critical("%s The worker exits with status %s.", reason, status)
     os._exit(status)

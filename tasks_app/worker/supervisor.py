@@ -127,7 +127,7 @@ def _prefetch_next(call: _Call) -> None:
     try:
         call.prefetched = _start_next(after=call)
     except finalize.DATABASE_ERRORS as error:
-        logger.warning("Nothing is claimed ahead: %s", type(error).__name__)
+        logger.warning("Prefetch skipped: %s", type(error).__name__)
         connection.close()
 
 
@@ -216,7 +216,7 @@ def _fill_batch(tasks: Sequence[Task], held: WorkerCapacity, beside: Future[Any]
         return lifecycle.claim_more(tasks, worker=WORKER_NAME, lease_seconds=settings.LEASE_SECONDS, held=held)
     except finalize.DATABASE_ERRORS as error:
         # The tasks are claimed and run without batch mates.
-        logger.warning("No company is waited for: %s", type(error).__name__)
+        logger.warning("Batch wait skipped: %s", type(error).__name__)
         connection.close()
         return []
 
@@ -299,7 +299,7 @@ def _handle_failure(call: _Call, error: BaseException) -> None:
     if isinstance(error, errors.DeviceLostError):
         saver.flush_pending()
         _release_prefetched(call)
-        shutdown.exit_now(shutdown.EXIT_DEVICE_LOST, "The device is lost.")
+        shutdown.exit_now(shutdown.EXIT_DEVICE_LOST, "The device failed.")
 
 
 def _release_prefetched(call: _Call) -> None:

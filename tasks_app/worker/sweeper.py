@@ -68,7 +68,7 @@ def run_forever(stop: threading.Event) -> None:
             after_seconds, away = settings.WAKE_UP_INTERVAL_SECONDS, False
         except (DatabaseError, InterfaceError) as error:
             away = True
-            logger.warning("No sweep: %s", type(error).__name__)
+            logger.warning("Sweep failed: %s", type(error).__name__)
         finally:
             connection.close()
         stop.wait(settings.SWEEP_INTERVAL_SECONDS)

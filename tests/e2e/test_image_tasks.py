@@ -105,7 +105,7 @@ def test_an_upload_whose_file_is_gone_fails_its_task_in_words(client: Client) ->
     supervisor.run_once()
     error = client.get(f"/task/{task_id}").json()["error"]
     assert (error["code"], error["retryable"]) == ("invalid_params", False)
-    assert error["message"].startswith("The uploaded picture is gone")
+    assert error["message"].startswith("The uploaded image has expired")
 
 
 def test_a_storage_that_is_away_fails_the_task_and_says_that_it_may_succeed_later(

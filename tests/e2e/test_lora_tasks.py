@@ -130,15 +130,15 @@ def test_one_that_went_before_its_task_ran_is_told(client: Client, post: Post, m
 @pytest.mark.parametrize(
     ("loras", "path", "said"),
     [
-        ([{"id": "gone"}], "params.loras.0.id", "There is no such LoRA here; GET /loras lists those that there are."),
+        ([{"id": "gone"}], "params.loras.0.id", "Unknown LoRA. GET /loras lists the available ones."),
         ([STYLE, {"id": "../loras/style"}], "params.loras.1.id", "There is no such LoRA here"),
         ([{}], "params.loras.0.id", "required"),
         ([{"id": "style", "weight": 4.5}], "params.loras.0.weight", "between -4 and 4"),
         ([{"id": "style", "weight": "1"}], "params.loras.0.weight", "Must be a number"),
         ([{"id": "style", "more": 1}], "params.loras.0.more", "Unknown field"),
         (["style"], "params.loras.0", "Must be an object"),
-        ([STYLE, {"id": "style"}], "params.loras", "Must not name one twice"),
-        ([{"id": "gone"}] * 9, "params.loras", "Must be at most 8"),
+        ([STYLE, {"id": "style"}], "params.loras", "Must not contain duplicates"),
+        ([{"id": "gone"}] * 9, "params.loras", "Must have at most 8 items"),
         ("style", "params.loras", "Must be a list"),
         (None, "params.loras", "null"),
     ],

@@ -42,7 +42,7 @@ def test_a_scheduler_is_refused_by_those_that_the_model_takes(scheduler: str | N
     assert checked.is_valid() is not refused
     if refused:
         (message,) = checked.errors["scheduler"]
-        assert "This model takes: ddim, ddpm" in message
+        assert "This model supports: ddim, ddpm" in message
         assert "flow" not in message
     elsewhere = parameters.build_serializer(TEXT_TO_IMAGE, data, defaults={}, max_images=1, folder=folder / "nothing")
     assert elsewhere.is_valid()

@@ -206,7 +206,7 @@ class PngInfoSerializer(StrictSerializer):
         try:
             return base64.b64decode(image.rpartition(",")[2], validate=True)
         except ValueError:
-            raise ValidationError("Must be Base64.") from None
+            raise ValidationError("Must be valid Base64.") from None
 
 
 class PngInfoView(APIView):
@@ -227,5 +227,5 @@ class EmptyListView(APIView):
     def get(self, request: Request, what: str) -> Response:
         """Return an empty list, in the format that clients expect."""
         if what not in EMPTY_RESPONSES:
-            raise NotFound("There is no such thing here.")
+            raise NotFound("Not found.")
         return Response(EMPTY_RESPONSES[what])

@@ -54,7 +54,10 @@ MODEL_OPTION = "sd_model_checkpoint"
 class OptionsField(serializers.Field[Any, Any, Any, Any]):
     """A1111's options: the model, and others as long as they change nothing."""
 
-    default_error_messages = {"invalid": "Must be an object.", "unsupported": "This server can't change {names}."}
+    default_error_messages = {
+        "invalid": "Must be an object.",
+        "unsupported": "This server doesn't support changing: {names}.",
+    }
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the options unchanged."""
@@ -73,7 +76,7 @@ def _is_noop_option(name: str, value: Any) -> bool:
 class ScriptsField(serializers.Field[Any, Any, Any, Any]):
     """Scripts of A1111's extensions, accepted only if they are inactive."""
 
-    default_error_messages = {"invalid": "Must be an object.", "unsupported": "This server has no {names}."}
+    default_error_messages = {"invalid": "Must be an object.", "unsupported": "This server doesn't support: {names}."}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the scripts unchanged."""
@@ -98,7 +101,7 @@ def _is_active_script(script: Any) -> bool:
 class SamplerField(StrictCharField):
     """A1111's name of a sampler that this server supports."""
 
-    default_error_messages = {"sampler": "Must be one of {names}."}
+    default_error_messages = {"sampler": "Must be one of: {names}."}
 
     def to_internal_value(self, data: Any) -> str:
         """Return the name unchanged."""
@@ -164,9 +167,8 @@ class TextToImageSerializer(CompatSerializer):
             or _get_scheduler(data) is not None
         ):
             return {}
-        message = (
-            f"There is no {escape_surrogates(schedule)} schedule for {sampler or 'a sampler that is not named'} here."
-        )
+        used_with = sampler or "requests without a sampler"
+        message = f"The schedule {escape_surrogates(schedule)} is not supported for {used_with}."
         return {"scheduler": [serializers.ErrorDetail(message, code="unsupported")]}
 
 

@@ -35,7 +35,7 @@ IGNORED_FIELDS = ("user", "safety_identifier", "quality", "style", "moderation",
 class SizeField(StrictCharField):
     """Size as `WIDTHxHEIGHT`, or `auto` for the model's own."""
 
-    default_error_messages = {"size": "Must be auto or WIDTHxHEIGHT, as 512x512."}
+    default_error_messages = {"size": "Must be auto or WIDTHxHEIGHT, such as 512x512."}
 
     def to_internal_value(self, data: Any) -> str:
         """Return the size unchanged."""

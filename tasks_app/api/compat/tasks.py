@@ -37,7 +37,7 @@ STATUS_BY_CODE = {
 class UnsupportedField(serializers.Field[Any, Any, Any, Any]):
     """Field of a feature that this server does not support; rejected unless its value is empty."""
 
-    default_error_messages = {"unsupported": "This server can't do this; leave it out."}
+    default_error_messages = {"unsupported": "Not supported by this server; omit it."}
 
     def __init__(self) -> None:
         super().__init__(required=False, allow_null=True)
@@ -133,13 +133,14 @@ def _build_final_response(request: Request, task: Task, *, succeeded: Callable[[
     try:
         return Response(succeeded(task))
     except FileNotFoundError:
-        return _build_error_response(request, 410, "gone", "The pictures are gone.")
+        return _build_error_response(request, 410, "gone", "The images are no longer available.")
     except errors.StorageError as error:
         return _build_error_response(request, 503, error.code, str(error))
 
 
 def _build_timeout_response(request: Request, task: Task) -> Response:
-    message = f"The task {task.pk} has not ended within {settings.COMPAT_TIMEOUT_SECONDS:g} seconds; it goes on."
+    seconds = f"{settings.COMPAT_TIMEOUT_SECONDS:g} seconds"
+    message = f"The task {task.pk} did not finish within {seconds}; it continues in the background."
     return _build_error_response(request, 504, "wait_timeout", message)
 
 

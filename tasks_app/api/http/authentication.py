@@ -95,7 +95,7 @@ class SignedUrlAuthentication(BaseAuthentication):
         if signature is None or request.method not in ("GET", "HEAD"):
             return None
         if not signed_urls.is_valid_signature(request.path, signature):
-            raise AuthenticationFailed("The address's signature is wrong or has expired.")
+            raise AuthenticationFailed("The signature of this URL is invalid or has expired.")
         return None, Principal(scopes=frozenset([Scope.READ, Scope.READ_ANY]))
 
 
@@ -113,9 +113,8 @@ class StaffAuthentication(SessionAuthentication):
 class HasScope(BasePermission):
     """Permission for callers with the scope that the view requires for the method, READ by default."""
 
-    message = "This needs a scope that the caller does not have."
-
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Return whether the caller has the required scope."""
         wanted = getattr(view, "scopes", {}).get(request.method, Scope.READ)
+        self.message = f"You don't have permission to do this (missing scope: {wanted})."
         return wanted in get_principal(request).scopes

@@ -34,7 +34,7 @@ def get_body_limit(path: str) -> int:
 
 def build_too_large_message(most: int) -> str:
     """Return the error message for a body over the limit."""
-    return f"The body must have at most {most} bytes."
+    return f"The body must be at most {most} bytes."
 
 
 def limit_body_size(application: ASGIApplication) -> ASGIApplication:

@@ -32,7 +32,7 @@ STATUS_BY_ERROR = {
     errors.NotReproducibleError: 409,
     errors.IdempotencyKeyReusedError: 422,
 }
-DATABASE_UNAVAILABLE = "The service can't reach its database; try again."
+DATABASE_UNAVAILABLE = "The database is unavailable. Please try again in a moment."
 
 
 def handle_api_error(error: Exception, context: Mapping[str, Any]) -> Response | None:
@@ -46,7 +46,7 @@ def handle_api_error(error: Exception, context: Mapping[str, Any]) -> Response |
 
 def _build_response(error: Exception) -> Response | None:
     if isinstance(error, Http404):
-        error = NotFound("There is no such thing here.")
+        error = NotFound("Not found.")
     if isinstance(error, OperationalError | InterfaceError):
         return build_unavailable_response(error)
     if isinstance(error, errors.StorageError):
@@ -83,7 +83,7 @@ def build_quota_response(error: errors.QuotaExceededError) -> Response:
 
 def build_unavailable_response(error: Exception) -> Response:
     """Return the 503 response for an unavailable database."""
-    logger.warning("The database is away: %s", type(error).__name__)
+    logger.warning("Database unavailable: %s", type(error).__name__)
     return _build_retry_response(build_error_body("unavailable", DATABASE_UNAVAILABLE, retryable=True))
 
 
@@ -98,26 +98,28 @@ class DatabaseUnavailableMiddleware(MiddlewareMixin):
         """Return a 503 response for a database connection error; None for any other error."""
         if not isinstance(exception, OperationalError | InterfaceError):
             return None
-        logger.warning("The database is away: %s", type(exception).__name__)
+        logger.warning("Database unavailable: %s", type(exception).__name__)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return HttpResponse(DATABASE_UNAVAILABLE, status=503, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Return the 400 response to a request that Django itself rejects, such as one for a wrong host."""
-    return _json_response(request, 400, build_error_body("bad_request", "The request is refused."))
+    return _json_response(request, 400, build_error_body("bad_request", "The request was rejected."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return the 404 response for an unknown URL: a page inside the admin, JSON everywhere else."""
     if request.path.startswith(reverse("admin:index")):
         return defaults.page_not_found(request, exception)
-    return _json_response(request, 404, build_error_body("not_found", "There is no such thing here."))
+    return _json_response(request, 404, build_error_body("not_found", "Not found."))
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Return the 500 response to an unexpected error; its traceback is only in the log."""
-    return _json_response(request, 500, build_error_body("internal", "The service failed to answer.", retryable=True))
+    return _json_response(
+        request, 500, build_error_body("internal", "Internal server error. Please try again.", retryable=True)
+    )
 
 
 def _json_response(request: HttpRequest, status: int, body: dict[str, Any]) -> JsonResponse:

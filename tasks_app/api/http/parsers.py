@@ -51,7 +51,7 @@ class StrictJSONParser(BaseParser):
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except ValueError as error:
-            raise ParseError(f"The body is no valid JSON: {escape_surrogates(str(error))[:200]}") from None
+            raise ParseError(f"The body is not valid JSON: {escape_surrogates(str(error))[:200]}") from None
 
 
 class UploadJSONParser(StrictJSONParser):
@@ -107,4 +107,4 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

@@ -128,7 +128,7 @@ class Hub:
         """Close all streams after an unexpected error: their clients reconnect, which restarts the hub."""
         if work.cancelled() or (error := work.exception()) is None:
             return
-        logger.error("The hub of live events failed.", exc_info=error)
+        logger.error("The event hub failed.", exc_info=error)
         if self._loop_task is work:
             self._loop_task = None
         for watcher in {watcher for watchers in self._subscribers.values() for watcher in watchers}:
@@ -147,7 +147,7 @@ class Hub:
             try:
                 self._publish_changes(await read_async(get_task_states, list(self._subscribers)))
             except DATABASE_AWAY as error:
-                logger.warning("Streams can't see the rows: %s", type(error).__name__)
+                logger.warning("Event streams can't read the database: %s", type(error).__name__)
 
     def _publish_changes(self, found: dict[UUID, TaskState]) -> None:
         """Publish changed states; repeat the end of a task, because its stream may have failed to read the row."""
@@ -162,7 +162,7 @@ class Hub:
             try:
                 await self._listen_redis()
             except (redis.RedisError, TimeoutError) as error:
-                logger.warning("No live events: %s", type(error).__name__)
+                logger.warning("Live events unavailable: %s", type(error).__name__)
             self._tried.set()
             # Bounded: redis-py computes the power before the cap, which overflows after 1.5 hours of outage.
             self._failures = min(self._failures + 1, MAX_BACKOFF_FAILURES)

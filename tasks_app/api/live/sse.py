@@ -45,7 +45,7 @@ class EventsView(APIView):
 
 def _parse_task_ids(texts: Sequence[str]) -> list[UUID]:
     if not 1 <= len(texts) <= MAX_TASKS:
-        raise ValidationError({"task": [f"Must be given 1 to {MAX_TASKS} times."]})
+        raise ValidationError({"task": [f"Must be present 1 to {MAX_TASKS} times."]})
     try:
         return list(dict.fromkeys(UUID(text) for text in texts))
     except ValueError:
@@ -55,7 +55,7 @@ def _parse_task_ids(texts: Sequence[str]) -> list[UUID]:
 def _stream_response(request: Request, task_ids: Sequence[UUID]) -> HttpResponseBase:
     found = read_blocking(find_visible_ids, task_ids, get_principal(request))
     if unknown := [str(task_id) for task_id in task_ids if task_id not in found]:
-        raise NotFound(f"There is no task {', '.join(unknown)}.")
+        raise NotFound(f"Not found: task {', '.join(unknown)}.")
     if request.method == "HEAD":
         return HttpResponse(headers=HEADERS)
     last = request.headers.get("Last-Event-ID", "")

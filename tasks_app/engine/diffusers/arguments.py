@@ -51,7 +51,7 @@ class PipelineArguments:
             InvalidParamsError: There are unsupported arguments; the message lists them by their names in a request.
         """
         if unknown := sorted(_FIELDS_BY_ARGUMENT.get(name, name) for name in set(names) - self.parameters.keys()):
-            raise InvalidParamsError(f"This model doesn't take: {', '.join(unknown)}.")
+            raise InvalidParamsError(f"This model doesn't support: {', '.join(unknown)}.")
 
     def build_size(self, request: GenerationRequest) -> dict[str, int]:
         """Return the arguments for the size, none for the model's own.
@@ -62,7 +62,9 @@ class PipelineArguments:
         given = {"width": request.width, "height": request.height}
         sides = {name: side for name, side in given.items() if side is not None}
         if wrong := sorted(name for name, side in sides.items() if side % self._side_multiple):
-            raise InvalidParamsError(f"{' and '.join(wrong)}: this model takes multiples of {self._side_multiple}.")
+            raise InvalidParamsError(
+                f"{' and '.join(wrong)}: must be a multiple of {self._side_multiple} for this model."
+            )
         # An input image determines the size itself if the pipeline has no parameters for it.
         return {name: side for name, side in sides.items() if request.image is None or name in self.parameters}
 
@@ -119,7 +121,7 @@ class PipelineArguments:
         if "negative_prompt" not in self.parameters:
             return self._reject_explicit(request, "negative_prompt")
         if not heeded and request.negative_prompt and "negative_prompt" in request.explicit_params:
-            raise InvalidParamsError("This model heeds a negative_prompt only with a guidance_scale above 1.")
+            raise InvalidParamsError("This model uses negative_prompt only with a guidance_scale above 1.")
         # Some pipelines apply no guidance unless they get a negative prompt, even an empty one.
         return (
             {"negative_prompt": request.negative_prompt}
@@ -133,5 +135,5 @@ class PipelineArguments:
 
     def _reject_explicit(self, request: GenerationRequest, field: str) -> dict[str, Any]:
         if field in request.explicit_params and getattr(request, field) != "":
-            raise InvalidParamsError(f"This model doesn't take: {field}.")
+            raise InvalidParamsError(f"This model doesn't support: {field}.")
         return {}

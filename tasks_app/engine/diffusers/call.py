@@ -113,7 +113,7 @@ class PipelineCall:
             return {"callback_on_step_end": self._on_step_end, **before}
         if "callback" in takes:
             return {"callback": lambda index, timestep, latents: self._report_step(index, latents)}
-        raise InvalidParamsError("This model's pipeline can neither report its steps nor be stopped.")
+        raise InvalidParamsError("This model isn't supported: its pipeline can't report progress or be canceled.")
 
     def _on_prior_step_end(self, pipeline: DiffusionPipeline, index: int, timestep: int, values: dict[str, Any]) -> Any:
         # The prior's steps don't count as steps of the request, but the run can be aborted at each of them.
@@ -177,9 +177,9 @@ def _build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
     own = pipeline.scheduler
     takes = get_compatible_schedulers(type(get_base_pipeline(pipeline)).__name__, type(own).__name__, own.config)
     if name not in takes:
-        kind = "follows flows" if is_flow_matching(type(own).__name__, own.config) else "predicts noise"
-        names = ", ".join(takes) or "none but its own"
-        raise InvalidParamsError(f"This model can't be run with the scheduler {name}. It {kind} and takes: {names}.")
+        kind = "flow matching" if is_flow_matching(type(own).__name__, own.config) else "noise prediction"
+        names = ", ".join(takes) or "only its own"
+        raise InvalidParamsError(f"This model ({kind}) doesn't support the scheduler {name}. Supported: {names}.")
     named = SCHEDULERS[name]
     return getattr(diffusers, named.class_name).from_config(build_config(named, own.config))
 

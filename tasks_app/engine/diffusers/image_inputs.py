@@ -55,9 +55,10 @@ def _derive_pipeline(pipeline: DiffusionPipeline, auto: type, *, masked: bool) -
     try:
         derived = auto.from_pipe(pipeline, **schedulers)  # type: ignore[attr-defined]
     except ValueError:  # diffusers has no pipeline of this kind for the family
-        raise InvalidParamsError("This model can't begin with a picture in this way.") from None
+        kind = "inpainting" if masked else "image-to-image"
+        raise InvalidParamsError(f"This model doesn't support {kind}.") from None
     if masked and not _can_inpaint(derived):
-        raise InvalidParamsError("This model's network can't be used for inpainting.")
+        raise InvalidParamsError("This model doesn't support inpainting.")
     derived.set_progress_bar_config(disable=True)
     setattr(derived, BASE_ATTRIBUTE, pipeline)
     return derived

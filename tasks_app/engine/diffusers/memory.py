@@ -34,11 +34,11 @@ def translate_device_errors() -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
             word in str(error) for word in _OUT_OF_MEMORY_PHRASES
         ):
-            raise OutOfMemoryError("The device has not enough memory for this task.") from error
+            raise OutOfMemoryError("Not enough device memory for this task.") from error
         if isinstance(error, torch.AcceleratorError):
-            raise DeviceLostError("The device failed; its worker starts anew.") from error
+            raise DeviceLostError("The device failed; the worker is restarting.") from error
         if isinstance(error, TorchDynamoException):
-            raise ModelLoadError("This model can't be run on this worker with the option compile_blocks.") from error
+            raise ModelLoadError("This model can't run on this worker with the load option compile_blocks.") from error
         raise
 
 

@@ -26,22 +26,22 @@ MAX_PROMPT_LENGTH = 4000
 MAX_SEED = 2**32 - 1
 MAX_LORAS = 8
 MAX_EMBEDDINGS = 8
-MODEL_HELP = "A model that this server allows, by any of its names; left out: the server's default."
-IMAGES_HELP = "Picture i has the seed + i and a generator of its own."
+MODEL_HELP = "Name of a model that this server allows. Default: the server's default model."
+IMAGES_HELP = "Image i uses the seed `seed + i` and its own random generator."
 SIDE_OPTIONS: dict[str, Any] = {
     "min_value": 32,
     "max_value": 2048,
     "multiple_of": 8,
     "default": None,
     "allow_null": True,
-    "help_text": "In pixels; left out or null: the model's own.",
+    "help_text": "In pixels. Default: the model's native size.",
 }
 
 
 class LoraField(StrictCharField):
     """The name of a LoRA on this server."""
 
-    default_error_messages = {"unknown": "There is no such LoRA here; GET /loras lists those that there are."}
+    default_error_messages = {"unknown": "Unknown LoRA. GET /loras lists the available ones."}
 
     def to_internal_value(self, data: Any) -> str:
         """Return the name; fail if the server has no LoRA of this name."""
@@ -60,7 +60,7 @@ class LoraParams(StrictSerializer):
 class EmbeddingField(StrictCharField):
     """The name of an embedding on this server."""
 
-    default_error_messages = {"unknown": "There is no such embedding here; GET /embeddings lists those that there are."}
+    default_error_messages = {"unknown": "Unknown embedding. GET /embeddings lists the available ones."}
 
     def to_internal_value(self, data: Any) -> str:
         """Return the name; fail if the server has no embedding of this name."""
@@ -92,27 +92,29 @@ class TextToImageParams(StrictSerializer):
 
     provider = StrictChoiceField(["diffusers"], default="diffusers")
     model_id = StrictCharField(min_length=1, max_length=255, required=False, help_text=MODEL_HELP)
-    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT_LENGTH, help_text="What is to be seen.")
+    prompt = StrictCharField(min_length=1, max_length=MAX_PROMPT_LENGTH, help_text="What to generate.")
     negative_prompt = StrictCharField(
-        max_length=MAX_PROMPT_LENGTH, allow_blank=True, default="", help_text="What is not."
+        max_length=MAX_PROMPT_LENGTH, allow_blank=True, default="", help_text="What to avoid."
     )
     steps = StrictIntegerField(min_value=1, max_value=150, default=30)
     guidance_scale = StrictFloatField(min_value=0, max_value=50, default=7.5)
-    seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None, help_text="Left out: drawn by the server.")
+    seed = StrictIntegerField(min_value=0, max_value=MAX_SEED, default=None, help_text="Random if omitted.")
     width = StrictIntegerField(**SIDE_OPTIONS)
     height = StrictIntegerField(**SIDE_OPTIONS)
 
     scheduler = StrictChoiceField(
-        list(SCHEDULERS), default=None, allow_null=True, help_text="Left out or null: the model's own."
+        list(SCHEDULERS), default=None, allow_null=True, help_text="Default: the model's own scheduler."
     )
-    loras = StrictListField(child=LoraParams(), most=MAX_LORAS, default=list, help_text="Added to the model's weights.")
+    loras = StrictListField(child=LoraParams(), most=MAX_LORAS, default=list, help_text="LoRAs to apply to the model.")
     embeddings = StrictListField(
         child=EmbeddingField(min_length=1, max_length=255),
         most=MAX_EMBEDDINGS,
         default=list,
-        help_text="What these words in the prompts stand for was learned.",
+        help_text="Textual-inversion embeddings to load. Use their names in the prompts.",
     )
-    output_format = StrictChoiceField(list(get_args(OutputFormat)), default="png", help_text="Of its files.")
+    output_format = StrictChoiceField(
+        list(get_args(OutputFormat)), default="png", help_text="Format of the image files."
+    )
 
     @staticmethod
     def get_native_pixels(folder: Path) -> int | None:
@@ -145,19 +147,19 @@ class TextToImageParams(StrictSerializer):
         folder = self.context["model_folder"]
         takes = self.get_schedulers(folder) if name and folder else []
         if takes and name not in takes:
-            raise serializers.ValidationError(f"This model takes: {', '.join(takes)}.", code="invalid_choice")
+            raise serializers.ValidationError(f"This model supports: {', '.join(takes)}.", code="invalid_choice")
         return name
 
     def validate_loras(self, loras: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Reject a LoRA that is named twice."""
         if len({lora["id"] for lora in loras}) < len(loras):
-            raise serializers.ValidationError("Must not name one twice.", code="repeated")
+            raise serializers.ValidationError("Must not contain duplicates.", code="repeated")
         return loras
 
     def validate_embeddings(self, names: list[str]) -> list[str]:
         """Reject an embedding that is named twice, in the same or in different case."""
         if len({name.casefold() for name in names}) < len(names):
-            raise serializers.ValidationError("Must not name one twice.", code="repeated")
+            raise serializers.ValidationError("Must not contain duplicates.", code="repeated")
         return names
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -175,7 +177,7 @@ class TextToImageParams(StrictSerializer):
         width, height = (data.get(name) if isinstance(data, dict) else None for name in self.required_together)
         if (width is None) != (height is None):
             missing = "width" if width is None else "height"
-            return {missing: [serializers.ErrorDetail("Width and height go together.", code="required")]}
+            return {missing: [serializers.ErrorDetail("Set both width and height, or neither.", code="required")]}
         if type(width) is int and type(height) is int and width * height > self.context["max_pixels"]:
             message = f"width × height must be at most {self.context['max_pixels']} pixels."
             return {name: [serializers.ErrorDetail(message, code="range")] for name in ("width", "height")}
@@ -185,7 +187,7 @@ class TextToImageParams(StrictSerializer):
 class UploadField(StrictUUIDField):
     """The id of an image that the caller uploaded; the context's `uploaded` looks it up."""
 
-    default_error_messages = {"unknown": "You have no such upload, or no longer."}
+    default_error_messages = {"unknown": "Upload not found or expired."}
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the upload."""
@@ -201,8 +203,10 @@ class ImageToImageParams(TextToImageParams):
     upload_params: tuple[str, ...] = ("image",)
     per_image_params = ()
 
-    image = UploadField(help_text="The id of an upload: what it begins with.")
-    strength = StrictFloatField(min_value=0, max_value=1, default=0.8, help_text="How much of it is drawn anew.")
+    image = UploadField(help_text="Id of the uploaded source image.")
+    strength = StrictFloatField(
+        min_value=0, max_value=1, default=0.8, help_text="How much to change: 0 keeps the image, 1 ignores it."
+    )
 
     @staticmethod
     def supports_model(folder: Path) -> bool | None:
@@ -214,7 +218,7 @@ class ImageToImageParams(TextToImageParams):
         fields = super().get_fields()
         for name in self.required_together:
             fields[name].default = None
-            fields[name].help_text = "That of the picture; left out or null, it is."
+            fields[name].help_text = "In pixels. Default: the size of the source image; no other size is accepted."
         return fields
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +230,7 @@ class ImageToImageParams(TextToImageParams):
         image = values["image"]
         size = {"width": image.width // 8 * 8, "height": image.height // 8 * 8}
         wrong = {
-            name: [f"Must be {side}, as in the picture, or be left out."]
+            name: [f"Must be {side} to match the source image, or omitted."]
             for name, side in size.items()
             if values[name] not in (None, side)
         }
@@ -234,7 +238,7 @@ class ImageToImageParams(TextToImageParams):
             wrong["strength"] = ["steps × strength must be at least 1."]
         folder = self.context["model_folder"]
         if folder and self.supports_model(folder) is False:
-            wrong["model_id"] = ["This model can't begin with a picture in this way."]
+            wrong["model_id"] = ["This model doesn't support this task type."]
         wrong |= self._find_upload_errors(values)
         if wrong:
             raise serializers.ValidationError(wrong)
@@ -249,7 +253,9 @@ class InpaintingParams(ImageToImageParams):
 
     upload_params = ("image", "mask")
 
-    mask = UploadField(help_text="The id of an upload of the same size: white is drawn anew, black stays.")
+    mask = UploadField(
+        help_text="Id of an uploaded mask of the same size: white areas are regenerated, black areas are kept."
+    )
 
     @staticmethod
     def supports_model(folder: Path) -> bool | None:
@@ -260,4 +266,4 @@ class InpaintingParams(ImageToImageParams):
         image, mask = values["image"], values["mask"]
         if (mask.width, mask.height) == (image.width, image.height):
             return {}
-        return {"mask": [f"Must have the picture's size, {image.width} × {image.height} pixels."]}
+        return {"mask": [f"Must have the size of the source image, {image.width} × {image.height} pixels."]}

@@ -59,7 +59,7 @@ def read_metadata(content: bytes) -> ParsedMetadata:
         return _parse_json(ours)
     if line := texts.get(A1111_CHUNK, ""):
         return infotext.parse_infotext(line)
-    raise InvalidImageError("The picture doesn't tell how it was made.")
+    raise InvalidImageError("The image contains no generation parameters.")
 
 
 def read_infotext(content: bytes) -> str:
@@ -89,9 +89,9 @@ def _parse_json(text: str) -> ParsedMetadata:
         json.dumps(told, ensure_ascii=False).encode()  # rejects escaped lone surrogates
         task_type, params = told["task_type"], told["params"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise InvalidImageError("The picture's parameters are damaged.") from None
+        raise InvalidImageError("The image's generation parameters are damaged.") from None
     if not isinstance(task_type, str) or not isinstance(params, dict) or not all(map(_is_valid_param, params.values())):
-        raise InvalidImageError("The picture's parameters are damaged.")
+        raise InvalidImageError("The image's generation parameters are damaged.")
     return ParsedMetadata(source="diffusers-handler", task_type=task_type, params=params)
 
 

@@ -12,7 +12,7 @@ from tasks_app.images.metadata.exif import MAX_TEXT_BYTES
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Ordinary chunks are kilobytes long; a file of many tiny ones is meant to keep the parser busy.
 MAX_CHUNKS = 20_000
-DAMAGED_MESSAGE = "The picture's file is damaged or cut off."
+DAMAGED_MESSAGE = "The image file is damaged or incomplete."
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _STANDALONE_MARKERS = {0x01, *range(0xD0, 0xD9)}
@@ -30,7 +30,7 @@ def read_texts(content: bytes, names: set[str]) -> dict[str, str]:
         return exif.parse_exif(_extract_jpeg_exif(content))
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return exif.parse_exif(_extract_webp_exif(content))
-    raise InvalidImageError("This is neither a PNG nor a JPEG nor a WebP file.")
+    raise InvalidImageError("This is not a PNG, JPEG or WebP file.")
 
 
 def _read_png(content: bytes, names: set[str]) -> dict[str, str]:
@@ -53,7 +53,7 @@ def _iter_png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data
         at += 12 + size
-    raise InvalidImageError("The picture's file has too many chunks.")
+    raise InvalidImageError("The image file has too many chunks.")
 
 
 def _decode_png_text(kind: bytes, data: bytes) -> str:
@@ -67,7 +67,7 @@ def _decode_png_text(kind: bytes, data: bytes) -> str:
         compressed = False
     content = _inflate_text(data) if compressed else data
     if len(content) > MAX_TEXT_BYTES:
-        raise InvalidImageError("A text in the picture's file is too long.")
+        raise InvalidImageError("A text in the image file is too long.")
     try:
         return content.decode("utf-8" if kind == b"iTXt" else "latin-1")
     except UnicodeDecodeError:
@@ -118,4 +118,4 @@ def _extract_webp_exif(content: bytes) -> bytes:
         if kind == b"EXIF":
             return data.removeprefix(exif.EXIF_PREFIX)
         at += 8 + size + size % 2
-    raise InvalidImageError("The picture's file has too many chunks.")
+    raise InvalidImageError("The image file has too many chunks.")

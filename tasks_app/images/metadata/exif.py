@@ -53,13 +53,13 @@ def parse_exif(block: bytes) -> dict[str, str]:
     try:
         return _parse_texts(block)
     except (struct.error, UnicodeDecodeError):
-        raise InvalidImageError("The picture's EXIF is damaged.") from None
+        raise InvalidImageError("The image's EXIF data is damaged.") from None
 
 
 def _parse_texts(block: bytes) -> dict[str, str]:
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
-        raise InvalidImageError("The picture's EXIF is damaged.")
+        raise InvalidImageError("The image's EXIF data is damaged.")
     (first,) = struct.unpack_from(f"{order}I", block, 4)
     main = _read_directory(block, order, first)
     found = {}
@@ -94,7 +94,7 @@ def _read_value(block: bytes, order: str, size: int, inline: bytes) -> bytes:
 
 def _read_slice(block: bytes, at: int, size: int) -> bytes:
     if size > MAX_TEXT_BYTES or at + size > len(block):
-        raise InvalidImageError("The picture's EXIF is damaged.")
+        raise InvalidImageError("The image's EXIF data is damaged.")
     return block[at : at + size]
 
 

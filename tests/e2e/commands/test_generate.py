@@ -165,7 +165,7 @@ def test_what_can_not_be_begun_with_is_told_in_words(api: httpx2.Client, tmp_pat
     text.write_text("no picture")
     for options, says in {
         (f"--image={tmp_path / 'gone.png'}",): r"gone\.png: No such file or directory\.",
-        (f"--image={text}",): r"text\.png: The picture is no PNG, JPEG or WebP file",
+        (f"--image={text}",): r"text\.png: The file is damaged, or not a PNG, JPEG or WebP image",
         (f"--image={picture}", "--strength=7"): r"^--strength: Must be between 0 and 1\.",
         ("--strength=0.5",): r"^--mask and --strength go with --image\.",
         (f"--mask={picture}",): r"^--mask and --strength go with --image\.",

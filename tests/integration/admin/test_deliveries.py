@@ -48,12 +48,12 @@ def test_the_list_shows_state_task_receiver_and_answer_and_filters_by_state(
     admin_client: Client, delivery: Callable[..., WebhookDelivery]
 ) -> None:
     good = delivery(state=State.DELIVERED, attempts=1, last_status=204)
-    bad = delivery(state=State.FAILED, attempts=11, last_status=500, last_error="The receiver answered 500.")
+    bad = delivery(state=State.FAILED, attempts=11, last_status=500, last_error="The receiver returned HTTP 500.")
     page = body(admin_client, DELIVERIES)
     assert page.count("https://hooks.example/?&lt;b&gt;</span>") == 2
     assert "<b>" not in page
     assert f'href="{url_of(good.task)}"' in page
-    assert "The receiver answered 500." in page
+    assert "The receiver returned HTTP 500." in page
     only = body(admin_client, f"{DELIVERIES}?state__exact=failed")
     assert page_of(bad) in only
     assert page_of(good) not in only
@@ -79,12 +79,12 @@ def test_a_deliverys_page_and_its_tasks_page_show_how_it_stands(
 ) -> None:
     found = delivery()
     deliveries.record_result(
-        deliveries.claim_delivery() or found, DeliveryResult(error="The receiver did not answer in time.")
+        deliveries.claim_delivery() or found, DeliveryResult(error="The receiver did not respond in time.")
     )
     for page in (page_of(found), url_of(found.task)):
         text = body(admin_client, page)
         assert "https://hooks.example/?&lt;b&gt;" in text
-        assert "The receiver did not answer in time." in text
+        assert "The receiver did not respond in time." in text
     assert f'href="{page_of(found)}"' in body(admin_client, url_of(found.task))
 
 

@@ -49,14 +49,14 @@ def test_a_storage_that_refuses_makes_it_unready(client: Client, db: None, setti
     settings.MEDIA_ROOT = tmp_path / "a-file"
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json() == {**READY, "status": "unavailable", "storage": "can't be written to"}
+    assert answer.json() == {**READY, "status": "unavailable", "storage": "is not writable"}
 
 
 def test_the_storage_is_looked_at_once_in_a_while(settings: Any, tmp_path: Path) -> None:
     assert health._check_storage(1) == "ok"
     (tmp_path / "a-file").touch()
     settings.MEDIA_ROOT = tmp_path / "a-file"
-    assert (health._check_storage(1), health._check_storage(2)) == ("ok", "can't be written to")
+    assert (health._check_storage(1), health._check_storage(2)) == ("ok", "is not writable")
 
 
 def test_missing_migrations_make_it_unready(client: Client, db: None) -> None:
@@ -65,5 +65,5 @@ def test_missing_migrations_make_it_unready(client: Client, db: None) -> None:
         assert cursor.rowcount == 1
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    told = {"database": "migrations are missing", "default_model": "not known", "workers": None}
+    told = {"database": "migrations are missing", "default_model": "unknown", "workers": None}
     assert answer.json() == {**READY, "status": "unavailable", **told}

@@ -527,7 +527,7 @@ def test_the_thumbnail_is_small_and_never_changes(client: Client, claimed: MakeT
     assert client.get(url, headers={"if-none-match": answer["ETag"]}).status_code == 304
     Path(default_storage.path(stored[0].name)).write_bytes(b"\x89PNG\r\n\x1a\ncut off")
     damaged = client.get(url)
-    assert (damaged.status_code, damaged.json()["error"]["message"]) == (404, "The picture's file is damaged.")
+    assert (damaged.status_code, damaged.json()["error"]["message"]) == (404, "The image file is damaged.")
     storage.discard_images(stored)
     assert client.get(url).status_code == 404
 

@@ -183,13 +183,13 @@ def test_a_mask_has_the_size_of_its_picture(client: Client, image: dict[str, Any
     assert refused(client, body(image, "inpainting", **unknown)).keys() == {"params.mask"}
     other = send(client, file(noise())).json()
     told = refused(client, body(image, "inpainting", mask=other["id"], **unknown))
-    assert told == {"params.mask": "Must have the picture's size, 70 × 50 pixels."}
+    assert told == {"params.mask": "Must have the size of the source image, 70 × 50 pixels."}
     assert post(client, body(image, "inpainting", mask=image["id"], **unknown)).status_code == 201
 
 
 def test_a_model_that_can_not_is_refused_at_once(client: Client, image: dict[str, Any]) -> None:
     told = refused(client, body(image, "inpainting", mask=image["id"]))  # the demo model's latents have 8 channels
-    assert told == {"params.model_id": "This model can't begin with a picture in this way."}
+    assert told == {"params.model_id": "This model doesn't support this task type."}
 
 
 def test_text_to_image_knows_no_pictures(client: Client, image: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def test_each_key_has_its_own_model(stack: Stack, make_key: MakeKey) -> None:
 def test_a_picture_that_tells_nothing_is_told_from_what_is_none(api: WebUIApi) -> None:
     large = Image.effect_noise((900, 900), 80)  # over the limit of other bodies
     assert api.png_info(large).json == {"info": "", "items": {}, "parameters": {}}
-    with pytest.raises(RuntimeError, match="Must be Base64"):
+    with pytest.raises(RuntimeError, match="Must be valid Base64"):
         api._to_api_result(api.session.post(f"{api.baseurl}/png-info", json={"image": "data:image/png;base64,?"}))
     with pytest.raises(RuntimeError, match="neither a PNG"):
         api._to_api_result(api.session.post(f"{api.baseurl}/png-info", json={"image": "AAAA"}))
@@ -154,8 +154,12 @@ def test_menus_are_filled(api: WebUIApi) -> None:
         ({"enable_hr": True}, "enable_hr", "can't do this"),
         ({"script_name": "X/Y/Z plot"}, "script_name", "can't do this"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True, {}]}}}, "alwayson_scripts", "has no ADetailer"),
-        ({"sampler_name": "DPM fast"}, "sampler_name", "Must be one of DDIM"),
-        ({"sampler_name": "Euler a", "scheduler": "karras"}, "scheduler", "no karras schedule for Euler a"),
+        ({"sampler_name": "DPM fast"}, "sampler_name", "Must be one of: DDIM"),
+        (
+            {"sampler_name": "Euler a", "scheduler": "karras"},
+            "scheduler",
+            "The schedule karras is not supported for Euler a",
+        ),
         ({"width": 65}, "width", "multiple of 8"),
         ({"steps": 0}, "steps", "between 1 and 150"),
         ({"cfg_scale": "7"}, "cfg_scale", "Must be a number"),
@@ -215,7 +219,7 @@ def test_options_that_can_t_be_changed_are_refused(guarded: str, make_key: MakeK
     assert mine.set_options({"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}) == {}
     assert mine.custom_get("reactor/models", baseurl=True) == {
         "error": "not_found",
-        "detail": "There is no such thing here.",
+        "detail": "Not found.",
         "body": "",
-        "errors": "There is no such thing here.",
+        "errors": "Not found.",
     }

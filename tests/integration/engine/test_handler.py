@@ -280,7 +280,7 @@ def as_class(handler: DiffusersHandler) -> Any:
 
 def test_a_pipeline_that_cannot_be_stopped_is_refused(handler: DiffusersHandler, as_class: Any) -> None:
     as_class(NoCallback)
-    with pytest.raises(InvalidParamsError, match="stopped"):
+    with pytest.raises(InvalidParamsError, match="canceled"):
         run(handler, request())
 
 
@@ -291,7 +291,7 @@ def test_so_is_one_without_a_scheduler_of_its_own() -> None:
         def __call__(self, prompt: str, generator: Any = None) -> Any:
             raise AssertionError("must not be called")
 
-    with pytest.raises(InvalidParamsError, match="stopped"):
+    with pytest.raises(InvalidParamsError, match="canceled"):
         PipelineCall(cast(DiffusionPipeline, Composed()), [request()], lambda progress: None)()
 
 

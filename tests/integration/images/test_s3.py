@@ -137,7 +137,7 @@ def test_a_bucket_that_is_not_there_is_an_error_of_the_storage(endpoint: str) ->
 
 def test_a_silent_server_holds_a_call_for_seconds_only(silent: str) -> None:
     started = time.monotonic()
-    with pytest.raises(OSError, match="does not answer"):
+    with pytest.raises(OSError, match="is not responding"):
         BucketStorage(**options(silent)).open("any")
     assert (
         time.monotonic() - started < REQUEST_ATTEMPTS * (CONNECT_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS) + 10
@@ -174,7 +174,7 @@ def test_while_the_bucket_is_away_pictures_are_503(
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
     assert answer.json()["error"] == {
         "code": "storage_failed",
-        "message": "The storage does not answer.",
+        "message": "The storage is not responding.",
         "retryable": True,
     }
 

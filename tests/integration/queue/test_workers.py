@@ -222,4 +222,4 @@ def test_a_new_process_does_not_carry_out_what_was_meant_for_the_one_before() ->
     arrive("one", age=0)
     assert workers.pop_command("one") is None
     assert outcomes() == [CommandOutcome.FAILED]
-    assert "started anew" in WorkerCommand.objects.get().error
+    assert "restarted before it ran" in WorkerCommand.objects.get().error

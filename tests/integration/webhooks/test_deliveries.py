@@ -21,7 +21,7 @@ from tests.support.claims import claim_one
 MakeTask = Callable[..., Task]
 State = WebhookDelivery.State
 URL = "https://hooks.example/"
-BROKEN = DeliveryResult(status=500, error="The receiver answered 500.")
+BROKEN = DeliveryResult(status=500, error="The receiver returned HTTP 500.")
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_it_is_tried_again_ever_more_rarely_for_a_day_and_then_given_up(
 
 def test_a_receiver_that_says_it_is_gone_is_not_asked_again(due: Callable[..., Delivery]) -> None:
     delivery = due()
-    deliveries.record_result(taken(), DeliveryResult(status=410, error="The receiver answered 410."))
+    deliveries.record_result(taken(), DeliveryResult(status=410, error="The receiver returned HTTP 410."))
     assert now_of(delivery).state == State.FAILED
 
 

@@ -122,6 +122,6 @@ def test_a_key_that_is_made_with_a_webhook_says_what_signs_it_and_a_wrong_url_ma
     key = ApiKey.objects.get()
     assert key.webhook_url == "https://hooks.example/"
     assert key.webhook_secret in capsys.readouterr().err
-    with pytest.raises(CommandError, match="--webhook: Must begin with https://"):
+    with pytest.raises(CommandError, match="--webhook: Must start with https://"):
         call_command("apikey", "create", "other", "--owner=owner", "--webhook=http://hooks.example/")
     assert ApiKey.objects.count() == 1

@@ -133,7 +133,7 @@ def test_an_address_that_is_not_public_is_not_called_and_the_row_says_so(
         delivery = settled(ended(receiver.build_url("localhost")))
         assert receiver.calls.empty()
     assert (delivery.state, delivery.last_status) == (State.FAILED, None)
-    assert delivery.last_error == "Not sent. The host's name leads to an address that is not public."
+    assert delivery.last_error == "Not sent. The host name resolves to an address that is not public."
 
 
 def test_what_cannot_be_signed_is_not_sent(ended: Callable[[str], Task], settings: Any) -> None:

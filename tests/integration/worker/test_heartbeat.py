@@ -148,7 +148,7 @@ def test_an_unexpected_error_is_told_without_its_text(
 
     monkeypatch.setattr(fake_engine, "preload_model", explode)
     services.send_worker_command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER_NAME])
-    assert settled(seen).error == "It failed with an unexpected RuntimeError."
+    assert settled(seen).error == "Unexpected error: RuntimeError."
 
 
 def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
@@ -197,12 +197,12 @@ def test_a_device_lost_in_a_preload_ends_the_process_before_a_task_finds_out(
     ends: list[int] = []
 
     def lose(*_: object) -> None:
-        raise errors.DeviceLostError("The device failed; its worker starts anew.")
+        raise errors.DeviceLostError("The device failed; the worker is restarting.")
 
     monkeypatch.setattr(fake_engine, "preload_model", lose)
     monkeypatch.setattr(shutdown, "exit_now", lambda status, reason: ends.append(status))
     services.send_worker_command(WorkerCommand.Kind.PRELOAD, "demo", [supervisor.WORKER_NAME])
-    assert settled(seen).error == "The device failed; its worker starts anew."
+    assert settled(seen).error == "The device failed; the worker is restarting."
     assert ends == [shutdown.EXIT_DEVICE_LOST]
 
 
@@ -351,7 +351,7 @@ def test_a_preload_makes_the_model_warm_and_its_first_task_loads_nothing(make_ta
         assert done(WorkerCommand.Kind.UNLOAD, "demo") == CommandOutcome.DONE
         wait_until(workers.get_workers_by_model, lambda warm: warm == {})
         error = done(WorkerCommand.Kind.PRELOAD, settings.DEFAULT_MODEL_ID)
-        assert "is not on this server and can't be fetched: this server works offline" in error
+        assert "is not on this server and couldn't be downloaded: this server is offline" in error
         again = submitted(make_task, "a red house", provider="diffusers")
         wait_until(lambda: row(again), lambda now: now.finished_at)
         wait_until(uses, lambda found: found == (2, 1))

@@ -177,7 +177,7 @@ def test_while_postgresql_is_down_the_web_says_so_and_a_worker_holds_its_result(
         assert (page.status_code, page.text, page.headers["Retry-After"]) == (503, DATABASE_UNAVAILABLE, "5")
         assert status_of(world, "GET", "/healthz").status_code == 200
         assert status_of(world, "GET", "/readyz").status_code == 503
-        held = "the outcome is held"
+        held = "retrying to save the outcome"
         wait_until(lambda: (world.stack.logs / "worker.log").read_text(), lambda log: held in log)
     finally:
         world.postgres.start()

@@ -313,7 +313,7 @@ def test_an_unknown_error_tells_people_its_type_only(make_task: MakeTask, behave
     supervisor.run_once()
     after = ended(task)
     assert (after.status, after.error_code) == (Status.FAILED, "internal")
-    assert after.error_message == "The run failed with an unexpected RuntimeError."
+    assert after.error_message == "The task failed with an unexpected RuntimeError."
     assert "/secret/path" in after.error_traceback
 
 

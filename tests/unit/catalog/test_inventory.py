@@ -64,11 +64,11 @@ def test_a_cached_file_is_held_to_the_hash_that_the_hub_gave(tmp_path: Path) -> 
     model = cache(tmp_path)
     assert inventory.find_file_errors(model) == {}
     (model.path / "unet" / "weights.safetensors").write_bytes(b"weighty")
-    assert inventory.find_file_errors(model) == {"unet/weights.safetensors": "is another"}
+    assert inventory.find_file_errors(model) == {"unet/weights.safetensors": "has changed"}
     (model.path / "model_index.json").write_bytes(b'{"small": TRUE}')
     (model.path / "unet" / "weights.safetensors").resolve().unlink()
     assert inventory.find_file_errors(model) == {
-        "model_index.json": "is another",
+        "model_index.json": "has changed",
         "unet/weights.safetensors": "is missing",
     }
 
@@ -83,8 +83,8 @@ def test_a_local_folder_is_held_to_what_was_recorded(tmp_path: Path) -> None:
     (model.path / "model_index.json").unlink()
     assert inventory.find_file_errors(model) == {
         "model_index.json": "is missing",
-        "more.txt": "was not recorded",
-        "unet.safetensors": "is another",
+        "more.txt": "has no recorded checksum",
+        "unet.safetensors": "has changed",
     }
 
 

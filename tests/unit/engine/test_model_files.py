@@ -29,7 +29,7 @@ def test_folders_with_a_pipeline_and_files_with_a_base_are_models(models: Path) 
 def test_what_is_none_is_told_with_the_reason(models: Path) -> None:
     assert model_files.find_rejected_files(models) == {
         "lora.safetensors": "needs lora.json",
-        "old.ckpt": "a pickle, which could run code: convert it to safetensors",
+        "old.ckpt": "pickle files can run code, convert it to safetensors",
     }
 
 
@@ -50,7 +50,7 @@ def test_a_folder_goes_before_a_file_of_the_same_name(models: Path) -> None:
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"base": 5}', '{"base": ""}', '{"base": "a", "more": 1}', '"a"'])
 def test_a_note_that_names_no_base_is_refused_by_its_name(models: Path, note: str) -> None:
     (models / "one.json").write_text(note)
-    with pytest.raises(ModelLoadError, match=r'one\.json: must be {"base": "the model'):
+    with pytest.raises(ModelLoadError, match=r'one\.json: must be {"base": "NAME"'):
         model_files.find_weights_file(models, "one")
 
 

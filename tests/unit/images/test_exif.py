@@ -47,5 +47,5 @@ def test_the_other_order_of_bytes_is_read() -> None:
     "damaged", [b"x", b"MM", b"MM\0*\xff\xff\xff\xff", block()[:-1], block()[:40], b"XX" + block()[2:]]
 )
 def test_a_damaged_block_is_refused_in_words(damaged: bytes) -> None:
-    with pytest.raises(InvalidImageError, match="EXIF is damaged"):
+    with pytest.raises(InvalidImageError, match="EXIF data is damaged"):
         exif.parse_exif(damaged)

@@ -50,7 +50,9 @@ def test_a_receiver_gets_the_content_and_the_headers() -> None:
 @pytest.mark.parametrize("number", [400, 404, 410, 429, 500, 503])
 def test_any_other_status_is_told(number: int) -> None:
     with run_receiver(respond_with(number)) as receiver:
-        assert post(receiver.build_url()) == DeliveryResult(status=number, error=f"The receiver answered {number}.")
+        assert post(receiver.build_url()) == DeliveryResult(
+            status=number, error=f"The receiver returned HTTP {number}."
+        )
 
 
 @pytest.mark.parametrize("number", [301, 302, 303, 307, 308])
@@ -58,7 +60,9 @@ def test_a_redirect_is_not_followed(number: int) -> None:
     with run_receiver() as private, run_receiver(respond_with(number, Location=private.build_url())) as receiver:
         answer = post(receiver.build_url())
         assert private.calls.empty()
-    assert answer == DeliveryResult(status=number, error=f"The receiver answered {number}. Redirects are not followed.")
+    assert answer == DeliveryResult(
+        status=number, error=f"The receiver returned HTTP {number}. Redirects are not followed."
+    )
 
 
 def test_the_connection_goes_to_the_address_that_was_judged_though_the_name_changes_its_mind() -> None:
@@ -77,7 +81,7 @@ def test_a_name_that_turns_private_between_two_attempts_is_not_called_the_second
         assert post(url, resolve=resolve) == DeliveryResult(status=204)
         for _ in range(2):
             refused = post(url, resolve=resolve)
-            assert refused == DeliveryResult(error="Not sent. The host's name leads to an address that is not public.")
+            assert refused == DeliveryResult(error="Not sent. The host name resolves to an address that is not public.")
         receiver.wait_for_call()
         assert receiver.calls.empty()
 
@@ -124,7 +128,7 @@ def test_a_slow_receiver_is_given_up_after_the_time_for_everything(answer: Any) 
     with run_receiver(answer) as receiver:
         began = time.monotonic()
         assert post(receiver.build_url(), patience=QUICK) == DeliveryResult(
-            error="The receiver did not answer in time."
+            error="The receiver did not respond in time."
         )
         assert time.monotonic() - began < 8  # they go on for 10
 
@@ -151,14 +155,14 @@ def test_headers_without_end_are_not_read() -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 2**20)
 
     with run_receiver(flood) as receiver:
-        assert post(receiver.build_url()) == DeliveryResult(error="The connection to the receiver broke.")
+        assert post(receiver.build_url()) == DeliveryResult(error="The connection to the receiver was lost.")
 
 
 def test_a_receiver_that_is_not_there_is_told() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         answer = post(f"http://127.0.0.1:{bound.getsockname()[1]}/")
-    assert answer == DeliveryResult(error="The receiver could not be reached.")
+    assert answer == DeliveryResult(error="Couldn't connect to the receiver.")
 
 
 @pytest.fixture(scope="module")
@@ -212,4 +216,4 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[Pat
 def test_https_to_a_receiver_that_speaks_http_is_told() -> None:
     with run_receiver() as receiver:
         url = receiver.build_url().replace("http:", "https:")
-        assert post(url) == DeliveryResult(error="The receiver does not speak TLS.")
+        assert post(url) == DeliveryResult(error="The receiver does not support TLS.")

@@ -129,7 +129,7 @@ def _get_text_encoders(pipeline: DiffusionPipeline) -> dict[str, _TextEncoder]:
     }
     known = all(isinstance(part.encoder, CLIPTextModel | CLIPTextModelWithProjection) for part in found.values())
     if not (hasattr(pipeline, "load_textual_inversion") and found and known):
-        raise InvalidParamsError("This model doesn't take: embeddings.")
+        raise InvalidParamsError("This model doesn't support embeddings.")
     return found
 
 
@@ -138,10 +138,10 @@ def _load_vectors(embedding: Embedding, parts: Mapping[str, _TextEncoder]) -> li
     try:
         stored = load_file(embedding.path)
     except (OSError, SafetensorError) as error:
-        message = f"The embedding {embedding.id} can't be read: it is no whole safetensors file."
+        message = f"The embedding {embedding.id} can't be read: it is not a valid safetensors file."
         raise ModelLoadError(message) from error
     if len(stored) != len(parts) or (len(parts) > 1 and stored.keys() != parts.keys()):
-        raise _mismatch_error(embedding, f"it has vectors for {len(stored)} text encoders, not for {len(parts)}")
+        raise _mismatch_error(embedding, f"it has vectors for {len(stored)} text encoders instead of {len(parts)}")
     # The key of vectors for a single encoder is the word that they were trained with.
     by_part = stored if len(parts) > 1 else dict(zip(parts, stored.values(), strict=True))
     # A single vector may be stored without the dimension that counts the vectors.
@@ -156,9 +156,9 @@ def _find_mismatches(rows: list[torch.Tensor], parts: Mapping[str, _TextEncoder]
     for found, part in zip(rows, parts.values(), strict=True):
         width, room = part.encoder.config.hidden_size, part.tokenizer.model_max_length - _MARKER_TOKENS
         if found.ndim != 2 or found.shape[1] != width:
-            yield f"its vectors have {found.shape[-1]} features, not {width}"
+            yield f"its vectors have {found.shape[-1]} features instead of {width}"
         if len(found) != len(rows[0]) or not 0 < len(found) <= room:
-            yield f"it has {len(found)} vectors"
+            yield f"its number of vectors, {len(found)}, is not supported"
 
 
 def _attach_tokens(part: _TextEncoder, tokens: list[str], learned: torch.Tensor, undo: ExitStack) -> None:

@@ -78,11 +78,11 @@ def check_loras(pipeline: DiffusionPipeline, loras: Iterable[Lora], options: Loa
         if lora.sha256 in on:
             continue
         if not hasattr(pipeline, "load_lora_weights"):
-            raise InvalidParamsError("This model doesn't take: loras.")
+            raise InvalidParamsError("This model doesn't support LoRAs.")
         if clashes := [name for name in _CONFLICTING_OPTIONS if getattr(options, name)]:
-            raise InvalidParamsError(f"This model is loaded with {' and '.join(clashes)}, which no loras go with.")
+            raise InvalidParamsError(f"LoRAs can't be combined with this model's load options: {', '.join(clashes)}.")
         if strange := next(_find_unmatched(pipeline, lora), None):
-            raise _mismatch_error(lora, f"it has nothing for {strange}")
+            raise _mismatch_error(lora, f"no layer of the model matches {strange}")
 
 
 def apply_loras(pipeline: DiffusionPipeline, loras: tuple[Lora, ...]) -> bool:
@@ -139,7 +139,7 @@ def _find_unmatched(pipeline: DiffusionPipeline, lora: Lora) -> Iterator[str]:
     """Yield the weights of the file that match nothing in the pipeline."""
     by_part = _group_by_component(pipeline, lora)
     if not by_part:
-        yield "any of it"
+        yield "any of its weights"
     for name, weights in by_part.items():
         part = getattr(pipeline, name, None) if name in pipeline._lora_loadable_modules else None
         yield from ([name] if part is None else _find_unmatched_weights(part, weights))
@@ -172,16 +172,16 @@ def _group_by_component(pipeline: DiffusionPipeline, lora: Lora) -> dict[str, Ma
             found.setdefault(prefix, {})[name] = weight
         return {prefix: _convert_to_peft(getattr(pipeline, prefix, None), weights) for prefix, weights in found.items()}
     except (OSError, SafetensorError) as error:
-        raise ModelLoadError(f"The LoRA {lora.id} can't be read: it is no whole safetensors file.") from error
+        raise ModelLoadError(f"The LoRA {lora.id} can't be read: it is not a valid safetensors file.") from error
     except _LOAD_ERRORS as error:
-        raise _mismatch_error(lora, f"its format is not known ({type(error).__name__})") from error
+        raise _mismatch_error(lora, f"unknown file format ({type(error).__name__})") from error
 
 
 def _load_weights(pipeline: DiffusionPipeline, lora: Lora) -> Mapping[str, torch.Tensor]:
     """Return the weights of the file in one of diffusers' naming schemes, prefixed with their component's name."""
     with safe_open(lora.path, "pt") as file:
-        if any("dora_scale" in key for key in file.keys()):  # noqa: SIM118 - it is no mapping
-            raise _mismatch_error(lora, "it is a DoRA")  # diffusers would ignore half of its weights
+        if any("dora_scale" in key for key in file.keys()):  # noqa: SIM118 - it is not a mapping
+            raise _mismatch_error(lora, "DoRA files are not supported")  # diffusers would ignore half of its weights
     unet = getattr(pipeline, "unet", None)
     found = pipeline.lora_state_dict(
         **_build_load_arguments(lora), **({} if unet is None else {"unet_config": unet.config})

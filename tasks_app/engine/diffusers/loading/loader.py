@@ -67,7 +67,7 @@ def load_pipeline(
         pipeline = _from_pretrained(snapshot.path, arguments)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, SafetensorError) as error:
         raise ModelLoadError(
-            f"The model's files don't load as a text-to-image pipeline ({type(error).__name__})."
+            f"The model's files can't be loaded as a text-to-image pipeline ({type(error).__name__})."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     optimizations.apply_optimizations(pipeline, options)

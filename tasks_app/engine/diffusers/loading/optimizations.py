@@ -50,7 +50,7 @@ def build_quantization_arguments(options: LoadOptions, names: Mapping[str, Any],
     with _translate_option_errors("quantization"):
         found = [name for name in DENOISER_NAMES if name in names]
         if not found:
-            raise LookupError("no network to quantize")
+            raise LookupError("no denoiser to quantize")
         config = _build_quantization_config(options.quantization, dtype)
         return {"quantization_config": PipelineQuantizationConfig(quant_mapping=dict.fromkeys(found, config))}
 
@@ -81,7 +81,7 @@ def _translate_option_errors(option: str) -> Iterator[None]:
         raise
     except _OPTION_ERRORS as error:
         kind = type(error).__name__
-        raise ModelLoadError(f"This model can't be run on this worker with the option {option} ({kind}).") from error
+        raise ModelLoadError(f"This model can't run on this worker with the load option {option} ({kind}).") from error
 
 
 def _build_quantization_config(name: str, dtype: torch.dtype) -> Any:
@@ -96,7 +96,7 @@ def _get_denoisers(pipeline: DiffusionPipeline) -> list[Any]:
     parts = pipeline.components
     found = [parts[name] for name in DENOISER_NAMES if parts.get(name) is not None]
     if not found:
-        raise LookupError("no network that denoises")
+        raise LookupError("no denoiser")
     return found
 
 
@@ -131,7 +131,7 @@ def _check_applied(part: torch.nn.Module, path: str) -> None:
     first, _, rest = path.partition(".")
     values = (getattr(module, first, None) for module in part.modules())
     if not any(getattr(value, rest, None) if rest else value for value in values):
-        raise LookupError("no layer takes it")
+        raise LookupError("no layer supports it")
 
 
 def _enable_step_cache(pipeline: DiffusionPipeline, name: str) -> None:

@@ -94,15 +94,15 @@ def _fetch_folder(model_id: str, revision: str, places: ModelLocations, on_bytes
     if "/" not in model_id:
         raise _unavailable_error(model_id, _explain_not_local(model_id, places))
     if places.offline:
-        raise _unavailable_error(model_id, "this server works offline")
+        raise _unavailable_error(model_id, "this server is offline")
     try:
         return _download_snapshot(model_id, revision, places, on_bytes)
     except GatedRepoError:
-        raise _unavailable_error(model_id, "its owner asks for a login: set HF_TOKEN") from None
+        raise _unavailable_error(model_id, "access to it is restricted, HF_TOKEN must be set") from None
     except RepositoryNotFoundError:
-        raise _unavailable_error(model_id, "the Hub doesn't know it") from None
+        raise _unavailable_error(model_id, "the Hub has no such model, or it is private") from None
     except HfHubHTTPError as error:
-        raise _unavailable_error(model_id, f"the Hub answered {error.response.status_code}") from None
+        raise _unavailable_error(model_id, f"the Hub returned HTTP {error.response.status_code}") from None
     except (OSError, httpx2.HTTPError) as error:
         raise _unavailable_error(model_id, f"the Hub can't be reached ({type(error).__name__})") from None
 
@@ -197,7 +197,7 @@ def _download_snapshot(model_id: str, revision: str, places: ModelLocations, on_
     info = hub.model_info(**where, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     if INDEX_FILE not in sizes:
-        raise _unavailable_error(model_id, "it is no diffusers pipeline: it has no model_index.json")
+        raise _unavailable_error(model_id, "it is not a diffusers pipeline (no model_index.json)")
     where["cache_dir"] = places.hub_cache
     first = Path(hub.snapshot_download(**where, allow_patterns=[INDEX_FILE]))
     wanted = select_files(sizes, get_component_names(json.loads((first / INDEX_FILE).read_text())))
@@ -211,7 +211,7 @@ def _download_snapshot(model_id: str, revision: str, places: ModelLocations, on_
 def _explain_not_local(model_id: str, places: ModelLocations) -> str:
     refused = model_files.find_rejected_files(places.models_dir).items()
     reasons = [f"{name}: {why}" for name, why in refused if Path(name).stem == model_id]
-    return "; ".join(reasons) or "MODELS_DIR has no folder of this name"
+    return "; ".join(reasons) or "MODELS_DIR has no model of this name"
 
 
 def _is_cached(model_id: str, name: str, commit: str, places: ModelLocations) -> bool:
@@ -224,8 +224,8 @@ def _check_download_quota(model_id: str, more: int, places: ModelLocations) -> N
     taken = sum(_get_folder_size(blobs) for blobs in places.hub_cache.glob("models--*/blobs"))
     if taken + more > places.max_bytes:
         raise ModelUnavailableError(
-            f"The model {model_id} takes {more:,} bytes more, and {taken:,} of MODELS_MAX_BYTES={places.max_bytes:,} "
-            "are taken: `manage.py models list` says by what, `manage.py models remove` makes room."
+            f"The model {model_id} needs {more:,} more bytes, but {taken:,} of MODELS_MAX_BYTES={places.max_bytes:,} "
+            "are in use. An administrator can free space with `manage.py models list` and `manage.py models remove`."
         )
 
 
@@ -262,7 +262,8 @@ def _get_folder_size(folder: Path) -> int:
 
 
 def _unavailable_error(model_id: str, reason: str) -> ModelUnavailableError:
+    pull = f"run `manage.py models pull {model_id}` or " if "/" in model_id else ""
     return ModelUnavailableError(
-        f"The model {model_id} is not on this server and can't be fetched: {reason}. "
-        f"Run `manage.py models pull {model_id}` where the Hub can be reached, or put its folder into MODELS_DIR."
+        f"The model {model_id} is not on this server and couldn't be downloaded: {reason}. "
+        f"An administrator can {pull}add its files to MODELS_DIR."
     )

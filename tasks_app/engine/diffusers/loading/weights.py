@@ -50,11 +50,13 @@ def load_components(file: Path, base: Path, dtype: torch.dtype) -> dict[str, tor
     try:
         found = _convert_components(file, base, dtype)
     except _CONVERSION_ERRORS as error:
-        why = f"other weights, or not all of them ({type(error).__name__})"
-        raise ModelLoadError(f"{file.name} does not fit its base: {why}.") from error
+        why = f"different or missing weights ({type(error).__name__})"
+        raise ModelLoadError(f"{file.name} does not fit its base model: {why}.") from error
     lacking = [name for name, part in found.items() if any(weight.is_meta for weight in part.parameters())]
     if lacking or not found:
-        raise ModelLoadError(f"{file.name} does not fit its base: it lacks weights of {', '.join(lacking) or 'all'}.")
+        raise ModelLoadError(
+            f"{file.name} does not fit its base model: no weights for {', '.join(lacking) or 'any component'}."
+        )
     return found
 
 

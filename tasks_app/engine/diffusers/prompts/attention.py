@@ -38,9 +38,9 @@ def parse_prompt_attention(text: str, field: str) -> list[Fragment]:
     alike = groupby(_iter_fragments(tokens, _find_factors(tokens)), key=lambda fragment: fragment[1])
     found = [("".join(words for words, _ in group), weight) for weight, group in alike]
     if not all(weight <= MAX_WEIGHT for _, weight in found):
-        raise InvalidParamsError(f"{field}: no words can weigh more than {MAX_WEIGHT:g}.")
+        raise InvalidParamsError(f"{field}: the weight of words must be at most {MAX_WEIGHT:g}.")
     if sum(weight < 1 for _, weight in found) > MAX_LIGHT_GROUPS:
-        raise InvalidParamsError(f"{field}: at most {MAX_LIGHT_GROUPS} groups of words can weigh less than 1.")
+        raise InvalidParamsError(f"{field}: at most {MAX_LIGHT_GROUPS} groups of words can have a weight below 1.")
     return found
 
 

@@ -196,7 +196,7 @@ def test_when_memory_runs_out_the_second_try_has_it_on_too(handler: DiffusersHan
 
 
 MISFITS = {
-    "wide": ({"width": 8}, "its vectors have 8 features, not 16"),
+    "wide": ({"width": 8}, "its vectors have 8 features instead of 16"),
     "long": ({"rows": 15}, "it has 15 vectors"),
     "empty": ({"rows": 0}, "it has 0 vectors"),
 }
@@ -226,7 +226,8 @@ def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: Diffu
     with pytest.raises(ModelLoadError, match=r"^The embedding short can't be read: it is no whole safetensors"):
         draw(handler, "sd", "h", "short")
     with pytest.raises(
-        ModelUnavailableError, match=r"^The embedding gone is not on this worker: put gone[.]safetensors in"
+        ModelUnavailableError,
+        match=r"^The embedding gone is not on this worker. An administrator can add gone[.]safetensors to",
     ):
         draw(handler, "sd", "h", "gone")
 
@@ -234,7 +235,7 @@ def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: Diffu
 @pytest.mark.parametrize("family", ["pixart-sigma", "flux-dev"])
 def test_a_family_that_takes_none_says_so(handler: DiffusersHandler, models: Path, family: str) -> None:
     build(family).save_pretrained(models / family)
-    with pytest.raises(InvalidParamsError, match=r"^This model doesn't take: embeddings[.]$"):
+    with pytest.raises(InvalidParamsError, match=r"^This model doesn't support embeddings[.]$"):
         draw(handler, family, "h", "mood")
 
 

@@ -199,7 +199,7 @@ def test_one_for_another_model_is_refused_by_name_and_nothing_is_touched(
     base, before = draw(handler, model_id), loads()
     expected = draw(handler, model_id, model_id)
     with pytest.raises(
-        InvalidParamsError, match=f"The LoRA {OTHER[model_id]} doesn't fit this model: it has nothing for"
+        InvalidParamsError, match=f"The LoRA {OTHER[model_id]} doesn't fit this model: no layer of the model matches"
     ):
         draw(handler, model_id, model_id, OTHER[model_id])
     assert draw(handler, model_id, model_id) == expected
@@ -244,30 +244,35 @@ def test_a_dora_whose_scales_would_be_left_out_is_refused(
 ) -> None:
     scales = {f"{NAME}.dora_scale": torch.ones(16)}
     loras.save_lora(models / "loras", "dora", loras.make_weights(sd, "unet") | scales)
-    with pytest.raises(InvalidParamsError, match=r"^The LoRA dora doesn't fit this model: it is a DoRA[.]$"):
+    with pytest.raises(
+        InvalidParamsError, match=r"^The LoRA dora doesn't fit this model: DoRA files are not supported[.]$"
+    ):
         draw(handler, "sd", "dora")
 
 
 def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: DiffusersHandler, models: Path) -> None:
     content = (models / "loras" / "sd.safetensors").read_bytes()
     (models / "loras" / "short.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelLoadError, match=r"^The LoRA short can't be read: it is no whole safetensors file[.]$"):
+    with pytest.raises(ModelLoadError, match=r"^The LoRA short can't be read: it is not a valid safetensors file[.]$"):
         draw(handler, "sd", "short")
     with pytest.raises(
-        ModelUnavailableError, match=r"^The LoRA gone is not on this worker: put gone[.]safetensors into LORAS_DIR"
+        ModelUnavailableError,
+        match=r"^The LoRA gone is not on this worker. An administrator can add gone[.]safetensors to LORAS_DIR",
     ):
         draw(handler, "sd", "gone")
 
 
 def test_a_family_that_takes_none_says_so(handler: DiffusersHandler, models: Path) -> None:
     build("pixart-sigma").save_pretrained(models / "pixart")
-    with pytest.raises(InvalidParamsError, match=r"^This model doesn't take: loras[.]$"):
+    with pytest.raises(InvalidParamsError, match=r"^This model doesn't support LoRAs[.]$"):
         draw(handler, "pixart", "sd")
 
 
 @pytest.mark.parametrize("option", ["fuse_qkv", "compile_blocks"])
 def test_an_option_that_does_not_go_with_loras_is_named(handler: DiffusersHandler, option: str) -> None:
-    with pytest.raises(InvalidParamsError, match=f"^This model is loaded with {option}, which no loras go with.$"):
+    with pytest.raises(
+        InvalidParamsError, match=f"^LoRAs can't be combined with this model's load options: {option}.$"
+    ):
         draw(handler, "flux", "flux", options=LoadOptions(**{option: True}))
 
 
