@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from tasks_app import answers
 from tasks_app.engine import addon_files
 from tasks_app.models import Scope
 
@@ -20,7 +21,8 @@ class LoraListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the LoRAs by name."""
-        return _list_response(settings.LORAS_DIR)
+        found: list[answers.Lora] = [{"id": name, "bytes": size} for name, size in _get_sizes(settings.LORAS_DIR)]
+        return Response(found)
 
 
 class EmbeddingListView(APIView):
@@ -30,10 +32,11 @@ class EmbeddingListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the embeddings by name."""
-        return _list_response(settings.EMBEDDINGS_DIR)
+        found: list[answers.Embedding] = [
+            {"id": name, "bytes": size} for name, size in _get_sizes(settings.EMBEDDINGS_DIR)
+        ]
+        return Response(found)
 
 
-def _list_response(folder: Path) -> Response:
-    return Response(
-        [{"id": name, "bytes": path.stat().st_size} for name, path in addon_files.get_addon_paths(folder).items()]
-    )
+def _get_sizes(folder: Path) -> list[tuple[str, int]]:
+    return [(name, path.stat().st_size) for name, path in addon_files.get_addon_paths(folder).items()]

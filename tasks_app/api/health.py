@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from redis import RedisError
 
+from tasks_app import answers
 from tasks_app.api.http.error_bodies import build_error_body
 from tasks_app.catalog import resolve
 from tasks_app.errors import ModelNotAllowedError, StorageError
@@ -43,7 +44,8 @@ def probe_endpoint(view: AsyncView) -> AsyncView:
 @probe_endpoint
 async def healthz_view(request: HttpRequest) -> JsonResponse:
     """Report that the process is up, without using any other service."""
-    return JsonResponse({"status": "ok"})
+    body: answers.Health = {"status": "ok"}
+    return JsonResponse(body)
 
 
 @probe_endpoint
@@ -56,14 +58,17 @@ async def readyz_view(request: HttpRequest) -> JsonResponse:
 
 
 def _build_readiness() -> JsonResponse:
-    needed = {
-        "database": _check_database(),
-        "redis": _check_redis(),
-        "storage": _check_storage(int(time.monotonic() // STORAGE_SECONDS)),
+    database, redis = _check_database(), _check_redis()
+    writable = _check_storage(int(time.monotonic() // STORAGE_SECONDS))
+    ready = database == redis == writable == "ok"
+    body: answers.Readiness = {
+        "status": "ok" if ready else "unavailable",
+        "database": database,
+        "redis": redis,
+        "storage": writable,
+        "default_model": _check_default_model() if database == "ok" else "unknown",
+        "workers": _count_live_workers() if database == "ok" else None,
     }
-    ready = set(needed.values()) == {"ok"}
-    told = _get_service_status() if needed["database"] == "ok" else {"default_model": "unknown", "workers": None}
-    body = {"status": "ok" if ready else "unavailable", **needed, **told}
     return JsonResponse(body, status=200 if ready else 503)
 
 
@@ -94,10 +99,13 @@ def _check_storage(moment: int) -> str:
     return "ok"
 
 
-def _get_service_status() -> dict[str, Any]:
+def _check_default_model() -> str:
     try:
         resolve.resolve_model(None)
-        model = "ok"
     except ModelNotAllowedError:
-        model = "is not allowed"
-    return {"default_model": model, "workers": workers.list_workers().filter(state__in=workers.ALIVE_STATES).count()}
+        return "is not allowed"
+    return "ok"
+
+
+def _count_live_workers() -> int:
+    return workers.list_workers().filter(state__in=workers.ALIVE_STATES).count()

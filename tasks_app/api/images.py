@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from urllib.parse import quote
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import errors
+from tasks_app import answers, errors
 from tasks_app.access import permissions
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
@@ -50,7 +49,14 @@ class TaskFromImageView(APIView):
 
     def post(self, request: Request) -> Response:
         """Return the parameters stored in an image file, ready for `POST /task`."""
-        return Response(asdict(read_image_params(_get_body(request), get_principal(request))))
+        found = read_image_params(_get_body(request), get_principal(request))
+        answer: answers.Recovered = {
+            "source": found.source,
+            "task_type": found.task_type,
+            "params": dict(found.params),
+            "ignored": dict(found.ignored),
+        }
+        return Response(answer)
 
 
 class UploadView(APIView):
@@ -61,7 +67,14 @@ class UploadView(APIView):
 
     def post(self, request: Request) -> Response:
         """Store an image as input for tasks."""
-        return Response(asdict(uploads.add_upload(_get_body(request), get_principal(request))), status=201)
+        added = uploads.add_upload(_get_body(request), get_principal(request))
+        answer: answers.Upload = {
+            "id": str(added.id),
+            "sha256": added.sha256,
+            "width": added.width,
+            "height": added.height,
+        }
+        return Response(answer, status=201)
 
 
 class UploadFileView(APIView):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from tasks_app import answers
 from tasks_app.catalog import capabilities, resolve
 from tasks_app.models import DiffusionModel, Scope
 from tasks_app.queue import workers
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
     ModelRow = WithAnnotations[DiffusionModel, resolve.PausedAnnotation]
+
+_NO_DEFAULTS = dict.fromkeys(resolve.DEFAULT_COLUMNS)
 
 
 class ModelListView(APIView):
@@ -33,7 +36,7 @@ class ModelListView(APIView):
         return Response([_serialize_model(row, default, loaded_on.get(row.model_id, [])) for row in rows])
 
 
-def _serialize_model(row: ModelRow, default: str, loaded_on: list[str]) -> dict[str, Any]:
+def _serialize_model(row: ModelRow, default: str, loaded_on: list[str]) -> answers.DiffusionModel:
     revision = resolve.get_pinned_revision(row)
     return {
         "id": row.model_id,
@@ -42,7 +45,7 @@ def _serialize_model(row: ModelRow, default: str, loaded_on: list[str]) -> dict[
         "allowed": resolve.is_allowed(row),
         "paused": row.is_paused,
         "revision": revision or None,
-        "defaults": dict.fromkeys(resolve.DEFAULT_COLUMNS) | resolve.get_request_defaults(row),
+        "defaults": cast("answers.ModelDefaults", {**_NO_DEFAULTS, **resolve.get_request_defaults(row)}),
         "task_types": capabilities.get_supported_task_types(row.model_id, revision),
         "schedulers": capabilities.get_schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),

@@ -14,7 +14,7 @@ from django.db.models.functions import JSONObject
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from tasks_app import errors
+from tasks_app import answers
 from tasks_app.contracts import QueuePosition
 from tasks_app.events import progress
 from tasks_app.models import Status, Task, TaskImage
@@ -35,9 +35,9 @@ FROM {Task._meta.db_table} AS task WHERE id = %s
 def annotate_images(tasks: QuerySet[Task]) -> QuerySet[Task]:
     """Annotate each task with its images, fetched in the same query, for `serialize_tasks`."""
     fields = {name: name for name in _IMAGE_COLUMNS}
-    told = JSONObject(**fields, purged=Q(purged_at__isnull=False))
+    columns = JSONObject(**fields, purged=Q(purged_at__isnull=False))
     images = TaskImage.objects.filter(task=OuterRef("pk"))
-    return tasks.annotate(pictures=ArraySubquery(images.values_list(told)))
+    return tasks.annotate(pictures=ArraySubquery(images.values_list(columns)))
 
 
 def get_annotated_task(task_id: UUID) -> Task | None:
@@ -55,46 +55,38 @@ def get_annotated_task(task_id: UUID) -> Task | None:
     return task
 
 
-def get_images(task: Task) -> list[dict[str, Any]]:
+def get_images(task: Task) -> list[answers.ImageColumns]:
     """Return the image columns of a task annotated by `annotate_images`, in order."""
-    found: list[dict[str, Any]] = task.pictures  # type: ignore[attr-defined]  # an annotation
+    found: list[answers.ImageColumns] = task.pictures  # type: ignore[attr-defined]  # an annotation
     return found
 
 
-def serialize_tasks(request: Request, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def serialize_tasks(request: Request, tasks: Sequence[Task]) -> list[answers.Task]:
     """Return the JSON of tasks, with live progress and queue positions.
 
     Succeeded tasks must be annotated by `annotate_images`. Takes one query if some tasks are queued, and one call to
     Redis if some are running.
     """
     live = progress.get_live_progress(tasks)
-    standings = position.get_positions([task.pk for task in tasks if task.status == Status.QUEUED])
-    return [_serialize_task(request, task, live.get(task.pk, {}), standings.get(task.pk)) for task in tasks]
+    positions = position.get_positions([task.pk for task in tasks if task.status == Status.QUEUED])
+    return [_serialize_task(request, task, live.get(task.pk, {}), positions.get(task.pk)) for task in tasks]
 
 
 def _serialize_task(
-    request: Request, task: Task, live: Mapping[str, Any], stands: QueuePosition | None
-) -> dict[str, Any]:
+    request: Request, task: Task, live: Mapping[str, Any], queued: QueuePosition | None
+) -> answers.Task:
     url = reverse("task", args=[task.pk], request=request)
     return {
-        "id": str(task.pk),
-        "task_type": task.task_type,
-        "status": task.status,
+        **answers.serialize_task_core(task),
         "priority": task.priority,
         "params": _serialize_params(task),
-        "model": {"id": task.model_id, "revision": task.revision or None},
         "progress": _serialize_progress(task, live),
-        "queue_position": None if stands is None else stands.position,
-        "paused": stands is not None and stands.is_paused,
+        "queue_position": None if queued is None else queued.position,
+        "paused": queued is not None and queued.is_paused,
         "attempt": task.attempt,
         "images": _serialize_images(url, task) if task.status == Status.SUCCEEDED else [],
-        "error": _serialize_error(task),
-        "created_at": task.created_at,
-        "started_at": task.started_at,
-        "finished_at": task.finished_at,
         "timings": task.timings,
         "provenance": task.provenance,
-        "retried_from": task.retried_from_id and str(task.retried_from_id),
         "reproduction": _serialize_reproduction(task),
         # Built by hand to match `urls.py`: reversing each URL costs more than the rest of a list.
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel", "images": f"{url}/images"},
@@ -110,28 +102,35 @@ def _serialize_params(task: Task) -> dict[str, Any]:
     }
 
 
-def _serialize_progress(task: Task, live: Mapping[str, Any]) -> dict[str, Any]:
+def _serialize_progress(task: Task, live: Mapping[str, Any]) -> answers.Progress:
     known = {**progress.progress_from_row(task), **live}
-    return {name: value or None if name == "phase" else value for name, value in known.items() if name != "attempt"}
+    found: answers.Progress = {
+        "phase": known["phase"] or None,
+        "step": known["step"],
+        "total_steps": known["total_steps"],
+        "percent": known["percent"],
+        "eta_seconds": known["eta_seconds"],
+    }
+    if "bytes_done" in known:
+        found |= {"bytes_done": known["bytes_done"], "bytes_total": known["bytes_total"]}
+    return found
 
 
-def _serialize_images(task_url: str, task: Task) -> list[dict[str, Any]]:
-    return [_serialize_image(f"{task_url}/images/{picture['index']}", picture) for picture in get_images(task)]
+def _serialize_images(task_url: str, task: Task) -> list[answers.Image]:
+    return [_serialize_image(f"{task_url}/images/{image['index']}", image) for image in get_images(task)]
 
 
-def _serialize_image(url: str, picture: Mapping[str, Any]) -> dict[str, Any]:
-    return {"index": picture["index"], "url": url, "thumbnail_url": f"{url}/thumbnail", **picture}
+def _serialize_image(url: str, image: answers.ImageColumns) -> answers.Image:
+    return {**image, "url": url, "thumbnail_url": f"{url}/thumbnail"}
 
 
-def _serialize_reproduction(task: Task) -> dict[str, Any] | None:
+def _serialize_reproduction(task: Task) -> answers.Reproduction | None:
     if task.reproduces_id is None and task.reproduction is None:
         return None
     known = task.reproduction or {"verdict": None, "images": [], "differences": {}}
-    return {"of": task.reproduces_id and str(task.reproduces_id), **known}
-
-
-def _serialize_error(task: Task) -> dict[str, Any] | None:
-    if not task.error_code:
-        return None
-    retryable = errors.RETRYABLE[task.error_code]
-    return {"code": task.error_code, "message": task.error_message, "retryable": retryable}
+    return {
+        "of": str(task.reproduces_id) if task.reproduces_id else None,
+        "verdict": known["verdict"],
+        "images": known["images"],
+        "differences": known["differences"],
+    }

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import errors, services
+from tasks_app import answers, errors, services
 from tasks_app.access import permissions
 from tasks_app.api.http import signed_urls
 from tasks_app.api.http.authentication import get_principal
@@ -187,4 +187,6 @@ class TaskLinksView(APIView):
         images = [
             signed_urls.build_signed_url(request, "task-image", task.pk, image["index"]) for image in get_images(task)
         ]
-        return Response({"events": signed_urls.build_signed_url(request, "task-events", task.pk), "images": images})
+        events = signed_urls.build_signed_url(request, "task-events", task.pk)
+        answer: answers.Links = {"events": events, "images": images}
+        return Response(answer)

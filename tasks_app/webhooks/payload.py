@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.urls import reverse
 
-from tasks_app import errors
+from tasks_app import answers
 from tasks_app.contracts import WebhookRequest
 from tasks_app.models import Task, TaskImage, WebhookDelivery
 from tasks_app.webhooks import signatures
@@ -32,7 +32,11 @@ def build_webhook_request(delivery: WebhookDelivery) -> WebhookRequest | None:
     secret = task and (task.key.webhook_secret if task.key else settings.WEBHOOK_SECRET)
     if not task or not secret:
         return None
-    body = {"type": f"task.{delivery.event}", "timestamp": task.finished_at, "data": _build_data(task)}
+    body: answers.WebhookBody = {
+        "type": f"task.{delivery.event}",
+        "timestamp": task.finished_at,
+        "data": _build_data(task),
+    }
     content = json.dumps(body, cls=DjangoJSONEncoder).encode()
     signed = signatures.build_signature_headers(secret, str(delivery.pk), int(time.time()), content)
     return WebhookRequest(
@@ -43,23 +47,15 @@ def build_webhook_request(delivery: WebhookDelivery) -> WebhookRequest | None:
 _USER_AGENT = f"DiffusersHandler/{settings.VERSION}"
 
 
-def _build_data(task: Task) -> dict[str, Any]:
+def _build_data(task: Task) -> answers.WebhookTask:
     return {
-        "id": str(task.pk),
-        "task_type": task.task_type,
-        "status": task.status,
-        "model": {"id": task.model_id, "revision": task.revision or None},
+        **answers.serialize_task_core(task),
         "images": [_serialize_image(image) for image in task.images.all()],
-        "error": _serialize_error(task),
-        "created_at": task.created_at,
-        "started_at": task.started_at,
-        "finished_at": task.finished_at,
-        "retried_from": task.retried_from_id and str(task.retried_from_id),
         "urls": {"self": _build_url("task", task.pk), "images": _build_url("task-images", task.pk)},
     }
 
 
-def _serialize_image(image: TaskImage) -> dict[str, Any]:
+def _serialize_image(image: TaskImage) -> answers.WebhookImage:
     return {
         "index": image.index,
         "url": _build_url("task-image", image.task_id, image.index),
@@ -68,16 +64,6 @@ def _serialize_image(image: TaskImage) -> dict[str, Any]:
         "height": image.height,
         "content_type": image.content_type,
         "sha256": image.sha256,
-    }
-
-
-def _serialize_error(task: Task) -> dict[str, Any] | None:
-    if not task.error_code:
-        return None
-    return {
-        "code": task.error_code,
-        "message": task.error_message,
-        "retryable": errors.RETRYABLE[task.error_code],
     }
 
 

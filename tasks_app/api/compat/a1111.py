@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from tasks_app import errors, services
+from tasks_app import answers, errors, services
 from tasks_app.access import permissions
 from tasks_app.api.compat import current_model
 from tasks_app.api.compat.a1111_requests import FIXED_OPTIONS, MODEL_OPTION, OptionsField, TextToImageSerializer
@@ -144,10 +144,11 @@ class ModelListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
-        unknown = dict.fromkeys(("hash", "sha256", "config"))
-        return Response(
-            [{"title": name, "model_name": name, "filename": name, **unknown} for name in resolve.get_created_by_id()]
-        )
+        found: list[answers.Checkpoint] = [
+            {"title": name, "model_name": name, "filename": name, "hash": None, "sha256": None, "config": None}
+            for name in resolve.get_created_by_id()
+        ]
+        return Response(found)
 
 
 class LoraListView(APIView):
@@ -158,7 +159,8 @@ class LoraListView(APIView):
     def get(self, request: Request) -> Response:
         """List the LoRAs that a prompt may name."""
         names = addon_files.get_addon_paths(settings.LORAS_DIR)
-        return Response([{"name": name, "alias": name, "path": name, "metadata": {}} for name in names])
+        found: list[answers.LoraName] = [{"name": name, "alias": name, "path": name, "metadata": {}} for name in names]
+        return Response(found)
 
 
 class EmbeddingListView(APIView):
@@ -169,9 +171,9 @@ class EmbeddingListView(APIView):
     def get(self, request: Request) -> Response:
         """List the embeddings that a prompt may name."""
         unknown = dict.fromkeys(("step", "sd_checkpoint", "sd_checkpoint_name", "shape", "vectors"))
-        return Response(
-            {"loaded": dict.fromkeys(addon_files.get_addon_paths(settings.EMBEDDINGS_DIR), unknown), "skipped": {}}
-        )
+        names = addon_files.get_addon_paths(settings.EMBEDDINGS_DIR)
+        found: answers.EmbeddingNames = {"loaded": dict.fromkeys(names, unknown), "skipped": {}}
+        return Response(found)
 
 
 class SamplerListView(APIView):
@@ -179,10 +181,11 @@ class SamplerListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the A1111 samplers that this server supports."""
-        names = a1111_samplers.SCHEDULERS_BY_SAMPLER
-        return Response(
-            [{"name": name, "aliases": a1111_samplers.SAMPLER_ALIASES.get(name, ()), "options": {}} for name in names]
-        )
+        found: list[answers.Sampler] = [
+            {"name": name, "aliases": list(a1111_samplers.SAMPLER_ALIASES.get(name, ())), "options": {}}
+            for name in a1111_samplers.SCHEDULERS_BY_SAMPLER
+        ]
+        return Response(found)
 
 
 class SchedulerListView(APIView):
@@ -190,10 +193,11 @@ class SchedulerListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the schedule types."""
-        more = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
-        return Response(
-            [{"name": name, "label": label, **more} for name, label in a1111_samplers.SCHEDULE_LABELS.items()]
-        )
+        found: list[answers.SchedulerName] = [
+            {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
+            for name, label in a1111_samplers.SCHEDULE_LABELS.items()
+        ]
+        return Response(found)
 
 
 class PngInfoSerializer(StrictSerializer):

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
+from tasks_app import answers
 from tasks_app.api.compat.tasks import encode_image
 from tasks_app.contracts import GenerationMetadata
 from tasks_app.events import progress
@@ -16,7 +17,7 @@ from tasks_app.images.metadata.a1111_samplers import SAMPLERS_BY_SCHEDULER
 from tasks_app.models import Status, Task, TaskImage
 
 
-def build_txt2img_response(sent: Mapping[str, Any], task: Task) -> dict[str, Any]:
+def build_txt2img_response(sent: Mapping[str, Any], task: Task) -> answers.Pictures:
     """Return the response for a task that has succeeded; `sent` is the request's body.
 
     Raises:
@@ -88,7 +89,7 @@ def _build_infotext(task: Task, image: TaskImage) -> str:
     return infotext.format_infotext(params, recipe)
 
 
-def build_png_info(text: str) -> dict[str, Any]:
+def build_png_info(text: str) -> answers.PictureInfo:
     """Return the response of `png-info` for an image with this infotext, which may be empty."""
     if not text:
         return {"info": "", "items": {}, "parameters": {}}
@@ -100,7 +101,7 @@ def build_png_info(text: str) -> dict[str, Any]:
     }
 
 
-def build_idle_progress() -> dict[str, Any]:
+def build_idle_progress() -> answers.WebUIProgress:
     """Return the progress of a caller without queued or running tasks."""
     return {
         "progress": 0.0,
@@ -111,7 +112,7 @@ def build_idle_progress() -> dict[str, Any]:
     }
 
 
-def build_task_progress(task: Task, jobs: int, *, with_picture: bool) -> dict[str, Any]:
+def build_task_progress(task: Task, jobs: int, *, with_picture: bool) -> answers.WebUIProgress:
     """Return the progress of a queued or running task; `jobs` counts all such tasks of the caller."""
     known = progress.progress_from_row(task) | progress.get_live_progress([task]).get(task.pk, {})
     total = known["total_steps"]
@@ -124,7 +125,7 @@ def build_task_progress(task: Task, jobs: int, *, with_picture: bool) -> dict[st
     }
 
 
-def _build_state(task: Task | None, jobs: int, known: Mapping[str, Any]) -> dict[str, Any]:
+def _build_state(task: Task | None, jobs: int, known: Mapping[str, Any]) -> answers.WebUIState:
     return {
         "skipped": False,
         "interrupted": task is not None and task.cancel_requested_at is not None,

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import errors
+from tasks_app import answers, errors
 from tasks_app.api.compat.tasks import CompatSerializer, UnsupportedField, encode_image, pick_params, submit_and_wait
 from tasks_app.api.http import signed_urls
 from tasks_app.catalog import resolve
@@ -99,15 +99,15 @@ class GenerationView(APIView):
         return submit_and_wait(request, serializer.build_submission(), partial(_build_response_body, request, embedded))
 
 
-def _build_response_body(request: Request, embedded: bool, task: Task) -> dict[str, Any]:
+def _build_response_body(request: Request, embedded: bool, task: Task) -> answers.Generated:
     images = list(task.images.all())
     assert task.finished_at is not None, "it has succeeded"
     return {
         "created": int(task.finished_at.timestamp()),
         "data": [
-            {"b64_json": encode_image(image)}
+            answers.GeneratedBase64(b64_json=encode_image(image))
             if embedded
-            else {"url": signed_urls.build_signed_url(request, "task-image", task.pk, image.index)}
+            else answers.GeneratedURL(url=signed_urls.build_signed_url(request, "task-image", task.pk, image.index))
             for image in images
         ],
         "size": f"{images[0].width}x{images[0].height}",
@@ -122,9 +122,9 @@ class ModelListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
-        return Response(
-            {"object": "list", "data": [_serialize_model(*entry) for entry in resolve.get_created_by_id().items()]}
-        )
+        listed = [_serialize_model(*entry) for entry in resolve.get_created_by_id().items()]
+        answer: answers.Models = {"object": "list", "data": listed}
+        return Response(answer)
 
 
 class ModelDetailView(APIView):
@@ -140,5 +140,5 @@ class ModelDetailView(APIView):
         return Response(_serialize_model(name, listed[name]))
 
 
-def _serialize_model(name: str, created: float) -> dict[str, Any]:
+def _serialize_model(name: str, created: float) -> answers.Model:
     return {"id": name, "object": "model", "created": int(created), "owned_by": name.rpartition("/")[0] or "local"}

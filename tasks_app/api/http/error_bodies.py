@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from tasks_app import answers
 
 
-def build_error_body(code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
+def build_error_body(
+    code: str,
+    message: str,
+    *,
+    retryable: bool = False,
+    fields: list[answers.InvalidField] | None = None,
+    limit: answers.Limit | None = None,
+) -> answers.ErrorBody:
     """Return the JSON of an error."""
-    return {"error": {"code": code, "message": message, "retryable": retryable, **more}}
+    error: answers.Error = {"code": code, "message": message, "retryable": retryable}
+    if fields is not None:
+        error["fields"] = fields
+    if limit is not None:
+        error["limit"] = limit
+    return {"error": error}
 
 
-def adapt_error_body(path: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
+def adapt_error_body(
+    path: str, status: int, body: answers.ErrorBody
+) -> answers.ErrorBody | answers.OpenAIError | answers.A1111Error:
     """Return an error's JSON in the format of the API that the path belongs to: ours, OpenAI's or A1111's."""
     if path.startswith("/v1/"):
         return _to_openai_error(status, body["error"])
@@ -27,7 +41,7 @@ _OPENAI_CODES = {
 }
 
 
-def _to_openai_error(status: int, error: dict[str, Any]) -> dict[str, Any]:
+def _to_openai_error(status: int, error: answers.Error) -> answers.OpenAIError:
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     paths = [field["path"] for field in error.get("fields", [])]
     return {
@@ -40,8 +54,8 @@ def _to_openai_error(status: int, error: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _to_a1111_error(error: dict[str, Any]) -> dict[str, Any]:
-    fields = [
+def _to_a1111_error(error: answers.Error) -> answers.A1111Error:
+    fields: list[answers.A1111ErrorField] = [
         {"loc": ["body", *filter(None, field["path"].split("."))], "msg": field["message"], "type": field["code"]}
         for field in error.get("fields", [])
     ]

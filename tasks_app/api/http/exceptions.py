@@ -19,7 +19,7 @@ from rest_framework.exceptions import APIException, ErrorDetail, NotFound, Parse
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from tasks_app import errors
+from tasks_app import answers, errors
 from tasks_app.api.http.error_bodies import adapt_error_body, build_error_body
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def build_unavailable_response(error: Exception) -> Response:
     return _build_retry_response(build_error_body("unavailable", DATABASE_UNAVAILABLE, retryable=True))
 
 
-def _build_retry_response(answer: dict[str, Any]) -> Response:
+def _build_retry_response(answer: answers.ErrorBody) -> Response:
     return Response(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -122,13 +122,13 @@ def server_error(request: HttpRequest) -> JsonResponse:
     )
 
 
-def _json_response(request: HttpRequest, status: int, body: dict[str, Any]) -> JsonResponse:
+def _json_response(request: HttpRequest, status: int, body: answers.ErrorBody) -> JsonResponse:
     return JsonResponse(adapt_error_body(request.path, status, body), status=status)
 
 
-def _build_invalid_body(error: ValidationError) -> dict[str, Any]:
-    fields = [
-        {"path": path, "code": detail.code, "message": str(detail)}
+def _build_invalid_body(error: ValidationError) -> answers.ErrorBody:
+    fields: list[answers.InvalidField] = [
+        {"path": path, "code": str(detail.code), "message": str(detail)}
         for path, detail in _flatten_details(error.detail, prefix="")
     ]
     only_model = {field["code"] for field in fields} == {errors.ModelNotAllowedError.code}

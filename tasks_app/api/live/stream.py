@@ -16,6 +16,7 @@ from django.conf import settings
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
+from tasks_app import answers
 from tasks_app.api.live.hub import StreamMessage, hub
 from tasks_app.api.live.states import DATABASE_AWAY, TaskState, get_task_states, read_async
 from tasks_app.api.serializers import annotate_images, serialize_tasks
@@ -53,7 +54,7 @@ class TaskStreamState:
         self._stage = _NOWHERE
         self._last_rank = _NOWHERE
         self._last_progress: Mapping[str, Any] = {}
-        self._queue_state: Mapping[str, Any] | None = None
+        self._queue_state: answers.QueueState | None = None
         self._last_preview = _NOWHERE
 
     def on_event(self, event: Event) -> list[bytes]:
@@ -85,17 +86,17 @@ class TaskStreamState:
         entry, self._covered_entry = self._covered_entry, ""
         if state.progress is not None:
             return self._progress_frames(state.progress, entry, ahead_only=True)
-        waiting = {"queue_position": state.queue_position, "paused": state.paused}
+        waiting: answers.QueueState = {"queue_position": state.queue_position, "paused": state.paused}
         return self._status_frames(Status.QUEUED, state.attempt, entry, waiting=waiting)
 
-    def on_end(self, task: Mapping[str, Any]) -> list[bytes]:
+    def on_end(self, task: answers.Task) -> list[bytes]:
         """Return the frames of a task's end, given its JSON."""
         images = [encode_event("image", self._task_id, image) for image in task["images"]]
         status = self._status_frames(task["status"], task["attempt"], self._covered_entry)
         return [*status, *images, encode_event("done", self._task_id, task)]
 
     def _status_frames(
-        self, status: str, attempt: int, entry: str = "", *, waiting: Mapping[str, Any] | None = None
+        self, status: str, attempt: int, entry: str = "", *, waiting: answers.QueueState | None = None
     ) -> list[bytes]:
         stage = (attempt, _STATUS_RANKS[Status(status)])
         moved = waiting is not None and waiting != self._queue_state
@@ -104,11 +105,10 @@ class TaskStreamState:
         if stage > self._stage:
             self._stage, self._last_rank = stage, _NOWHERE
         self._queue_state = waiting
-        return [
-            encode_event(
-                "status", self._task_id, {"status": status, "attempt": attempt, **(waiting or {})}, entry=entry
-            )
-        ]
+        change: answers.StatusChange = {"status": status, "attempt": attempt}
+        if waiting is not None:
+            change = {**change, **waiting}
+        return [encode_event("status", self._task_id, change, entry=entry)]
 
     def _progress_frames(self, data: Mapping[str, Any], entry: str, *, ahead_only: bool = False) -> list[bytes]:
         # The status comes first, if it was not sent yet.
@@ -223,5 +223,5 @@ def _read_states_and_slices(
     return get_task_states(task_ids), trails
 
 
-def _read_serialized_tasks(request: Request, task_ids: Iterable[UUID]) -> list[dict[str, Any]]:
+def _read_serialized_tasks(request: Request, task_ids: Iterable[UUID]) -> list[answers.Task]:
     return serialize_tasks(request, list(annotate_images(Task.objects.filter(pk__in=task_ids))))

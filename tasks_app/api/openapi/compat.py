@@ -4,112 +4,65 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks_app import answers
 from tasks_app.api.compat import a1111, openai
-from tasks_app.api.openapi.fields import schema_of
+from tasks_app.api.openapi.answers import schema_of_answer
+from tasks_app.api.openapi.fields import nullable_schema_of, schema_of
 from tasks_app.api.openapi.operations import JSON, Operation, ResponseSpec, component_ref
-from tasks_app.api.openapi.shapes import COUNT, FLAG, TEXT, URI, UUID, make_nullable, object_schema, with_description
 from tasks_app.models import Scope
 from tasks_app.task_types import parameters
 
 Schema = dict[str, Any]
 OBJECT: Schema = {"type": "object", "additionalProperties": True}
-NUMBER: Schema = {"type": "number"}
+TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+OBJECT_OR_NULL: Schema = {**OBJECT, "type": ["object", "null"]}
+COUNT_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 1}
 # Statuses of the response if the task does not succeed while the client waits.
 _WAIT_STATUSES = (409, 410, 422, 500, 503, 504)
 
 
 def build_body_schemas() -> dict[str, Schema]:
-    """Return the schemas of the compatibility APIs' requests and responses by name."""
-    return {
-        "OpenAIError": object_schema(
-            error=object_schema(message=TEXT, type=TEXT, param=make_nullable(TEXT), code=TEXT)
-        ),
-        "A1111Error": object_schema(
-            error=TEXT, detail={"oneOf": [TEXT, _error_detail_schema()]}, body=TEXT, errors=TEXT
-        ),
-        "Generation": _generation_schema(),
-        "Generated": object_schema(
-            created=COUNT, data={"type": "array", "items": _image_data_schema()}, size=TEXT, output_format=TEXT
-        ),
-        "Model": object_schema(id=TEXT, object={"const": "model"}, created=COUNT, owned_by=TEXT),
-        "Models": object_schema(
-            object={"const": "list"}, data={"type": "array", "items": component_ref("schemas", "Model")}
-        ),
-        "TextToImage": _text_to_image_schema(),
-        "Pictures": object_schema(
-            images={"type": "array", "items": TEXT}, parameters=OBJECT, info=with_description(TEXT, "JSON.")
-        ),
-        "WebUIProgress": _progress_schema(),
-        "PictureInfo": object_schema(info=TEXT, items=OBJECT, parameters=OBJECT),
-    }
-
-
-def _error_detail_schema() -> Schema:
-    return {"type": "array", "items": object_schema(loc={"type": "array", "items": TEXT}, msg=TEXT, type=TEXT)}
-
-
-def _image_data_schema() -> Schema:
-    return {"oneOf": [object_schema(url=URI), object_schema(b64_json=TEXT)]}
+    """Return the schemas of the compatibility APIs' requests by name."""
+    return {"Generation": _generation_schema(), "TextToImage": _text_to_image_schema()}
 
 
 def _param_schemas(*names: str) -> dict[str, Schema]:
     found = parameters.get_param_fields()
-    return {name: make_nullable(schema_of(found[name])) for name in names}
+    return {name: nullable_schema_of(found[name]) for name in names}
 
 
 def _generation_schema() -> Schema:
     fields = parameters.get_param_fields()
-    own = _param_schemas("negative_prompt", "seed", "steps", "guidance_scale", "scheduler", "output_format")
-    more = {
-        **own,
-        "model": make_nullable(schema_of(fields["model_id"])),
-        "n": make_nullable(schema_of(fields["num_images"])),
-        "size": make_nullable({"type": "string", "pattern": "^(auto|[0-9]{1,5}x[0-9]{1,5})$"}),
-        "response_format": make_nullable({"type": "string", "enum": ["url", "b64_json"]}),
-        "background": make_nullable({"type": "string", "enum": ["auto", "opaque"]}),
-        "stream": with_description({"enum": [False, None]}, "Not here."),
-        "partial_images": with_description({"enum": [0, None]}, "Not here."),
-        **{name: with_description({}, "Without effect.") for name in openai.IGNORED_FIELDS},
+    properties = {
+        "prompt": schema_of(fields["prompt"]),
+        **_param_schemas("negative_prompt", "seed", "steps", "guidance_scale", "scheduler", "output_format"),
+        "model": nullable_schema_of(fields["model_id"]),
+        "n": nullable_schema_of(fields["num_images"]),
+        "size": {**TEXT_OR_NULL, "pattern": "^(auto|[0-9]{1,5}x[0-9]{1,5})$"},
+        "response_format": {"enum": ["url", "b64_json", None]},
+        "background": {"enum": ["auto", "opaque", None]},
+        "stream": {"enum": [False, None], "description": "Not supported."},
+        "partial_images": {"enum": [0, None], "description": "Not supported."},
+        **{name: {"description": "Without effect."} for name in openai.IGNORED_FIELDS},
     }
-    return {**object_schema(more, prompt=schema_of(fields["prompt"])), "additionalProperties": False}
+    return {"type": "object", "required": ["prompt"], "properties": properties, "additionalProperties": False}
 
 
 def _text_to_image_schema() -> Schema:
     found = parameters.get_param_fields()
-    count = {"type": "integer", "minimum": 1}
-    more = {
+    properties = {
+        "prompt": schema_of(found["prompt"]),
         **_param_schemas("negative_prompt", "steps", "width", "height"),
-        "cfg_scale": make_nullable(schema_of(found["guidance_scale"])),
-        "seed": make_nullable({**schema_of(found["seed"]), "minimum": -1}),
-        "batch_size": make_nullable(count),
-        "n_iter": make_nullable(count),
-        **{name: make_nullable(TEXT) for name in ("sampler_name", "sampler_index", "scheduler")},
-        "override_settings": make_nullable(OBJECT),
-        "alwayson_scripts": make_nullable(OBJECT),
-        "send_images": make_nullable(FLAG),
+        "cfg_scale": nullable_schema_of(found["guidance_scale"]),
+        "seed": {**nullable_schema_of(found["seed"]), "minimum": -1},
+        "batch_size": COUNT_OR_NULL,
+        "n_iter": COUNT_OR_NULL,
+        **dict.fromkeys(("sampler_name", "sampler_index", "scheduler"), TEXT_OR_NULL),
+        "override_settings": OBJECT_OR_NULL,
+        "alwayson_scripts": OBJECT_OR_NULL,
+        "send_images": {"type": ["boolean", "null"]},
     }
-    return object_schema(more, prompt=schema_of(found["prompt"]))
-
-
-def _progress_schema() -> Schema:
-    state = object_schema(
-        skipped=FLAG,
-        interrupted=FLAG,
-        stopping_generation=FLAG,
-        job={"anyOf": [UUID, {"const": ""}]},
-        job_count=COUNT,
-        job_timestamp=TEXT,
-        job_no=COUNT,
-        sampling_step=COUNT,
-        sampling_steps=COUNT,
-    )
-    return object_schema(
-        progress={"type": "number", "minimum": 0, "maximum": 1},
-        eta_relative=NUMBER,
-        state=state,
-        current_image=with_description(make_nullable(TEXT), "WebP in Base64."),
-        textinfo=make_nullable(TEXT),
-    )
+    return {"type": "object", "required": ["prompt"], "properties": properties}
 
 
 def _ok_response(says: str, schema: Schema) -> dict[int, ResponseSpec]:
@@ -122,8 +75,8 @@ def _a1111_operation(name: str, summary: str, says: str, schema: Schema, **more:
     return Operation(id=name, tag="A1111", summary=summary, kind="A1111", answers=answers, refusals=refusals, **more)
 
 
-def _array_of(item: Schema) -> Schema:
-    return {"type": "array", "items": item}
+def _array_of(item: Any) -> Schema:
+    return {"type": "array", "items": schema_of_answer(item)}
 
 
 def _openai_operation(name: str, summary: str, says: str, schema: str, **more: Any) -> Operation:
@@ -186,7 +139,7 @@ OPERATIONS = {
         "Nothing more.",
         OBJECT,
         examples={"model": {"sd_model_checkpoint": "demo"}},
-        body={JSON: {**OBJECT, "properties": {"sd_model_checkpoint": make_nullable(TEXT)}}},
+        body={JSON: {**OBJECT, "properties": {"sd_model_checkpoint": TEXT_OR_NULL}}},
         refusals=(422,),
         scope=Scope.SUBMIT,
     ),
@@ -194,34 +147,34 @@ OPERATIONS = {
         "listCheckpoints",
         "List the models that a request may name.",
         "The models.",
-        _array_of(object_schema(title=TEXT, model_name=TEXT, filename=TEXT, hash={}, sha256={}, config={})),
+        _array_of(answers.Checkpoint),
         scope=Scope.MODELS,
     ),
     "GET /sdapi/v1/loras": _a1111_operation(
         "listLoraNames",
         "List the LoRAs that a prompt may name.",
         "The LoRAs.",
-        _array_of(object_schema(name=TEXT, alias=TEXT, path=TEXT, metadata=OBJECT)),
+        _array_of(answers.LoraName),
         scope=Scope.MODELS,
     ),
     "GET /sdapi/v1/embeddings": _a1111_operation(
         "listEmbeddingNames",
         "List the embeddings that a prompt may name.",
         "The embeddings.",
-        object_schema(loaded=OBJECT, skipped=OBJECT),
+        schema_of_answer(answers.EmbeddingNames),
         scope=Scope.MODELS,
     ),
     "GET /sdapi/v1/samplers": _a1111_operation(
         "listSamplers",
         "List A1111's samplers that this server has.",
         "The samplers.",
-        _array_of(object_schema(name=TEXT, aliases=_array_of(TEXT), options=OBJECT)),
+        _array_of(answers.Sampler),
     ),
     "GET /sdapi/v1/schedulers": _a1111_operation(
         "listSchedulers",
         "List the types of schedules.",
         "The schedules.",
-        _array_of(object_schema(name=TEXT, label=TEXT, aliases={}, default_rho=NUMBER, need_inner_model=FLAG)),
+        _array_of(answers.SchedulerName),
     ),
     "POST /sdapi/v1/png-info": _a1111_operation(
         "pictureInfo",
@@ -231,7 +184,9 @@ OPERATIONS = {
         examples={"start of a file": {"image": "iVBORw0KGgo="}},
         body={
             JSON: {
-                **object_schema(image=with_description({**TEXT, "minLength": 1}, "Base64, or a `data:` URL.")),
+                "type": "object",
+                "required": ["image"],
+                "properties": {"image": {"type": "string", "minLength": 1, "description": "Base64, or a `data:` URL."}},
                 "additionalProperties": False,
             }
         },

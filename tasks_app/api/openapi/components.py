@@ -7,13 +7,16 @@ from typing import Any
 from tasks_app.api.http.error_bodies import adapt_error_body
 from tasks_app.api.http.signed_urls import SIGNATURE_PARAMETER
 from tasks_app.api.live.sse import MAX_TASKS
-from tasks_app.api.openapi import compat, shapes
-from tasks_app.api.openapi.errors import ERROR_RESPONSES
+from tasks_app.api.openapi import compat
+from tasks_app.api.openapi.answers import build_answer_schemas
+from tasks_app.api.openapi.errors import ERROR_RESPONSES, build_error_schemas
+from tasks_app.api.openapi.fields import build_params_schema
 from tasks_app.api.openapi.operations import JSON, SIGNED_URL_SCHEME, component_ref, get_error_statuses, header_refs
 from tasks_app.api.openapi.table import OPERATIONS
 from tasks_app.models import Status
 
 Schema = dict[str, Any]
+_UUID: Schema = {"type": "string", "format": "uuid"}
 # Path prefixes by the API whose error format they use.
 PATH_PREFIXES = {"": "/", "OpenAI": "/v1/", "A1111": "/sdapi/"}
 
@@ -21,7 +24,12 @@ PATH_PREFIXES = {"": "/", "OpenAI": "/v1/", "A1111": "/sdapi/"}
 def build_components() -> dict[str, dict[str, Schema]]:
     """Return all components except those generated from serializers, by kind and name."""
     return {
-        "schemas": shapes.build_schemas() | compat.build_body_schemas(),
+        "schemas": {
+            **build_answer_schemas(),
+            "TaskParams": build_params_schema(),
+            **build_error_schemas(),
+            **compat.build_body_schemas(),
+        },
         "parameters": PARAMETERS,
         "headers": HEADERS,
         "links": LINKS,
@@ -53,8 +61,8 @@ def _path_parameter(name: str, description: str, schema: Schema) -> Schema:
 
 
 PARAMETERS = {
-    "task_id": _path_parameter("task_id", "The task's id.", shapes.UUID),
-    "upload_id": _path_parameter("upload_id", "The upload's id.", shapes.UUID),
+    "task_id": _path_parameter("task_id", "The task's id.", _UUID),
+    "upload_id": _path_parameter("upload_id", "The upload's id.", _UUID),
     "index": _path_parameter(
         "index", "Which of the task's pictures; the first is 0.", {"type": "integer", "minimum": 0, "maximum": 999}
     ),
@@ -82,7 +90,7 @@ PARAMETERS = {
         "query",
         "task",
         "The id of a task; repeat it for more.",
-        {"type": "array", "items": shapes.UUID, "minItems": 1, "maxItems": MAX_TASKS},
+        {"type": "array", "items": _UUID, "minItems": 1, "maxItems": MAX_TASKS},
         required=True,
         explode=True,
         style="form",

@@ -1,31 +1,40 @@
-"""Error responses of the API by status: their codes, and an example of each."""
+"""Error responses of the API by status: their codes, an example and the schema of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from tasks_app import answers
 from tasks_app.api.http.error_bodies import build_error_body
+from tasks_app.api.openapi.answers import schema_of_answer
+
+# Statuses that only the compatibility APIs return, because they hold a response until the task has ended.
+COMPAT_ONLY_STATUSES = (500, 504)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorResponseSpec:
-    """Error response of one status; the error has `required_members` besides code, message and retryable."""
+    """Error response of one status; `more_members` names members besides code, message and retryable.
+
+    They are required, except `fields`: not every request that can't be read has them.
+    """
 
     name: str
     description: str
     codes: tuple[str, ...]
-    example: dict[str, Any]
+    example: answers.ErrorBody
     headers: tuple[str, ...] = ()
-    required_members: tuple[str, ...] = ()
+    more_members: tuple[str, ...] = ()
 
 
-_FIELD = {"path": "params.steps", "code": "invalid", "message": "Must be an integer."}
+_FIELD: answers.InvalidField = {"path": "params.steps", "code": "invalid", "message": "Must be an integer."}
 ERROR_RESPONSES = {
     400: ErrorResponseSpec(
         name="Invalid",
         description="Values are wrong, and `fields` names all of them; or the request can't be read.",
         codes=("invalid_params", "model_not_allowed", "invalid_image", "bad_request"),
+        more_members=("fields",),
         example=build_error_body("invalid_params", "params.steps: Must be an integer.", fields=[_FIELD]),
     ),
     401: ErrorResponseSpec(
@@ -102,7 +111,7 @@ ERROR_RESPONSES = {
             limit={"name": "queued_tasks", "max": 1000},
         ),
         headers=("Retry-After",),
-        required_members=("limit",),
+        more_members=("limit",),
     ),
     500: ErrorResponseSpec(
         name="Failed",
@@ -124,3 +133,20 @@ ERROR_RESPONSES = {
         example=build_error_body("wait_timeout", "The task has not ended within 300 seconds; it goes on."),
     ),
 }
+
+
+def build_error_schemas() -> dict[str, dict[str, Any]]:
+    """Return the schemas of the API's own error responses by name."""
+    responses = {status: response for status, response in ERROR_RESPONSES.items() if status not in COMPAT_ONLY_STATUSES}
+    return {response.name: _build_error_schema(response) for response in responses.values()}
+
+
+def _build_error_schema(response: ErrorResponseSpec) -> dict[str, Any]:
+    """Return the schema of an error body with only the codes and members that this response can have."""
+    body = schema_of_answer(answers.ErrorBody)
+    error = body["properties"]["error"]
+    members = {name: error["properties"][name] for name in (*error["required"], *response.more_members)}
+    members["code"] = {"type": "string", "enum": list(response.codes)}
+    required = [name for name in members if name != "fields"]
+    body["properties"]["error"] = {**error, "required": required, "properties": members}
+    return {**body, "description": response.description}

@@ -65,6 +65,24 @@ def schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
     raise TypeError(f"fields.py has no schema for {type(field).__name__}")
 
 
+def nullable_schema_of(field: Field[Any, Any, Any, Any]) -> Schema:
+    """Return the schema of a strict field, with null allowed."""
+    found = schema_of(field)
+    choices = {"enum": [*found["enum"], None]} if "enum" in found else {}
+    return {**found, "type": [found["type"], "null"], **choices}
+
+
+def build_params_schema() -> Schema:
+    """Return the schema of all effective parameters of a task; older tasks lack those that were added later."""
+    # Inpainting has every parameter.
+    known = {
+        name: nullable_schema_of(field) if field.allow_null else schema_of(field)
+        for name, field in parameters.get_param_fields(registry.INPAINTING).items()
+    }
+    required = ["provider", "model_id", "prompt", "steps", "seed"]
+    return {"type": "object", "required": required, "properties": {**known, "provider": {"type": "string"}}}
+
+
 def _serializer_schema(properties: dict[str, Schema], serializer: StrictSerializer) -> Schema:
     required = sorted(name for name, field in serializer.fields.items() if field.required)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
