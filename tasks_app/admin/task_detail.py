@@ -95,6 +95,10 @@ def build_context(task: Task) -> dict[str, Any]:
         "attempts": list(_build_attempt_rows(task)),
         "webhook": list(_build_webhook_rows(task)),
         "provenance": list(_build_provenance_rows(task)),
+        "warnings": [
+            DetailRow(label=warning["field"] or "Request", value=warning["message"], hint=warning["code"])
+            for warning in task.warnings
+        ],
         "reproduction": list(_build_reproduction_rows(task)),
         **_get_descendants(task),
         "has_ended": task.status in TERMINAL,

@@ -79,6 +79,14 @@ class TaskError(TypedDict):
     retryable: Annotated[bool, Field(description="The same request may succeed at another time.")]
 
 
+class TaskWarning(TypedDict):
+    """A part of the request that was shortened, adjusted or ignored."""
+
+    code: str
+    field: Annotated[str, Field(description="Name of the parameter; empty if it concerns no single one.")]
+    message: Annotated[str, Field(description="For people; it may change.")]
+
+
 class ComparedImage(TypedDict):
     """Comparison of one image with the original one."""
 
@@ -139,6 +147,7 @@ class Task(TaskCore):
     paused: Annotated[bool, Field(description="It is queued, and the queue or its model is paused.")]
     attempt: Annotated[int, Field(ge=0, description="How many times a worker has claimed it.")]
     images: list[Image]
+    warnings: list[TaskWarning]
     timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
     provenance: Annotated[
         dict[str, str],

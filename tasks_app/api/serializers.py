@@ -85,6 +85,7 @@ def _serialize_task(
         "paused": queued is not None and queued.is_paused,
         "attempt": task.attempt,
         "images": _serialize_images(url, task) if task.status == Status.SUCCEEDED else [],
+        "warnings": task.warnings,
         "timings": task.timings,
         "provenance": task.provenance,
         "reproduction": _serialize_reproduction(task),

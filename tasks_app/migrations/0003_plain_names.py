@@ -73,5 +73,15 @@ class Migration(migrations.Migration):
             "task",
             models.CheckConstraint(condition=models.Q(max_lost_workers__gte=1), name="task_max_lost_workers_positive"),
         ),
+        migrations.AddField(
+            "task",
+            "warnings",
+            models.JSONField(
+                blank=True,
+                db_default=models.Value([], models.JSONField()),
+                default=list,
+                help_text="Parts of the request that were shortened, adjusted or ignored: code, field and message of each.",
+            ),
+        ),
         migrations.RunPython(rename_reproduction_keys(NEW_KEYS), rename_reproduction_keys(OLD_KEYS)),
     ]

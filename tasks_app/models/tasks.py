@@ -100,6 +100,12 @@ class Task(models.Model):
         blank=True,
         help_text="Device, dtype and library versions, on which the images also depend.",
     )
+    warnings = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text="Parts of the request that were shortened, adjusted or ignored: code, field and message of each.",
+    )
     webhook_url = models.TextField(blank=True, help_text="Receiver that is notified when the task ends.")
     webhook_events = ArrayField(models.CharField(max_length=16), default=list, blank=True)
     webhook_due = models.BooleanField(

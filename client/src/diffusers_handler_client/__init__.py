@@ -3,7 +3,7 @@
 from diffusers_handler_client.asynchronous import AsyncClient
 from diffusers_handler_client.errors import ApiError, FieldError, TaskFailed, Unreachable, WaitTimeout
 from diffusers_handler_client.protocol import Options
-from diffusers_handler_client.shapes import Event, Image, Progress, Task, TaskError, Upload, Webhook
+from diffusers_handler_client.shapes import Event, Image, Progress, Task, TaskError, TaskWarning, Upload, Webhook
 from diffusers_handler_client.synchronous import Client
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "TaskError",
     "TaskFailed",
+    "TaskWarning",
     "Unreachable",
     "Upload",
     "WaitTimeout",

@@ -120,6 +120,20 @@ class TaskError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskWarning:
+    """A part of the request that the service shortened, adjusted or ignored."""
+
+    code: str
+    field: str
+    message: str
+
+    @classmethod
+    def parse(cls, data: Json) -> TaskWarning:
+        """Build the object from the service's JSON."""
+        return cls(code=data["code"], field=data["field"], message=data["message"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A task, as the service returned it."""
 
@@ -141,6 +155,7 @@ class Task:
     finished_at: datetime | None
     timings: Json
     reproduction: Json | None
+    warnings: tuple[TaskWarning, ...]
     raw: Json = field(repr=False, compare=False)
 
     @classmethod
@@ -165,6 +180,7 @@ class Task:
             finished_at=_parse_time(data["finished_at"]),
             timings=data["timings"],
             reproduction=data.get("reproduction"),
+            warnings=tuple(TaskWarning.parse(warning) for warning in data.get("warnings", [])),
             raw=data,
         )
 

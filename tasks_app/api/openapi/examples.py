@@ -66,6 +66,7 @@ QUEUED: Example = {
     "created_at": "2025-07-25T09:30:00.123456Z",
     "started_at": None,
     "finished_at": None,
+    "warnings": [],
     "timings": {},
     "provenance": {},
     "retried_from": None,

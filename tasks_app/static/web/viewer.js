@@ -76,6 +76,7 @@ function facts(image) {
     ["Revision", /^[0-9a-f]{40}$/.test(model.revision ?? "") ? model.revision.slice(0, 10) : null],
     ["Generation time", duration(timings)],
     ["Created", moment(task.finished_at)],
+    ["Warnings", (task.warnings ?? []).map(({ message }) => message).join(" ")],
   ].filter(([, value]) => value != null && value !== "");
 }
 

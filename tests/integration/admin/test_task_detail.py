@@ -94,6 +94,13 @@ def test_what_pictures_depend_on_is_shown(admin_client: Client, make_task: MakeT
     assert "&lt;2.9&gt;" in page.split("<h2>Provenance</h2>")[1]
 
 
+def test_warnings_are_shown_only_if_there_are_any(admin_client: Client, make_task: MakeTask) -> None:
+    warning = {"code": "prompt_truncated", "field": "prompt", "message": "Only the first 75 tokens have an effect."}
+    page = body(admin_client, url_of(make_task(warnings=[warning])))
+    assert all(text in page.split("<h2>Warnings</h2>")[1] for text in warning.values())
+    assert "<h2>Warnings</h2>" not in body(admin_client, url_of(make_task()))
+
+
 def test_every_status_has_its_page_and_offers_what_fits(
     admin_client: Client, one_of_each: Callable[[], dict[str, Task]]
 ) -> None:

@@ -180,6 +180,15 @@ def test_tasks_in_every_state_are_as_described(client: Client, make_task: MakeTa
     assert check_task(client, retried)["retried_from"] == str(canceled.pk)
 
 
+def test_warnings_are_returned_and_a_retry_starts_without(client: Client, make_task: MakeTask) -> None:
+    warning = {"code": "prompt_truncated", "field": "prompt", "message": "Only the first 75 tokens have an effect."}
+    task = make_task(warnings=[warning])
+    assert check_task(client, task)["warnings"] == [warning]
+    client.post(f"/task/{task.pk}/cancel")
+    retried, _ = services.retry_task(Task.objects.get(pk=task.pk), key=uuid4())
+    assert check_task(client, retried)["warnings"] == []
+
+
 def test_what_leads_to_pictures_is_as_described(client: Client, make_task: MakeTask) -> None:
     task = make_task()
     ScriptedWorker(task).succeed_task()

@@ -82,6 +82,7 @@ def test_the_documented_request_is_answered_as_documented(client: Client, db: No
         "error": None,
         "started_at": None,
         "finished_at": None,
+        "warnings": [],
         "timings": {},
         "provenance": {},
         "retried_from": None,

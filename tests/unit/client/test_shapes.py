@@ -31,6 +31,13 @@ def test_fields_of_a_later_service_harm_nobody_and_are_kept() -> None:
     assert task.created_at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def test_warnings_are_parsed_and_may_be_absent() -> None:
+    warning = {"code": "x", "field": "prompt", "message": "y"}
+    (found,) = Task.parse({**TASK, "warnings": [warning]}).warnings
+    assert (found.code, found.field, found.message) == ("x", "prompt", "y")
+    assert Task.parse(TASK).warnings == ()
+
+
 def test_an_event_of_a_later_service_has_its_data_alone() -> None:
     event = Event.parse("later", {"task": "x", "new": 1}, id="5-0")
     assert (event.data["new"], event.progress, event.image, event.task) == (1, None, None, None)
