@@ -22,7 +22,7 @@ def main() -> None:
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
-    from project.embedded import START_HINT
+    from project.embedded.servers import START_HINT
 
     try:
         execute_from_command_line(sys.argv)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project.logs import redact_secrets
+from project.log_config import redact_secrets
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint

@@ -11,7 +11,8 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from project import embedded, logs, sentry
+from project import log_config, sentry
+from project.embedded import servers as embedded_servers
 from project.env import BASE_DIR, RENAMED, read_env, split_commas
 from project.sidebar import UNFOLD as UNFOLD
 
@@ -34,7 +35,7 @@ def _read_secret_key() -> str:
 
 env = read_env()
 VAR_DIR = env.VAR_DIR
-_attached = None if env.DATABASE_URL and env.REDIS_URL else embedded.find_running_services(VAR_DIR)
+_attached = None if env.DATABASE_URL and env.REDIS_URL else embedded_servers.find_running_services(VAR_DIR)
 # If no server is configured or running, these addresses lead nowhere and the first query fails.
 DATABASE_URL = env.DATABASE_URL or (_attached and _attached.database_url) or "postgresql://postgres@%2Fnonexistent/none"
 REDIS_URL = env.REDIS_URL or (_attached and _attached.redis_url) or "unix:///nonexistent/redis.sock"
@@ -245,7 +246,7 @@ WARM_MODELS = split_commas(env.WARM_MODELS)
 MODEL_AFFINITY_SECONDS = env.MODEL_AFFINITY_SECONDS
 IDLE_UNLOAD_SECONDS = env.IDLE_UNLOAD_SECONDS
 METRICS_TOKEN, SENTRY_DSN = env.METRICS_TOKEN, env.SENTRY_DSN
-LOGGING = logs.build_logging_config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
+LOGGING = log_config.build_logging_config(as_json=not DEBUG if env.LOG_FORMAT == "auto" else env.LOG_FORMAT == "json")
 if SENTRY_DSN:
     sentry.init_sentry(SENTRY_DSN, VERSION)
 

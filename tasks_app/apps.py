@@ -13,6 +13,6 @@ class TasksConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, and create missing model rows after each migrate."""
         from tasks_app import checks  # noqa: F401
-        from tasks_app.catalog import resolve
+        from tasks_app.catalog import rows as model_rows
 
-        post_migrate.connect(resolve.sync_after_migrate, sender=self)
+        post_migrate.connect(model_rows.sync_after_migrate, sender=self)

@@ -18,6 +18,7 @@ from tasks_app.admin.actions.model_actions import MODEL_ACTIONS, PRELOAD, UNLOAD
 from tasks_app.admin.actions.pause_actions import build_pause_button, build_pause_column
 from tasks_app.admin.actions.views import ConfirmedActionsAdmin
 from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.models import DiffusionModel, Pause
 from tasks_app.queue import workers
 from tasks_app.task_types import parameters
@@ -168,7 +169,7 @@ class CatalogAdmin(ConfirmedActionsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DiffusionModel]:
         """Annotate each model with `is_paused`."""
-        return resolve.annotate_paused(super().get_queryset(request))
+        return model_rows.annotate_paused(super().get_queryset(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the change list that shows warm models."""

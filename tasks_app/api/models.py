@@ -12,13 +12,15 @@ from rest_framework.views import APIView
 
 from tasks_app import answers
 from tasks_app.catalog import capabilities, resolve
+from tasks_app.catalog import choices as model_choices
+from tasks_app.catalog import rows as model_rows
 from tasks_app.models import DiffusionModel, Scope
 from tasks_app.queue import workers
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
-    ModelRow = WithAnnotations[DiffusionModel, resolve.PausedAnnotation]
+    ModelRow = WithAnnotations[DiffusionModel, model_rows.PausedAnnotation]
 
 _NO_DEFAULTS = dict.fromkeys(resolve.DEFAULT_COLUMNS)
 
@@ -30,8 +32,8 @@ class ModelListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the models by name, each with its row's settings and the workers that have it loaded."""
-        rows = list(resolve.annotate_paused(DiffusionModel.objects.all()))
-        default, loaded_on = resolve.pick_default_name(rows), workers.get_workers_by_model()
+        rows = list(model_rows.annotate_paused(DiffusionModel.objects.all()))
+        default, loaded_on = model_choices.pick_default_name(rows), workers.get_workers_by_model()
         default = settings.MODEL_ALIASES.get(default, default)
         return Response([_serialize_model(row, default, loaded_on.get(row.model_id, [])) for row in rows])
 
@@ -50,7 +52,7 @@ def _serialize_model(row: ModelRow, default: str, loaded_on: list[str]) -> answe
         "schedulers": capabilities.get_schedulers(row.model_id, revision),
         "max_images": min(settings.MAX_IMAGES, row.max_batch or settings.MAX_IMAGES),
         "max_batch": row.max_batch,
-        "load_options": asdict(resolve.load_options_of(row)),
+        "load_options": asdict(model_rows.load_options_of(row)),
         "license": row.license_note or None,
         "loaded_on": loaded_on,
     }

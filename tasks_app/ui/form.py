@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from django.conf import settings
 from rest_framework import serializers
 
-from tasks_app.catalog import capabilities, resolve
+from tasks_app.catalog import capabilities
+from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog.resolve import ResolvedModel
 from tasks_app.engine import addon_files
 from tasks_app.fields import StrictChoiceField, StrictFloatField, StrictIntegerField
@@ -84,7 +85,7 @@ def build_form() -> Form:
 
 
 def _build_model_options() -> list[ModelOption]:
-    default, named = resolve.get_model_choices()
+    default, named = model_choices.get_model_choices()
     return [_build_model_option(name, model, chosen=name == default) for name, model in named.items()]
 
 

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from tasks_app import errors
-from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.models import Pause, WorkerCommand
 from tasks_app.queue import dispatch, pauses, workers
 from tasks_app.worker import engines, shutdown, supervisor, warm_models
@@ -59,7 +59,7 @@ class WorkerHeartbeat:
                     workers.register_worker(
                         supervisor.WORKER_NAME, pid=os.getpid(), age=_get_process_age(), **_IDENTITY
                     )
-                    resolve.sync_rows()
+                    model_rows.sync_rows()
                     _preload_warm_models()
                     arrived = True
                 self.update_row()

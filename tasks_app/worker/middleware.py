@@ -16,7 +16,7 @@ from types import FrameType
 import dramatiq
 from django.conf import settings
 
-from project import logs
+from project import log_config
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class WorkerMiddleware(dramatiq.Middleware):
         """Add the worker's name to every log line."""
         from tasks_app.worker import supervisor
 
-        logs.add_process_fields(worker=supervisor.WORKER_NAME)
+        log_config.add_process_fields(worker=supervisor.WORKER_NAME)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Handle SIGTERM and start the background threads; called in the process's main thread."""

@@ -25,7 +25,7 @@ from django.db import connection
 from structlog.contextvars import bound_contextvars
 
 from tasks_app import errors
-from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.contracts import WorkerCapacity
 from tasks_app.engine.types import GenerationResult, Progress
 from tasks_app.models import Task
@@ -132,7 +132,7 @@ def _prefetch_next(call: _Call) -> None:
 
 
 def _start_batch(tasks: Sequence[Task], *, after: _Call | None = None) -> _Call:
-    options = finalize.retry_on_db_outage(lambda: resolve.fetch_load_options(tasks[0].model_id))
+    options = finalize.retry_on_db_outage(lambda: model_rows.fetch_load_options(tasks[0].model_id))
     batch = Batch([ActiveRun(task) for task in tasks], options, shutdown.deadline_passed)
     _active_batches.add(batch)
     # Isolate quarantined batches, so that neither of two batches can cost the other its images.

@@ -7,6 +7,7 @@ import time
 from django.db import connection
 
 from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.contracts import WorkerCapacity
 from tasks_app.engine.types import WarmModel
 from tasks_app.task_types.registry import TEXT_TO_IMAGE
@@ -48,7 +49,7 @@ def load_model(model_id: str) -> None:
     """
     try:
         model = resolve.resolve_model(model_id)
-        options = resolve.fetch_load_options(model.model_id)
+        options = model_rows.fetch_load_options(model.model_id)
     finally:
         connection.close()  # the inference thread needs no connection otherwise
     engine = engines.get_handler(TEXT_TO_IMAGE.name, TEXT_TO_IMAGE.provider)

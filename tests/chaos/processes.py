@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from project.keeper import WatchedProcess
+from project.embedded.watchdog import WatchedProcess
 
 
 @dataclass(frozen=True, kw_only=True)

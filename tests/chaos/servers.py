@@ -9,7 +9,7 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from project.embedded import (
+from project.embedded.servers import (
     DATABASE_NAME,
     _create_socket_directory,
     _find_postgres_home,

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from project.embedded import DATABASE_NAME
+from project.embedded.servers import DATABASE_NAME
 from tests.chaos import journal
 from tests.chaos.processes import Child, send_signal
 from tests.chaos.proxy import Proxy

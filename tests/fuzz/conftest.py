@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from PIL import Image
 
-from project.keeper import WatchedProcess
+from project.embedded.watchdog import WatchedProcess
 from tasks_app.contracts import Claim, StoredImage
 from tasks_app.models import Task
 from tests.conftest import PARAMS

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 import redis
 
-from project import embedded
-from project.keeper import WatchedProcess
+from project.embedded import servers as embedded_servers
+from project.embedded.watchdog import WatchedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 # Starts the servers of the directory, says so, and waits.
@@ -63,7 +63,7 @@ def another_process(directory: Path, root: Path = ROOT) -> Iterator[subprocess.P
 
 
 def urls(directory: Path) -> tuple[str, str]:
-    services = embedded.find_running_services(directory)
+    services = embedded_servers.find_running_services(directory)
     assert services is not None
     assert services.database_url is not None
     assert services.redis_url is not None
@@ -101,16 +101,16 @@ def wait_until_free(directory: Path) -> None:
 
 
 def test_both_servers_answer_and_keep_their_data_between_runs(place: Path) -> None:
-    with embedded.run_services(place) as services:
-        assert services == embedded.find_running_services(place)
+    with embedded_servers.run_services(place) as services:
+        assert services == embedded_servers.find_running_services(place)
         database_url, redis_url = urls(place)
         with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
         redis.Redis.from_url(redis_url).set("kept", "yes")
         sockets = socket_folders(database_url, redis_url)
-    assert embedded.find_running_services(place) is None
+    assert embedded_servers.find_running_services(place) is None
     assert not any(folder.exists() for folder in sockets)
-    with embedded.run_services(place):
+    with embedded_servers.run_services(place):
         database_url, redis_url = urls(place)
         with psycopg.connect(database_url) as connection:
             assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
@@ -118,7 +118,7 @@ def test_both_servers_answer_and_keep_their_data_between_runs(place: Path) -> No
 
 
 def test_it_is_postgresql_18_on_unix_sockets_only(place: Path) -> None:
-    with embedded.run_services(place, valkey=False) as services:
+    with embedded_servers.run_services(place, valkey=False) as services:
         assert services.redis_url is None
         assert services.database_url is not None
         with psycopg.connect(services.database_url) as connection:
@@ -127,17 +127,17 @@ def test_it_is_postgresql_18_on_unix_sockets_only(place: Path) -> None:
 
 
 def test_sockets_belong_to_nobody_else(place: Path) -> None:
-    with embedded.run_services(place):
+    with embedded_servers.run_services(place):
         for folder in socket_folders(*urls(place)):
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_second_run_in_the_same_directory_is_refused_in_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(embedded_servers, "LOCK_TIMEOUT_SECONDS", 0.1)
     with (
         another_process(place),
-        pytest.raises(embedded.EmbeddedError, match="Another command already runs"),
-        embedded.run_services(place),
+        pytest.raises(embedded_servers.EmbeddedError, match="Another command already runs"),
+        embedded_servers.run_services(place),
     ):
         pass
 
@@ -166,7 +166,7 @@ def test_leftovers_of_killed_keepers_are_cleaned_up(place: Path) -> None:
         process.wait()
     assert all(alive(pid) for pid in pids)
     assert json.loads((place / "run.json").read_text())
-    with embedded.run_services(place):
+    with embedded_servers.run_services(place):
         assert not any(alive(pid) for pid in pids)
         assert not any(folder.exists() for folder in socket_folders(*addresses))
         assert urls(place) != addresses
@@ -175,18 +175,21 @@ def test_leftovers_of_killed_keepers_are_cleaned_up(place: Path) -> None:
 def test_an_interrupted_first_start_leaves_nothing_half_made(place: Path) -> None:
     (place / "postgres.draft").mkdir()
     (place / "postgres.draft" / "PG_VERSION").write_text("18")
-    with embedded.run_services(place, valkey=False) as services:
+    with embedded_servers.run_services(place, valkey=False) as services:
         assert services.database_url is not None
         psycopg.connect(services.database_url).close()
 
 
 def test_a_server_that_does_not_start_is_told_with_its_log(place: Path) -> None:
-    with embedded.run_services(place, valkey=False):
+    with embedded_servers.run_services(place, valkey=False):
         pass
     (place / "postgres" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(embedded.EmbeddedError, match="incompatible"), embedded.run_services(place, valkey=False):
+    with (
+        pytest.raises(embedded_servers.EmbeddedError, match="incompatible"),
+        embedded_servers.run_services(place, valkey=False),
+    ):
         pass
-    assert embedded.find_running_services(place) is None
+    assert embedded_servers.find_running_services(place) is None
 
 
 @as_root
@@ -195,7 +198,7 @@ def test_as_root_it_runs_from_checkouts_that_others_can_and_cannot_reach(place: 
     checkout = place / "parent" / "checkout"
     checkout.mkdir(parents=True)
     shutil.copytree(ROOT / "project", checkout / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    package = Path(embedded._find_postgres_package())
+    package = Path(embedded_servers._find_postgres_package())
     for folder in (package, package.with_name(f"{package.name}.libs")):
         shutil.copytree(folder, checkout / folder.name, ignore=shutil.ignore_patterns("pginstall", "__pycache__"))
     checkout.parent.chmod(mode)
@@ -208,7 +211,7 @@ def test_as_root_it_runs_from_checkouts_that_others_can_and_cannot_reach(place: 
         assert stat.S_IMODE(checkout.parent.stat().st_mode) == mode
     finally:
         for outside in (checkout / "var", checkout / package.name):
-            for folder in Path("/var/tmp").glob(f"diffusers-handler-*/*-{embedded._hash_path(outside)}*"):
+            for folder in Path("/var/tmp").glob(f"diffusers-handler-*/*-{embedded_servers._hash_path(outside)}*"):
                 shutil.rmtree(folder)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import dramatiq
 import pytest
 
-from project.keeper import WatchedProcess
+from project.embedded.watchdog import WatchedProcess
 from tests.soak import measure
 from tests.soak.load import Load, models, plan
 from tests.support import stack

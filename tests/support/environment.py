@@ -20,7 +20,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from project import embedded
+from project.embedded import servers as embedded_servers
 
 ROOT = Path(tempfile.mkdtemp(prefix="dh-tests-", dir="/tmp"))
 VAR = ROOT / "var"
@@ -52,8 +52,8 @@ def pytest_load_initial_conftests() -> None:
     VAR.mkdir()
     lock = os.open(VAR / "lock", os.O_WRONLY | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    announced = embedded.Services(
-        database_url=f"postgresql://postgres@{quote(str(POSTGRES_SOCKETS), safe='')}/{embedded.DATABASE_NAME}",
+    announced = embedded_servers.Services(
+        database_url=f"postgresql://postgres@{quote(str(POSTGRES_SOCKETS), safe='')}/{embedded_servers.DATABASE_NAME}",
         redis_url=f"unix://{REDIS_SOCKETS / 'redis.sock'}",
     )
     (VAR / "run.json").write_text(json.dumps(asdict(announced)))
@@ -69,7 +69,7 @@ def run_servers() -> Iterator[None]:
     """Run PostgreSQL and Redis where the settings look for them."""
     os.close(_announcements.pop())
     (VAR / "run.json").unlink()
-    with embedded.run_services(VAR) as services:
+    with embedded_servers.run_services(VAR) as services:
         assert services.database_url is not None
         assert services.redis_url is not None
         POSTGRES_SOCKETS.symlink_to(str(psycopg.conninfo.conninfo_to_dict(services.database_url)["host"]))

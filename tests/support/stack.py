@@ -17,7 +17,7 @@ import httpx2
 from django.conf import settings
 from django.db import connection
 
-from project.keeper import WatchedProcess
+from project.embedded.watchdog import WatchedProcess
 from tests.chaos.processes import Child
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from project import embedded
+from project.embedded import servers as embedded_servers
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -260,7 +260,7 @@ def main() -> None:
         Path(folder).chmod(0o755)
         os.environ |= {"VAR_DIR": f"{folder}/var", "DJANGO_SETTINGS_MODULE": "project.settings"}
         os.environ |= {"DATABASE_URL": "", "REDIS_URL": "", "API_AUTH": "optional", "LOG_FORMAT": "json"}
-        with embedded.run_services(Path(folder) / "var"):
+        with embedded_servers.run_services(Path(folder) / "var"):
             import django
 
             django.setup()

@@ -16,7 +16,7 @@ from tasks_app import services
 from tasks_app.access import permissions
 from tasks_app.admin import columns
 from tasks_app.admin.actions.selected_tasks import TaskActionsAdmin
-from tasks_app.catalog import resolve
+from tasks_app.catalog import choices as model_choices
 from tasks_app.contracts import Principal
 from tasks_app.models import Task
 from tasks_app.submissions import SubmissionSerializer
@@ -46,7 +46,7 @@ class CloneForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = dict.fromkeys([self["model_id"].value(), *resolve.get_public_ids()])
+        names = dict.fromkeys([self["model_id"].value(), *model_choices.get_public_ids()])
         self.fields["model_id"].widget.choices = [(name, name) for name in names]
 
     def to_submission(self, task: Task, caller: Principal) -> SubmissionSerializer | None:

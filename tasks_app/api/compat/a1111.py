@@ -27,6 +27,7 @@ from tasks_app.api.compat.a1111_responses import (
 from tasks_app.api.compat.tasks import submit_and_wait
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.parsers import UploadJSONParser
+from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import resolve
 from tasks_app.engine import addon_files
 from tasks_app.fields import StrictCharField, StrictSerializer, has_surrogate
@@ -112,7 +113,7 @@ class OptionsView(APIView):
 
     def get(self, request: Request) -> Response:
         """Return the caller's model and the values of the fixed options."""
-        model = current_model.get_selected_checkpoint(get_principal(request)) or resolve.get_default_name()
+        model = current_model.get_selected_checkpoint(get_principal(request)) or model_choices.get_default_name()
         return Response({MODEL_OPTION: model, **{name: at[0] for name, at in FIXED_OPTIONS.items()}})
 
     def post(self, request: Request) -> Response:
@@ -146,7 +147,7 @@ class ModelListView(APIView):
         """List the models that a request may name."""
         found: list[answers.Checkpoint] = [
             {"title": name, "model_name": name, "filename": name, "hash": None, "sha256": None, "config": None}
-            for name in resolve.get_created_by_id()
+            for name in model_choices.get_created_by_id()
         ]
         return Response(found)
 

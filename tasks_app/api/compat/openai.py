@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from tasks_app import answers, errors
 from tasks_app.api.compat.tasks import CompatSerializer, UnsupportedField, encode_image, pick_params, submit_and_wait
 from tasks_app.api.http import signed_urls
-from tasks_app.catalog import resolve
+from tasks_app.catalog import choices as model_choices
 from tasks_app.fields import StrictCharField, StrictChoiceField
 from tasks_app.models import Scope, Task
 from tasks_app.submissions import AnyField
@@ -122,7 +122,7 @@ class ModelListView(APIView):
 
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
-        listed = [_serialize_model(*entry) for entry in resolve.get_created_by_id().items()]
+        listed = [_serialize_model(*entry) for entry in model_choices.get_created_by_id().items()]
         answer: answers.Models = {"object": "list", "data": listed}
         return Response(answer)
 
@@ -134,7 +134,7 @@ class ModelDetailView(APIView):
 
     def get(self, request: Request, name: str) -> Response:
         """Return one model."""
-        listed = resolve.get_created_by_id()
+        listed = model_choices.get_created_by_id()
         if name not in listed:
             raise NotFound(f"{errors.ModelNotAllowedError.__doc__}")
         return Response(_serialize_model(name, listed[name]))

@@ -11,6 +11,7 @@ from django.db import OperationalError, ProgrammingError
 from tqdm import tqdm
 
 from tasks_app import errors
+from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import inventory, resolve
 from tasks_app.catalog.inventory import LocalModel
 from tasks_app.engine import model_files
@@ -107,8 +108,8 @@ class Command(BaseCommand):
 
     def _set_default(self, options: dict[str, Any]) -> None:
         if options["model"] is not None:
-            resolve.set_default_model(resolve.resolve_model(options["model"]))
-        self.stdout.write(resolve.get_default_name())
+            model_choices.set_default_model(resolve.resolve_model(options["model"]))
+        self.stdout.write(model_choices.get_default_name())
 
 
 def _get_local_models() -> list[LocalModel]:

@@ -20,8 +20,8 @@ from diffusers_handler_client import Client, Task
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from project import embedded
-from project.keeper import WatchedProcess
+from project.embedded import servers as embedded_servers
+from project.embedded.watchdog import WatchedProcess
 from tasks_app.management import terminal
 
 DEMO_MODEL = "demo"
@@ -54,14 +54,14 @@ class Command(BaseCommand):
                 self._start_and_serve(stack, options["port"], options["prompt"], once=options["once"])
         except KeyboardInterrupt:
             self.stdout.write("\nStopped; the data stays.")
-        except embedded.EmbeddedError as error:
+        except embedded_servers.EmbeddedError as error:
             raise CommandError(str(error)) from None
 
     def _start_and_serve(self, stack: ExitStack, port: int, prompt: str, *, once: bool) -> None:
         _require_free_port(port)
         if settings.EMBED_POSTGRES or settings.EMBED_REDIS:
             self.stdout.write("Starting PostgreSQL and Redis …")
-            servers = embedded.run_services(
+            servers = embedded_servers.run_services(
                 settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
             )
             stack.enter_context(servers)
@@ -109,7 +109,7 @@ class Command(BaseCommand):
         self.stdout.write("Serving until Ctrl-C.")
         while web.poll() is None:
             worker.restart_if_ended()
-            if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.find_running_services(
+            if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded_servers.find_running_services(
                 settings.VAR_DIR
             ):
                 raise CommandError("PostgreSQL or Redis ended; its log is in VAR_DIR.")

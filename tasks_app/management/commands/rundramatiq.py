@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django_dramatiq.management.commands.rundramatiq import Command as DjangoDramatiqCommand
 
-from project import embedded
+from project.embedded import servers as embedded_servers
 from tasks_app import actors
 
 
@@ -24,6 +24,8 @@ class Command(DjangoDramatiqCommand):  # type: ignore[misc]
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Start the worker, unless it needs the embedded servers and they are not running."""
-        if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded.find_running_services(settings.VAR_DIR):
-            raise CommandError(f"Neither PostgreSQL nor Redis runs. {embedded.START_HINT}")
+        if (settings.EMBED_POSTGRES or settings.EMBED_REDIS) and not embedded_servers.find_running_services(
+            settings.VAR_DIR
+        ):
+            raise CommandError(f"Neither PostgreSQL nor Redis runs. {embedded_servers.START_HINT}")
         super().handle(*args, **options)

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from project import embedded
+from project.embedded import servers as embedded_servers
 
 
 class Command(BaseCommand):
@@ -25,16 +25,16 @@ class Command(BaseCommand):
         for number in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with SIGINT ignored
             signal.signal(number, signal.default_int_handler)
         try:
-            with embedded.run_services(
+            with embedded_servers.run_services(
                 settings.VAR_DIR, postgres=settings.EMBED_POSTGRES, valkey=settings.EMBED_REDIS
             ) as services:
                 self.stdout.write(f"PostgreSQL  {services.database_url or 'DATABASE_URL'}")
                 self.stdout.write(f"Redis       {services.redis_url or 'REDIS_URL'}")
                 self.stdout.write("Other terminals may now run manage.py commands. Ctrl-C stops both.")
-                while embedded.find_running_services(settings.VAR_DIR):
+                while embedded_servers.find_running_services(settings.VAR_DIR):
                     time.sleep(1)
             raise CommandError("A server ended; its log is in VAR_DIR.")
         except KeyboardInterrupt:
             self.stdout.write("Stopped.")
-        except embedded.EmbeddedError as error:
+        except embedded_servers.EmbeddedError as error:
             raise CommandError(str(error)) from None

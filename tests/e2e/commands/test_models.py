@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 
 from project.settings import BASE_DIR
-from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.models import DiffusionModel
 from tests.unit.catalog.test_inventory import HUB_ID, cache, local_file, local_folder
 
@@ -114,7 +114,7 @@ def test_a_model_that_is_not_here_is_named(models: Path, verb: str) -> None:
 
 @pytest.mark.django_db
 def test_the_default_is_told_and_chosen(django_assert_num_queries: Callable[..., Any]) -> None:
-    resolve.sync_rows()
+    model_rows.sync_rows()
     assert models_command("default") == ["runwayml/stable-diffusion-v1-5"]
     assert models_command("default", "demo") == ["demo"]
     assert models_command("default") == ["demo"]

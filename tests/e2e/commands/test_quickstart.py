@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from project import embedded
+from project.embedded import servers as embedded_servers
 from tasks_app.catalog import inventory
 from tests.integration.engine import hub
 from tests.support import tiny
@@ -70,7 +70,7 @@ def processes_of(var: Path) -> list[str]:
 
 def assert_nothing_runs(var: Path, port: int) -> None:
     wait_until(lambda: processes_of(var), lambda found: not found)
-    assert embedded.find_running_services(var) is None
+    assert embedded_servers.find_running_services(var) is None
     assert not (var / "run.json").exists()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,7 +10,7 @@ import pytest
 from django.test import RequestFactory
 from rest_framework.request import Request
 
-from project import logs
+from project import log_config
 from tasks_app import errors
 from tasks_app.api.http.parsers import StrictJSONParser
 from tasks_app.api.live import prefer_wait
@@ -59,7 +59,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "trigger words": find_trigger_words,
     "infotext": infotext.parse_infotext,
     "prompt weights": parse_weights,
-    "redaction": logs.redact_secrets,
+    "redaction": log_config.redact_secrets,
     "Prefer": read_preference,
     "JSON": read_json,
 }

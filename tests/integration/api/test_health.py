@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 
 from tasks_app.api import health
-from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.models import DiffusionModel
 from tasks_app.queue import workers
 
@@ -38,7 +38,7 @@ def test_workers_and_the_default_model_are_told_and_not_needed(client: Client, d
     for name in ("lives", "left"):
         workers.record_heartbeat(name, host="here", pid=1, version="1", engine=None)
     workers.deregister_worker("left")
-    resolve.sync_rows()
+    model_rows.sync_rows()
     DiffusionModel.objects.update(allowed=False)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {**READY, "default_model": "is not allowed", "workers": 1})

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tasks_app.access import api_keys
-from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.engine.diffusers.schedulers import read_compatible_schedulers
 from tasks_app.engine.types import EngineState, LoadOptions, WarmModel
 from tasks_app.models import DiffusionModel, Pause, Scope
@@ -25,7 +25,7 @@ SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 @pytest.fixture(autouse=True)
 def _rows() -> None:
-    resolve.sync_rows()
+    model_rows.sync_rows()
 
 
 def edit(model_id: str, **values: Any) -> None:
@@ -100,7 +100,7 @@ def test_the_schedulers_that_a_model_takes_are_told_and_held_to_as_soon_as_it_is
 ) -> None:
     settings.PROVIDERS = {**settings.PROVIDERS, "diffusers": {"hub_cache": tmp_path}}
     settings.ALLOWED_MODELS = ["somebody/tiny"]
-    resolve.sync_rows()
+    model_rows.sync_rows()
     body = {"task_type": "text-to-image", "params": {"prompt": "a fox", "model_id": "somebody/tiny"}}
 
     def post(scheduler: str) -> int:
@@ -124,7 +124,7 @@ def test_a_file_of_weights_without_a_base_is_listed_all_the_same(client: Client,
     settings.MODELS_DIR = tmp_path
     (tmp_path / "one.safetensors").touch()
     (tmp_path / "one.json").write_text("{}")
-    resolve.sync_rows()
+    model_rows.sync_rows()
     assert listed(client)["one"]["schedulers"] is None
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from django.db import IntegrityError
 
+from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import resolve
+from tasks_app.catalog import rows as model_rows
 from tasks_app.engine.types import LoadOptions
 from tasks_app.errors import ModelNotAllowedError
 from tasks_app.models import DiffusionModel
@@ -27,7 +29,7 @@ def test_after_a_migrate_every_model_that_the_settings_name_has_a_row() -> None:
 def test_rows_that_are_there_stay_as_they_are() -> None:
     edit("demo", steps=7)
     DiffusionModel.objects.filter(model_id=ALIASED).delete()
-    resolve.sync_rows()
+    model_rows.sync_rows()
     assert resolve.resolve_model("demo").defaults["steps"] == 7
     assert DiffusionModel.objects.filter(model_id=ALIASED).exists()
 
@@ -39,7 +41,7 @@ def test_a_model_card_says_the_defaults_of_a_new_row(tmp_path: Path, settings: A
     (folder / "model_index.json").write_text("{}")
     parameters = "inference:\n  parameters:\n    num_inference_steps: 8\n    guidance_scale: 1.5\n"
     (folder / "README.md").write_text(f"---\nlicense: mit\n{parameters}---\nWords.")
-    resolve.sync_rows()
+    model_rows.sync_rows()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.guidance_scale, row.license_note) == (8, 1.5, "mit")
 
@@ -59,7 +61,7 @@ def test_a_card_without_usable_defaults_gives_none(tmp_path: Path, settings: Any
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
     (folder / "README.md").write_text(f"---\nlicense: mit\n{inference}\n---\nWords.")
-    resolve.sync_rows()
+    model_rows.sync_rows()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.width, row.license_note) == (None, None, "mit")
 
@@ -95,7 +97,7 @@ def test_a_card_that_cannot_be_read_leaves_its_model_without_defaults(
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
     (folder / "README.md").write_bytes(card)
-    resolve.sync_rows()
+    model_rows.sync_rows()
     row = DiffusionModel.objects.get(model_id="carded")
     assert (row.steps, row.license_note) == (None, "")
 
@@ -145,32 +147,32 @@ def test_the_rows_revision_goes_before_the_settings(settings: Any) -> None:
 
 
 def test_load_options_are_the_rows() -> None:
-    assert resolve.fetch_load_options("unknown") == LoadOptions()
+    assert model_rows.fetch_load_options("unknown") == LoadOptions()
     row = {"dtype": "bfloat16", "offload": "model", "step_cache": "taylorseer", "vae_tiling": True}
     edit("demo", **row)
-    assert resolve.fetch_load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
+    assert model_rows.fetch_load_options("demo") == LoadOptions(**row)  # type: ignore[arg-type]
 
 
 def test_plain_names_are_no_patterns(settings: Any) -> None:
     settings.ALLOWED_MODELS = ["stabilityai/*", "org/one@abc"]
     assert "stabilityai/*" in resolve.get_public_names()
-    assert "stabilityai/*" not in resolve.get_public_ids()
-    assert "org/one" in resolve.get_public_ids()
+    assert "stabilityai/*" not in model_choices.get_public_ids()
+    assert "org/one" in model_choices.get_public_ids()
 
 
 def test_without_a_name_the_default_is_meant_a_row_before_the_setting() -> None:
     by_setting = resolve.resolve_model(None)
-    assert (by_setting.name, by_setting.model_id, resolve.get_default_name()) == (ALIAS, ALIASED, ALIAS)
-    resolve.set_default_model(resolve.resolve_model("demo"))
+    assert (by_setting.name, by_setting.model_id, model_choices.get_default_name()) == (ALIAS, ALIASED, ALIAS)
+    model_choices.set_default_model(resolve.resolve_model("demo"))
     by_row = resolve.resolve_model(None)
-    assert (by_row.name, by_row.model_id, resolve.get_default_name()) == ("demo", "demo", "demo")
+    assert (by_row.name, by_row.model_id, model_choices.get_default_name()) == ("demo", "demo", "demo")
     assert resolve.resolve_model(ALIAS).model_id == ALIASED
 
 
 def test_there_is_one_default_at_a_time(settings: Any) -> None:
     settings.ALLOWED_MODELS = ["org/*"]
     for name in ("demo", "org/new"):
-        resolve.set_default_model(resolve.resolve_model(name))
+        model_choices.set_default_model(resolve.resolve_model(name))
     assert list(DiffusionModel.objects.filter(is_default=True).values_list("model_id", flat=True)) == ["org/new"]
     with pytest.raises(IntegrityError):
         edit("demo", is_default=True)
@@ -192,7 +194,7 @@ def test_a_file_of_weights_is_a_model_by_its_note(tmp_path: Path, settings: Any)
     settings.MODELS_DIR = tmp_path
     for name in ("one.safetensors", "lora.safetensors", "one.json"):
         (tmp_path / name).touch()
-    resolve.sync_rows()
+    model_rows.sync_rows()
     assert resolve.resolve_model("one").model_id == "one"
     with pytest.raises(ModelNotAllowedError):
         resolve.resolve_model("lora")

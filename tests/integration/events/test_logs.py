@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.contextvars import bound_contextvars
 
-from project import logs
+from project import log_config
 from tasks_app.models import Task
 from tests.support import stack as stacks
 from tests.support.stack import Stack, wait_until
@@ -23,7 +23,7 @@ def logged() -> Callable[..., str]:
     """Return a function that logs something in a format and returns what is written."""
 
     def write(log: Callable[[logging.Logger], None], *, as_json: bool) -> str:
-        configurator: Any = logging.config.DictConfigurator(logs.build_logging_config(as_json=as_json))  # type: ignore[attr-defined]
+        configurator: Any = logging.config.DictConfigurator(log_config.build_logging_config(as_json=as_json))  # type: ignore[attr-defined]
         written = io.StringIO()
         handler = logging.StreamHandler(written)
         handler.setFormatter(configurator.configure_formatter(configurator.config["formatters"]["structured"]))
@@ -90,12 +90,12 @@ def test_a_traceback_is_in_the_line_without_variables_or_tokens(logged: Callable
     ],
 )
 def test_secrets_are_not_written(text: str, written: str) -> None:
-    assert logs.redact_secrets(text) == written
+    assert log_config.redact_secrets(text) == written
 
 
 @pytest.mark.parametrize("text", ["A basic understanding of tokens.", "http://host:8000/task?limit=5&cursor=abc"])
 def test_other_words_stay(text: str) -> None:
-    assert logs.redact_secrets(text) == text
+    assert log_config.redact_secrets(text) == text
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from project.embedded import DATABASE_NAME
+from project.embedded.servers import DATABASE_NAME
 from tasks_app.api.http.exceptions import DATABASE_UNAVAILABLE
 from tests.chaos.servers import Postgres, Redis
 from tests.support import stack

@@ -15,7 +15,7 @@ from pathlib import Path
 import django
 import httpx2
 
-from project import embedded
+from project.embedded import servers as embedded_servers
 from tests.chaos.processes import Child
 from tests.support import stack
 
@@ -58,7 +58,7 @@ def service(**variables: str) -> Iterator[World]:
         directory = Path(tempfile.mkdtemp(prefix="dh-benchmark-", dir="/tmp"))
         exits.callback(shutil.rmtree, directory)
         directory.chmod(0o755)
-        servers = exits.enter_context(embedded.run_services(directory / "var"))
+        servers = exits.enter_context(embedded_servers.run_services(directory / "var"))
         here = {"DATABASE_URL": str(servers.database_url), "REDIS_URL": str(servers.redis_url)}
         here |= {"VAR_DIR": str(directory / "var"), "SECRET_KEY": "benchmarks", "API_AUTH": "optional"}
         here |= {"DJANGO_SETTINGS_MODULE": "project.settings"}

@@ -27,7 +27,7 @@ from urllib.parse import quote
 import psycopg
 import redis
 
-from project.keeper import WatchedProcess, get_user_options
+from project.embedded.watchdog import WatchedProcess, get_user_options
 
 DATABASE_NAME = "diffusers_handler"
 START_HINT = "Start `uv run manage.py services` in another terminal, or set DATABASE_URL and REDIS_URL."

@@ -1,7 +1,7 @@
 """A child process that ends when its parent ends, even if the parent is killed with SIGKILL.
 
-A small keeper process, `python -m project.keeper … -- COMMAND`, sits between the two. It starts the command, reads its
-own standard input, which is a pipe held by the parent, and stops the command when that pipe is closed.
+A small process, this file run as `watchdog.py … -- COMMAND`, sits between the two. It starts the command, reads its own
+standard input, which is a pipe held by the parent, and stops the command when that pipe is closed.
 """
 
 from __future__ import annotations

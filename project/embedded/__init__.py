@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis from wheels, run for as long as one command needs them."""
