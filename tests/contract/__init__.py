@@ -1,0 +1,1 @@
+"""Promises to the first users; no later change edits these tests."""
