@@ -123,8 +123,8 @@ def _delete_upload(upload: Upload) -> bool:
     except StorageError as error:
         logger.warning("Upload %s: not deleted, will be retried: %s", upload.pk, error)
         return False
+    logger.info("Upload %s: deleted.", upload.pk)  # before the row goes, and with it the id
     upload.delete()
-    logger.info("Upload %s: deleted.", upload.pk)
     return True
 
 

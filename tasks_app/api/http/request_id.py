@@ -59,4 +59,4 @@ def _log_request(scope: ASGIScope, status: int | None, seconds: float) -> None:
     path = scope["raw_path"].decode("latin-1")[:_MAX_PATH_LENGTH]
     level = logging.DEBUG if scope["path"] in _PROBE_PATHS else logging.INFO
     fields = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}
-    logger.log(level, "%s %s: %s", scope["method"], path, status or "gone", extra=fields)
+    logger.log(level, "%s %s: %s", scope["method"], path, status or "client disconnected", extra=fields)

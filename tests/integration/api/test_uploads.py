@@ -233,12 +233,16 @@ def later(**past: float) -> None:
     list(retention.purge_tasks())
 
 
-def test_an_upload_that_no_task_begins_with_goes_after_its_hours(client: Client, image: dict[str, Any]) -> None:
+def test_an_upload_that_no_task_begins_with_goes_after_its_hours(
+    client: Client, image: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     later(hours=23)
     assert default_storage.exists(name(image))
     later(hours=25)
     assert not default_storage.exists(name(image))
     assert not Upload.objects.exists()
+    assert f"Upload {image['id']}: deleted." in caplog.text
     assert refused(client, body(image)).keys() == {"params.image"}
 
 
@@ -281,7 +285,7 @@ def test_a_task_whose_upload_goes_at_that_very_moment_is_refused(client: Client,
     submission = submissions.SubmissionSerializer(data=body(image), context={"caller": NOBODY})
     submission.is_valid(raise_exception=True)
     later(hours=25)
-    with pytest.raises(errors.InvalidParamsError, match="gone"):
+    with pytest.raises(errors.InvalidParamsError, match="has expired"):
         services.submit_task(submission.build_submission(), caller=NOBODY)
     assert not Task.objects.exists()
 
@@ -293,5 +297,5 @@ def test_a_task_is_reproduced_with_its_upload_or_refused_in_words(client: Client
     assert [str(upload.pk) for upload in again.uploads.all()] == [image["id"]]
     Task.objects.update(purged_at=Now())
     later(hours=25)
-    with pytest.raises(errors.InvalidParamsError, match="gone"):
+    with pytest.raises(errors.InvalidParamsError, match="has expired"):
         services.reproduce_task(task, caller=NOBODY)

@@ -123,7 +123,7 @@ def test_outside_of_the_mask_no_pixel_changes(handler: DiffusersHandler) -> None
 def test_a_family_that_can_not_says_so(handler: DiffusersHandler, models: Path, more: dict[str, Any]) -> None:
     if not (models / "sana").exists():
         build("sana").save_pretrained(models / "sana")
-    with pytest.raises(InvalidParamsError, match="doesn't support image-to-image"):
+    with pytest.raises(InvalidParamsError, match=f"doesn't support {'inpainting' if more else 'image-to-image'}"):
         run(handler, request("sana", **more))
 
 

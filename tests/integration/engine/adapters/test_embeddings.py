@@ -197,8 +197,8 @@ def test_when_memory_runs_out_the_second_try_has_it_on_too(handler: DiffusersHan
 
 MISFITS = {
     "wide": ({"width": 8}, "its vectors have 8 features instead of 16"),
-    "long": ({"rows": 15}, "it has 15 vectors"),
-    "empty": ({"rows": 0}, "it has 0 vectors"),
+    "long": ({"rows": 15}, "its number of vectors, 15, is not supported"),
+    "empty": ({"rows": 0}, "its number of vectors, 0, is not supported"),
 }
 
 
@@ -223,11 +223,11 @@ def test_one_for_another_model_is_refused_by_name(handler: DiffusersHandler, mod
 def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: DiffusersHandler, models: Path) -> None:
     content = (models / "embeddings" / "mood.safetensors").read_bytes()
     (models / "embeddings" / "short.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelLoadError, match=r"^The embedding short can't be read: it is no whole safetensors"):
+    with pytest.raises(ModelLoadError, match=r"^The embedding short can't be read: it is not a valid safetensors file"):
         draw(handler, "sd", "h", "short")
     with pytest.raises(
         ModelUnavailableError,
-        match=r"^The embedding gone is not on this worker. An administrator can add gone[.]safetensors to",
+        match=r"^The embedding gone is not on this worker[.] An administrator can add gone[.]safetensors to",
     ):
         draw(handler, "sd", "h", "gone")
 

@@ -257,7 +257,7 @@ def test_a_damaged_file_and_a_missing_one_are_told_without_a_path(handler: Diffu
         draw(handler, "sd", "short")
     with pytest.raises(
         ModelUnavailableError,
-        match=r"^The LoRA gone is not on this worker. An administrator can add gone[.]safetensors to LORAS_DIR",
+        match=r"^The LoRA gone is not on this worker[.] An administrator can add gone[.]safetensors to LORAS_DIR",
     ):
         draw(handler, "sd", "gone")
 

@@ -136,8 +136,8 @@ def test_a_file_of_another_family_than_its_base_is_refused_by_name(
 @pytest.mark.parametrize(
     ("weight", "reason"),
     [
-        ("model.diffusion_model.out.2.weight", "other weights, or not all"),
-        ("cond_stage_model.transformer.text_model.final_layer_norm.bias", "it lacks weights of text_encoder"),
+        ("model.diffusion_model.out.2.weight", "different or missing weights"),
+        ("cond_stage_model.transformer.text_model.final_layer_norm.bias", "no weights for text_encoder"),
     ],
     ids=["unet", "text encoder"],
 )
