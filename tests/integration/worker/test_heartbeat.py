@@ -168,7 +168,7 @@ def test_warm_models_are_loaded_at_the_start_and_given_up_once_idle(
         gone.set()
         thread.join()
     assert "WARM_MODELS: nobody/knows was not loaded: This server does not allow this model." in caplog.text
-    assert "The model demo is loaded." in caplog.text
+    assert "Model demo loaded." in caplog.text
 
 
 def test_unloading_where_no_engine_has_started_starts_none(
