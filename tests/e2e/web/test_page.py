@@ -159,7 +159,7 @@ def test_tasks_without_pictures_are_not_shown(client: Client, make_task: Any) ->
     make_task()
     html = render(client)[0].content.decode()
     assert "data-task=" not in html
-    assert "Nothing here yet." in html
+    assert "No images yet." in html
 
 
 @pytest.mark.django_db
