@@ -165,7 +165,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.http.throttles.KeyThrottle"],
     "DEFAULT_PARSER_CLASSES": ["tasks_app.api.http.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.openapi.generator.TableSchema",
+    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.openapi.generator.ServiceSchema",
     "EXCEPTION_HANDLER": "tasks_app.api.http.exceptions.handle_api_error",
     "UNAUTHENTICATED_USER": None,
     # An error that concerns a whole object is reported under the object's own path.
@@ -175,20 +175,20 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Diffusers Handler",
     "VERSION": VERSION,
-    "DESCRIPTION": "Text-to-image generation: submit a task, follow it, and download its images. "
-    "Paths may end in a slash. Other methods return 405 with an `Allow` header.",
+    "DESCRIPTION": "Text to image: queue a task, follow it, fetch its images. Paths may end in a slash. "
+    "Other methods result in 405 with `Allow`.",
     "LICENSE": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "TAGS": [
-        {"name": "tasks", "description": "Submit, follow, cancel and reproduce tasks."},
+        {"name": "tasks", "description": "Requests for images, from submission to end."},
         {"name": "events", "description": "Live events of tasks."},
-        {"name": "images", "description": "Images of succeeded tasks, and uploads."},
+        {"name": "images", "description": "Images of tasks, and uploads."},
         {"name": "models", "description": "Models, LoRAs and embeddings."},
-        {"name": "OpenAI", "description": "API for OpenAI clients."},
-        {"name": "A1111", "description": "API for clients of A1111's web UI."},
-        {"name": "service", "description": "Health, metrics and schema."},
+        {"name": "OpenAI", "description": "Compatibility API for OpenAI's clients."},
+        {"name": "A1111", "description": "Compatibility API for clients of A1111's web UI."},
+        {"name": "service", "description": "The service itself."},
     ],
-    "PREPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.strip_trailing_slashes"],
-    "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.generator.complete_schema"],
+    "PREPROCESSING_HOOKS": ["tasks_app.api.openapi.components.strip_trailing_slashes"],
+    "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.components.complete_schema"],
 }
 KNOX_TOKEN_MODEL = "tasks_app.ApiKey"  # noqa: S105 - a model's name
 # Knox's own migrations would create a table for the model that KNOX_TOKEN_MODEL replaces.

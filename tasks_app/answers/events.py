@@ -27,8 +27,8 @@ class QueueState(TypedDict):
 class StatusChange(TypedDict):
     """New status of a task."""
 
-    status: str
-    attempt: Count
+    status: Annotated[str, Field(examples=["running"])]
+    attempt: Annotated[int, Field(ge=0, examples=[1])]
     queue_position: NotRequired[Positive | None]
     paused: NotRequired[bool]
 

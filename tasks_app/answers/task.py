@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import TypeAliasType, TypedDict
 
 from tasks_app import errors
-from tasks_app.answers.types import ID, URL, Count, Positive
+from tasks_app.answers.types import ID, SHA256, URL, Count, ModelID, Pixels, Positive
 from tasks_app.contracts import Verdict
 from tasks_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Phase, Status, TaskImage
 
@@ -32,9 +32,10 @@ TaskParams = TypeAliasType("TaskParams", dict[str, Any])
 class ResolvedModel(TypedDict):
     """The model that the requested name stands for."""
 
-    id: str
+    id: ModelID
     revision: Annotated[
-        str | None, Field(description="The commit that the worker loaded; `local` for a folder on the server.")
+        str | None,
+        Field(description="The commit that the worker loaded; `local` for a folder on the server.", examples=["local"]),
     ]
 
 
@@ -42,9 +43,9 @@ class Progress(TypedDict):
     """Progress of a task, live while it runs."""
 
     phase: Annotated[str, Field(json_schema_extra={"enum": list(Phase.values)})] | None
-    step: Count
-    total_steps: Count
-    percent: Annotated[int, Field(ge=0, le=100)]
+    step: Annotated[int, Field(ge=0, examples=[25])]
+    total_steps: Annotated[int, Field(ge=0, examples=[25])]
+    percent: Annotated[int, Field(ge=0, le=100, examples=[100])]
     eta_seconds: Annotated[float, Field(ge=0)] | None
     bytes_done: NotRequired[Annotated[Count | None, Field(description="Bytes of the model downloaded so far.")]]
     bytes_total: NotRequired[Annotated[Count | None, Field(description="Bytes of the model to download.")]]
@@ -54,11 +55,11 @@ class ImageColumns(TypedDict):
     """Columns of an image that the API returns."""
 
     index: Count
-    seed: Annotated[int, Field(ge=0, description="The task's seed + index.")]
-    width: Count
-    height: Count
-    content_type: str
-    sha256: str
+    seed: Annotated[int, Field(ge=0, description="The task's seed + index.", examples=[42])]
+    width: Pixels
+    height: Pixels
+    content_type: Annotated[str, Field(examples=["image/png"])]
+    sha256: SHA256
     flagged: Annotated[bool, Field(description=str(TaskImage._meta.get_field("flagged").help_text))]
     blank: Annotated[bool, Field(description=str(TaskImage._meta.get_field("blank").help_text))]
     purged: Annotated[bool, Field(description="The file was removed; its URL responds with 410.")]
@@ -82,9 +83,13 @@ class TaskError(TypedDict):
 class TaskWarning(TypedDict):
     """A part of the request that was shortened, adjusted or ignored."""
 
-    code: str
-    field: Annotated[str, Field(description="Name of the parameter; empty if it concerns no single one.")]
-    message: Annotated[str, Field(description="For people; it may change.")]
+    code: Annotated[str, Field(examples=["prompt_truncated"])]
+    field: Annotated[
+        str, Field(description="Name of the parameter; empty if it concerns no single one.", examples=["prompt"])
+    ]
+    message: Annotated[
+        str, Field(description="For people; it may change.", examples=["Only the first 75 tokens have an effect."])
+    ]
 
 
 class ComparedImage(TypedDict):
@@ -123,15 +128,20 @@ class TaskCore(TypedDict):
     """Members that a task has in the API and in webhooks."""
 
     id: ID
-    task_type: str
+    task_type: Annotated[str, Field(examples=["text-to-image"])]
     status: Annotated[
-        str, Field(json_schema_extra={"enum": list(Status.values)}, description="The last three are final.")
+        str,
+        Field(
+            json_schema_extra={"enum": list(Status.values)},
+            description="The last three are final.",
+            examples=["succeeded"],
+        ),
     ]
     model: ResolvedModel
     error: TaskError | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Annotated[datetime, Field(examples=["2025-07-25T09:30:00.123456Z"])]
+    started_at: Annotated[datetime | None, Field(examples=["2025-07-25T09:30:00.456789Z"])]
+    finished_at: Annotated[datetime | None, Field(examples=["2025-07-25T09:30:01.789012Z"])]
     retried_from: Annotated[ID | None, Field(description="The task that this one repeats.")]
 
 
@@ -145,14 +155,17 @@ class Task(TaskCore):
         Positive | None, Field(description="Its position by priority and age while it is queued.")
     ]
     paused: Annotated[bool, Field(description="It is queued, and the queue or its model is paused.")]
-    attempt: Annotated[int, Field(ge=0, description="How many times a worker has claimed it.")]
+    attempt: Annotated[int, Field(ge=0, description="How many times a worker has claimed it.", examples=[1])]
     images: list[Image]
     warnings: list[TaskWarning]
-    timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
+    timings: Annotated[
+        dict[str, float], Field(description="Seconds by stage.", examples=[{"loading": 0.4, "denoising": 0.8}])
+    ]
     provenance: Annotated[
         dict[str, str],
         Field(
-            description="What the images depend on besides parameters and commit; empty before the task has succeeded."
+            description="What the images depend on besides parameters and commit; empty before the task has succeeded.",
+            examples=[{"device": "cuda", "dtype": "float16", "batch_size": "1", "torch": "2.9.0"}],
         ),
     ]
     reproduction: Reproduction | None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from django.conf import settings
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import answers
+from tasks_app.api.openapi.describe import returns_list
 from tasks_app.engine import addon_files
 from tasks_app.models import Scope
 
@@ -19,6 +21,9 @@ class LoraListView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
+    @extend_schema(
+        operation_id="listLoras", tags=["models"], responses={200: returns_list(answers.Lora, "All LoRAs by name.")}
+    )
     def get(self, request: Request) -> Response:
         """List the LoRAs by name."""
         found: list[answers.Lora] = [{"id": name, "bytes": size} for name, size in _get_sizes(settings.LORAS_DIR)]
@@ -30,6 +35,11 @@ class EmbeddingListView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
+    @extend_schema(
+        operation_id="listEmbeddings",
+        tags=["models"],
+        responses={200: returns_list(answers.Embedding, "All embeddings by name.")},
+    )
     def get(self, request: Request) -> Response:
         """List the embeddings by name."""
         found: list[answers.Embedding] = [

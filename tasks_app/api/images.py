@@ -11,6 +11,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.cache import get_conditional_response
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,9 +22,17 @@ from tasks_app.access import permissions
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
 from tasks_app.api.http.parsers import JPEGParser, PNGParser, WebPParser
+from tasks_app.api.openapi.describe import BYTES, IMAGE_BODY, IMAGE_TYPES, accepts, returns, sends
 from tasks_app.images import storage, uploads
 from tasks_app.models import Scope, Task, TaskImage
 from tasks_app.submissions import read_image_params
+
+NOT_MODIFIED = OpenApiResponse(None, "The client has these bytes.")
+BYTES_PARAMETERS = [
+    *accepts("If-None-Match", "If-Match"),
+    *sends("ETag", "Cache-Control", status=200),
+    *sends("ETag", "Cache-Control", status=304),
+]
 
 
 class PreconditionFailedError(APIException):
@@ -47,6 +56,13 @@ class TaskFromImageView(APIView):
 
     parser_classes = (PNGParser, JPEGParser, WebPParser)
 
+    @extend_schema(
+        operation_id="readImage",
+        tags=["tasks"],
+        description="Reads files that this service made, and those with A1111's `parameters`.",
+        request=IMAGE_BODY,
+        responses={200: returns(answers.Recovered, "The parameters.")},
+    )
     def post(self, request: Request) -> Response:
         """Return the parameters stored in an image file, ready for `POST /task`."""
         found = read_image_params(_get_body(request), get_principal(request))
@@ -65,6 +81,14 @@ class UploadView(APIView):
     parser_classes = (PNGParser, JPEGParser, WebPParser)
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="uploadImage",
+        tags=["images"],
+        description="Stores only its pixels, upright and on white. The server removes it when it is older than the "
+        "server keeps uploads and no task refers to it.",
+        request=IMAGE_BODY,
+        responses={201: returns(answers.Upload, "The stored image.")},
+    )
     def post(self, request: Request) -> Response:
         """Store an image as input for tasks."""
         added = uploads.add_upload(_get_body(request), get_principal(request))
@@ -82,6 +106,12 @@ class UploadFileView(APIView):
 
     content_negotiation_class = IgnoreAcceptNegotiation
 
+    @extend_schema(
+        operation_id="getUpload",
+        tags=["images"],
+        parameters=BYTES_PARAMETERS,
+        responses={(200, "image/png"): OpenApiResponse(BYTES, "The image."), 304: NOT_MODIFIED, 412: None},
+    )
     def get(self, request: Request, upload_id: UUID) -> HttpResponseBase:
         """Return an upload's image as PNG; its bytes never change."""
         upload = uploads.find_upload(upload_id, get_principal(request))
@@ -97,6 +127,19 @@ class TaskImageFileView(APIView):
 
     content_negotiation_class = IgnoreAcceptNegotiation
 
+    @extend_schema(
+        operation_id="getImage",
+        tags=["images"],
+        parameters=[*BYTES_PARAMETERS, *sends("Location", "Cache-Control", status=302)],
+        responses={
+            (200, *IMAGE_TYPES): OpenApiResponse(BYTES, "The image."),
+            302: OpenApiResponse(None, "The image is in a bucket."),
+            304: NOT_MODIFIED,
+            410: None,
+            412: None,
+        },
+        auth=["signature"],
+    )
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
         """Return an image's bytes; they never change."""
         image = _get_image(request, task_id, index)
@@ -113,8 +156,20 @@ class TaskThumbnailView(APIView):
 
     content_negotiation_class = IgnoreAcceptNegotiation
 
+    @extend_schema(
+        operation_id="getThumbnail",
+        tags=["images"],
+        parameters=BYTES_PARAMETERS,
+        responses={
+            (200, "image/webp"): OpenApiResponse(BYTES, "The thumbnail."),
+            304: NOT_MODIFIED,
+            410: None,
+            412: None,
+        },
+        auth=["signature"],
+    )
     def get(self, request: Request, task_id: UUID, index: int) -> HttpResponseBase:
-        """Return an image's thumbnail as WebP."""
+        """Return an image's thumbnail as WebP, at most 256 pixels wide and high."""
         image = _get_image(request, task_id, index)
         return _bytes_response(request, f"{image.sha256}-small", "image/webp", lambda: _read_thumbnail(image))
 

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from django.conf import settings
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import answers
+from tasks_app.api.openapi.describe import returns_list
 from tasks_app.catalog import capabilities, resolve
 from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import rows as model_rows
@@ -30,6 +32,11 @@ class ModelListView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
+    @extend_schema(
+        operation_id="describeModels",
+        tags=["models"],
+        responses={200: returns_list(answers.DiffusionModel, "All models, also those that are not allowed.")},
+    )
     def get(self, request: Request) -> Response:
         """List the models by name, each with its row's settings and the workers that have it loaded."""
         rows = list(model_rows.annotate_paused(DiffusionModel.objects.all()))

@@ -4,7 +4,7 @@ from django.urls import include, path, re_path
 
 from tasks_app.api import addons, health, images, metrics, models, views
 from tasks_app.api.live import sse
-from tasks_app.api.openapi.views import SchemaView, docs_view
+from tasks_app.api.schema import SchemaView, docs_view
 
 UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 ID = rf"(?P<task_id>{UUID})"

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
+from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
@@ -24,11 +25,21 @@ from tasks_app.api.http import signed_urls
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.idempotency import parse_idempotency_key
 from tasks_app.api.live import prefer_wait
+from tasks_app.api.openapi.describe import accepts, returns, returns_list, sends
+from tasks_app.api.openapi.submissions import SUBMISSIONS
 from tasks_app.api.serializers import annotate_images, get_images, serialize_tasks
 from tasks_app.catalog import resolve
 from tasks_app.models import Scope, Status, Task
 from tasks_app.submissions import SubmissionSerializer
 
+QUEUED_HEADERS = [
+    *sends("Location", "Preference-Applied", status=201),
+    *sends("Location", "Idempotency-Replayed", "Preference-Applied", status=200),
+]
+QUEUED_RESPONSES = {
+    201: returns(answers.Task, "The new task; with `Prefer: wait=N`, as it is after the wait."),
+    200: returns(answers.Task, "The task that the same request created before."),
+}
 _NUMBER_PATTERN = re.compile(r"[0-9]{1,9}")
 
 
@@ -103,12 +114,27 @@ class TaskListView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="listTasks",
+        tags=["tasks"],
+        parameters=accepts("status", "model_id", "limit", "cursor"),
+        responses={200: returns(answers.TaskPage, "A page of tasks."), 404: None},
+    )
     def get(self, request: Request) -> Response:
         """List tasks, newest first, optionally filtered by `status` and `model_id`."""
         pages = TaskPagination()
         tasks = pages.paginate_queryset(self._filter_tasks(request), request, view=self)
         return pages.get_paginated_response(serialize_tasks(request, list(tasks or [])))
 
+    @extend_schema(
+        operation_id="submitTask",
+        tags=["tasks"],
+        description='Types are strict: `true`, `"25"` and `25.0` are not integers. The response names all errors.',
+        parameters=[*accepts("Idempotency-Key", "Prefer"), *QUEUED_HEADERS],
+        request=SubmissionSerializer,
+        responses={**QUEUED_RESPONSES, 422: None},
+        examples=SUBMISSIONS,
+    )
     def post(self, request: Request) -> Response:
         """Queue a task, only once per `Idempotency-Key`; `Prefer: wait=N` defers the response until it ends."""
         named = parse_idempotency_key(request, request.data)
@@ -141,6 +167,7 @@ def _resolve_model_ids(name: str) -> list[str]:
 class TaskDetailView(APIView):
     """`GET /task/{id}`."""
 
+    @extend_schema(operation_id="getTask", tags=["tasks"], responses={200: returns(answers.Task, "The task.")})
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return a task, with live progress while it runs."""
         return _task_response(request, _get_visible_task(request, task_id))
@@ -151,6 +178,13 @@ class TaskCancelView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="cancelTask",
+        tags=["tasks"],
+        description="A queued task ends immediately, a running one within its current step.",
+        request=None,
+        responses={200: returns(answers.Task, "The task, whatever its status was.")},
+    )
     def post(self, request: Request, task_id: UUID) -> Response:
         """Cancel a task; a task that has ended stays unchanged."""
         get_object_or_404(permissions.filter_cancelable(Task.objects.only("pk"), get_principal(request)), pk=task_id)
@@ -163,6 +197,14 @@ class TaskReproduceView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="reproduceTask",
+        tags=["tasks"],
+        description="With the same parameters, seed and commit. When it has ended, `reproduction` has the comparison.",
+        parameters=[*accepts("Idempotency-Key", "Prefer"), *QUEUED_HEADERS],
+        request=None,
+        responses={**QUEUED_RESPONSES, 409: None, 422: None},
+    )
     def post(self, request: Request, task_id: UUID) -> Response:
         """Queue a succeeded task again to compare the images; supports the headers of `POST /task`."""
         named = parse_idempotency_key(request, {"reproduces": str(task_id)})
@@ -173,6 +215,11 @@ class TaskReproduceView(APIView):
 class TaskImagesView(APIView):
     """`GET /task/{id}/images`."""
 
+    @extend_schema(
+        operation_id="listImages",
+        tags=["images"],
+        responses={200: returns_list(answers.Image, "The images; none before the task has succeeded.")},
+    )
     def get(self, request: Request, task_id: UUID) -> Response:
         """List a task's images."""
         return Response(serialize_tasks(request, [_get_visible_task(request, task_id)])[0]["images"])
@@ -181,6 +228,7 @@ class TaskImagesView(APIView):
 class TaskLinksView(APIView):
     """`GET /task/{id}/links`."""
 
+    @extend_schema(operation_id="signLinks", tags=["images"], responses={200: returns(answers.Links, "The URLs.")})
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return signed URLs that need no key for a while, for an EventSource, an `<img>` or to share."""
         task = _get_visible_task(request, task_id)

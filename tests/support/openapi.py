@@ -19,6 +19,11 @@ def get_schema() -> Schema:
     return found
 
 
+def list_operations() -> list[str]:
+    """Return the method and path of each operation in the schema."""
+    return [f"{method.upper()} {path}" for path, item in get_schema()["paths"].items() for method in item]
+
+
 def find_url_names(patterns: Iterable[Any]) -> set[str]:
     """Return the names of all URLs, including those of nested lists."""
     nested = [find_url_names(pattern.url_patterns) for pattern in patterns if isinstance(pattern, URLResolver)]

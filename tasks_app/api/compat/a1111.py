@@ -6,9 +6,9 @@ import base64
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
-from rest_framework.exceptions import NotFound, ValidationError
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -27,24 +27,12 @@ from tasks_app.api.compat.a1111_responses import (
 from tasks_app.api.compat.tasks import submit_and_wait
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.parsers import UploadJSONParser
+from tasks_app.api.openapi.describe import OBJECT, WAIT_ERRORS, accepts, component_ref, returns
 from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import resolve
-from tasks_app.engine import addon_files
 from tasks_app.fields import StrictCharField, StrictSerializer, has_surrogate
 from tasks_app.images import metadata
-from tasks_app.images.metadata import a1111_samplers
 from tasks_app.models import Scope, Status, Task
-
-# Lists that clients request to fill their menus and that are empty on this server.
-_EMPTY_LISTS = (
-    *("script-info", "extensions", "upscalers", "latent-upscale-modes", "sd-vae"),
-    *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles"),
-)
-EMPTY_RESPONSES: dict[str, Any] = {
-    "scripts": {"txt2img": [], "img2img": []},
-    "cmd-flags": {},
-    **{name: [] for name in _EMPTY_LISTS},
-}
 
 
 class UnprocessableError(ValidationError):
@@ -70,6 +58,20 @@ class TextToImageView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="textToImage",
+        tags=["A1111"],
+        parameters=accepts("Idempotency-Key"),
+        request={"application/json": component_ref("schemas", "TextToImage")},
+        responses={200: returns(answers.Pictures, "The images."), **WAIT_ERRORS},
+        examples=[
+            OpenApiExample(
+                "two",
+                {"prompt": "a beach", "steps": 25, "sampler_name": "Euler a", "batch_size": 2, "seed": -1},
+                request_only=True,
+            )
+        ],
+    )
     def post(self, request: Request) -> Response:
         """Generate images, and respond when they are ready."""
         serializer = TextToImageSerializer(
@@ -84,6 +86,12 @@ class TextToImageView(APIView):
 class ProgressView(APIView):
     """`GET /sdapi/v1/progress`."""
 
+    @extend_schema(
+        operation_id="progress",
+        tags=["A1111"],
+        parameters=accepts("skip_current_image"),
+        responses={200: returns(answers.WebUIProgress, "The progress.")},
+    )
     def get(self, request: Request) -> Response:
         """Return the progress of the caller's newest running task, else of its newest queued one."""
         tasks = _get_open_tasks(request)
@@ -99,6 +107,12 @@ class InterruptView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="interrupt",
+        tags=["A1111"],
+        request=None,
+        responses={200: OpenApiResponse(OBJECT, "An empty object.")},
+    )
     def post(self, request: Request) -> Response:
         """Cancel the caller's own running tasks."""
         for task_id in _get_open_tasks(request).filter(status=Status.RUNNING).values_list("pk", flat=True):
@@ -111,11 +125,19 @@ class OptionsView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(operation_id="getOptions", tags=["A1111"], responses={200: OpenApiResponse(OBJECT, "The settings.")})
     def get(self, request: Request) -> Response:
         """Return the caller's model and the values of the fixed options."""
         model = current_model.get_selected_checkpoint(get_principal(request)) or model_choices.get_default_name()
         return Response({MODEL_OPTION: model, **{name: at[0] for name, at in FIXED_OPTIONS.items()}})
 
+    @extend_schema(
+        operation_id="setOptions",
+        tags=["A1111"],
+        request={"application/json": {**OBJECT, "properties": {MODEL_OPTION: {"type": ["string", "null"]}}}},
+        responses={200: OpenApiResponse(OBJECT, "An empty object."), 422: None},
+        examples=[OpenApiExample("model", {MODEL_OPTION: "demo"}, request_only=True)],
+    )
     def post(self, request: Request) -> Response:
         """Select another model, for this key only."""
         try:
@@ -138,69 +160,6 @@ def _validate_model_name(name: Any) -> str:
     return name
 
 
-class ModelListView(APIView):
-    """`GET /sdapi/v1/sd-models`."""
-
-    scopes = {"GET": Scope.MODELS}
-
-    def get(self, request: Request) -> Response:
-        """List the models that a request may name."""
-        found: list[answers.Checkpoint] = [
-            {"title": name, "model_name": name, "filename": name, "hash": None, "sha256": None, "config": None}
-            for name in model_choices.get_created_by_id()
-        ]
-        return Response(found)
-
-
-class LoraListView(APIView):
-    """`GET /sdapi/v1/loras`."""
-
-    scopes = {"GET": Scope.MODELS}
-
-    def get(self, request: Request) -> Response:
-        """List the LoRAs that a prompt may name."""
-        names = addon_files.get_addon_paths(settings.LORAS_DIR)
-        found: list[answers.LoraName] = [{"name": name, "alias": name, "path": name, "metadata": {}} for name in names]
-        return Response(found)
-
-
-class EmbeddingListView(APIView):
-    """`GET /sdapi/v1/embeddings`."""
-
-    scopes = {"GET": Scope.MODELS}
-
-    def get(self, request: Request) -> Response:
-        """List the embeddings that a prompt may name."""
-        unknown = dict.fromkeys(("step", "sd_checkpoint", "sd_checkpoint_name", "shape", "vectors"))
-        names = addon_files.get_addon_paths(settings.EMBEDDINGS_DIR)
-        found: answers.EmbeddingNames = {"loaded": dict.fromkeys(names, unknown), "skipped": {}}
-        return Response(found)
-
-
-class SamplerListView(APIView):
-    """`GET /sdapi/v1/samplers`."""
-
-    def get(self, request: Request) -> Response:
-        """List the A1111 samplers that this server supports."""
-        found: list[answers.Sampler] = [
-            {"name": name, "aliases": list(a1111_samplers.SAMPLER_ALIASES.get(name, ())), "options": {}}
-            for name in a1111_samplers.SCHEDULERS_BY_SAMPLER
-        ]
-        return Response(found)
-
-
-class SchedulerListView(APIView):
-    """`GET /sdapi/v1/schedulers`."""
-
-    def get(self, request: Request) -> Response:
-        """List the schedule types."""
-        found: list[answers.SchedulerName] = [
-            {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
-            for name, label in a1111_samplers.SCHEDULE_LABELS.items()
-        ]
-        return Response(found)
-
-
 class PngInfoSerializer(StrictSerializer):
     """Body of `POST /sdapi/v1/png-info`: an image file in Base64, as a `data:` URL or alone."""
 
@@ -219,18 +178,15 @@ class PngInfoView(APIView):
 
     parser_classes = (UploadJSONParser,)
 
+    @extend_schema(
+        operation_id="pictureInfo",
+        tags=["A1111"],
+        request=PngInfoSerializer,
+        responses={200: returns(answers.PictureInfo, "The parameters; empty if there are none."), 422: None},
+        examples=[OpenApiExample("start of a file", {"image": "iVBORw0KGgo="}, request_only=True)],
+    )
     def post(self, request: Request) -> Response:
         """Return the generation parameters stored in an image file."""
         serializer = PngInfoSerializer(data=request.data)
         _validate_serializer(serializer)
         return Response(build_png_info(metadata.read_infotext(serializer.validated_data["image"])))
-
-
-class EmptyListView(APIView):
-    """`GET` of the lists that are always empty on this server."""
-
-    def get(self, request: Request, what: str) -> Response:
-        """Return an empty list, in the format that clients expect."""
-        if what not in EMPTY_RESPONSES:
-            raise NotFound("Not found.")
-        return Response(EMPTY_RESPONSES[what])

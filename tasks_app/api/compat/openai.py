@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -16,6 +17,7 @@ from rest_framework.views import APIView
 from tasks_app import answers, errors
 from tasks_app.api.compat.tasks import CompatSerializer, UnsupportedField, encode_image, pick_params, submit_and_wait
 from tasks_app.api.http import signed_urls
+from tasks_app.api.openapi.describe import WAIT_ERRORS, accepts, component_ref, returns
 from tasks_app.catalog import choices as model_choices
 from tasks_app.fields import StrictCharField, StrictChoiceField
 from tasks_app.models import Scope, Task
@@ -91,6 +93,18 @@ class GenerationView(APIView):
 
     scopes = {"POST": Scope.SUBMIT}
 
+    @extend_schema(
+        operation_id="createImage",
+        tags=["OpenAI"],
+        parameters=accepts("Idempotency-Key"),
+        request={"application/json": component_ref("schemas", "Generation")},
+        responses={200: returns(answers.Generated, "The images."), **WAIT_ERRORS},
+        examples=[
+            OpenApiExample(
+                "two", {"model": "demo", "prompt": "a beach", "n": 2, "size": "64x64", "seed": 42}, request_only=True
+            )
+        ],
+    )
     def post(self, request: Request) -> Response:
         """Generate images, and respond when they are ready."""
         serializer = GenerationSerializer(data=request.data)
@@ -120,6 +134,7 @@ class ModelListView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
+    @extend_schema(operation_id="listModels", tags=["OpenAI"], responses={200: returns(answers.Models, "The models.")})
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
         listed = [_serialize_model(*entry) for entry in model_choices.get_created_by_id().items()]
@@ -132,6 +147,7 @@ class ModelDetailView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
+    @extend_schema(operation_id="getModel", tags=["OpenAI"], responses={200: returns(answers.Model, "The model.")})
     def get(self, request: Request, name: str) -> Response:
         """Return one model."""
         listed = model_choices.get_created_by_id()

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -16,9 +17,16 @@ from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
 from tasks_app.api.live.states import find_visible_ids, read_blocking
 from tasks_app.api.live.stream import EventStream
+from tasks_app.api.openapi.describe import accepts, component_ref, sends
 
 MAX_TASKS = 200
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+DESCRIPTION = """
+Server-sent events: `status`, `progress`, `preview` and `image`, and `done` at the end of a task. Their data are JSON
+with the task's id as `task`; `done` has the task, `image` one of its images. `Last-Event-ID` continues a stream that
+was interrupted.
+""".strip()
+STREAM = OpenApiResponse(component_ref("schemas", "Event"), "The stream.")
 # Format of an entry id of a Redis stream.
 _ENTRY_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
@@ -28,6 +36,14 @@ class TaskEventsView(APIView):
 
     content_negotiation_class = IgnoreAcceptNegotiation
 
+    @extend_schema(
+        operation_id="streamTask",
+        tags=["events"],
+        description=DESCRIPTION,
+        parameters=[*accepts("Last-Event-ID"), *sends("Cache-Control", status=200)],
+        responses={(200, "text/event-stream"): STREAM},
+        auth=["signature"],
+    )
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
         """Stream the events of a task until it has ended."""
         return _stream_response(request, [UUID(task_id)])
@@ -38,6 +54,14 @@ class EventsView(APIView):
 
     content_negotiation_class = IgnoreAcceptNegotiation
 
+    @extend_schema(
+        operation_id="streamTasks",
+        tags=["events"],
+        description=DESCRIPTION,
+        parameters=[*accepts("task", "Last-Event-ID"), *sends("Cache-Control", status=200)],
+        responses={(200, "text/event-stream"): STREAM, 404: None},
+        auth=["signature"],
+    )
     def get(self, request: Request) -> HttpResponseBase:
         """Stream the events of these tasks until all have ended."""
         return _stream_response(request, _parse_task_ids(request.query_params.getlist("task")))

@@ -79,8 +79,9 @@ def build_params_schema() -> Schema:
         name: nullable_schema_of(field) if field.allow_null else schema_of(field)
         for name, field in parameters.get_param_fields(registry.INPAINTING).items()
     }
-    required = ["provider", "model_id", "prompt", "steps", "seed"]
-    return {"type": "object", "required": required, "properties": {**known, "provider": {"type": "string"}}}
+    example = {"provider": "diffusers", "model_id": "demo", "prompt": "a red house", "steps": 25, "seed": 42}
+    properties = {**known, "provider": {"type": "string"}}
+    return {"type": "object", "required": list(example), "properties": properties, "examples": [example]}
 
 
 def _serializer_schema(properties: dict[str, Schema], serializer: StrictSerializer) -> Schema:

@@ -15,6 +15,7 @@ from drf_spectacular.renderers import (
     OpenApiYamlRenderer,
     OpenApiYamlRenderer2,
 )
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -41,6 +42,11 @@ class SchemaView(APIView):
     # The first one is used for errors and for clients that accept anything.
     renderer_classes = (OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer2, OpenApiYamlRenderer)
 
+    @extend_schema(
+        operation_id="getSchema",
+        tags=["service"],
+        responses=OpenApiResponse({"type": "object"}, "OpenAPI 3.1."),
+    )
     def get(self, request: Request) -> Response:
         """Return the OpenAPI schema of this server."""
         return Response(_generate_schema())
