@@ -18,6 +18,7 @@ from tasks_app.models import Task, Worker
 from tests.support import environment
 from tests.support.claims import claim_one
 from tests.support.fake import handler as fake
+from tests.support.streams import read_entries
 
 pytest_plugins = ["tests.support.browser"]
 
@@ -95,7 +96,8 @@ def django_db_modify_db_settings(servers: None, django_db_modify_db_settings_par
     options = connection.settings_dict["OPTIONS"]
     options["options"] = ""
     options["pool"]["timeout"] = 30
-    for redis in (progress.client, dramatiq.get_broker().client):
+    broker: Any = dramatiq.get_broker()
+    for redis in (progress.client, broker.client):
         redis.connection_pool.connection_kwargs["socket_timeout"] = 10
 
 
@@ -178,8 +180,7 @@ def events() -> Callable[[UUID], list[tuple[str, dict[str, Any]]]]:
     import json
 
     def read(task_id: UUID) -> list[tuple[str, dict[str, Any]]]:
-        entries = progress.client.xrange(progress.events_key(task_id))
-        return [(fields[b"event"].decode(), json.loads(fields[b"data"])) for _, fields in entries]
+        return [(fields[b"event"].decode(), json.loads(fields[b"data"])) for _, fields in read_entries(task_id)]
 
     return read
 
@@ -208,7 +209,8 @@ def empty_database(django_db_blocker: Any) -> Iterator[str]:
             try:
                 yield "empty"
             finally:
-                connections["empty"].close()
-                connections["empty"].close_pool()
+                empty: Any = connections["empty"]
+                empty.close()
+                empty.close_pool()
                 del connections["empty"], connections.databases["empty"]
                 server.execute("DROP DATABASE empty_one")

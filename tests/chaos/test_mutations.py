@@ -1,10 +1,12 @@
 """The suite can fail: with a guard taken out, the invariant that it stands for is seen to be broken."""
 
+import operator
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 import pytest
@@ -61,7 +63,7 @@ def _two_workers(world: World) -> list[InjectedFault]:
         with suppress(AssertionError):
             wait_until(
                 lambda: world.count_by_status().get("running", 0),
-                lambda running, all=number + 1: running == all,
+                partial(operator.eq, number + 1),
                 patience=5,
             )
     world.wait_until_ended(ENOUGH_SECONDS)

@@ -58,6 +58,7 @@ def test_rundramatiq_runs_a_task_and_saves_its_progress_in_redis_and_postgresql(
         row = wait_until(lambda: Task.objects.get(pk=task.pk), lambda now: now.step > 0)
         live = wait_until(lambda: progress.get_live_progress([row]).get(row.pk), bool)
     assert row.status == "running"
+    assert live is not None
     assert live["step"] >= row.step
 
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -198,13 +199,17 @@ def test_pictures_come_from_nginx_once_the_service_has_said_which(
 
 @pytest.mark.django_db(transaction=True)
 def test_events_pass_nginx_one_by_one(proxied: httpx2.Client, make_task: Callable[..., Task]) -> None:
+    def is_step(step: int, event: httpx2.ServerSentEvent) -> bool:
+        data: Any = event.json() if event.data else {}
+        return bool(data.get("step") == step)
+
     worker = ScriptedWorker(task := make_task())
     with proxied.sse(f"/task/{task.pk}/events") as stream:
         events = iter(stream)
         wait_until(lambda: next(events), lambda event: event.event == "status")
         for step in (1, 2):
             worker.publish_step(step)
-            wait_until(lambda: next(events), lambda event, step=step: event.data and event.json().get("step") == step)
+            wait_until(lambda: next(events), partial(is_step, step))
 
 
 @pytest.mark.django_db(transaction=True)

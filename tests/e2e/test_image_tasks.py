@@ -48,8 +48,8 @@ def make(client: Client) -> Make:
 
     def post(task_type: str = "text-to-image", *, model_id: str = "demo", **params: Any) -> dict[str, Any]:
         pictures = {field: params.pop(field) for field in ("image", "mask") if field in params}
-        sent = {field: send(client, file(each)).json()["id"] for field, each in pictures.items()}
-        told = {"model_id": model_id, "steps": 8, "seed": 3, **sent, **params}
+        sent: dict[str, Any] = {field: send(client, file(each)).json()["id"] for field, each in pictures.items()}
+        told: dict[str, Any] = {"model_id": model_id, "steps": 8, "seed": 3, **sent, **params}
         answer = client.post(
             "/task",
             {"task_type": task_type, "params": {"prompt": "a blue circle", **told}},

@@ -203,7 +203,7 @@ def test_the_dashboard_shows_the_queue_the_workers_and_the_last_day(stack: Stack
         succeed(stack, draw(stack, prompt))
     with one_running_one_canceled_one_queued(stack):
         for scheme in ("light", "dark"):
-            admin.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            admin.emulate_media(color_scheme=scheme)
             admin.goto("/admin/")
             assert get_image_widths(admin, ".dash-pictures img") == [64] * len(SEEDS)
             expect(admin.locator(".dash-workers .task-running")).to_be_visible()

@@ -18,13 +18,13 @@ from django.conf import settings
 from django.db import connection
 from PIL import Image
 
-from tasks_app.events import progress
 from tasks_app.models import Task
 from tests.integration.engine.hub import COMMIT
 from tests.integration.events.test_logs import lines
 from tests.integration.events.test_metrics import parsed
 from tests.support import stack as stacks
 from tests.support.stack import Stack, wait_until
+from tests.support.streams import read_entries
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
 ALIAS, ALIASED = "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -148,8 +148,7 @@ def test_while_a_long_task_runs_everybody_sees_it_move_and_the_web_stays_quick(
         latencies.append(time.perf_counter() - started)
     done.set()
     watcher.join()
-    stream = progress.client.xrange(progress.events_key(UUID(task["id"])))
-    published = [json.loads(fields[b"data"]) for _, fields in stream]
+    published = [json.loads(fields[b"data"]) for _, fields in read_entries(UUID(task["id"]))]
     in_redis = [data["step"] for data in published if data.get("phase") == "denoising"]
     gaps = [later[0] - sooner[0] for sooner, later in pairwise(rows[1:])]
     p95 = percentile(latencies, 0.95)

@@ -79,8 +79,9 @@ class Target:
 
     def _send_request(self, case: Case) -> httpx2.Response:
         content = _split_content(case.content) if case.chunked and case.content is not None else case.content
+        headers: dict[str, Any] = dict(case.headers)  # text and bytes in one, which httpx2 takes but does not declare
         started = time.perf_counter()
-        answer = self.api.request(case.method, case.path, headers=dict(case.headers), content=content)
+        answer = self.api.request(case.method, case.path, headers=headers, content=content)
         self.slowest = max(self.slowest, (time.perf_counter() - started, f"{answer.status_code} {case}"[:120]))
         self.statuses[answer.status_code] += 1
         return answer

@@ -12,6 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection
 from PIL import Image
+from pytest_django import DjangoDbBlocker
 
 from project.embedded.watchdog import WatchedProcess
 from tasks_app.contracts import Claim, StoredImage
@@ -52,7 +53,7 @@ def _is_ready(api: httpx2.Client) -> bool:
 
 @pytest.fixture(scope="package")
 def web(
-    django_db_setup: None, django_db_blocker: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[httpx2.Client, Path]]:
     """Return a client of a server that all tests here share, and the server's log."""
     logs = tmp_path_factory.mktemp("fuzz")

@@ -12,7 +12,7 @@ from tests.fuzz.checks import Case, Target
 from tests.fuzz.test_fuzz import campaign
 from tests.support import stack
 
-SENT = {"task_type": "text-to-image", "params": {"prompt": "x", "steps": 0}}
+SENT: dict[str, Any] = {"task_type": "text-to-image", "params": {"prompt": "x", "steps": 0}}
 REFUSED = Case(content=json.dumps(SENT).encode(), status=400, bad=frozenset({"params.steps"}))
 ACCEPTED = Case(content=json.dumps(SENT).encode(), status=201, sent=SENT)
 FIELD = {"path": "params.steps", "code": "range", "message": "Must be between 1 and 150."}

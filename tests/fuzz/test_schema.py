@@ -47,7 +47,7 @@ def server(
 def key(transactional_db: None) -> str:
     """Make a key that may do all and as often as it likes."""
     user = User.objects.create_user("fuzz")
-    limits = {"rate_per_minute": UNLIMITED, "max_queued": UNLIMITED}
+    limits: dict[str, Any] = {"rate_per_minute": UNLIMITED, "max_queued": UNLIMITED}
     return api_keys.create_api_key(user=user, name="fuzz", scopes=list(Scope), **limits)[1]
 
 

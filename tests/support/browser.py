@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.stack import ROOT, wait_until
 
@@ -32,7 +32,7 @@ EXECUTABLE = "/usr/bin/chromium"
 SCREENSHOTS = ROOT / "docs" / "screenshots"
 MAX_SCREENSHOT_BYTES = 450_000
 DESKTOP = {"width": 1400, "height": 860}
-PHONE = {"width": 360, "height": 760}
+PHONE: ViewportSize = {"width": 360, "height": 760}
 # Every image that is in view or not lazy has loaded, and only permanent animations are still running.
 LOADED = """
 Array.from(document.images).filter(image => image.loading !== "lazy" || image.getBoundingClientRect().top < innerHeight)

@@ -51,7 +51,7 @@ def test_a_prompt_is_submitted_followed_and_saved(url: str, make_task: MakeTask,
         async with AsyncClient(url) as client:
             task = await client.submit("a house", model="demo", steps=4)
             row = await aside(lambda: Task.objects.get(pk=task.id))
-            names = []
+            names: list[str] = []
             async for event in client.stream(task):
                 if not names:
                     worker = await aside(ScriptedWorker, row)

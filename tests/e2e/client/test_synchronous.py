@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -57,7 +58,7 @@ def rest(events: "queue.Queue[Event | None]") -> list[Event]:
 
 
 def test_a_submission_says_what_is_given_and_leaves_the_rest_to_the_service(client: Client) -> None:
-    options = {
+    options: dict[str, Any] = {
         "negative_prompt": "blue",
         "steps": 4,
         "guidance_scale": 3.5,
@@ -123,7 +124,9 @@ def test_another_submission_under_the_same_key_is_refused(client: Client) -> Non
 def test_with_wait_the_answer_is_the_end(client: Client) -> None:
     with ThreadPoolExecutor(1) as pool:
         waited = pool.submit(client.submit, "a house", model="demo", wait=30)
-        ScriptedWorker(wait_until(Task.objects.first, bool)).succeed_task()
+        task = wait_until(Task.objects.first, bool)
+        assert task is not None
+        ScriptedWorker(task).succeed_task()
         assert waited.result(20).succeeded
 
 

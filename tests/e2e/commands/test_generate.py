@@ -31,8 +31,8 @@ from tasks_app import services
 from tasks_app.management import terminal
 from tasks_app.models import Task
 from tasks_app.queue import lifecycle
-from tests import stack as stacks
 from tests.e2e.client.scripted import TASK
+from tests.support import stack as stacks
 from tests.support.acting import ScriptedWorker
 from tests.support.stack import ROOT, free_port, wait_until
 

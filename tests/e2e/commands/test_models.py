@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, transaction
 
-from project.settings import BASE_DIR
+from project.env import BASE_DIR
 from tasks_app.catalog import rows as model_rows
 from tasks_app.models import DiffusionModel
 from tests.unit.catalog.test_inventory import HUB_ID, cache, local_file, local_folder

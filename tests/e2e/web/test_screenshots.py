@@ -22,7 +22,7 @@ VARIANTS = 3
 
 def draw_all(stack: Stack) -> None:
     """Fill the wall: of each prompt the seed chosen by eye, and its neighbours."""
-    several = {HOUSE: {"num_images": 4}, "an autumn tree": {"num_images": 2}}
+    several: dict[str, dict[str, Any]] = {HOUSE: {"num_images": 4}, "an autumn tree": {"num_images": 2}}
     tasks = [
         stack.submit_task(prompt, steps=25, seed=seed + number * (number and 7), **several.get(prompt, {}))
         for number in reversed(range(VARIANTS))

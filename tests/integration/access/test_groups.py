@@ -97,10 +97,12 @@ def acts(things: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
     many = [(f"{LIST}{action}/", {"task": [str(queued.pk)], **form_data(action)}) for action in TASK_ACTIONS]
     targets = ("scope=queue", "scope=model&target=demo", "scope=worker&target=gpu")
-    pausing = [(f"{PAUSES}{action}/?{target}", {}) for action in ("pause", "resume") for target in targets]
+    pausing: list[tuple[str, dict[str, Any]]] = [
+        (f"{PAUSES}{action}/?{target}", {}) for action in ("pause", "resume") for target in targets
+    ]
     commands = [(f"{MODELS}{model.pk}/{kind}/", {"workers": ["gpu"]}) for kind in ("preload", "unload")]
     edits = [(f"{MODELS}{model.pk}/change/", {"offload": "none"}), (f"{MODELS}add/", {"model_id": "org/new"})]
-    again = (f"{DELIVERIES}{things['delivery'].pk}/again/", {})
+    again: tuple[str, dict[str, Any]] = (f"{DELIVERIES}{things['delivery'].pk}/again/", {})
     return [again, (f"{LIST}{queued.pk}/clone/", {}), *single, *many, *pausing, *commands, *edits]
 
 

@@ -1,6 +1,6 @@
 """URLs of the admin's pages, and helpers that read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 from django.test import Client
@@ -33,8 +33,9 @@ def action_url(task: Task, action: str) -> str:
 
 def form_data(action: str) -> dict[str, object]:
     """Return what people fill into the action's confirmation, or find in it."""
-    once = {"key": str(uuid4())}
-    return {"retry": once, "reproduce": once, "reprioritize": {"priority": "5"}}.get(action, {})
+    once: dict[str, object] = {"key": str(uuid4())}
+    forms: dict[str, dict[str, object]] = {"retry": once, "reproduce": once, "reprioritize": {"priority": "5"}}
+    return forms.get(action, {})
 
 
 def body(client: Client, url: str) -> str:
@@ -43,7 +44,7 @@ def body(client: Client, url: str) -> str:
     return response.content.decode()
 
 
-def messages(client: Client, url: str, data: dict[str, object]) -> list[str]:
+def messages(client: Client, url: str, data: Mapping[str, object]) -> list[str]:
     response = client.post(url, data, follow=True)
     assert response.status_code == 200
     return [str(message) for message in response.context["messages"]]

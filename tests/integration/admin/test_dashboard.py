@@ -43,7 +43,8 @@ def series(page: str) -> dict[str, Any]:
 
 def row_of(page: str, name: str) -> str:
     """Return the first row that is about a worker or a model."""
-    return next(row for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if f'title="{name}"' in row)
+    rows: list[str] = re.findall(r"<tr>.*?</tr>", page, re.DOTALL)
+    return next(row for row in rows if f'title="{name}"' in row)
 
 
 def test_the_dashboard_shows_queue_outcomes_failures_and_pictures(

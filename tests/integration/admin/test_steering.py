@@ -242,7 +242,7 @@ def test_a_deleted_task_goes_with_its_files_and_the_log_keeps_who_did_it(
     admin_client: Client, admin_user: User, succeeded: MakeTask
 ) -> None:
     task = succeeded(images=2)
-    names = [image.file.name for image in task.images.all()]
+    names = [str(image.file.name) for image in task.images.all()]
     for name in names:
         default_storage.save(name, ContentFile(b"PNG"))
     shown = messages(admin_client, action_url(task, "remove"), {})

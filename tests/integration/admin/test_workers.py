@@ -21,7 +21,7 @@ Alive = Callable[..., Worker]
 
 def row(page: str, name: str) -> str:
     """Return the worker's row of the list."""
-    rows = re.findall(r"<tr.*?</tr>", page, re.DOTALL)
+    rows: list[str] = re.findall(r"<tr.*?</tr>", page, re.DOTALL)
     return next(found for found in rows if f">{name}<" in found)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -14,7 +16,6 @@ from django.utils import timezone
 
 from tasks_app.access import api_keys
 from tasks_app.events import progress
-from tasks_app.images import storage
 from tasks_app.models import Status, Task, TaskImage
 
 MakeTask = Callable[..., Task]
@@ -156,7 +157,7 @@ class TestTask:
 
     def test_a_picture(self, client: Client, finished: MakeTask, costs: Costs) -> None:
         task = finished()
-        TaskImage.objects.filter(index=3).update(file=storage.default_storage.save("x.png", storage.ContentFile(b"x")))
+        TaskImage.objects.filter(index=3).update(file=default_storage.save("x.png", ContentFile(b"x")))
         with costs(queries=1):
             assert client.get(f"/task/{task.pk}/images/3").status_code == 200
 

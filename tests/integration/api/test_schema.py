@@ -16,7 +16,7 @@ from django.urls import resolve
 from drf_spectacular.generators import SchemaGenerator
 from openapi_spec_validator import validate
 
-from project.settings import BASE_DIR
+from project.env import BASE_DIR
 from tasks_app import services
 from tasks_app.access import api_keys, rate_limit
 from tasks_app.api import urls
@@ -246,7 +246,7 @@ def test_pages_are_as_described(client: Client, make_task: MakeTask) -> None:
 
 
 def test_posts_are_as_described(client: Client, db: None) -> None:
-    sent = {"content_type": "application/json", "headers": {"idempotency-key": "one"}}
+    sent: dict[str, Any] = {"content_type": "application/json", "headers": {"idempotency-key": "one"}}
     answers = [client.post("/task", BODY, **sent), client.post("/task", BODY, **sent)]
     answers.append(client.post("/task", {**BODY, "priority": 1}, **sent))
     answers.append(client.post("/task", {}, content_type="application/json"))
@@ -264,7 +264,7 @@ def test_refusals_of_keys_are_as_described(db: None, settings: Any, monkeypatch:
     user = User.objects.create_user("ada")
     _, reader = api_keys.create_api_key(user=user, name="reader", scopes=[Scope.READ], rate_per_minute=1)
     _, writer = api_keys.create_api_key(user=user, name="writer", scopes=[Scope.SUBMIT], max_queued=0)
-    bearer = {"content_type": "application/json", "headers": {"authorization": f"Bearer {writer}"}}
+    bearer: dict[str, Any] = {"content_type": "application/json", "headers": {"authorization": f"Bearer {writer}"}}
     reading = Client(headers={"authorization": f"Bearer {reader}"})
     answers = [
         Client().get("/task"),

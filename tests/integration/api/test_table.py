@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.urls import resolve
 
-from project.settings import BASE_DIR
+from project.env import BASE_DIR
 from tasks_app.access import api_keys
 from tasks_app.api import urls
 from tasks_app.models import Scope

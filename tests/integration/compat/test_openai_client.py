@@ -45,6 +45,7 @@ def test_two_pictures_come_as_addresses_that_need_no_key(api: OpenAI, make_key: 
     assert contents[0] != contents[1]
     task = Task.objects.get()
     assert (task.key and task.key.name, task.seed, task.params["steps"]) == ("a client", 7, 2)
+    assert task.finished_at is not None
     assert answer.created == int(task.finished_at.timestamp())
     assert "django.request" not in (stack.logs / "web.log").read_text(), "an answer that is held is no error"
 

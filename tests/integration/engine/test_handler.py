@@ -186,7 +186,7 @@ def test_from_pretrained_is_called_once_under_concurrent_demand(
     handler: DiffusersHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[Any] = []
-    original = StableDiffusionPipeline.from_pretrained.__func__  # type: ignore[attr-defined]
+    original = StableDiffusionPipeline.from_pretrained.__func__
 
     def counting(cls: Any, *args: Any, **kwargs: Any) -> Any:
         loads.append(args)
@@ -246,17 +246,17 @@ def test_each_model_gets_its_own_pipeline_class_in_float32_on_the_cpu(handler: D
         assert pipeline.device.type == "cpu"
 
 
-class NoCallback(StableDiffusionPipeline):
+class NoCallback(StableDiffusionPipeline):  # type: ignore[misc]
     """A pipeline that can neither report nor be stopped."""
 
     def __call__(self, prompt: str, num_inference_steps: int = 1, generator: Any = None) -> Any:
         raise AssertionError("must not be called")
 
 
-class LegacyCallback(StableDiffusionPipeline):
+class LegacyCallback(StableDiffusionPipeline):  # type: ignore[misc]
     """A pipeline with the older callback, as PixArt and Kandinsky 2.1 have it."""
 
-    def __call__(self, prompt: str, num_inference_steps: int, generator: Any, callback: Any) -> Any:  # type: ignore[override]
+    def __call__(self, prompt: str, num_inference_steps: int, generator: Any, callback: Any) -> Any:
         def step_end(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             callback(index, timestep, None)
             return values

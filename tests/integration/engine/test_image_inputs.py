@@ -142,7 +142,7 @@ def test_nothing_is_in_memory_twice(handler: DiffusersHandler, model_id: str) ->
     assert PIPELINE_CACHE.keys() == [key(model_id)]
     with PIPELINE_CACHE.lease(key(model_id), pytest.fail, capacity=1) as loaded:
         assert memory.get_pipeline_size(loaded) == before
-        derived = [pipeline_for(loaded, request(**more)) for more in ({}, {"mask": mask()})]
+        derived = [pipeline_for(loaded, request("demo", **more)) for more in ({}, {"mask": mask()})]
         assert len({type(pipeline) for pipeline in (loaded, *derived)}) == 3
         for pipeline in derived:
             assert _weights(pipeline) == _weights(loaded)

@@ -23,7 +23,7 @@ def logged() -> Callable[..., str]:
     """Return a function that logs something in a format and returns what is written."""
 
     def write(log: Callable[[logging.Logger], None], *, as_json: bool) -> str:
-        configurator: Any = logging.config.DictConfigurator(log_config.build_logging_config(as_json=as_json))  # type: ignore[attr-defined]
+        configurator: Any = logging.config.DictConfigurator(log_config.build_logging_config(as_json=as_json))
         written = io.StringIO()
         handler = logging.StreamHandler(written)
         handler.setFormatter(configurator.configure_formatter(configurator.config["formatters"]["structured"]))

@@ -111,7 +111,9 @@ def test_what_ended_is_told_by_status_and_code_and_how_long_it_took(client: Clie
 
 
 def test_workers_are_told_as_they_live_but_not_when_they_left(client: Client, db: None) -> None:
-    beat("alive"), beat("dead"), beat("left"), beat("starting", None)
+    for name in ("alive", "dead", "left"):
+        beat(name)
+    beat("starting", None)
     Worker.objects.filter(name="dead").update(seen_at=Now() - timedelta(seconds=100))
     workers.deregister_worker("left")
     samples = scrape(client)
@@ -145,7 +147,8 @@ def test_without_redis_the_rows_are_told(client: Client, make_task: MakeTask) ->
 def test_a_scrape_costs_four_queries_and_scans_no_table_of_tasks(
     client: Client, make_task: MakeTask, claimed: MakeTask
 ) -> None:
-    claimed(), make_task(priority=-3), beat("a-worker:1")
+    claimed(), make_task(priority=-3)
+    beat("a-worker:1")
     with CaptureQueriesContext(connection) as captured:
         scrape(client)
     asked = [query["sql"] for query in captured]
@@ -198,7 +201,8 @@ def test_two_web_processes_say_the_same(two_webs: list[httpx2.Client], make_task
             supervisor.run_once()
         doomed = make_task()
         assert web.post(f"/task/{doomed.pk}/cancel").json()["status"] == "canceled"
-    make_task(), beat("a-worker")
+    make_task()
+    beat("a-worker")
     answers = [web.get("/metrics", headers={"Authorization": "Bearer a-token"}) for web in two_webs]
     assert [web.get("/metrics").status_code for web in two_webs] == [401, 401]
     one, other = (settled(parsed(answer.text)) for answer in answers)

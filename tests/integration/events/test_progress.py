@@ -11,6 +11,7 @@ import redis
 
 from tasks_app.contracts import Event, StreamSlice
 from tasks_app.events import progress
+from tests.support.streams import read_entries
 
 Events = Callable[..., list[tuple[str, dict[str, Any]]]]
 
@@ -60,9 +61,9 @@ def test_whatever_is_published_goes_to_one_channel_with_its_entry() -> None:
         progress.publish_event(task_id, "status", data)
         progress.publish_event(task_id, "preview", data)
         heard = [progress.parse_message(message["data"]) for message in islice(channel.listen(), 2)]
-    ((entry, _),) = progress.client.xrange(progress.events_key(task_id))
+    ((entry, _),) = read_entries(task_id)
     assert heard == [
-        Event(task_id=task_id, name="status", data=data, entry=entry.decode()),
+        Event(task_id=task_id, name="status", data=data, entry=entry),
         Event(task_id=task_id, name="preview", data=data),
     ]
 
@@ -72,7 +73,7 @@ def test_a_trail_has_the_newest_event_those_since_another_and_the_latest_preview
     for step in (1, 2, 3):
         progress.publish_event(task_id, "progress", {"step": step})
         progress.publish_event(task_id, "preview", {"step": step})
-    ids = [entry.decode() for entry, _ in progress.client.xrange(progress.events_key(task_id))]
+    ids = [entry for entry, _ in read_entries(task_id)]
     assert progress.read_streams([nothing]) == {nothing: StreamSlice()}
 
     def steps(**since: Any) -> list[int]:
@@ -105,7 +106,7 @@ def test_the_stream_is_capped() -> None:
 def test_while_redis_is_away_progress_is_dropped_at_once_and_nobody_waits_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nowhere = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+    nowhere = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)  # type: ignore[arg-type]
     monkeypatch.setattr(progress, "_publish_script", nowhere.register_script("return 1"))
     progress.publish_event(uuid4(), "progress", {"step": 1})
     assert progress._breaker_open_until > time.monotonic()

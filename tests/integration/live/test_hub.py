@@ -15,9 +15,10 @@ from tasks_app.api.live.hub import Hub, StreamMessage, Subscriber
 from tasks_app.api.live.states import TaskState, read_async
 from tasks_app.contracts import Event
 from tasks_app.events import progress
-from tasks_app.models import Task
+from tasks_app.models import Status, Task
 from tasks_app.queue import lifecycle
 from tests.support.claims import claim_one
+from tests.support.streams import read_entries
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Answer = TypeVar("Answer")
@@ -137,8 +138,8 @@ def test_what_is_published_reaches_those_who_watch_the_task_and_nobody_else() ->
             told = await first(second, lambda notice: isinstance(notice, Event))
             assert told == Event(task_id=other, name="preview", data={"step": 2})
             told = await first(first_one, lambda notice: isinstance(notice, Event))
-            (entry, _), *_ = await read_async(progress.client.xrange, progress.events_key(one))
-            assert told == Event(task_id=one, name="progress", data={"step": 1}, entry=entry.decode())
+            (entry, _), *_ = await read_async(read_entries, one)
+            assert told == Event(task_id=one, name="progress", data={"step": 1}, entry=entry)
             ids = {(await first(both, lambda notice: isinstance(notice, Event))).task_id}
             assert ids <= {one, other}
 
@@ -172,12 +173,12 @@ def test_the_poll_tells_changes_once_and_ends_until_nobody_watches(
     async def check(hub: Hub) -> None:
         async with hub.subscribe_tasks([task.pk]) as watcher:
             state = await first(watcher, lambda notice: isinstance(notice, TaskState))
-            assert state == TaskState(task_id=task.pk, status="queued", attempt=0, queue_position=1)
+            assert state == TaskState(task_id=task.pk, status=Status.QUEUED, attempt=0, queue_position=1)
             assert await watcher.take_messages(0.5) == []
             await read_async(lifecycle.cancel_task, task.pk)
             for _ in range(2):
                 ended = await first(watcher, lambda notice: isinstance(notice, TaskState))
-                assert ended == TaskState(task_id=task.pk, status="canceled", attempt=0)
+                assert ended == TaskState(task_id=task.pk, status=Status.CANCELED, attempt=0)
 
     run(check)
 

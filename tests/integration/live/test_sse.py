@@ -25,6 +25,7 @@ from tests.support.acting import ScriptedWorker
 from tests.support.listeners import Listener
 from tests.support.openapi import check_event
 from tests.support.stack import wait_until
+from tests.support.streams import read_entries
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeTask = Callable[..., Task]
@@ -72,7 +73,7 @@ def test_from_the_queue_to_the_picture_everything_is_told_once(api: httpx2.Clien
     assert done.data == {"task": str(task.pk), **now}
     for one in stream.events_named("status", "progress", "preview", "image", "done"):
         check_event(one.name, one.data)
-    entries = [entry.decode() for entry, _ in progress.client.xrange(progress.events_key(task.pk))]
+    entries = [entry for entry, _ in read_entries(task.pk)]
     assert [one.id for one in (running, *steps, succeeded)] == entries
     previews = stream.events_named("preview")
     assert (previews[-1].data["step"], {one.id for one in previews}) == (4, {None})
@@ -96,12 +97,12 @@ def test_whoever_comes_late_gets_a_snapshot(api: httpx2.Client, make_task: MakeT
     worker = ScriptedWorker(task)
     worker.publish_step(2)
     worker.publish_preview(2)
-    (newest, _), *_ = progress.client.xrevrange(progress.events_key(task.pk))
+    *_, (newest, _) = read_entries(task.pk)
     for after in (None, "nonsense", "99999999999999999999-0", "1-18446744073709551616"):
         with listen(api, task, after=after) as stream:
             wait_until(lambda: stream.event_names, lambda names: names == ["status", "progress", "preview"])
             status, step, preview = stream.events_named("status", "progress", "preview")
-            assert [one.id for one in (status, step, preview)] == [newest.decode(), newest.decode(), None]
+            assert [one.id for one in (status, step, preview)] == [newest, newest, None]
             assert step.data["step"] == 2
 
 
@@ -330,5 +331,10 @@ def test_a_hundred_streams_need_no_threads_and_no_connections_and_hold_up_no_sto
         assert pid is not None
         os.kill(pid, signal.SIGTERM)
         ended = threading.Event()
-        threading.Thread(target=lambda: (web.stop(), ended.set()), daemon=True).start()
+
+        def stop() -> None:
+            web.stop()
+            ended.set()
+
+        threading.Thread(target=stop, daemon=True).start()
         assert ended.wait(20)  # the streams have no end, so that it would wait for ever

@@ -10,7 +10,7 @@ from django.db import connection
 from tasks_app.access import permissions
 from tasks_app.api.live.states import TaskState, find_visible_ids, get_task_states, read_async, read_blocking
 from tasks_app.events import progress
-from tasks_app.models import Task
+from tasks_app.models import Status, Task
 from tests.support.acting import ScriptedWorker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,10 +20,17 @@ def test_a_state_is_the_row_and_live_progress_where_that_is_ahead(make_task: Cal
     running, queued, nowhere = make_task(priority=1), make_task(), uuid4()
     worker = ScriptedWorker(running)
     found = get_task_states([running.pk, queued.pk, nowhere])
-    loading = {"attempt": 1, "phase": "loading", "step": 0, "total_steps": 4, "percent": 0, "eta_seconds": None}
+    loading: dict[str, object] = {
+        "attempt": 1,
+        "phase": "loading",
+        "step": 0,
+        "total_steps": 4,
+        "percent": 0,
+        "eta_seconds": None,
+    }
     assert list(found.values()) == [
-        TaskState(task_id=running.pk, status="running", attempt=1, progress=loading),
-        TaskState(task_id=queued.pk, status="queued", queue_position=1),
+        TaskState(task_id=running.pk, status=Status.RUNNING, attempt=1, progress=loading),
+        TaskState(task_id=queued.pk, status=Status.QUEUED, queue_position=1),
         TaskState(task_id=nowhere),
     ]
     worker.publish_step(2)

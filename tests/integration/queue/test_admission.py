@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks_app.access import api_keys
+from tasks_app.contracts import Claim
 from tasks_app.models import ApiKey, IdempotencyKey, Scope, Task
 from tasks_app.queue import admission, lifecycle
 from tests.support.claims import claim_one
@@ -107,7 +108,7 @@ def test_a_running_cap_of_the_settings_holds_keys_and_nobody_else(
     claimed = [claim_one(worker="w:1", lease_seconds=30) for _ in tasks]
     assert [task and task.pk for task in claimed] == [tasks[0].pk, tasks[2].pk, tasks[3].pk, None]
     assert lifecycle.find_claimable(worker="w:1") is None
-    claim = lifecycle.Claim(task_id=tasks[0].pk, attempt=1)
+    claim = Claim(task_id=tasks[0].pk, attempt=1)
     assert lifecycle.mark_failed(claim, code="internal", message="no")
     assert lifecycle.find_claimable(worker="w:1") == tasks[1].pk
 

@@ -147,7 +147,7 @@ def test_only_prompts_and_file_formats_may_differ_within_a_call(client: Client, 
     plain = posted(client)
     assert len(plain) == 32
     assert posted(client, prompt="a hill", output_format="webp") == plain
-    others = [{"steps": 9}, {"guidance_scale": 2}, {"width": 32, "height": 32}, {"num_images": 2}]
+    others: list[dict[str, Any]] = [{"steps": 9}, {"guidance_scale": 2}, {"width": 32, "height": 32}, {"num_images": 2}]
     keys = [posted(client, **params) for params in [*others, {"scheduler": "euler"}, {"negative_prompt": "rain"}]]
     assert len({plain, *keys}) == 7
     assert posted(client, negative_prompt="snow") == keys[-1]

@@ -24,7 +24,7 @@ AT_ONCE_SECONDS = 3.0
 
 @pytest.fixture
 def broker() -> Iterator[BlockingRedisBroker]:
-    made = BlockingRedisBroker(url=settings.REDIS_URL, namespace=f"test-{uuid4()}", middleware=[])
+    made = BlockingRedisBroker(url=settings.REDIS_URL, namespace=f"test-{uuid4()}", middleware=[])  # type: ignore[no-untyped-call]
     made.declare_queue("letters")
     yield made
     made.flush_all()
@@ -99,7 +99,7 @@ def test_waiting_leaves_the_queue_as_it_is(broker: BlockingRedisBroker) -> None:
 
 def test_nobody_waits_for_longer_than_the_client_does(broker: BlockingRedisBroker) -> None:
     url = f"{settings.REDIS_URL}{'&' if '?' in settings.REDIS_URL else '?'}socket_timeout=2"
-    hasty = BlockingRedisBroker(url=url, namespace=broker.namespace, middleware=[])
+    hasty = BlockingRedisBroker(url=url, namespace=broker.namespace, middleware=[])  # type: ignore[no-untyped-call]
     hasty.declare_queue("letters")
     assert next(consumer(hasty)) is None
     hasty.close()
@@ -107,7 +107,7 @@ def test_nobody_waits_for_longer_than_the_client_does(broker: BlockingRedisBroke
 
 def test_a_redis_that_is_silent_has_no_message() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        broker = BlockingRedisBroker(
+        broker = BlockingRedisBroker(  # type: ignore[no-untyped-call]
             url=f"redis://127.0.0.1:{silent.getsockname()[1]}?socket_timeout=0.1", middleware=[]
         )
         BlockingRedisConsumer(broker, "letters", 1, TIMEOUT_MS)._wait_for_message()
@@ -115,7 +115,7 @@ def test_a_redis_that_is_silent_has_no_message() -> None:
 
 
 def test_a_redis_that_is_away_is_told_in_dramatiqs_words() -> None:
-    broker = BlockingRedisBroker(url=f"redis://127.0.0.1:{free_port()}", middleware=[])
+    broker = BlockingRedisBroker(url=f"redis://127.0.0.1:{free_port()}", middleware=[])  # type: ignore[no-untyped-call]
     lonely = BlockingRedisConsumer(broker, "letters", 1, TIMEOUT_MS)
     with pytest.raises(ConnectionClosed) as told:
         lonely._wait_for_message()

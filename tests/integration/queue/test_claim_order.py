@@ -43,7 +43,7 @@ def holding(*model_ids: str, seconds: float = 0, revision: str = "r") -> WorkerC
 
 def flood(make_task: MakeTask, number: int, **fields: Any) -> None:
     """Queue so many tasks like one; PostgreSQL copies it, which takes no time."""
-    columns = ", ".join(field.column for field in Task._meta.concrete_fields if not field.primary_key)
+    columns = ", ".join(field.column for field in Task._meta.concrete_fields if field.column and not field.primary_key)
     table, task = Task._meta.db_table, make_task(**fields)
     with connection.cursor() as cursor:
         cursor.execute(

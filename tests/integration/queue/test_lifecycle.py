@@ -46,12 +46,12 @@ def step(number: int, total: int = 4) -> Progress:
     return Progress(phase="denoising", step=number, total_steps=total)
 
 
-def overdue(task: Task) -> None:
-    Task.objects.filter(pk=task.pk).update(lease_until=Now() - timedelta(seconds=1))
+def overdue(task: Task) -> int:
+    return Task.objects.filter(pk=task.pk).update(lease_until=Now() - timedelta(seconds=1))
 
 
-def past_deadline(task: Task) -> None:
-    Task.objects.filter(pk=task.pk).update(deadline=Now() - timedelta(seconds=1))
+def past_deadline(task: Task) -> int:
+    return Task.objects.filter(pk=task.pk).update(deadline=Now() - timedelta(seconds=1))
 
 
 def test_the_claim_takes_the_highest_priority_then_the_oldest(make_task: MakeTask) -> None:

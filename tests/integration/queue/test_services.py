@@ -92,7 +92,7 @@ def test_a_task_that_is_rolled_back_sends_no_ticket() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_without_redis_a_task_is_queued_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+    nowhere = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)  # type: ignore[arg-type]
     broker: Any = dramatiq.get_broker()
     with monkeypatch.context() as redis_down:
         redis_down.setitem(broker.scripts, "dispatch", nowhere.register_script("return 1"))
@@ -197,7 +197,10 @@ def test_a_ticket_wakes_a_worker_for_all_that_waits_and_others_are_woken_while_i
     saver.flush_pending()
     assert seen == [[str(second.pk)]]
     assert {task.status for task in Task.objects.all()} == {Status.SUCCEEDED}
-    assert Task.objects.get(pk=first.pk).finished_at < Task.objects.get(pk=second.pk).finished_at
+    sooner, later = (Task.objects.get(pk=task.pk).finished_at for task in (first, second))
+    assert sooner is not None
+    assert later is not None
+    assert sooner < later
     assert tickets() == [str(second.pk)]
 
 

@@ -1,7 +1,7 @@
 """Tasks that run in one call: each has its own progress, its own end, and none takes another down."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def _settings(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine() -> Iterator[Any]:
+def engine() -> Any:
     engine: Any = engines.get_handler("text-to-image", "fake")
     engine.calls.clear()
     return engine
@@ -279,7 +279,12 @@ def test_company_that_comes_while_a_worker_waits_runs_with_it(
 ) -> None:
     settings.BATCH_WAIT_MS = 3_600_000
     batch("one")
-    running = threading.Thread(target=lambda: (supervisor.run_once(), connection.close()))
+
+    def run() -> None:
+        supervisor.run_once()
+        connection.close()
+
+    running = threading.Thread(target=run)
     running.start()
     wait_until(lambda: Task.objects.filter(status=Status.RUNNING).count(), bool)
     batch("two", "three")

@@ -1,11 +1,13 @@
 """A worker seen and steered: in this process with taps that are counted, and as real processes."""
 
+import operator
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +303,7 @@ def test_a_paused_worker_swallows_no_tickets_and_sends_none_in_a_loop(make_task:
         # As many beats and sweeps as would let tickets pile up, or be eaten up.
         for _ in range(6):
             seen_at = Worker.objects.get().seen_at
-            wait_until(lambda seen_at=seen_at: Worker.objects.get().seen_at, lambda now, before=seen_at: now > before)
+            wait_until(lambda: Worker.objects.get().seen_at, partial(operator.lt, seen_at))
         # One each, and one that the worker may send between the first row and its ticket; none from then on.
         assert 1 <= dispatch.get_queue_depth() <= len(tasks) + 1
         assert {row(task).attempt for task in tasks} == {0}

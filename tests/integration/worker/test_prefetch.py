@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +192,14 @@ def test_a_drain_gives_back_at_once_what_is_claimed_ahead_and_lets_the_first_fin
 
 
 def test_a_hung_decode_gives_back_what_is_claimed_ahead(make_task: MakeTask, tmp_path: Path) -> None:
+    def attempt(task: Task) -> int:
+        return row(task).attempt
+
     tasks = [make_task(params={"prompt": "stall"}) for _ in range(2)]
     with run_worker(tmp_path, STEP_TIMEOUT_SECONDS="1") as process:
         dispatch.send_wake_up(tasks[0].pk)
         for task in tasks:
-            wait_until(lambda task=task: row(task).attempt, bool)
+            wait_until(partial(attempt, task), bool)
         assert process.wait(timeout=60) == shutdown.EXIT_STALLED
     # The second is the first to be claimed where the worker's sweeper has the first locked in that moment.
     after = {(now.status, now.attempt, now.lost_workers) for now in map(row, tasks)}

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -59,8 +61,15 @@ def again(first: Task) -> Task:
     return new
 
 
+def comparison_of(task: Task) -> dict[str, Any]:
+    """Return what a reproduction's comparison found; there must be one."""
+    assert task.reproduction is not None
+    found: dict[str, Any] = task.reproduction
+    return found
+
+
 def verdicts(task: Task) -> list[tuple[str, bool]]:
-    return [(image["verdict"], image["identical_file"]) for image in task.reproduction["images"]]
+    return [(image["verdict"], image["identical_file"]) for image in comparison_of(task)["images"]]
 
 
 def filled(*color: int, size: tuple[int, int] = (8, 4)) -> Image.Image:
@@ -112,7 +121,7 @@ def test_a_real_pipeline_makes_the_same_files_again(model: Path, make_task: Make
     new = again(first)
     assert (new.params, new.seed, new.revision, new.batch_key) == (first.params, first.seed, first.revision, "")
     assert new.reproduces == first
-    assert (new.reproduction["verdict"], new.reproduction["differences"]) == ("identical", {})
+    assert (comparison_of(new)["verdict"], comparison_of(new)["differences"]) == ("identical", {})
     assert verdicts(new) == [("identical", True)] * 2
 
 
@@ -121,7 +130,7 @@ def test_other_weights_are_found_out(model: Path, make_task: MakeTask, output_fo
     first = make_task(provider="diffusers", params={"output_format": output_format})
     run()
     change_weights(model)
-    found = again(first).reproduction
+    found = comparison_of(again(first))
     assert found["verdict"] == "different"
     assert found["images"][0]["psnr"] < comparison.NEAR_PSNR_DB
 
@@ -130,8 +139,8 @@ def test_what_was_drawn_in_company_is_drawn_alone_and_says_so(model: Path, make_
     first, _ = (make_task(provider="diffusers", batch_key=KEY, seed=seed) for seed in (7, 8))
     run()
     new = again(first)
-    assert new.reproduction["verdict"] in {"identical", "near"}
-    assert new.reproduction["differences"] == {"batch_size": ["2", "1"]}
+    assert comparison_of(new)["verdict"] in {"identical", "near"}
+    assert comparison_of(new)["differences"] == {"batch_size": ["2", "1"]}
     assert verdicts(new)[0][1] is False
 
 
@@ -161,10 +170,10 @@ def test_a_damaged_picture_leaves_the_verdict_open(make_task: MakeTask) -> None:
     run()
     image = TaskImage.objects.get(task=first, index=1)
     storage.delete_files([str(image.file.name)])
-    storage.default_storage.save(str(image.file.name), storage.ContentFile(b"no picture"))
+    default_storage.save(str(image.file.name), ContentFile(b"no picture"))
     TaskImage.objects.filter(pk=image.pk).update(sha256="0" * 64)
     new = again(first)
-    assert (new.reproduction["verdict"], verdicts(new)) == ("unknown", [("identical", True), ("unknown", False)])
+    assert (comparison_of(new)["verdict"], verdicts(new)) == ("unknown", [("identical", True), ("unknown", False)])
 
 
 def test_a_task_that_is_deleted_before_its_reproduction_runs_is_compared_with_nothing(make_task: MakeTask) -> None:
@@ -184,7 +193,7 @@ def test_a_verdict_outlives_the_task_that_was_reproduced(make_task: MakeTask) ->
     new = again(first)
     assert services.delete_task(first)
     new.refresh_from_db()
-    assert (new.reproduces, new.reproduction["verdict"]) == (None, "identical")
+    assert (new.reproduces, comparison_of(new)["verdict"]) == (None, "identical")
 
 
 def test_only_what_has_succeeded_is_reproduced(make_task: MakeTask) -> None:
@@ -205,4 +214,4 @@ def test_a_reproduction_that_failed_is_still_one_when_it_is_retried(make_task: M
     retried, _ = services.retry_task(failed, key=failed.pk)
     run()
     retried.refresh_from_db()
-    assert (retried.reproduces, retried.reproduction["verdict"]) == (first, "identical")
+    assert (retried.reproduces, comparison_of(retried)["verdict"]) == (first, "identical")

@@ -272,7 +272,7 @@ FILLED = {
 
 def fill(task: Task, many: int) -> None:
     """Copy a task so many times, with other outcomes."""
-    columns = [field.column for field in Task._meta.local_concrete_fields]
+    columns = [field.column for field in Task._meta.local_concrete_fields if field.column]
     values = ", ".join(FILLED.get(column, column) for column in columns)
     with connection.cursor() as cursor:
         cursor.execute(

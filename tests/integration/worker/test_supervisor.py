@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -191,8 +192,12 @@ def test_without_heartbeats_the_same_step_would_lose_its_lease(
     def block(request: GenerationRequest, report: ProgressCallback) -> None:
         assert lost.wait(30)
 
+    def run_and_disconnect() -> None:
+        supervisor.run_once()
+        connection.close()
+
     task = make_task(params={"prompt": behave("block", block)})
-    thread = threading.Thread(target=lambda: (supervisor.run_once(), connection.close()))
+    thread = threading.Thread(target=run_and_disconnect)
     with sweeping() as swept:
         thread.start()
         while not any(swept):
@@ -386,10 +391,10 @@ def test_the_latest_preview_is_published_and_the_ones_that_wait_are_not(claimed:
 
     def show(request: GenerationRequest, report: ProgressCallback) -> None:
         for step in range(1, 4):
-            report(Progress(phase="denoising", step=step, total_steps=4, preview=lambda index, step=step: draw(step)))
+            report(Progress(phase="denoising", step=step, total_steps=4, preview=partial(draw, step)))
         assert shown.wait(10)
 
-    def draw(step: int) -> Image.Image:
+    def draw(step: int, index: int) -> Image.Image:
         drawn.append(step)
         if step == 3:
             shown.set()

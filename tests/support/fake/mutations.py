@@ -24,17 +24,19 @@ def no_fencing() -> None:
 def _remove_fence(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
     def written(claim: Claim | Sequence[Claim | Success], *arguments: Any, **options: Any) -> Any:
-        present = _current_claim(claim) if isinstance(claim, Claim) else [_current_claim(one) for one in claim]
+        present = _current_claim(claim) if isinstance(claim, Claim) else [_hold_current(one) for one in claim]
         return write(present, *arguments, **options)
 
     return written
 
 
-def _current_claim(held: Claim | Success) -> Claim | Success:
-    if isinstance(held, Success):
-        return replace(held, claim=_current_claim(held.claim))
-    attempt = Task.objects.values_list("attempt", flat=True).get(pk=held.task_id)
-    return Claim(task_id=held.task_id, attempt=attempt)
+def _hold_current(held: Claim | Success) -> Claim | Success:
+    return replace(held, claim=_current_claim(held.claim)) if isinstance(held, Success) else _current_claim(held)
+
+
+def _current_claim(claim: Claim) -> Claim:
+    attempt = Task.objects.values_list("attempt", flat=True).get(pk=claim.task_id)
+    return Claim(task_id=claim.task_id, attempt=attempt)
 
 
 def no_status_guard() -> None:

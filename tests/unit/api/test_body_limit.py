@@ -27,10 +27,13 @@ def ask(
     async def receive() -> Message:
         return waiting.pop(0)
 
-    async def send(message: Message) -> None:
+    async def send(message: Any) -> None:
         got.append(message)
 
-    asyncio.run(limit_body_size(application)({"type": "http", "path": path, "headers": headers or []}, receive, send))
+    async def run() -> None:
+        await limit_body_size(application)({"type": "http", "path": path, "headers": headers or []}, receive, send)
+
+    asyncio.run(run())
     return seen, [*got, *waiting]
 
 
@@ -68,7 +71,7 @@ def test_only_an_uploaded_picture_may_be_large(path: str, settings: Any) -> None
 
 def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
     seen: list[Message] = []
-    waiting = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    waiting: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
 
     async def application(scope: Message, receive: Any, send: Any) -> None:
         seen.append(await receive())
@@ -76,5 +79,9 @@ def test_a_client_that_leaves_amid_its_body_is_not_taken_for_done() -> None:
     async def receive() -> Message:
         return waiting.pop(0)
 
-    asyncio.run(limit_body_size(application)({"type": "http", "path": "/task", "headers": []}, receive, receive))
+    async def run() -> None:
+        scope = {"type": "http", "path": "/task", "headers": []}
+        await limit_body_size(application)(scope, receive, receive)  # type: ignore[arg-type]
+
+    asyncio.run(run())
     assert seen == [{"type": "http.disconnect"}]

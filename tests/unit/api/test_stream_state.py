@@ -117,7 +117,7 @@ def test_an_end_is_told_with_its_pictures() -> None:
     told = Told()
     told.event("status", status="running", attempt=1)
     told.event("status", status="canceled")
-    task = {"id": str(TASK), "status": "succeeded", "attempt": 1, "images": [{"step": 0}, {"step": 1}]}
+    task: Any = {"id": str(TASK), "status": "succeeded", "attempt": 1, "images": [{"step": 0}, {"step": 1}]}
     assert read(told.account.on_end(task)) == [
         ("status", "succeeded", "1-2"),
         ("image", 0, ""),

@@ -1,5 +1,7 @@
 """The notation of weights, to the letter."""
 
+from typing import Any
+
 import pytest
 
 from tasks_app.engine.diffusers.prompts.attention import MAX_LIGHT_GROUPS, Fragment, parse_prompt_attention
@@ -48,4 +50,5 @@ def test_what_would_be_nothing_but_noise_or_take_too_long_is_refused_by_its_fiel
 @pytest.mark.timeout(30)
 def test_brackets_inside_brackets_take_no_time() -> None:
     assert parse_prompt_attention("(" * 4000, "prompt") == [("(" * 4000, 1.0)]
-    assert parse_prompt_attention("[" * 1999 + "a" + "]" * 1999, "prompt") == [("a", pytest.approx(0))]
+    parsed: list[Any] = parse_prompt_attention("[" * 1999 + "a" + "]" * 1999, "prompt")
+    assert parsed == [("a", pytest.approx(0))]

@@ -67,7 +67,7 @@ BOMB = zlib.compress(b"a" * 50_000_000)
     [
         (chunk(b"zTXt", b"parameters\0\0" + BOMB), "too long"),
         (chunk(b"iTXt", b"parameters\0\1\0\0\0" + BOMB), "too long"),
-        (chunk(b"tEXt", b"parameters\0" + b"a" * (containers.MAX_TEXT_BYTES + 1)), "too long"),
+        (chunk(b"tEXt", b"parameters\0" + b"a" * (exif.MAX_TEXT_BYTES + 1)), "too long"),
         (chunk(b"zTXt", b"parameters\0\0no zlib"), "damaged"),
         (chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a house")[:-2]), "damaged"),
         (chunk(b"iTXt", b"parameters\0\0\0\0\0\xff\xfe"), "damaged"),

@@ -189,7 +189,7 @@ def test_over_https_the_certificate_must_be_for_the_name_though_the_connection_g
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem, key)
     asked: list[str | None] = []
-    server.sni_callback = lambda _, name, __: asked.append(name)  # type: ignore[assignment]
+    server.sni_callback = lambda _, name, __: asked.append(name)
     policy = UrlPolicy(private_networks=LOOPBACK.private_networks)
     with run_receiver(tls=server) as receiver:
         trusting = ssl.create_default_context(cafile=str(pem))

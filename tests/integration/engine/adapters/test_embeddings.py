@@ -184,7 +184,7 @@ def test_after_a_run_that_was_broken_off_the_model_draws_as_before(
 def test_when_memory_runs_out_the_second_try_has_it_on_too(handler: DiffusersHandler) -> None:
     thrifty = {}
     for names in ((), ("mood",)):
-        failures = [torch.OutOfMemoryError("CUDA out of memory.")]
+        failures: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory.")]
 
         def fail_once(progress: Any, failures: list[Exception] = failures) -> None:
             if progress.step == 1 and failures:

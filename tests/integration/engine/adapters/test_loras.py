@@ -166,7 +166,7 @@ def test_when_memory_runs_out_the_second_try_has_it_on_too(handler: DiffusersHan
     base = draw(handler, "sd")
     thrifty = {}
     for names in ((), ("sd",)):
-        failures = [torch.OutOfMemoryError("CUDA out of memory.")]
+        failures: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory.")]
 
         def fail_once(progress: Any, failures: list[Exception] = failures) -> None:
             if progress.step == 1 and failures:
@@ -270,10 +270,11 @@ def test_a_family_that_takes_none_says_so(handler: DiffusersHandler, models: Pat
 
 @pytest.mark.parametrize("option", ["fuse_qkv", "compile_blocks"])
 def test_an_option_that_does_not_go_with_loras_is_named(handler: DiffusersHandler, option: str) -> None:
+    options: dict[str, Any] = {option: True}
     with pytest.raises(
         InvalidParamsError, match=f"^LoRAs can't be combined with this model's load options: {option}.$"
     ):
-        draw(handler, "flux", "flux", options=LoadOptions(**{option: True}))
+        draw(handler, "flux", "flux", options=LoadOptions(**options))
 
 
 @pytest.mark.parametrize(

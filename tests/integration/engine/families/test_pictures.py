@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from project.settings import BASE_DIR
+from project.env import BASE_DIR
 from tasks_app.engine.diffusers.capabilities import supports_image_input
 from tasks_app.engine.diffusers.handler import DiffusersHandler
 from tasks_app.engine.types import GeneratedImage, Progress

@@ -193,8 +193,9 @@ def test_the_backends_to_choose_from_are_diffusers_own_and_none_fetches_code() -
 def test_an_option_that_cannot_be_had_is_refused_by_name(
     handler: DiffusersHandler, model_id: str, option: str, value: str
 ) -> None:
+    options: dict[str, Any] = {option: value}
     with pytest.raises(ModelLoadError, match=f"option {option} "):
-        run(handler, request(model_id, **{option: value}))
+        run(handler, request(model_id, **options))
     run(handler, request(model_id, steps=1))
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path) -> DiffusionPipelin
     return loaded
 
 
-def processors(pipeline: DiffusionPipeline) -> list[object]:
+def processors(pipeline: DiffusionPipeline) -> list[Any]:
     network = pipeline.components.get("unet") or pipeline.components["transformer"]
     return [module.processor for module in network.modules() if isinstance(module, Attention | AttentionModuleMixin)]
 

@@ -175,7 +175,7 @@ def test_models_whose_encoders_do_not_allow_it_are_refused_by_the_option(
 def test_what_weighs_too_much_is_refused_and_only_where_weights_are_heeded(
     handler: DiffusersHandler, field: str
 ) -> None:
-    words = {"prompt": "a fox", "negative_prompt": "rain", field: "(a:99)"}
+    words: dict[str, Any] = {"prompt": "a fox", "negative_prompt": "rain", field: "(a:99)"}
     run(handler, request("sd", on=False, **words))
     with pytest.raises(InvalidParamsError, match=rf"^{field}: "):
         run(handler, request("sd", **words))
