@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import answers
-from tasks_app.api.openapi.describe import returns_list
+from tasks_app.api.openapi.describe import build_list_response
 from tasks_app.engine import addon_files
 from tasks_app.models import Scope
 
@@ -22,7 +22,9 @@ class LoraListView(APIView):
     scopes = {"GET": Scope.MODELS}
 
     @extend_schema(
-        operation_id="listLoras", tags=["models"], responses={200: returns_list(answers.Lora, "All LoRAs by name.")}
+        operation_id="listLoras",
+        tags=["models"],
+        responses={200: build_list_response(answers.Lora, "All LoRAs by name.")},
     )
     def get(self, request: Request) -> Response:
         """List the LoRAs by name."""
@@ -38,7 +40,7 @@ class EmbeddingListView(APIView):
     @extend_schema(
         operation_id="listEmbeddings",
         tags=["models"],
-        responses={200: returns_list(answers.Embedding, "All embeddings by name.")},
+        responses={200: build_list_response(answers.Embedding, "All embeddings by name.")},
     )
     def get(self, request: Request) -> Response:
         """List the embeddings by name."""

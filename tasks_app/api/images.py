@@ -22,16 +22,23 @@ from tasks_app.access import permissions
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
 from tasks_app.api.http.parsers import JPEGParser, PNGParser, WebPParser
-from tasks_app.api.openapi.describe import BYTES, IMAGE_BODY, IMAGE_TYPES, accepts, returns, sends
+from tasks_app.api.openapi.describe import (
+    BYTES,
+    IMAGE_BODY,
+    IMAGE_TYPES,
+    build_headers,
+    build_parameters,
+    build_response,
+)
 from tasks_app.images import storage, uploads
 from tasks_app.models import Scope, Task, TaskImage
 from tasks_app.submissions import read_image_params
 
 NOT_MODIFIED = OpenApiResponse(None, "The client has these bytes.")
 BYTES_PARAMETERS = [
-    *accepts("If-None-Match", "If-Match"),
-    *sends("ETag", "Cache-Control", status=200),
-    *sends("ETag", "Cache-Control", status=304),
+    *build_parameters("If-None-Match", "If-Match"),
+    *build_headers("ETag", "Cache-Control", status=200),
+    *build_headers("ETag", "Cache-Control", status=304),
 ]
 
 
@@ -61,7 +68,7 @@ class TaskFromImageView(APIView):
         tags=["tasks"],
         description="Reads files that this service made, and those with A1111's `parameters`.",
         request=IMAGE_BODY,
-        responses={200: returns(answers.Recovered, "The parameters.")},
+        responses={200: build_response(answers.Recovered, "The parameters.")},
     )
     def post(self, request: Request) -> Response:
         """Return the parameters stored in an image file, ready for `POST /task`."""
@@ -87,7 +94,7 @@ class UploadView(APIView):
         description="Stores only its pixels, upright and on white. The server removes it when it is older than the "
         "server keeps uploads and no task refers to it.",
         request=IMAGE_BODY,
-        responses={201: returns(answers.Upload, "The stored image.")},
+        responses={201: build_response(answers.Upload, "The stored image.")},
     )
     def post(self, request: Request) -> Response:
         """Store an image as input for tasks."""
@@ -130,7 +137,7 @@ class TaskImageFileView(APIView):
     @extend_schema(
         operation_id="getImage",
         tags=["images"],
-        parameters=[*BYTES_PARAMETERS, *sends("Location", "Cache-Control", status=302)],
+        parameters=[*BYTES_PARAMETERS, *build_headers("Location", "Cache-Control", status=302)],
         responses={
             (200, *IMAGE_TYPES): OpenApiResponse(BYTES, "The image."),
             302: OpenApiResponse(None, "The image is in a bucket."),

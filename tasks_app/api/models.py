@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import answers
-from tasks_app.api.openapi.describe import returns_list
+from tasks_app.api.openapi.describe import build_list_response
 from tasks_app.catalog import capabilities, resolve
 from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import rows as model_rows
@@ -35,7 +35,7 @@ class ModelListView(APIView):
     @extend_schema(
         operation_id="describeModels",
         tags=["models"],
-        responses={200: returns_list(answers.DiffusionModel, "All models, also those that are not allowed.")},
+        responses={200: build_list_response(answers.DiffusionModel, "All models, also those that are not allowed.")},
     )
     def get(self, request: Request) -> Response:
         """List the models by name, each with its row's settings and the workers that have it loaded."""

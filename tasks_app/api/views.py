@@ -25,7 +25,7 @@ from tasks_app.api.http import signed_urls
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.idempotency import parse_idempotency_key
 from tasks_app.api.live import prefer_wait
-from tasks_app.api.openapi.describe import accepts, returns, returns_list, sends
+from tasks_app.api.openapi.describe import build_headers, build_list_response, build_parameters, build_response
 from tasks_app.api.openapi.submissions import SUBMISSIONS
 from tasks_app.api.serializers import annotate_images, get_images, serialize_tasks
 from tasks_app.catalog import resolve
@@ -33,12 +33,12 @@ from tasks_app.models import Scope, Status, Task
 from tasks_app.submissions import SubmissionSerializer
 
 QUEUED_HEADERS = [
-    *sends("Location", "Preference-Applied", status=201),
-    *sends("Location", "Idempotency-Replayed", "Preference-Applied", status=200),
+    *build_headers("Location", "Preference-Applied", status=201),
+    *build_headers("Location", "Idempotency-Replayed", "Preference-Applied", status=200),
 ]
 QUEUED_RESPONSES = {
-    201: returns(answers.Task, "The new task; with `Prefer: wait=N`, as it is after the wait."),
-    200: returns(answers.Task, "The task that the same request created before."),
+    201: build_response(answers.Task, "The new task; with `Prefer: wait=N`, as it is after the wait."),
+    200: build_response(answers.Task, "The task that the same request created before."),
 }
 _NUMBER_PATTERN = re.compile(r"[0-9]{1,9}")
 
@@ -117,8 +117,8 @@ class TaskListView(APIView):
     @extend_schema(
         operation_id="listTasks",
         tags=["tasks"],
-        parameters=accepts("status", "model_id", "limit", "cursor"),
-        responses={200: returns(answers.TaskPage, "A page of tasks."), 404: None},
+        parameters=build_parameters("status", "model_id", "limit", "cursor"),
+        responses={200: build_response(answers.TaskPage, "A page of tasks."), 404: None},
     )
     def get(self, request: Request) -> Response:
         """List tasks, newest first, optionally filtered by `status` and `model_id`."""
@@ -130,7 +130,7 @@ class TaskListView(APIView):
         operation_id="submitTask",
         tags=["tasks"],
         description='Types are strict: `true`, `"25"` and `25.0` are not integers. The response names all errors.',
-        parameters=[*accepts("Idempotency-Key", "Prefer"), *QUEUED_HEADERS],
+        parameters=[*build_parameters("Idempotency-Key", "Prefer"), *QUEUED_HEADERS],
         request=SubmissionSerializer,
         responses={**QUEUED_RESPONSES, 422: None},
         examples=SUBMISSIONS,
@@ -167,7 +167,7 @@ def _resolve_model_ids(name: str) -> list[str]:
 class TaskDetailView(APIView):
     """`GET /task/{id}`."""
 
-    @extend_schema(operation_id="getTask", tags=["tasks"], responses={200: returns(answers.Task, "The task.")})
+    @extend_schema(operation_id="getTask", tags=["tasks"], responses={200: build_response(answers.Task, "The task.")})
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return a task, with live progress while it runs."""
         return _task_response(request, _get_visible_task(request, task_id))
@@ -183,7 +183,7 @@ class TaskCancelView(APIView):
         tags=["tasks"],
         description="A queued task ends immediately, a running one within its current step.",
         request=None,
-        responses={200: returns(answers.Task, "The task, whatever its status was.")},
+        responses={200: build_response(answers.Task, "The task, whatever its status was.")},
     )
     def post(self, request: Request, task_id: UUID) -> Response:
         """Cancel a task; a task that has ended stays unchanged."""
@@ -201,7 +201,7 @@ class TaskReproduceView(APIView):
         operation_id="reproduceTask",
         tags=["tasks"],
         description="With the same parameters, seed and commit. When it has ended, `reproduction` has the comparison.",
-        parameters=[*accepts("Idempotency-Key", "Prefer"), *QUEUED_HEADERS],
+        parameters=[*build_parameters("Idempotency-Key", "Prefer"), *QUEUED_HEADERS],
         request=None,
         responses={**QUEUED_RESPONSES, 409: None, 422: None},
     )
@@ -218,7 +218,7 @@ class TaskImagesView(APIView):
     @extend_schema(
         operation_id="listImages",
         tags=["images"],
-        responses={200: returns_list(answers.Image, "The images; none before the task has succeeded.")},
+        responses={200: build_list_response(answers.Image, "The images; none before the task has succeeded.")},
     )
     def get(self, request: Request, task_id: UUID) -> Response:
         """List a task's images."""
@@ -228,7 +228,9 @@ class TaskImagesView(APIView):
 class TaskLinksView(APIView):
     """`GET /task/{id}/links`."""
 
-    @extend_schema(operation_id="signLinks", tags=["images"], responses={200: returns(answers.Links, "The URLs.")})
+    @extend_schema(
+        operation_id="signLinks", tags=["images"], responses={200: build_response(answers.Links, "The URLs.")}
+    )
     def get(self, request: Request, task_id: UUID) -> Response:
         """Return signed URLs that need no key for a while, for an EventSource, an `<img>` or to share."""
         task = _get_visible_task(request, task_id)

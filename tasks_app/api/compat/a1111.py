@@ -27,7 +27,7 @@ from tasks_app.api.compat.a1111_responses import (
 from tasks_app.api.compat.tasks import submit_and_wait
 from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.parsers import UploadJSONParser
-from tasks_app.api.openapi.describe import OBJECT, WAIT_ERRORS, accepts, component_ref, returns
+from tasks_app.api.openapi.describe import OBJECT, WAIT_ERRORS, build_parameters, build_response, component_ref
 from tasks_app.catalog import choices as model_choices
 from tasks_app.catalog import resolve
 from tasks_app.fields import StrictCharField, StrictSerializer, has_surrogate
@@ -61,9 +61,9 @@ class TextToImageView(APIView):
     @extend_schema(
         operation_id="textToImage",
         tags=["A1111"],
-        parameters=accepts("Idempotency-Key"),
+        parameters=build_parameters("Idempotency-Key"),
         request={"application/json": component_ref("schemas", "TextToImage")},
-        responses={200: returns(answers.Pictures, "The images."), **WAIT_ERRORS},
+        responses={200: build_response(answers.Pictures, "The images."), **WAIT_ERRORS},
         examples=[
             OpenApiExample(
                 "two",
@@ -89,8 +89,8 @@ class ProgressView(APIView):
     @extend_schema(
         operation_id="progress",
         tags=["A1111"],
-        parameters=accepts("skip_current_image"),
-        responses={200: returns(answers.WebUIProgress, "The progress.")},
+        parameters=build_parameters("skip_current_image"),
+        responses={200: build_response(answers.WebUIProgress, "The progress.")},
     )
     def get(self, request: Request) -> Response:
         """Return the progress of the caller's newest running task, else of its newest queued one."""
@@ -182,7 +182,7 @@ class PngInfoView(APIView):
         operation_id="pictureInfo",
         tags=["A1111"],
         request=PngInfoSerializer,
-        responses={200: returns(answers.PictureInfo, "The parameters; empty if there are none."), 422: None},
+        responses={200: build_response(answers.PictureInfo, "The parameters; empty if there are none."), 422: None},
         examples=[OpenApiExample("start of a file", {"image": "iVBORw0KGgo="}, request_only=True)],
     )
     def post(self, request: Request) -> Response:

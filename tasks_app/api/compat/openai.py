@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from tasks_app import answers, errors
 from tasks_app.api.compat.tasks import CompatSerializer, UnsupportedField, encode_image, pick_params, submit_and_wait
 from tasks_app.api.http import signed_urls
-from tasks_app.api.openapi.describe import WAIT_ERRORS, accepts, component_ref, returns
+from tasks_app.api.openapi.describe import WAIT_ERRORS, build_parameters, build_response, component_ref
 from tasks_app.catalog import choices as model_choices
 from tasks_app.fields import StrictCharField, StrictChoiceField
 from tasks_app.models import Scope, Task
@@ -96,9 +96,9 @@ class GenerationView(APIView):
     @extend_schema(
         operation_id="createImage",
         tags=["OpenAI"],
-        parameters=accepts("Idempotency-Key"),
+        parameters=build_parameters("Idempotency-Key"),
         request={"application/json": component_ref("schemas", "Generation")},
-        responses={200: returns(answers.Generated, "The images."), **WAIT_ERRORS},
+        responses={200: build_response(answers.Generated, "The images."), **WAIT_ERRORS},
         examples=[
             OpenApiExample(
                 "two", {"model": "demo", "prompt": "a beach", "n": 2, "size": "64x64", "seed": 42}, request_only=True
@@ -134,7 +134,9 @@ class ModelListView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
-    @extend_schema(operation_id="listModels", tags=["OpenAI"], responses={200: returns(answers.Models, "The models.")})
+    @extend_schema(
+        operation_id="listModels", tags=["OpenAI"], responses={200: build_response(answers.Models, "The models.")}
+    )
     def get(self, request: Request) -> Response:
         """List the models that a request may name."""
         listed = [_serialize_model(*entry) for entry in model_choices.get_created_by_id().items()]
@@ -147,7 +149,9 @@ class ModelDetailView(APIView):
 
     scopes = {"GET": Scope.MODELS}
 
-    @extend_schema(operation_id="getModel", tags=["OpenAI"], responses={200: returns(answers.Model, "The model.")})
+    @extend_schema(
+        operation_id="getModel", tags=["OpenAI"], responses={200: build_response(answers.Model, "The model.")}
+    )
     def get(self, request: Request, name: str) -> Response:
         """Return one model."""
         listed = model_choices.get_created_by_id()

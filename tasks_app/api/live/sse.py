@@ -17,7 +17,7 @@ from tasks_app.api.http.authentication import get_principal
 from tasks_app.api.http.negotiation import IgnoreAcceptNegotiation
 from tasks_app.api.live.states import find_visible_ids, read_blocking
 from tasks_app.api.live.stream import EventStream
-from tasks_app.api.openapi.describe import accepts, component_ref, sends
+from tasks_app.api.openapi.describe import build_headers, build_parameters, component_ref
 
 MAX_TASKS = 200
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -40,7 +40,7 @@ class TaskEventsView(APIView):
         operation_id="streamTask",
         tags=["events"],
         description=DESCRIPTION,
-        parameters=[*accepts("Last-Event-ID"), *sends("Cache-Control", status=200)],
+        parameters=[*build_parameters("Last-Event-ID"), *build_headers("Cache-Control", status=200)],
         responses={(200, "text/event-stream"): STREAM},
         auth=["signature"],
     )
@@ -58,7 +58,7 @@ class EventsView(APIView):
         operation_id="streamTasks",
         tags=["events"],
         description=DESCRIPTION,
-        parameters=[*accepts("task", "Last-Event-ID"), *sends("Cache-Control", status=200)],
+        parameters=[*build_parameters("task", "Last-Event-ID"), *build_headers("Cache-Control", status=200)],
         responses={(200, "text/event-stream"): STREAM, 404: None},
         auth=["signature"],
     )

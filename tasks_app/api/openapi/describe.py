@@ -22,21 +22,21 @@ def component_ref(kind: str, name: str) -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def accepts(*names: str) -> list[OpenApiParameter]:
+def build_parameters(*names: str) -> list[OpenApiParameter]:
     """Return the request's parameters, which components.py describes by these names."""
     return [OpenApiParameter(name) for name in names]
 
 
-def sends(*names: str, status: int) -> list[OpenApiParameter]:
+def build_headers(*names: str, status: int) -> list[OpenApiParameter]:
     """Return the headers of the response with this status, which components.py describes by these names."""
     return [OpenApiParameter(name, location="header", response=[status]) for name in names]
 
 
-def returns(answer: type, description: str) -> OpenApiResponse:
+def build_response(answer: type, description: str) -> OpenApiResponse:
     """Return the response with this answer."""
     return OpenApiResponse(component_ref("schemas", answer.__name__), description)
 
 
-def returns_list(answer: type, description: str) -> OpenApiResponse:
+def build_list_response(answer: type, description: str) -> OpenApiResponse:
     """Return the response with a list of these answers."""
     return OpenApiResponse({"type": "array", "items": component_ref("schemas", answer.__name__)}, description)
