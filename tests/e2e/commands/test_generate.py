@@ -202,7 +202,7 @@ def test_a_task_that_does_not_succeed_says_why(api: httpx2.Client, make_task: Ma
 
 
 def test_what_can_not_be_followed_is_told_in_words(api: httpx2.Client) -> None:
-    with pytest.raises(CommandError, match="no such thing"):
+    with pytest.raises(CommandError, match="Not found"):
         generate(api.base_url, f"--watch={uuid4()}")
     with pytest.raises(CommandError, match="quickstart"):
         generate(f"http://127.0.0.1:{free_port()}", "a house")

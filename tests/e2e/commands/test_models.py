@@ -56,7 +56,7 @@ def test_the_list_has_what_lies_here_and_what_is_no_model(models: Path) -> None:
         "mine\tlocal\t18 bytes",
         "one\tlocal\t7 bytes",
         f"{HUB_ID}\t{'c' * 40}\t22 bytes",
-        "old.ckpt\tno model: pickle files can run code, convert it to safetensors",
+        "old.ckpt\tnot a model: pickle files can run code, convert it to safetensors",
     ]
 
 

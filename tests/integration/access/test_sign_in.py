@@ -73,6 +73,6 @@ def test_a_key_is_made_in_the_admin_and_works(signed_in: Callable[[str], Page]) 
     assert not find_axe_violations(page)
     server = Client(headers={"authorization": f"Bearer {token}"})
     assert server.get("/task").status_code == 200
-    page.get_by_text("I have kept it").click()
+    page.get_by_text("I've saved it").click()
     expect(page.locator("#result_list")).to_contain_text("my bot")
     expect(page.locator("body")).not_to_contain_text(token)

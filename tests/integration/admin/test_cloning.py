@@ -80,7 +80,7 @@ def test_unedited_it_is_the_same_request(
         ("steps", "151", "between 1 and 150"),
         ("steps", "x", "whole number"),
         ("guidance_scale", "51", "between 0 and 50"),
-        ("width", "64", "go together"),
+        ("width", "64", "Set both width and height"),
         ("scheduler", "magic", "Must be"),
         ("model_id", "org/unknown", "does not allow"),
         ("priority", "11", "between -10 and 10"),
@@ -93,7 +93,7 @@ def test_what_the_api_would_refuse_is_told_at_its_field(
     task = make_task(provider="diffusers")
     response = admin_client.post(clone_url(task), form_of(admin_client, task) | {field: value})
     errors = response.context["form"].errors
-    named = "height" if words == "go together" else field
+    named = "height" if words == "Set both width and height" else field
     assert words in " ".join(errors[named])
     assert Task.objects.count() == 1
 

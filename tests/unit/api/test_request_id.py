@@ -71,4 +71,4 @@ def test_a_request_has_a_line_without_its_query(caplog: pytest.LogCaptureFixture
 def test_a_request_that_fails_has_one_too(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), pytest.raises(ValueError, match="wanted"):
         ask(Application(ValueError("as wanted")))
-    assert [record.getMessage() for record in caplog.records] == ["GET /task: gone"]
+    assert [record.getMessage() for record in caplog.records] == ["GET /task: client disconnected"]
