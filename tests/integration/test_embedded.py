@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys, signal
 from pathlib import Path
-from project import embedded
-with embedded.run_services(Path(sys.argv[1])):
+from project.embedded import servers
+with servers.run_services(Path(sys.argv[1])):
     print("started", flush=True)
     signal.pause()
 """
