@@ -98,8 +98,8 @@ def test_only_tasks_with_the_same_embeddings_run_together(post: Post) -> None:
 @pytest.mark.parametrize(
     ("chosen", "path", "said"),
     [
-        (["gone"], "params.embeddings.0", "There is no such embedding here; GET /embeddings lists those that there"),
-        (["mood", "../embeddings/mood"], "params.embeddings.1", "There is no such embedding here"),
+        (["gone"], "params.embeddings.0", "Unknown embedding. GET /embeddings lists the avai"),
+        (["mood", "../embeddings/mood"], "params.embeddings.1", "Unknown embedding"),
         ([{"id": "mood"}], "params.embeddings.0", "Must be a string"),
         ([5], "params.embeddings.0", "Must be a string"),
         (["mood", "mood"], "params.embeddings", "Must not contain duplicates"),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import pytest
+from django.conf import LazySettings
 from django.test import Client
 
 from tasks_app.engine.diffusers.handler import PIPELINE_CACHE
@@ -58,7 +59,9 @@ def test_a_reader_needs_at_most_ten_files() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("new_threads")
-def test_a_post_that_becomes_a_png_calls_every_function_of_the_list(client: Client) -> None:
+def test_a_post_that_becomes_a_png_calls_every_function_of_the_list(client: Client, settings: LazySettings) -> None:
+    # However short the run is, it has a heartbeat.
+    settings.HEARTBEAT_SECONDS = 0
     body = {"task_type": "text-to-image", "params": {"model_id": "demo", "prompt": "a house", "steps": 2}}
     with traced_calls() as calls:
         answer = client.post("/task", body, content_type="application/json")

@@ -131,7 +131,7 @@ def test_one_that_went_before_its_task_ran_is_told(client: Client, post: Post, m
     ("loras", "path", "said"),
     [
         ([{"id": "gone"}], "params.loras.0.id", "Unknown LoRA. GET /loras lists the available ones."),
-        ([STYLE, {"id": "../loras/style"}], "params.loras.1.id", "There is no such LoRA here"),
+        ([STYLE, {"id": "../loras/style"}], "params.loras.1.id", "Unknown LoRA"),
         ([{}], "params.loras.0.id", "required"),
         ([{"id": "style", "weight": 4.5}], "params.loras.0.weight", "between -4 and 4"),
         ([{"id": "style", "weight": "1"}], "params.loras.0.weight", "Must be a number"),

@@ -75,5 +75,5 @@ def test_it_ends_with_the_tables_of_a_new_database(old_database: str) -> None:
 def test_a_database_before_version_0_1_is_refused_in_words(old_database: str) -> None:
     with connections[old_database].cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE name = '0022_prompt_weighting'")
-    with pytest.raises(SystemCheckError, match=r"(?s)before version 0\.1.*git checkout 0208789"):
+    with pytest.raises(SystemCheckError, match=r"(?s)older than version 0\.1.*git checkout 0208789"):
         call_command("migrate", database=old_database, verbosity=0, skip_checks=False)
